@@ -1,0 +1,1 @@
+"""Immutable outputs of stages and their lineage."""

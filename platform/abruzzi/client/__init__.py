@@ -1,0 +1,1 @@
+"""The SDK: what people and stage processes import."""

@@ -1,0 +1,1 @@
+"""The vocabulary: pure pydantic, imported by everything."""

@@ -1,0 +1,169 @@
+"""Recipes: a versioned DAG of stages, in strict TOML (design section 2). Pure: no file is read here; abruzzi.contracts.toml finds the line of a mistake."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from abruzzi.contracts.quantity import ByteCount, Count
+from abruzzi.contracts.states import ArtifactKind, StageKind
+from abruzzi.contracts.training import (
+    BatchConfig,
+    CheckpointConfig,
+    MemoryConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    ResourcesConfig,
+    RetryConfig,
+    ScheduleConfig,
+    Seed,
+    Strict,
+)
+
+StageId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")]
+RecipeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+
+
+class StageBase(Strict):
+    id: StageId
+    kind: StageKind
+    needs: tuple[StageId, ...] = ()
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """{input name: "<stage>.<output>"}, such as { dataset = "tokenize.dataset" }. Inputs of needed stages that fit by kind are bound by themselves."""
+    gate: str | None = None
+    """`<stage>.<fact> <= <number>`: must hold before this stage starts."""
+    resources: ResourcesConfig = ResourcesConfig()
+    retry: RetryConfig = RetryConfig()
+    seed: Seed = 0
+
+
+class CorpusData(Strict):
+    sources: tuple[str, ...] = Field(min_length=1)
+    """Names of shipped sources, or globs of own files: txt, md, jsonl, jsonl.zst, parquet; a directory or s3://bucket/prefix/."""
+    text_field: str = "text"
+    max_bytes: ByteCount | None = None
+    """Cut over all sources, in proportion, by document."""
+    held_out_fraction: float = Field(default=0.03, gt=0, lt=0.5)
+    min_document_bytes: int = Field(default=64, ge=0)
+    dedup: Literal["exact", "none"] = "exact"
+
+
+class CorpusStage(StageBase):
+    kind: Literal[StageKind.CORPUS]
+    data: CorpusData
+
+
+class TokenizerConfig(Strict):
+    vocab_size: Count = Field(default=4096, ge=257, le=1_000_000)
+    """Byte-level BPE trained on the corpus: 256 bytes, special tokens, merges."""
+    train_bytes: ByteCount = Field(default=16 << 20, gt=0)
+    shard_tokens: Count = Field(default=4_000_000, gt=0)
+
+
+class TokenizeStage(StageBase):
+    kind: Literal[StageKind.TOKENIZE]
+    tokenizer: TokenizerConfig = TokenizerConfig()
+
+
+class TelemetryConfig(Strict):
+    spectral_every_steps: int = Field(default=100, ge=0)
+    """Spectral norms and singular-value entropy of W_q and W_k (paper appendix E); 0: never."""
+
+
+class PretrainStage(StageBase):
+    kind: Literal[StageKind.PRETRAIN]
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig
+    batch: BatchConfig
+    parallel: ParallelConfig = ParallelConfig()
+    memory: MemoryConfig = MemoryConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> PretrainStage:
+        if self.batch.sequence_length > self.model.max_position and self.model.yarn is None:
+            raise ValueError(f"batch.sequence_length: {self.batch.sequence_length} is longer than model.max_position {self.model.max_position}")
+        if self.resources.pool == "local" and (self.parallel.pp > 1 or self.parallel.ep > 1):
+            raise ValueError("parallel: pipeline and expert parallelism need a cluster pool; on pool \"local\" use pp = 1, ep = 1 and resources.ranks")
+        if self.parallel.dp != "auto" and self.parallel.pp * self.parallel.dp != self.resources.ranks:
+            raise ValueError(f"parallel.dp: pp x dp is {self.parallel.pp * self.parallel.dp}, but resources.ranks is {self.resources.ranks}")
+        data_ranks = self.resources.ranks // self.parallel.pp
+        if data_ranks < 1 or self.batch.sequences % data_ranks:
+            raise ValueError(f"batch.sequences: {self.batch.sequences} sequences cannot be split evenly over {data_ranks} data-parallel ranks")
+        return self
+
+
+class EvaluationConfig(Strict):
+    max_bytes: ByteCount = Field(default=400_000, gt=0)
+    """Held-out text a domain that is scored for bits per byte."""
+    cloze_items: int = Field(default=200, ge=0)
+    ngram_baseline: int = Field(default=4, ge=0, le=8)
+    """Order of the interpolated Kneser-Ney byte model trained on the same text; 0: none."""
+    sample_tokens: int = Field(default=120, ge=0)
+    prompts: tuple[str, ...] = ("The ", "def ", "In the beginning ")
+
+
+class EvaluateStage(StageBase):
+    kind: Literal[StageKind.EVALUATE]
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class ContainerConfig(Strict):
+    image: str | None = None
+    """On a cluster. The local pool runs the command as a process."""
+    command: tuple[str, ...] = Field(min_length=1)
+    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,63}$")], str] = Field(default_factory=dict)
+
+
+class ContainerStage(StageBase):
+    kind: Literal[StageKind.CONTAINER]
+    container: ContainerConfig
+
+
+Stage = Annotated[CorpusStage | TokenizeStage | PretrainStage | EvaluateStage | ContainerStage, Field(discriminator="kind")]
+
+STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
+    StageKind.CORPUS: CorpusStage,
+    StageKind.TOKENIZE: TokenizeStage,
+    StageKind.PRETRAIN: PretrainStage,
+    StageKind.EVALUATE: EvaluateStage,
+    StageKind.CONTAINER: ContainerStage,
+}
+
+INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
+    StageKind.CORPUS: {},
+    StageKind.TOKENIZE: {"corpus": ArtifactKind.CORPUS},
+    StageKind.PRETRAIN: {"dataset": ArtifactKind.DATASET},
+    StageKind.EVALUATE: {
+        "checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER, "corpus": ArtifactKind.CORPUS,
+    },
+    StageKind.CONTAINER: {},
+}
+"""What each kind must be given: {input name: kind of artifact}."""
+
+OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
+    StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},
+    StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER, "dataset": ArtifactKind.DATASET},
+    StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
+    StageKind.EVALUATE: {"report": ArtifactKind.REPORT},
+    StageKind.CONTAINER: {"files": ArtifactKind.FILES, "checkpoint": ArtifactKind.CHECKPOINT},
+}
+"""What each kind makes. An output called `checkpoint` stands for the newest step's manifest (`step-<8 digits>`, or `final`)."""
+
+
+class Recipe(Strict):
+    version: Literal[1]
+    name: RecipeName
+    description: str = Field(default="", max_length=2000)
+    stage: tuple[Stage, ...] = Field(min_length=1, max_length=64)
+
+    def stage_by_id(self, stage_id: str) -> StageBase:
+        return next(s for s in self.stage if s.id == stage_id)
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain JSON with every default written out: what is stored, hashed and compared."""
+        return self.model_dump(mode="json", exclude_none=False)

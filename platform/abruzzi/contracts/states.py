@@ -1,0 +1,130 @@
+"""States, causes and exit codes: the words in which a run's life is told.
+
+Every set is closed and every value is a public constant: the database checks them, the API serves them, the dashboard colours them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class RunState(StrEnum):
+    PENDING = "pending"
+    """Accepted; no stage has started."""
+    RUNNING = "running"
+    """At least one stage has started and the run has not ended."""
+    CANCELLING = "cancelling"
+    """A person asked for the end; attempts are being stopped."""
+    INTERRUPTED = "interrupted"
+    """The embedded platform was stopped in good order; the next `abruzzi up` continues the run."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+
+
+class StageState(StrEnum):
+    WAITING = "waiting"
+    """A stage that it needs has not succeeded yet."""
+    PENDING = "pending"
+    """Everything it needs is there; its next attempt is not running yet (new, or backing off)."""
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    """A stage that it needs failed or was cancelled, or its gate did not hold."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (StageState.SUCCEEDED, StageState.FAILED, StageState.CANCELLED, StageState.SKIPPED)
+
+
+class AttemptState(StrEnum):
+    CREATED = "created"
+    """The intent is committed in Postgres; the workload may or may not exist yet."""
+    STARTING = "starting"
+    """The workload exists; no rank has reported."""
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """Asked to save and exit; the grace period runs."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Saved and stopped because the platform was going down, or preempted; the next attempt is free of charge."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED, AttemptState.INTERRUPTED)
+
+
+class Cause(StrEnum):
+    """Why an attempt ended otherwise than well. Retry policy is by cause (design section 4.4)."""
+
+    USER_ERROR = "user_error"
+    """The stage's own code or configuration: never retried."""
+    BAD_DATA = "bad_data"
+    """Input that cannot be read or used: never retried."""
+    INFRASTRUCTURE = "infrastructure"
+    """The machine or a service failed, or the process asked to be tried again: retried free of charge."""
+    NODE = "node"
+    """The node is gone or sick: retried free of charge on another node."""
+    PREEMPTION = "preemption"
+    """Preempted, or interrupted by the platform, after saving: requeued free of charge."""
+    HANG = "hang"
+    """A rank made no progress within its deadline: stacks kept, retried."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """Killed for memory: not retried; the reason says what would fit."""
+    DIVERGENCE = "divergence"
+    """NaN or a loss spike: retried from N checkpoints back."""
+    POISON = "poison"
+    """The same failure k times in a row: quarantined."""
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Died with a code that the contract does not know: retried within the budget."""
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the stage contract (design section 6)."""
+
+    OK = 0
+    USER_ERROR = 64
+    BAD_DATA = 65
+    TRY_AGAIN = 75
+    DIVERGENCE = 76
+    """NaN or loss spike: the trainer stops by itself."""
+    KILLED = 137
+    PREEMPTED = 143
+    """SIGTERM received, checkpoint saved."""
+
+
+class StageKind(StrEnum):
+    CORPUS = "corpus"
+    TOKENIZE = "tokenize"
+    PRETRAIN = "pretrain"
+    EVALUATE = "evaluate"
+    CONTAINER = "container"
+
+
+class ArtifactKind(StrEnum):
+    CORPUS = "corpus"
+    TOKENIZER = "tokenizer"
+    DATASET = "dataset"
+    CHECKPOINT = "checkpoint"
+    REPORT = "report"
+    EXPORT = "export"
+    FILES = "files"
+
+
+class Role(StrEnum):
+    """Roles inside a project, weakest first; ATTEMPT is a machine role that reaches one attempt."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    MAINTAINER = "maintainer"
+    ADMIN = "admin"
+    ATTEMPT = "attempt"

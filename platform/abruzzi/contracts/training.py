@@ -1,0 +1,197 @@
+"""The tables of a training stage: model, optimizer, schedule, batch, parallel, memory, checkpoint.
+
+Field names follow the published K2 configuration and PyTorch. Sources: paper section 2.1, 2.3, 2.5; reference formulas in docs/maths.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from abruzzi.contracts.quantity import ByteCount, Count, Seconds
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are errors; a resolved recipe never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class YarnConfig(Strict):
+    """YaRN as in DeepSeek's code (softmax scale carries mscale squared; cos and sin are not scaled)."""
+
+    factor: float = Field(gt=1)
+    original_max_position: Count = 4096
+    beta_fast: float = 1.0
+    beta_slow: float = 1.0
+    mscale_all_dim: float = 1.0
+
+
+MODEL_PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "vocab_size": 4096, "hidden_size": 192, "num_layers": 6, "num_heads": 6, "q_lora_rank": 96, "kv_lora_rank": 64,
+        "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "intermediate_size": 512, "moe_intermediate_size": 96,
+        "num_experts": 16, "num_experts_per_token": 2, "num_shared_experts": 1, "num_dense_layers": 1, "max_position": 512,
+    },
+    "nano": {
+        "vocab_size": 512, "hidden_size": 64, "num_layers": 2, "num_heads": 2, "q_lora_rank": 32, "kv_lora_rank": 32,
+        "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "intermediate_size": 128, "moe_intermediate_size": 32,
+        "num_experts": 8, "num_experts_per_token": 2, "num_shared_experts": 1, "num_dense_layers": 1, "max_position": 256,
+    },
+    "k2": {
+        "vocab_size": 163840, "hidden_size": 7168, "num_layers": 61, "num_heads": 64, "q_lora_rank": 1536, "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048,
+        "num_experts": 384, "num_experts_per_token": 8, "num_shared_experts": 1, "num_dense_layers": 1, "max_position": 4096,
+        "rope_theta": 50000.0, "routed_scaling_factor": 2.827,
+    },
+}
+
+
+class ModelConfig(Strict):
+    """MLA attention and a sparse mixture of experts (paper section 2.3). `preset` fills what is not given."""
+
+    preset: str | None = None
+    vocab_size: Count = Field(gt=0)
+    hidden_size: Count = Field(gt=0)
+    num_layers: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    q_lora_rank: int = Field(gt=0)
+    kv_lora_rank: int = Field(gt=0)
+    qk_nope_head_dim: int = Field(gt=0)
+    qk_rope_head_dim: int = Field(gt=0, multiple_of=2)
+    v_head_dim: int = Field(gt=0)
+    intermediate_size: Count = Field(gt=0)
+    """Width of the dense layers' SwiGLU."""
+    moe_intermediate_size: Count = Field(gt=0)
+    """Width of one expert."""
+    num_experts: int = Field(gt=0)
+    num_experts_per_token: int = Field(gt=0)
+    num_shared_experts: int = Field(default=1, ge=0)
+    num_dense_layers: int = Field(default=1, ge=0)
+    """The first layers are dense."""
+    routed_scaling_factor: float = 2.827
+    norm_topk_prob: bool = True
+    rope_theta: float = Field(default=50000.0, gt=0)
+    yarn: YarnConfig | None = None
+    rms_norm_eps: float = 1e-6
+    max_position: Count = 4096
+    tie_embeddings: bool = False
+    init_std: float = Field(default=0.02, gt=0)
+    router_bias_update_rate: float = Field(default=1e-3, ge=0)
+    """u of the aux-loss-free balancing: b += u * sign(mean(c) - c)."""
+    sequence_aux_loss: float = Field(default=1e-4, ge=0)
+    """alpha; the K2 configuration says 1e-3, its training value is not published."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preset") is not None:
+            preset = MODEL_PRESETS.get(data["preset"])
+            if preset is None:
+                raise ValueError(f"preset: no preset is called {data['preset']!r}; there are {', '.join(MODEL_PRESETS)}")
+            return {**preset, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> ModelConfig:
+        if self.num_experts_per_token > self.num_experts:
+            raise ValueError(f"num_experts_per_token: {self.num_experts_per_token} experts a token, but num_experts is {self.num_experts}")
+        if self.num_dense_layers > self.num_layers:
+            raise ValueError(f"num_dense_layers: {self.num_dense_layers} of {self.num_layers} layers; at most num_layers")
+        return self
+
+
+class OptimizerConfig(Strict):
+    """MuonClip (paper section 2.1): Muon for 2D hidden matrices and single experts, AdamW for embeddings, head and norms, QK-Clip per head."""
+
+    kind: Literal["muonclip", "muon", "adamw"] = "muonclip"
+    """`muon` is MuonClip without the clip; `adamw` is AdamW for everything."""
+    peak_lr: float = Field(default=2e-3, gt=0)
+    adamw_lr: float | None = Field(default=None, gt=0)
+    """Peak rate of the AdamW group; the same as peak_lr when absent."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    nesterov: bool = False
+    """Algorithm 1 of the paper is plain momentum."""
+    newton_schulz_steps: int = Field(default=5, ge=1, le=12)
+    muon_split: Literal["matrix", "head"] = "matrix"
+    qk_clip_threshold: float = Field(default=100.0, gt=0)
+    qk_clip_alpha: float = Field(default=0.5, ge=0, le=1)
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    adam_eps: float = 1e-8
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+
+
+class AnnealConfig(Strict):
+    """One decay after the cosine, at the same or a longer context (paper section 2.5)."""
+
+    tokens: Count = Field(gt=0)
+    end_lr_ratio: float = Field(default=0.035, ge=0, le=1)
+    """Of peak_lr; the paper's 7e-6 / 2e-4."""
+    sequence_length: Count | None = None
+
+
+class ScheduleConfig(Strict):
+    """WSD: warm-up, stable, decay, then annealing. Rates are shares of peak_lr."""
+
+    tokens: Count = Field(gt=0)
+    """All tokens of warm-up, stable and decay."""
+    warmup_steps: int = Field(default=20, ge=0)
+    decay_fraction: float = Field(default=0.35, ge=0, le=1)
+    """Share of `tokens` at the end under cosine decay; the paper's 5.5T of 15.5T."""
+    decay_lr_ratio: float = Field(default=0.1, ge=0, le=1)
+    anneal: tuple[AnnealConfig, ...] = ()
+
+
+class BatchConfig(Strict):
+    sequences: int = Field(gt=0)
+    """Sequences a step, over all ranks."""
+    micro_sequences: int | None = Field(default=None, gt=0)
+    """Sequences of one forward pass on a rank; absent: all of its share."""
+    sequence_length: Count = Field(gt=1)
+
+
+class ParallelConfig(Strict):
+    pp: int = Field(default=1, ge=1)
+    vpp: int = Field(default=1, ge=1)
+    ep: int = Field(default=1, ge=1)
+    dp: int | Literal["auto"] = "auto"
+    """Data-parallel ranks; `auto` is what the resources leave."""
+
+
+class MemoryConfig(Strict):
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of compute; master weights are float32."""
+    recompute: tuple[Literal["layernorm", "swiglu", "mla_up_projection", "moe_down_projection"], ...] = ()
+    fp8_activations: bool = False
+    offload_activations: bool = False
+
+
+class CheckpointConfig(Strict):
+    every_steps: int | None = Field(default=None, gt=0)
+    every: Seconds | None = Field(default=60.0, gt=0)
+    """Wall time between checkpoints; whichever of the two comes first."""
+    keep_last: int = Field(default=2, ge=2)
+    """Retention: the newest two are never removed."""
+    keep_every_steps: int | None = Field(default=None, gt=0)
+    min_free_bytes: ByteCount = Field(default=1 << 30, ge=0)
+    """The stage stops with a clear sentence before the disk has less than this."""
+
+
+class ResourcesConfig(Strict):
+    pool: str = "local"
+    ranks: int = Field(default=1, ge=1, le=4096)
+    """Processes of the stage."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads a rank; absent: the machine's cores over the ranks."""
+
+
+class RetryConfig(Strict):
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """Attempts that count; interruptions and infrastructure faults are free."""
+    hang: Seconds | None = Field(default=None, gt=0)
+    """A fixed hang deadline instead of the fitted one."""
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]

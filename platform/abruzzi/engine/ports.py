@@ -1,0 +1,83 @@
+"""The two doors of the controller: a store of runs and an executor. Postgres and the local executor stand behind them in
+production, memory and a seed in the simulation; one contract suite holds both sides to the same behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from abruzzi.contracts.stage import StageSpec
+from abruzzi.engine.actions import Write
+from abruzzi.engine.view import RunView, Seen
+
+
+class StaleLease(Exception):
+    """Another controller took the run over: drop everything about it."""
+
+
+class VersionConflict(Exception):
+    """The run changed since it was read: read and decide again."""
+
+
+class SpecConflict(Exception):
+    """A workload of that name exists with another spec: a fault to be shown, never adopted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    run_id: str
+    token: int
+    """Grows with every lease of this run; each write checks it (fencing)."""
+    owner: str
+    expires_at: float
+
+
+class RunStore(Protocol):
+    async def lease(self, owner: str, *, limit: int, ttl_seconds: float) -> Sequence[Lease]:
+        """Runs that are due (wake_at passed, or rung) and not leased by another, locked with SKIP LOCKED."""
+        ...
+
+    async def renew(self, lease: Lease, *, ttl_seconds: float) -> Lease:
+        """Raises StaleLease."""
+        ...
+
+    async def release(self, lease: Lease, *, wake_at: float | None) -> None:
+        """Give the run back; `wake_at` None: only a ring wakes it. A stale lease is ignored."""
+        ...
+
+    async def load(self, run_id: str) -> RunView: ...
+
+    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
+        """All writes, their event rows and outbox rows in one transaction. Returns the new version. Raises StaleLease, VersionConflict."""
+        ...
+
+    async def spec(self, attempt_id: str) -> StageSpec:
+        """The resolved spec of a committed attempt: inputs bound, resume picked (the newest manifest whose digests verify) and recorded."""
+        ...
+
+    async def collect_artifacts(self, lease: Lease, attempt_id: str) -> int:
+        """Register manifests found in the object store under the attempt's epoch. Idempotent. Returns how many were new."""
+        ...
+
+
+class Executor(Protocol):
+    async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
+        """Idempotent by attempt id and spec digest. Raises SpecConflict."""
+        ...
+
+    async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
+        """One Seen for each id; GONE only when it is certain that no workload exists."""
+        ...
+
+    async def stop(self, attempt_id: str, *, grace_seconds: float) -> None: ...
+
+    async def dump_stacks(self, attempt_id: str, rank: int) -> None: ...
+
+    async def remove(self, attempt_id: str) -> None:
+        """Ship what is left of the logs and forget the workload. Idempotent."""
+        ...
+
+    async def list_attempts(self) -> Sequence[str]:
+        """Every workload that exists here, for the collector of orphans."""
+        ...

@@ -1,0 +1,111 @@
+"""What the engine sees: a run as Postgres remembers it, and workloads as an executor observes them. Plain frozen data, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+
+
+class Desired(StrEnum):
+    RUN = "run"
+    CANCEL = "cancel"
+    """A person asked for the end."""
+    INTERRUPT = "interrupt"
+    """The embedded platform is going down: save, stop, continue at the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankBeat:
+    """Newest heartbeat of a rank, by the observer's clock."""
+
+    step: int
+    phase: str
+    at: float
+    """Unix seconds when it was received (or the file's time), comparable with `now`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    id: str
+    number: int
+    epoch: int
+    state: AttemptState
+    created_at: float
+    cause: Cause | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    stop_requested_at: float | None = None
+    stop_cause: Cause | None = None
+    """Why it was asked to stop (hang, cancelled, preemption): becomes its cause when it ends."""
+    stacks_requested_at: float | None = None
+    node: str | None = None
+    workload_removed: bool = False
+    beats: Mapping[int, RankBeat] = field(default_factory=dict)
+    """From the database (posted over HTTP)."""
+    resume_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    id: str
+    state: StageState
+    needs: tuple[str, ...] = ()
+    gate: str | None = None
+    """`<stage>.<fact> <= <number>` over the meta of the needed stages' artifacts."""
+    max_attempts: int = 3
+    """Attempts that count against the budget; free retries (infrastructure, node, preemption) do not."""
+    world_size: int = 1
+    not_before: float | None = None
+    attempts: tuple[AttemptView, ...] = ()
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """Numeric meta of the artifacts it made: what gates look at."""
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    """p99 of the time between two steps, by phase, from past heartbeats; deadlines fit themselves from it."""
+    hang_seconds: float | None = None
+    """A fixed deadline from the recipe, instead of the fitted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    id: str
+    state: RunState
+    desired: Desired
+    version: int
+    """Optimistic lock: every write names the version that it was decided on."""
+    stages: tuple[StageView, ...]
+    last_epoch: int = 0
+    """Highest epoch ever issued to an attempt of this run."""
+
+
+class Phase(StrEnum):
+    """State of a workload as an executor reports it."""
+
+    PENDING = "pending"
+    """Exists, no process yet (queued, image pull)."""
+    RUNNING = "running"
+    EXITED = "exited"
+    GONE = "gone"
+    """Known not to exist (not: not seen). With a committed intent and no outcome this means that create never happened or the object was deleted."""
+    UNKNOWN = "unknown"
+    """The executor could not tell (node silent, API unreachable). Never grounds for a decision other than to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One observation of one workload."""
+
+    phase: Phase
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    """The cgroup's counter or the kubelet's reason says so; never guessed from 137."""
+    node_lost: bool = False
+    reason: str | None = None
+    node: str | None = None
+    beats: Mapping[int, RankBeat] = field(default_factory=dict)
+    stacks_ready: bool = False
+    observed_at: float = 0.0

@@ -1,0 +1,1 @@
+"""Projects, tokens, roles, audit."""

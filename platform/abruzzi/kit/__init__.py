@@ -1,0 +1,1 @@
+"""Clock, ids, database session, errors."""

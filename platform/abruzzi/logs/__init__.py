@@ -1,0 +1,1 @@
+"""Log chunks in object storage with an index."""

@@ -1,0 +1,1 @@
+"""Metric points and their min/max/last tiers."""

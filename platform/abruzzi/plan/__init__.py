@@ -1,0 +1,1 @@
+"""Pure arithmetic over a recipe: parameters, FLOPs, memory, time."""

@@ -1,0 +1,1 @@
+"""Runs, stages and attempts."""

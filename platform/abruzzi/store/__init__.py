@@ -1,0 +1,1 @@
+"""Object storage, manifests and the commit protocol."""
