@@ -1,0 +1,152 @@
+"""The DAG of a recipe: order, ancestors and the binding of inputs to outputs. Pure; mistakes come back as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from abruzzi.contracts.recipe import INPUTS, OUTPUTS, Recipe, StageBase
+from abruzzi.contracts.states import ArtifactKind
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Input `name` of a stage comes from `output` of stage `stage_id`."""
+
+    name: str
+    stage_id: str
+    output: str
+    kind: ArtifactKind
+
+
+@dataclass(frozen=True, slots=True)
+class GraphMistake:
+    """`path` points into the recipe, such as ("stage", 2, "needs")."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Hint with the nearest valid name, or all of them when none is near."""
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Valid: {', '.join(sorted(names))}." if names else "There are none."
+
+
+def ancestors(recipe: Recipe, stage_id: str) -> list[str]:
+    """Stages that `stage_id` needs, directly or not, nearest first (breadth first, in the order of `needs`)."""
+    by_id = {s.id: s for s in recipe.stage}
+    found: list[str] = []
+    frontier = [n for n in by_id[stage_id].needs if n in by_id]
+    while frontier:
+        following: list[str] = []
+        for name in frontier:
+            if name not in found and name != stage_id:
+                found.append(name)
+                following += [n for n in by_id[name].needs if n in by_id]
+        frontier = following
+    return found
+
+
+def bind_inputs(recipe: Recipe, stage: StageBase) -> dict[str, Binding]:
+    """Bindings of a valid recipe's stage: the explicit ones, then by kind from the nearest ancestor that makes it."""
+    bindings: dict[str, Binding] = {}
+    for name, reference in stage.inputs.items():
+        source, _, output = reference.partition(".")
+        bindings[name] = Binding(name, source, output, OUTPUTS[recipe.stage_by_id(source).kind][output])
+    for name, kind in INPUTS[stage.kind].items():
+        if name in bindings:
+            continue
+        for source in ancestors(recipe, stage.id):
+            output = next((o for o, k in OUTPUTS[recipe.stage_by_id(source).kind].items() if k == kind), None)
+            if output is not None:
+                bindings[name] = Binding(name, source, output, kind)
+                break
+    return bindings
+
+
+def mistakes(recipe: Recipe) -> Iterator[GraphMistake]:
+    """Everything that is wrong between stages: names, cycles, inputs, gates."""
+    seen: dict[str, int] = {}
+    for index, stage in enumerate(recipe.stage):
+        if stage.id in seen:
+            yield GraphMistake(("stage", index, "id"), f"stage id {stage.id!r} is used twice", "Give each stage an id of its own.")
+        seen.setdefault(stage.id, index)
+    names = list(seen)
+    for index, stage in enumerate(recipe.stage):
+        for need in stage.needs:
+            if need not in seen:
+                yield GraphMistake(("stage", index, "needs"), f"stage {stage.id!r} needs {need!r}, which is no stage", nearest(need, names))
+    cycle = _cycle(recipe)
+    if cycle:
+        yield GraphMistake(
+            ("stage", seen[cycle[0]], "needs"),
+            f"the stages need each other in a circle: {' -> '.join([*cycle, cycle[0]])}",
+            "Remove one of these needs.",
+        )
+        return
+    for index, stage in enumerate(recipe.stage):
+        yield from _input_mistakes(recipe, stage, index, names)
+
+
+def _cycle(recipe: Recipe) -> list[str]:
+    needs = {s.id: [n for n in s.needs if n in {t.id for t in recipe.stage}] for s in recipe.stage}
+    done: set[str] = set()
+    for start in needs:
+        path: list[str] = []
+
+        def visit(name: str, path: list[str] = path) -> list[str]:
+            if name in path:
+                return path[path.index(name) :]
+            if name in done:
+                return []
+            path.append(name)
+            for need in needs[name]:
+                found = visit(need)
+                if found:
+                    return found
+            path.pop()
+            done.add(name)
+            return []
+
+        found = visit(start)
+        if found:
+            return found
+    return []
+
+
+def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str]) -> Iterator[GraphMistake]:
+    wanted = INPUTS[stage.kind]
+    known = set(names)
+    for name, reference in stage.inputs.items():
+        path = ("stage", index, "inputs", name)
+        source, dot, output = reference.partition(".")
+        if not dot or source not in known:
+            yield GraphMistake(path, f"input {name!r} refers to {reference!r}; expected \"<stage>.<output>\"", nearest(source, names))
+            continue
+        outputs = OUTPUTS[recipe.stage_by_id(source).kind]
+        if output not in outputs:
+            yield GraphMistake(path, f"stage {source!r} has no output {output!r}", nearest(output, list(outputs)))
+        elif wanted and name not in wanted:
+            yield GraphMistake(path, f"a stage of kind {stage.kind} has no input {name!r}", nearest(name, list(wanted)))
+        elif wanted and outputs[output] != wanted[name]:
+            yield GraphMistake(path, f"input {name!r} must be a {wanted[name]}, but {reference!r} is a {outputs[output]}", "Point it at another output.")
+        elif source not in ancestors(recipe, stage.id):
+            yield GraphMistake(path, f"input {name!r} comes from {source!r}, which stage {stage.id!r} does not need", f'Add {source!r} to needs.')
+    if any(n not in known for n in stage.needs):
+        return
+    bound = {} if any(r.partition(".")[0] not in known for r in stage.inputs.values()) else _bound_names(recipe, stage)
+    for name, kind in wanted.items():
+        if name not in stage.inputs and name not in bound:
+            makers = [s.id for s in recipe.stage if kind in OUTPUTS[s.kind].values() and s.id != stage.id]
+            hint = f"Add {makers[0]!r} to its needs." if makers else f"Add a stage that makes a {kind}."
+            yield GraphMistake(("stage", index, "needs"), f"stage {stage.id!r} has no {name} to work on: nothing that it needs makes a {kind}", hint)
+
+
+def _bound_names(recipe: Recipe, stage: StageBase) -> set[str]:
+    made = {k for a in ancestors(recipe, stage.id) for k in OUTPUTS[recipe.stage_by_id(a).kind].values()}
+    return {n for n, k in INPUTS[stage.kind].items() if k in made}
