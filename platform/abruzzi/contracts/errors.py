@@ -9,7 +9,14 @@ class AbruzziError(Exception):
     """`code` is snake_case and stable, `status` the HTTP status that it becomes at the edge, `hint` what to do about it."""
 
     def __init__(
-        self, code: str, message: str, *, status: int = 400, hint: str | None = None, errors: list[dict[str, Any]] | None = None, **facts: Any
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int = 400,
+        hint: str | None = None,
+        errors: list[dict[str, Any]] | None = None,
+        **facts: Any,
     ) -> None:
         super().__init__(message)
         self.code = code

@@ -74,13 +74,19 @@ def mistakes(recipe: Recipe) -> Iterator[GraphMistake]:
     seen: dict[str, int] = {}
     for index, stage in enumerate(recipe.stage):
         if stage.id in seen:
-            yield GraphMistake(("stage", index, "id"), f"stage id {stage.id!r} is used twice", "Give each stage an id of its own.")
+            yield GraphMistake(
+                ("stage", index, "id"), f"stage id {stage.id!r} is used twice", "Give each stage an id of its own."
+            )
         seen.setdefault(stage.id, index)
     names = list(seen)
     for index, stage in enumerate(recipe.stage):
         for need in stage.needs:
             if need not in seen:
-                yield GraphMistake(("stage", index, "needs"), f"stage {stage.id!r} needs {need!r}, which is no stage", nearest(need, names))
+                yield GraphMistake(
+                    ("stage", index, "needs"),
+                    f"stage {stage.id!r} needs {need!r}, which is no stage",
+                    nearest(need, names),
+                )
     cycle = _cycle(recipe)
     if cycle:
         yield GraphMistake(
@@ -126,7 +132,9 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
         path = ("stage", index, "inputs", name)
         source, dot, output = reference.partition(".")
         if not dot or source not in known:
-            yield GraphMistake(path, f"input {name!r} refers to {reference!r}; expected \"<stage>.<output>\"", nearest(source, names))
+            yield GraphMistake(
+                path, f'input {name!r} refers to {reference!r}; expected "<stage>.<output>"', nearest(source, names)
+            )
             continue
         outputs = OUTPUTS[recipe.stage_by_id(source).kind]
         if output not in outputs:
@@ -134,9 +142,17 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
         elif wanted and name not in wanted:
             yield GraphMistake(path, f"a stage of kind {stage.kind} has no input {name!r}", nearest(name, list(wanted)))
         elif wanted and outputs[output] != wanted[name]:
-            yield GraphMistake(path, f"input {name!r} must be a {wanted[name]}, but {reference!r} is a {outputs[output]}", "Point it at another output.")
+            yield GraphMistake(
+                path,
+                f"input {name!r} must be a {wanted[name]}, but {reference!r} is a {outputs[output]}",
+                "Point it at another output.",
+            )
         elif source not in ancestors(recipe, stage.id):
-            yield GraphMistake(path, f"input {name!r} comes from {source!r}, which stage {stage.id!r} does not need", f'Add {source!r} to needs.')
+            yield GraphMistake(
+                path,
+                f"input {name!r} comes from {source!r}, which stage {stage.id!r} does not need",
+                f"Add {source!r} to needs.",
+            )
     if any(n not in known for n in stage.needs):
         return
     bound = {} if any(r.partition(".")[0] not in known for r in stage.inputs.values()) else _bound_names(recipe, stage)
@@ -144,7 +160,11 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
         if name not in stage.inputs and name not in bound:
             makers = [s.id for s in recipe.stage if kind in OUTPUTS[s.kind].values() and s.id != stage.id]
             hint = f"Add {makers[0]!r} to its needs." if makers else f"Add a stage that makes a {kind}."
-            yield GraphMistake(("stage", index, "needs"), f"stage {stage.id!r} has no {name} to work on: nothing that it needs makes a {kind}", hint)
+            yield GraphMistake(
+                ("stage", index, "needs"),
+                f"stage {stage.id!r} has no {name} to work on: nothing that it needs makes a {kind}",
+                hint,
+            )
 
 
 def _bound_names(recipe: Recipe, stage: StageBase) -> set[str]:

@@ -86,14 +86,22 @@ class PretrainStage(StageBase):
     @model_validator(mode="after")
     def _sizes_agree(self) -> PretrainStage:
         if self.batch.sequence_length > self.model.max_position and self.model.yarn is None:
-            raise ValueError(f"batch.sequence_length: {self.batch.sequence_length} is longer than model.max_position {self.model.max_position}")
+            raise ValueError(
+                f"batch.sequence_length: {self.batch.sequence_length} is longer than model.max_position {self.model.max_position}"
+            )
         if self.resources.pool == "local" and (self.parallel.pp > 1 or self.parallel.ep > 1):
-            raise ValueError("parallel: pipeline and expert parallelism need a cluster pool; on pool \"local\" use pp = 1, ep = 1 and resources.ranks")
+            raise ValueError(
+                'parallel: pipeline and expert parallelism need a cluster pool; on pool "local" use pp = 1, ep = 1 and resources.ranks'
+            )
         if self.parallel.dp != "auto" and self.parallel.pp * self.parallel.dp != self.resources.ranks:
-            raise ValueError(f"parallel.dp: pp x dp is {self.parallel.pp * self.parallel.dp}, but resources.ranks is {self.resources.ranks}")
+            raise ValueError(
+                f"parallel.dp: pp x dp is {self.parallel.pp * self.parallel.dp}, but resources.ranks is {self.resources.ranks}"
+            )
         data_ranks = self.resources.ranks // self.parallel.pp
         if data_ranks < 1 or self.batch.sequences % data_ranks:
-            raise ValueError(f"batch.sequences: {self.batch.sequences} sequences cannot be split evenly over {data_ranks} data-parallel ranks")
+            raise ValueError(
+                f"batch.sequences: {self.batch.sequences} sequences cannot be split evenly over {data_ranks} data-parallel ranks"
+            )
         return self
 
 
@@ -124,7 +132,9 @@ class ContainerStage(StageBase):
     container: ContainerConfig
 
 
-Stage = Annotated[CorpusStage | TokenizeStage | PretrainStage | EvaluateStage | ContainerStage, Field(discriminator="kind")]
+Stage = Annotated[
+    CorpusStage | TokenizeStage | PretrainStage | EvaluateStage | ContainerStage, Field(discriminator="kind")
+]
 
 STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.CORPUS: CorpusStage,
@@ -139,7 +149,9 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.TOKENIZE: {"corpus": ArtifactKind.CORPUS},
     StageKind.PRETRAIN: {"dataset": ArtifactKind.DATASET},
     StageKind.EVALUATE: {
-        "checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER, "corpus": ArtifactKind.CORPUS,
+        "checkpoint": ArtifactKind.CHECKPOINT,
+        "tokenizer": ArtifactKind.TOKENIZER,
+        "corpus": ArtifactKind.CORPUS,
     },
     StageKind.CONTAINER: {},
 }

@@ -30,20 +30,60 @@ class YarnConfig(Strict):
 
 MODEL_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
-        "vocab_size": 4096, "hidden_size": 192, "num_layers": 6, "num_heads": 6, "q_lora_rank": 96, "kv_lora_rank": 64,
-        "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "intermediate_size": 512, "moe_intermediate_size": 96,
-        "num_experts": 16, "num_experts_per_token": 2, "num_shared_experts": 1, "num_dense_layers": 1, "max_position": 512,
+        "vocab_size": 4096,
+        "hidden_size": 192,
+        "num_layers": 6,
+        "num_heads": 6,
+        "q_lora_rank": 96,
+        "kv_lora_rank": 64,
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 32,
+        "intermediate_size": 512,
+        "moe_intermediate_size": 96,
+        "num_experts": 16,
+        "num_experts_per_token": 2,
+        "num_shared_experts": 1,
+        "num_dense_layers": 1,
+        "max_position": 512,
     },
     "nano": {
-        "vocab_size": 512, "hidden_size": 64, "num_layers": 2, "num_heads": 2, "q_lora_rank": 32, "kv_lora_rank": 32,
-        "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "intermediate_size": 128, "moe_intermediate_size": 32,
-        "num_experts": 8, "num_experts_per_token": 2, "num_shared_experts": 1, "num_dense_layers": 1, "max_position": 256,
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+        "q_lora_rank": 32,
+        "kv_lora_rank": 32,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 16,
+        "intermediate_size": 128,
+        "moe_intermediate_size": 32,
+        "num_experts": 8,
+        "num_experts_per_token": 2,
+        "num_shared_experts": 1,
+        "num_dense_layers": 1,
+        "max_position": 256,
     },
     "k2": {
-        "vocab_size": 163840, "hidden_size": 7168, "num_layers": 61, "num_heads": 64, "q_lora_rank": 1536, "kv_lora_rank": 512,
-        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048,
-        "num_experts": 384, "num_experts_per_token": 8, "num_shared_experts": 1, "num_dense_layers": 1, "max_position": 4096,
-        "rope_theta": 50000.0, "routed_scaling_factor": 2.827,
+        "vocab_size": 163840,
+        "hidden_size": 7168,
+        "num_layers": 61,
+        "num_heads": 64,
+        "q_lora_rank": 1536,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "intermediate_size": 18432,
+        "moe_intermediate_size": 2048,
+        "num_experts": 384,
+        "num_experts_per_token": 8,
+        "num_shared_experts": 1,
+        "num_dense_layers": 1,
+        "max_position": 4096,
+        "rope_theta": 50000.0,
+        "routed_scaling_factor": 2.827,
     },
 }
 
@@ -89,16 +129,22 @@ class ModelConfig(Strict):
         if isinstance(data, dict) and data.get("preset") is not None:
             preset = MODEL_PRESETS.get(data["preset"])
             if preset is None:
-                raise ValueError(f"preset: no preset is called {data['preset']!r}; there are {', '.join(MODEL_PRESETS)}")
+                raise ValueError(
+                    f"preset: no preset is called {data['preset']!r}; there are {', '.join(MODEL_PRESETS)}"
+                )
             return {**preset, **data}
         return data
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> ModelConfig:
         if self.num_experts_per_token > self.num_experts:
-            raise ValueError(f"num_experts_per_token: {self.num_experts_per_token} experts a token, but num_experts is {self.num_experts}")
+            raise ValueError(
+                f"num_experts_per_token: {self.num_experts_per_token} experts a token, but num_experts is {self.num_experts}"
+            )
         if self.num_dense_layers > self.num_layers:
-            raise ValueError(f"num_dense_layers: {self.num_dense_layers} of {self.num_layers} layers; at most num_layers")
+            raise ValueError(
+                f"num_dense_layers: {self.num_dense_layers} of {self.num_layers} layers; at most num_layers"
+            )
         return self
 
 

@@ -1,0 +1,305 @@
+"""Strict reading of recipes: each mistake comes with file, line, column, key and the remedy, all of them at once.
+
+`tomllib` parses (and decides what is valid TOML); tree-sitter only says on which line a key stands.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import tree_sitter_toml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from tree_sitter import Language, Node, Parser
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.graph import bind_inputs, mistakes, nearest
+from abruzzi.contracts.recipe import STAGE_CLASSES, PretrainStage, Recipe, TokenizeStage
+from abruzzi.contracts.states import StageKind
+from abruzzi.contracts.training import MODEL_PRESETS
+
+Path = tuple[str | int, ...]
+_SYNTAX = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
+_PARSER = Parser(Language(tree_sitter_toml.language()))
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeMistake:
+    """One mistake. `str()` is the line that people see: file:line:column: key: message hint."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{where}: {self.key}: {self.message}. {self.hint}".replace("..", ".")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RecipeInvalid(AbruzziError):
+    """`errors` holds the mistakes as plain dictionaries."""
+
+    def __init__(self, found: list[RecipeMistake]) -> None:
+        super().__init__(
+            "recipe_invalid",
+            "\n".join(str(m) for m in found),
+            status=422,
+            errors=[m.as_dict() for m in found],
+        )
+        self.mistakes = found
+
+
+def load_recipe(text: str, overrides: Mapping[str, str] | None = None, *, file: str = "recipe.toml") -> Recipe:
+    """Parse or raise RecipeInvalid with every mistake."""
+    recipe, found = parse_recipe(text, overrides, file=file)
+    if recipe is None:
+        raise RecipeInvalid(found)
+    return recipe
+
+
+def parse_recipe(
+    text: str, overrides: Mapping[str, str] | None = None, *, file: str = "recipe.toml"
+) -> tuple[Recipe | None, list[RecipeMistake]]:
+    """A recipe, or None and the mistakes. `overrides` maps `stage.<id>.<key>…` (or a top-level key) to a TOML value or a bare string."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return None, [_syntax_mistake(error, text, file)]
+    found: list[RecipeMistake] = []
+    positions = _positions(text)
+    for key, value in (overrides or {}).items():
+        mistake = _override(data, key, value)
+        if mistake is not None:
+            found.append(mistake)
+    if found:
+        return None, found
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        return None, [_mistake(detail, data, positions, file) for detail in error.errors()]
+    for wrong in [*mistakes(recipe)]:
+        found.append(_at(positions, wrong.path, data, file, wrong.message, wrong.hint))
+    if not found:
+        found += [_at(positions, path, data, file, message, hint) for path, message, hint in _size_mistakes(recipe)]
+    return (None, found) if found else (recipe, [])
+
+
+def _syntax_mistake(error: tomllib.TOMLDecodeError, text: str, file: str) -> RecipeMistake:
+    match = _SYNTAX.match(str(error))
+    message, line, column = (match[1], match[2], match[3]) if match else (str(error), None, None)
+    row = int(line) if line else text.count("\n") + 1
+    content = text.splitlines()[row - 1] if row <= len(text.splitlines()) else ""
+    key = content.split("=")[0].strip() or "(end of file)"
+    return RecipeMistake(
+        file,
+        row,
+        int(column) if column else 1,
+        key,
+        f"not TOML: {message[:1].lower()}{message[1:]}",
+        "Strings need quotes; lists need commas.",
+    )
+
+
+def _positions(text: str) -> dict[Path, tuple[int, int]]:
+    """(line, column), from 1, of each key, table and array element."""
+    found: dict[Path, tuple[int, int]] = {}
+    counts: dict[Path, int] = {}
+
+    def keys(node: Node) -> list[str]:
+        if node.type == "dotted_key":
+            return [k for child in node.named_children for k in keys(child)]
+        raw = (node.text or b"").decode(errors="replace")
+        return [raw.strip("\"'")]
+
+    def place(path: Path, node: Node) -> None:
+        found.setdefault(path, (node.start_point.row + 1, node.start_point.column + 1))
+
+    def through_arrays(names: list[str]) -> Path:
+        path: Path = ()
+        for name in names:
+            path = (*path, name)
+            if path in counts:
+                path = (*path, counts[path])
+        return path
+
+    def pairs(node: Node, base: Path) -> None:
+        for child in node.named_children:
+            if child.type == "pair":
+                path = (*base, *keys(child.named_children[0]))
+                for depth in range(len(base) + 1, len(path) + 1):
+                    place(path[:depth], child)
+                values(child.named_children[-1], path)
+
+    def values(node: Node, path: Path) -> None:
+        if node.type == "inline_table":
+            pairs(node, path)
+        elif node.type == "array":
+            for index, child in enumerate(c for c in node.named_children if c.type != "comment"):
+                place((*path, index), child)
+                values(child, (*path, index))
+
+    root = _PARSER.parse(text.encode()).root_node
+    pairs(root, ())
+    for node in root.named_children:
+        if node.type not in ("table", "table_array_element"):
+            continue
+        names = keys(node.named_children[0])
+        if node.type == "table_array_element":
+            array = (*through_arrays(names[:-1]), names[-1])
+            counts[array] = counts.get(array, -1) + 1
+        base = through_arrays(names)
+        place(base, node)
+        pairs(node, base)
+    return found
+
+
+def _at(
+    positions: dict[Path, tuple[int, int]], path: Path, data: Mapping[str, Any], file: str, message: str, hint: str
+) -> RecipeMistake:
+    """Place a mistake at the deepest part of its path that stands in the file."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in positions:
+            line, column = positions[path[:length]]
+            return RecipeMistake(file, line, column, _readable(path, data), message, hint)
+    return RecipeMistake(file, 1, 1, _readable(path, data), message, hint)
+
+
+def _readable(path: Path, data: Mapping[str, Any]) -> str:
+    """`stage.pretrain.model.hidden_size` rather than `stage[2].model.hidden_size`."""
+    if len(path) >= 2 and path[0] == "stage" and isinstance(path[1], int):
+        stages = data.get("stage")
+        stage = stages[path[1]] if isinstance(stages, list) and path[1] < len(stages) else {}
+        name = stage.get("id") if isinstance(stage, dict) else None
+        path = ("stage", name if isinstance(name, str) else f"#{path[1] + 1}", *path[2:])
+    return ".".join(str(p) for p in path) or "(recipe)"
+
+
+def _override(data: dict[str, Any], key: str, value: str) -> RecipeMistake | None:
+    """Apply one `--set`. Only shape is checked here; the value is validated with the whole recipe."""
+    parts = key.split(".")
+    target: Any = data
+    if parts[0] == "stage":
+        stages = [s for s in data.get("stage", []) if isinstance(s, dict)]
+        names = [str(s.get("id")) for s in stages]
+        if len(parts) < 3 or parts[1] not in names:
+            wanted = parts[1] if len(parts) > 1 else ""
+            return RecipeMistake(
+                "--set",
+                0,
+                0,
+                key,
+                f"no stage is called {wanted!r}",
+                nearest(wanted, names) + " Form: stage.<id>.<key>=<value>.",
+            )
+        target, parts = stages[names.index(parts[1])], parts[2:]
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            return RecipeMistake("--set", 0, 0, key, f"{part!r} is a value, not a table", "Set the key itself.")
+    try:
+        target[parts[-1]] = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        target[parts[-1]] = value
+    return None
+
+
+def _mistake(
+    detail: ErrorDetails, data: Mapping[str, Any], positions: dict[Path, tuple[int, int]], file: str
+) -> RecipeMistake:
+    path = _without_tag(detail["loc"])
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path = (*path, "kind")
+    message, hint = _explain(detail, path, data)
+    if detail["type"] == "value_error" and (match := re.match(r"^([a-z_.]+): (.*)$", message, re.DOTALL)):
+        path, message = (*path, *match[1].split(".")), match[2]
+    return _at(positions, path, data, file, message, hint)
+
+
+def _without_tag(location: tuple[int | str, ...]) -> Path:
+    """Pydantic puts the discriminator's value into the path of a union: ("stage", 1, "pretrain", "model")."""
+    if len(location) > 2 and location[0] == "stage" and location[2] in set(StageKind):
+        return (*location[:2], *location[3:])
+    return tuple(location)
+
+
+def _explain(detail: ErrorDetails, path: Path, data: Mapping[str, Any]) -> tuple[str, str]:
+    kind, given, context = detail["type"], detail.get("input"), detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {path[-1]!r}", nearest(str(path[-1]), _fields_at(path[:-1], data))
+    if kind == "missing":
+        return f"{path[-1]!r} is missing", f"Add {path[-1]} = …"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        wanted = given.get("kind", "") if isinstance(given, dict) else ""
+        return (f"no stage kind is called {wanted!r}" if wanted else "'kind' is missing"), nearest(
+            str(wanted), [str(k) for k in StageKind]
+        )
+    if kind in ("literal_error", "enum"):
+        options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        return f"{given!r} is not allowed", nearest(
+            str(given), options
+        ) if options else f"Expected {context.get('expected')}."
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{given!r} does not fit",
+            f"Expected the form {context.get('pattern')}: small letters, digits and '-'; 16 characters at most for a stage id, 40 for a name.",
+        )
+    if kind == "value_error":
+        message = str(context.get("error", detail["msg"]))
+        hint = (
+            nearest(str(given.get("preset")), list(MODEL_PRESETS))
+            if "preset:" in message and isinstance(given, dict)
+            else "Change one of the two."
+            if "but" in message
+            else "Correct the value."
+        )
+        return message, hint
+    if path == ("stage",):
+        return "stages are an array of tables", "Begin each stage with [[stage]], in double brackets."
+    return f"{detail['msg'][:1].lower()}{detail['msg'][1:]} (got {given!r})", "Correct the value."
+
+
+def _fields_at(path: Path, data: Mapping[str, Any]) -> list[str]:
+    """Names that are valid in the table at `path`."""
+    if not path or path[0] != "stage":
+        return list(Recipe.model_fields)
+    stages = data.get("stage")
+    stage = stages[path[1]] if isinstance(stages, list) and len(path) > 1 and isinstance(path[1], int) else {}
+    model: type[BaseModel] | None = STAGE_CLASSES.get(stage.get("kind")) if isinstance(stage, dict) else None
+    for part in path[2:]:
+        if model is None or isinstance(part, int):
+            continue
+        field = model.model_fields.get(str(part))
+        model = next((t for t in _model_types(field.annotation if field else None)), None)
+    return list(model.model_fields) if model else []
+
+
+def _model_types(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _model_types(argument)
+
+
+def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
+    """Sizes that only disagree across stages."""
+    for index, stage in enumerate(recipe.stage):
+        if not isinstance(stage, PretrainStage):
+            continue
+        binding = bind_inputs(recipe, stage).get("dataset")
+        maker = recipe.stage_by_id(binding.stage_id) if binding else None
+        if isinstance(maker, TokenizeStage) and maker.tokenizer.vocab_size > stage.model.vocab_size:
+            yield (
+                ("stage", index, "model", "vocab_size"),
+                f"the model knows {stage.model.vocab_size} tokens, but stage {maker.id!r} makes a vocabulary of {maker.tokenizer.vocab_size}",
+                f"Set model.vocab_size = {maker.tokenizer.vocab_size}, or make the tokenizer smaller.",
+            )

@@ -1,0 +1,193 @@
+"""Bad recipes: one error each, with file, line, key and remedy."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abruzzi.contracts.recipe import PretrainStage
+from abruzzi.contracts.toml import RecipeInvalid, load_recipe, parse_recipe
+
+GOOD = """\
+version = 1
+name = "small"
+
+[[stage]]
+id = "corpus"
+kind = "corpus"
+[stage.data]
+sources = ["python-stdlib"]
+
+[[stage]]
+id = "tokenize"
+kind = "tokenize"
+needs = ["corpus"]
+
+[[stage]]
+id = "pretrain"
+kind = "pretrain"
+needs = ["tokenize"]
+[stage.model]
+preset = "tiny"
+[stage.schedule]
+tokens = "4M"
+[stage.batch]
+sequences = 32
+sequence_length = 256
+
+[[stage]]
+id = "evaluate"
+kind = "evaluate"
+needs = ["pretrain", "tokenize", "corpus"]
+"""
+
+# (what is replaced, by what, line, key, part of the message, part of the remedy)
+BAD = {
+    "unknown key": (
+        'preset = "tiny"',
+        'preset = "tiny"\nhidden_sise = 64',
+        20,
+        "stage.pretrain.model.hidden_sise",
+        "unknown key",
+        "'hidden_size'",
+    ),
+    "wrong type": (
+        "sequences = 32",
+        'sequences = "many"',
+        23,
+        "stage.pretrain.batch.sequences",
+        "valid integer",
+        "Correct the value",
+    ),
+    "missing table": (
+        '[stage.data]\nsources = ["python-stdlib"]\n',
+        "",
+        4,
+        "stage.corpus.data",
+        "'data' is missing",
+        "Add data",
+    ),
+    "missing input": (
+        'needs = ["corpus"]\n',
+        "",
+        10,
+        "stage.tokenize.needs",
+        "no corpus to work on",
+        "Add 'corpus' to its needs",
+    ),
+    "cycle": ('needs = ["corpus"]', 'needs = ["evaluate"]', 13, "stage.tokenize.needs", "circle", "Remove one"),
+    "impossible size": (
+        'preset = "tiny"',
+        'preset = "tiny"\nnum_experts_per_token = 99',
+        20,
+        "stage.pretrain.model.num_experts_per_token",
+        "num_experts is 16",
+        "Change one",
+    ),
+    "unknown kind": (
+        'kind = "tokenize"',
+        'kind = "tokenise"',
+        12,
+        "stage.tokenize.kind",
+        "no stage kind is called 'tokenise'",
+        "'tokenize'",
+    ),
+    "unknown preset": ('preset = "tiny"', 'preset = "tinny"', 19, "stage.pretrain.model.preset", "no preset", "'tiny'"),
+    "unknown need": (
+        'needs = ["tokenize"]',
+        'needs = ["tokenise"]',
+        17,
+        "stage.pretrain.needs",
+        "which is no stage",
+        "'tokenize'",
+    ),
+    "not TOML": ('name = "small"', "name = small", 2, "name", "not TOML", "quotes"),
+    "vocabulary too large": (
+        'needs = ["corpus"]',
+        'needs = ["corpus"]\n[stage.tokenizer]\nvocab_size = 50000',
+        21,
+        "stage.pretrain.model.vocab_size",
+        "50000",
+        "model.vocab_size = 50000",
+    ),
+    "sequence longer than the model": (
+        "sequence_length = 256",
+        'sequence_length = "8k"',
+        24,
+        "stage.pretrain.batch.sequence_length",
+        "longer than model.max_position",
+        "",
+    ),
+    "single brackets": (
+        '[[stage]]\nid = "evaluate"',
+        '[stage2]\nid = "evaluate"',
+        26,
+        "stage2",
+        "unknown key",
+        "'stage'",
+    ),
+    "duplicate id": ('id = "tokenize"', 'id = "corpus"', 11, "stage.corpus.id", "used twice", "an id of its own"),
+    "wrong output": (
+        'needs = ["pretrain", "tokenize", "corpus"]',
+        'needs = ["pretrain", "tokenize", "corpus"]\ninputs = { checkpoint = "pretrain.chekpoint" }',
+        30,
+        "stage.evaluate.inputs.checkpoint",
+        "no output 'chekpoint'",
+        "'checkpoint'",
+    ),
+}
+
+
+def test_the_good_recipe_is_good() -> None:
+    recipe = load_recipe(GOOD)
+    assert [s.id for s in recipe.stage] == ["corpus", "tokenize", "pretrain", "evaluate"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_mistake_names_file_line_key_and_remedy(name: str) -> None:
+    old, new, line, key, message, remedy = BAD[name]
+    assert GOOD.count(old) == 1
+    recipe, found = parse_recipe(GOOD.replace(old, new), file="my.toml")
+    assert recipe is None
+    first = next((m for m in found if m.key == key), None)
+    assert first is not None, [str(m) for m in found]
+    assert (first.file, first.line) == ("my.toml", line)
+    assert message in first.message
+    assert remedy in first.hint
+    assert str(first).startswith(f"my.toml:{line}:")
+
+
+def test_all_mistakes_come_at_once() -> None:
+    text = GOOD.replace("sequences = 32", 'sequences = "many"').replace(
+        'preset = "tiny"', 'preset = "tiny"\nhidden_sise = 3'
+    )
+    with pytest.raises(RecipeInvalid) as caught:
+        load_recipe(text)
+    assert {m.key for m in caught.value.mistakes} == {
+        "stage.pretrain.model.hidden_sise",
+        "stage.pretrain.batch.sequences",
+    }
+
+
+def test_set_overrides_one_value_and_is_validated_like_the_file() -> None:
+    recipe = load_recipe(GOOD, {"stage.pretrain.optimizer.peak_lr": "1e-3", "name": "other"})
+    stage = recipe.stage_by_id("pretrain")
+    assert isinstance(stage, PretrainStage)
+    assert stage.optimizer.peak_lr == 1e-3
+    assert recipe.name == "other"
+    _, found = parse_recipe(GOOD, {"stage.pretrain.optimizer.peak_lrr": "1"})
+    assert "'peak_lr'" in found[0].hint
+    _, found = parse_recipe(GOOD, {"stage.pretran.seed": "1"})
+    assert found[0].file == "--set"
+    assert "'pretrain'" in found[0].hint
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(GOOD) - 1), st.text(alphabet=string.printable, max_size=8), st.integers(0, 12))
+def test_no_edit_of_a_recipe_can_crash_the_reader(at: int, inserted: str, removed: int) -> None:
+    recipe, found = parse_recipe(GOOD[:at] + inserted + GOOD[at + removed :])
+    assert (recipe is None) == bool(found)
+    assert all(m.line >= 1 and m.message and m.hint for m in found)
