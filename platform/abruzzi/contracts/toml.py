@@ -11,20 +11,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import tree_sitter_toml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from tree_sitter import Language, Node, Parser
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import bind_inputs, mistakes, nearest
+from abruzzi.contracts.positions import KeyPath as Path
+from abruzzi.contracts.positions import key_positions
 from abruzzi.contracts.recipe import STAGE_CLASSES, PretrainStage, Recipe, TokenizeStage
 from abruzzi.contracts.states import StageKind
 from abruzzi.contracts.training import MODEL_PRESETS
 
-Path = tuple[str | int, ...]
 _SYNTAX = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
-_PARSER = Parser(Language(tree_sitter_toml.language()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def parse_recipe(
     except tomllib.TOMLDecodeError as error:
         return None, [_syntax_mistake(error, text, file)]
     found: list[RecipeMistake] = []
-    positions = _positions(text)
+    positions = key_positions(text)
     for key, value in (overrides or {}).items():
         mistake = _override(data, key, value)
         if mistake is not None:
@@ -108,59 +106,6 @@ def _syntax_mistake(error: tomllib.TOMLDecodeError, text: str, file: str) -> Rec
         f"not TOML: {message[:1].lower()}{message[1:]}",
         "Strings need quotes; lists need commas.",
     )
-
-
-def _positions(text: str) -> dict[Path, tuple[int, int]]:
-    """(line, column), from 1, of each key, table and array element."""
-    found: dict[Path, tuple[int, int]] = {}
-    counts: dict[Path, int] = {}
-
-    def keys(node: Node) -> list[str]:
-        if node.type == "dotted_key":
-            return [k for child in node.named_children for k in keys(child)]
-        raw = (node.text or b"").decode(errors="replace")
-        return [raw.strip("\"'")]
-
-    def place(path: Path, node: Node) -> None:
-        found.setdefault(path, (node.start_point.row + 1, node.start_point.column + 1))
-
-    def through_arrays(names: list[str]) -> Path:
-        path: Path = ()
-        for name in names:
-            path = (*path, name)
-            if path in counts:
-                path = (*path, counts[path])
-        return path
-
-    def pairs(node: Node, base: Path) -> None:
-        for child in node.named_children:
-            if child.type == "pair":
-                path = (*base, *keys(child.named_children[0]))
-                for depth in range(len(base) + 1, len(path) + 1):
-                    place(path[:depth], child)
-                values(child.named_children[-1], path)
-
-    def values(node: Node, path: Path) -> None:
-        if node.type == "inline_table":
-            pairs(node, path)
-        elif node.type == "array":
-            for index, child in enumerate(c for c in node.named_children if c.type != "comment"):
-                place((*path, index), child)
-                values(child, (*path, index))
-
-    root = _PARSER.parse(text.encode()).root_node
-    pairs(root, ())
-    for node in root.named_children:
-        if node.type not in ("table", "table_array_element"):
-            continue
-        names = keys(node.named_children[0])
-        if node.type == "table_array_element":
-            array = (*through_arrays(names[:-1]), names[-1])
-            counts[array] = counts.get(array, -1) + 1
-        base = through_arrays(names)
-        place(base, node)
-        pairs(node, base)
-    return found
 
 
 def _at(

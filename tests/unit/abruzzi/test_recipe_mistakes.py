@@ -49,7 +49,7 @@ BAD = {
     "unknown key": (
         'preset = "tiny"',
         'preset = "tiny"\nhidden_sise = 64',
-        20,
+        21,
         "stage.pretrain.model.hidden_sise",
         "unknown key",
         "'hidden_size'",
@@ -57,7 +57,7 @@ BAD = {
     "wrong type": (
         "sequences = 32",
         'sequences = "many"',
-        23,
+        24,
         "stage.pretrain.batch.sequences",
         "valid integer",
         "Correct the value",
@@ -82,7 +82,7 @@ BAD = {
     "impossible size": (
         'preset = "tiny"',
         'preset = "tiny"\nnum_experts_per_token = 99',
-        20,
+        21,
         "stage.pretrain.model.num_experts_per_token",
         "num_experts is 16",
         "Change one",
@@ -99,7 +99,7 @@ BAD = {
     "unknown need": (
         'needs = ["tokenize"]',
         'needs = ["tokenise"]',
-        17,
+        20,
         "stage.pretrain.needs",
         "which is no stage",
         "'tokenize'",
@@ -116,7 +116,7 @@ BAD = {
     "sequence longer than the model": (
         "sequence_length = 256",
         'sequence_length = "8k"',
-        24,
+        25,
         "stage.pretrain.batch.sequence_length",
         "longer than model.max_position",
         "",
@@ -124,7 +124,7 @@ BAD = {
     "single brackets": (
         '[[stage]]\nid = "evaluate"',
         '[stage2]\nid = "evaluate"',
-        26,
+        27,
         "stage2",
         "unknown key",
         "'stage'",
@@ -133,7 +133,7 @@ BAD = {
     "wrong output": (
         'needs = ["pretrain", "tokenize", "corpus"]',
         'needs = ["pretrain", "tokenize", "corpus"]\ninputs = { checkpoint = "pretrain.chekpoint" }',
-        30,
+        31,
         "stage.evaluate.inputs.checkpoint",
         "no output 'chekpoint'",
         "'checkpoint'",
