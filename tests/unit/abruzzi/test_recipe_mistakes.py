@@ -95,11 +95,11 @@ BAD = {
         "no stage kind is called 'tokenise'",
         "'tokenize'",
     ),
-    "unknown preset": ('preset = "tiny"', 'preset = "tinny"', 19, "stage.pretrain.model.preset", "no preset", "'tiny'"),
+    "unknown preset": ('preset = "tiny"', 'preset = "tinny"', 20, "stage.pretrain.model.preset", "no preset", "'tiny'"),
     "unknown need": (
         'needs = ["tokenize"]',
         'needs = ["tokenise"]',
-        20,
+        18,
         "stage.pretrain.needs",
         "which is no stage",
         "'tokenize'",
