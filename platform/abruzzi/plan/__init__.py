@@ -1,1 +1,5 @@
-"""Pure arithmetic over a recipe: parameters, FLOPs, memory, time."""
+"""Pure arithmetic over a recipe: parameters, FLOPs, memory, time. No torch, no I/O; the same numbers for CLI, API and dashboard."""
+
+from abruzzi.plan.planner import plan_recipe
+
+__all__ = ["plan_recipe"]

@@ -1,0 +1,35 @@
+"""Floating-point operations of a training step, forward and backward."""
+
+from __future__ import annotations
+
+from abruzzi.contracts.training import ModelConfig
+from abruzzi.plan.parameters import count_parameters
+
+
+def flops_per_token(model: ModelConfig, sequence_length: int) -> float:
+    """6 x active parameters in matmuls, and causal attention: each token sees half the sequence on average."""
+    linear = 6.0 * count_parameters(model).active_in_matmuls
+    per_pair = model.num_heads * (model.qk_nope_head_dim + model.qk_rope_head_dim + model.v_head_dim)
+    attention = 3.0 * 2.0 * per_pair * (sequence_length / 2) * model.num_layers
+    return linear + attention
+
+
+def newton_schulz_flops(model: ModelConfig, steps: int) -> float:
+    """Of one optimizer step over all matrices: steps x (4 m^2 n + 2 m^3) with m <= n."""
+
+    def one(rows: int, columns: int) -> float:
+        m, n = sorted((rows, columns))
+        return steps * (4.0 * m * m * n + 2.0 * m**3)
+
+    attention = (
+        one(model.q_lora_rank, model.hidden_size)
+        + one(model.num_heads * (model.qk_nope_head_dim + model.qk_rope_head_dim), model.q_lora_rank)
+        + one(model.kv_lora_rank + model.qk_rope_head_dim, model.hidden_size)
+        + one(model.num_heads * (model.qk_nope_head_dim + model.v_head_dim), model.kv_lora_rank)
+        + one(model.hidden_size, model.num_heads * model.v_head_dim)
+    )
+    expert = 3 * one(model.moe_intermediate_size, model.hidden_size)
+    dense = 3 * one(model.intermediate_size, model.hidden_size)
+    moe_layers = model.num_layers - model.num_dense_layers
+    moe = (model.num_experts + model.num_shared_experts) * expert + one(model.num_experts, model.hidden_size)
+    return model.num_layers * attention + moe_layers * moe + model.num_dense_layers * dense

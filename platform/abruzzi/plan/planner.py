@@ -1,0 +1,98 @@
+"""The dry run: what a recipe will need and take. Plain dictionaries, so that CLI, API and dashboard show the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from abruzzi.contracts.graph import bind_inputs
+from abruzzi.contracts.recipe import PretrainStage, Recipe, StageBase
+from abruzzi.plan.flops import flops_per_token, newton_schulz_flops
+from abruzzi.plan.memory import activation_bytes_per_token, optimizer_bytes, states_by_stage
+from abruzzi.plan.parameters import count_parameters
+
+# Assumptions, shown in every plan beside what they yield. H800: 989 TFLOP/s dense BF16 by its data sheet, 25 % is the design's
+# target (the only published K2 figure is 19.1 %). CPU: one core's float32 rate in the train-step benchmark of the tiny preset.
+_DEVICES: dict[str, dict[str, Any]] = {
+    "h800": {
+        "device": "H800",
+        "peak_flops": 989e12,
+        "utilisation": 0.25,
+        "source": "data sheet; target utilisation of the design",
+    },
+    "local": {
+        "device": "CPU rank",
+        "peak_flops": 50e9,
+        "utilisation": 0.5,
+        "source": "two cores, float32, as bench/train_step measures",
+    },
+}
+
+
+def plan_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Plan of each stage; sums are in base units (bytes, FLOPs, seconds)."""
+    stages = [_plan_stage(recipe, stage) for stage in recipe.stage]
+    return {"recipe": recipe.name, "stages": stages, "warnings": [w for s in stages for w in s["warnings"]]}
+
+
+def _plan_stage(recipe: Recipe, stage: StageBase) -> dict[str, Any]:
+    bound = {b.name: f"{b.stage_id}.{b.output}" for b in bind_inputs(recipe, stage).values()}
+    plan: dict[str, Any] = {
+        "id": stage.id,
+        "kind": stage.kind,
+        "needs": list(stage.needs),
+        "inputs": bound,
+        "pool": stage.resources.pool,
+        "ranks": stage.resources.ranks,
+        "warnings": [],
+    }
+    if isinstance(stage, PretrainStage):
+        plan["training"] = plan_pretrain(stage)
+        plan["warnings"] = [f"stage {stage.id!r}: {w}" for w in plan["training"].pop("warnings")]
+    return plan
+
+
+def plan_pretrain(stage: PretrainStage) -> dict[str, Any]:
+    """Parameters, FLOPs, states by pipeline stage, activations, steps and time."""
+    model, batch, parallel = stage.model, stage.batch, stage.parallel
+    parameters = count_parameters(model)
+    flops_token = flops_per_token(model, batch.sequence_length)
+    tokens = stage.schedule.tokens + sum(a.tokens for a in stage.schedule.anneal)
+    tokens_step = batch.sequences * batch.sequence_length
+    states = states_by_stage(model, stage.memory, pp=parallel.pp, ep=parallel.ep)
+    middle = states[len(states) // 2]
+    data_ranks = stage.resources.ranks // parallel.pp
+    micro_sequences = batch.micro_sequences or batch.sequences // data_ranks
+    micro_batches = max(1, batch.sequences // data_ranks // micro_sequences)
+    bubble = (parallel.pp - 1) / (parallel.vpp * micro_batches + parallel.pp - 1)
+    device = _DEVICES.get(stage.resources.pool, _DEVICES["local"])
+    rate = device["peak_flops"] * device["utilisation"] * stage.resources.ranks / flops_token
+    ns_flops = newton_schulz_flops(model, stage.optimizer.newton_schulz_steps)
+    warnings = []
+    if batch.sequences // data_ranks % micro_sequences:
+        warnings.append(
+            f"micro_sequences {micro_sequences} does not divide the {batch.sequences // data_ranks} sequences of a rank"
+        )
+    if tokens < tokens_step:
+        warnings.append(f"schedule.tokens {tokens} is less than one step of {tokens_step}")
+    return {
+        "parameters": {**asdict(parameters), "total": parameters.total, "active": parameters.active},
+        "flops_per_token": flops_token,
+        "newton_schulz_share": ns_flops / (flops_token * tokens_step),
+        "tokens": tokens,
+        "tokens_per_step": tokens_step,
+        "steps": tokens // tokens_step,
+        "states": [asdict(s) for s in states],
+        "middle_stage_bytes": middle.bytes,
+        "optimizer_bytes": optimizer_bytes(middle.parameters, stage.memory, adamw=stage.optimizer.kind == "adamw"),
+        "activation_bytes_per_token_layer": activation_bytes_per_token(model, stage.memory),
+        "activation_bytes": activation_bytes_per_token(model, stage.memory)
+        * micro_sequences
+        * batch.sequence_length
+        * middle.layers,
+        "pipeline_bubble": bubble,
+        "tokens_per_second": rate,
+        "seconds": tokens / rate,
+        "assumptions": device,
+        "warnings": warnings,
+    }

@@ -1,0 +1,77 @@
+"""Golden values of the plan: the published K2, derived from its configuration (docs/maths.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abruzzi.contracts.recipe import PretrainStage
+from abruzzi.contracts.toml import load_recipe
+from abruzzi.contracts.training import MemoryConfig, ModelConfig
+from abruzzi.plan.flops import flops_per_token
+from abruzzi.plan.memory import activation_bytes_per_token, layers_by_stage
+from abruzzi.plan.parameters import attention_parameters, count_parameters
+from abruzzi.plan.planner import plan_pretrain
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def k2() -> PretrainStage:
+    stage = load_recipe((RECIPES / "k2.toml").read_text()).stage_by_id("pretrain")
+    assert isinstance(stage, PretrainStage)
+    return stage
+
+
+def test_k2_has_the_published_parameters(k2: PretrainStage) -> None:
+    parameters = count_parameters(k2.model)
+    assert parameters.total / 1e9 == pytest.approx(1026.4, abs=0.05)
+    assert parameters.active / 1e9 == pytest.approx(32.86, abs=0.005)
+    assert attention_parameters(k2.model) / 1e6 == pytest.approx(101.1, abs=0.05)
+    assert parameters.moe_layer.routed_experts / 384 / 1e6 == pytest.approx(44.04, abs=0.005)
+
+
+def test_k2_takes_205_gigaflop_a_token_at_4k(k2: PretrainStage) -> None:
+    assert flops_per_token(k2.model, 4096) / 1e9 == pytest.approx(205.5, abs=0.1)
+    attention_at_32k = flops_per_token(k2.model, 32768) - 6 * count_parameters(k2.model).active_in_matmuls
+    assert attention_at_32k / 1e9 == pytest.approx(122.8, abs=0.1)
+
+
+def test_a_middle_stage_of_pp16_ep16_holds_28_9_gigabytes_of_states(k2: PretrainStage) -> None:
+    plan = plan_pretrain(k2)
+    assert plan["middle_stage_bytes"] / 1e9 == pytest.approx(28.9, abs=0.05)
+    assert sum(s["layers"] for s in plan["states"]) == 61
+
+
+def test_k2_steps_batch_and_newton_schulz_share(k2: PretrainStage) -> None:
+    plan = plan_pretrain(k2)
+    assert plan["tokens_per_step"] == 67_108_864
+    assert k2.schedule.tokens // plan["tokens_per_step"] == pytest.approx(231_000, rel=1e-3)
+    assert plan["newton_schulz_share"] == pytest.approx(0.0035, abs=0.0001)
+
+
+def test_activation_policy_of_the_paper_saves_three_times_the_bytes(k2: PretrainStage) -> None:
+    plain = activation_bytes_per_token(k2.model, MemoryConfig(dtype="bfloat16"))
+    reduced = activation_bytes_per_token(k2.model, k2.memory)
+    assert plain / 1024 == pytest.approx(466, rel=0.01)
+    assert reduced / 1024 == pytest.approx(145, rel=0.02)
+
+
+@given(st.integers(1, 128), st.integers(1, 32))
+def test_layers_are_split_evenly_over_stages(num_layers: int, pp: int) -> None:
+    counts = layers_by_stage(num_layers, pp)
+    assert sum(counts) == num_layers
+    assert max(counts) - min(counts) <= 1
+    assert counts[0] <= max(counts)
+    assert counts[-1] <= counts[len(counts) // 2]
+
+
+@given(st.sampled_from(["tiny", "nano"]), st.integers(1, 8))
+def test_more_experts_never_change_the_active_parameters_of_experts(preset: str, factor: int) -> None:
+    model = ModelConfig.model_validate({"preset": preset})
+    wide = ModelConfig.model_validate({"preset": preset, "num_experts": model.num_experts * factor})
+    router = (wide.num_experts - model.num_experts) * model.hidden_size * (model.num_layers - model.num_dense_layers)
+    assert count_parameters(wide).active - router == count_parameters(model).active
