@@ -1,0 +1,1 @@
+"""Executors: they make workloads of stage specs and observe them."""

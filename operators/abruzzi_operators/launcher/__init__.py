@@ -1,0 +1,1 @@
+"""Starts the ranks of one attempt on this machine and says truly how they ended."""

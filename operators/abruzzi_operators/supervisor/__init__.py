@@ -1,0 +1,1 @@
+"""`abruzzi up`: one supervisor of PostgreSQL, API and controller as child processes."""
