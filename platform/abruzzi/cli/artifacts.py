@@ -1,0 +1,74 @@
+"""`abruzzi artifacts …`: what the stages made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+
+from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, age, client, find_run, print_json
+from abruzzi.contracts.states import ArtifactKind
+
+app = typer.Typer(
+    help="Outputs of stages: corpora, tokenizers, checkpoints, reports.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact's id.")]
+
+
+@app.command("list", epilog="Example: abruzzi artifacts list latest --kind checkpoint")
+def list_(
+    run: RunArgument,
+    stage: Annotated[str | None, typer.Option(help="Only of this stage.")] = None,
+    kind: Annotated[ArtifactKind | None, typer.Option(help="Only of this kind.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Artifacts of a run, oldest first."""
+    with client() as connection:
+        found = list(connection.artifacts.list(find_run(connection, run), stage_id=stage, kind=kind))
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("artifact", "kind", "name", "stage", "size", "verified", "made"):
+        table.add_column(column)
+    for item in found:
+        mark = "removed by retention" if item.deleted_at else "✓" if item.verified_at else "–"
+        table.add_row(
+            item.id, item.kind, item.name, item.stage_id, decimal(item.size_bytes), mark, age(item.created_at) + " ago"
+        )
+    OUTPUT.print(table if found else "This run has made nothing yet.")
+
+
+@app.command(epilog="Example: abruzzi artifacts show ARTIFACT")
+def show(artifact: ArtifactArgument, as_json: JsonOption = False) -> None:
+    """One artifact: files, digests, facts, lineage."""
+    with client() as connection:
+        found = connection.artifacts.get(artifact)
+        manifest = connection.artifacts.manifest(artifact)
+    if as_json:
+        print_json({"artifact": found, "manifest": manifest})
+        return
+    OUTPUT.print(f"[bold]{found.kind} {found.name}[/]  {found.id}\n[dim]{found.digest}\n{found.manifest_key}[/]")
+    for key, value in found.meta.items():
+        OUTPUT.print(f"  {key} = {value}")
+    for entry in manifest.files:
+        OUTPUT.print(f"  {decimal(entry.size_bytes):>10}  {entry.path}")
+
+
+@app.command(epilog="Example: abruzzi artifacts pull ARTIFACT --to ./checkpoint")
+def pull(
+    artifact: ArtifactArgument,
+    to: Annotated[Path | None, typer.Option(help="Folder; by default the artifact's name.")] = None,
+) -> None:
+    """Download an artifact and check every digest."""
+    with client() as connection:
+        folder = to or Path(connection.artifacts.get(artifact).name)
+        manifest = connection.artifacts.pull(
+            artifact, folder, on_file=lambda path, size: OUTPUT.print(f"  {decimal(size):>10}  {path}")
+        )
+    OUTPUT.print(f"[green]✓[/] {folder}: {len(manifest.files)} files, {decimal(manifest.size_bytes)}, digests verified")

@@ -1,0 +1,62 @@
+"""`abruzzi logs`: what a stage printed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from abruzzi.cli.session import JsonOption, RunArgument, client, find_run, print_json
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.resources import RunOut
+
+
+def logs(
+    run: RunArgument,
+    stage: Annotated[str | None, typer.Argument(help="By default the stage that ran last.")] = None,
+    attempt: Annotated[int | None, typer.Option(help="Number of the attempt; by default the newest.")] = None,
+    rank: Annotated[int, typer.Option(min=0)] = 0,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=1, help="Last lines.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the attempt ends.")] = False,
+    grep: Annotated[str | None, typer.Option(help="Only lines that hold this text.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Log lines of a stage; they stay when the process or pod is gone."""
+    with client() as connection:
+        found = connection.runs.get(find_run(connection, run))
+        attempt_id = _attempt(found, stage, attempt)
+        page = connection.logs.page(attempt_id, rank=rank, tail=tail, q=grep)
+        if as_json:
+            print_json(page)
+            return
+        for line in page.lines:
+            sys.stdout.write(line.text + "\n")
+        if follow:
+            for line in connection.logs.follow(attempt_id, rank=rank, offset=page.next_offset):
+                if grep is None or grep in line.text:
+                    sys.stdout.write(line.text + "\n")
+                    sys.stdout.flush()
+
+
+def _attempt(run: RunOut, stage_id: str | None, number: int | None) -> str:
+    tried = [s for s in run.detail if s.attempts]
+    if not tried:
+        raise AbruzziError("no_attempt", f"No stage of {run.id} has started.", hint=f"`abruzzi runs why {run.id}`")
+    chosen = (
+        [s for s in tried if s.id == stage_id] if stage_id else [max(tried, key=lambda s: s.attempts[-1].created_at)]
+    )
+    if not chosen:
+        raise AbruzziError(
+            "no_attempt",
+            f"Stage {stage_id!r} of {run.id} has no attempt.",
+            hint=f"Stages with logs: {', '.join(s.id for s in tried)}.",
+        )
+    attempts = [a for a in chosen[0].attempts if number is None or a.number == number]
+    if not attempts:
+        raise AbruzziError(
+            "no_attempt",
+            f"Stage {chosen[0].id!r} has no attempt {number}.",
+            hint=f"It has 1 to {chosen[0].attempts[-1].number}.",
+        )
+    return attempts[-1].id

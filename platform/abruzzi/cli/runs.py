@@ -1,0 +1,188 @@
+"""`abruzzi runs …`: see and steer runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from abruzzi.cli.session import (
+    OUTPUT,
+    JsonOption,
+    RunArgument,
+    SetOption,
+    age,
+    client,
+    duration,
+    find_run,
+    overrides,
+    print_json,
+    state_text,
+)
+from abruzzi.contracts.resources import RunOut, StageOut
+
+app = typer.Typer(
+    help="See and steer runs.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+@app.command("list", epilog="Example: abruzzi runs list --state running")
+def list_(
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state. Repeatable.")] = None,
+    q: Annotated[str | None, typer.Option("--filter", help="Part of the name or id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    with client() as connection:
+        found = [run for run, _ in zip(connection.runs.list(state=state or (), q=q), range(limit), strict=False)]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        OUTPUT.print("No runs yet. Submit one: [bold]abruzzi run recipes/tiny.toml[/]")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("run", "name", "state", "stages", "headline", "took", "submitted"):
+        table.add_column(column)
+    for run in found:
+        done = sum(s["state"] == "succeeded" for s in run.stages)
+        headline = "  ".join(f"{k.rsplit('/')[-1]} {v:.3g}" for k, v in run.headline.items())
+        table.add_row(
+            run.id,
+            run.name,
+            state_text(run.state),
+            f"{done}/{len(run.stages)}",
+            headline,
+            age(run.started_at, run.ended_at),
+            age(run.created_at) + " ago",
+        )
+    OUTPUT.print(table)
+
+
+@app.command(epilog="Example: abruzzi runs show latest")
+def show(run: RunArgument, as_json: JsonOption = False) -> None:
+    """One run: stages, attempts, why it is where it is."""
+    with client() as connection:
+        found = connection.runs.get(find_run(connection, run))
+        why_ = connection.runs.why(found.id)
+        page = connection.run_page(found.id)
+    if as_json:
+        print_json(found)
+        return
+    print_run(found)
+    OUTPUT.print(f"\n{why_.sentence}\n[dim]{page}[/]")
+
+
+@app.command(epilog="Example: abruzzi runs why latest")
+def why(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Why a run waits, runs or failed, in one sentence with numbers."""
+    with client() as connection:
+        answer = connection.runs.why(find_run(connection, run))
+    print_json(answer) if as_json else OUTPUT.print(answer.sentence, soft_wrap=True)
+
+
+@app.command(epilog="Example: abruzzi runs stop latest")
+def stop(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Cancel a run. Training stages save a checkpoint first, so that it can be branched."""
+    with client() as connection:
+        found = connection.runs.cancel(find_run(connection, run))
+    print_json(found) if as_json else OUTPUT.print(
+        f"{found.id} is {state_text(found.state)}. Its checkpoints stay: abruzzi artifacts list {found.id}"
+    )
+
+
+@app.command(epilog="Example: abruzzi runs retry latest --stage pretrain")
+def retry(
+    run: RunArgument,
+    stage: Annotated[
+        str | None, typer.Option(help="From this stage on; by default from the first that did not succeed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a failed or cancelled run's stages again, from its last checkpoint."""
+    with client() as connection:
+        found = connection.runs.retry(find_run(connection, run), stage)
+    print_json(found) if as_json else OUTPUT.print(
+        f"{found.id} is {state_text(found.state)}. Watch it: abruzzi runs watch {found.id}"
+    )
+
+
+@app.command(epilog="Example: abruzzi runs branch latest ARTIFACT --set stage.pretrain.optimizer.peak_lr=5e-4")
+def branch(
+    run: RunArgument,
+    artifact: Annotated[str, typer.Argument(help="Id of the checkpoint to go on from (`abruzzi artifacts list RUN`).")],
+    assign: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a new run from a checkpoint of another, with other values if you like."""
+    with client() as connection:
+        found = connection.runs.branch(find_run(connection, run), artifact, overrides(assign), name=name)
+    print_json(found) if as_json else OUTPUT.print(
+        f"{found.id} ({found.name}) goes on from {artifact}. Watch it: abruzzi runs watch {found.id}"
+    )
+
+
+@app.command(epilog="Example: abruzzi runs watch latest")
+def watch(run: RunArgument) -> None:
+    """Follow a run with progress bars until it ends."""
+    from abruzzi.cli.run import follow
+
+    with client() as connection:
+        raise SystemExit(follow(connection, find_run(connection, run)))
+
+
+@app.command(epilog="Example: abruzzi runs export latest --to ./run")
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("export"),
+    max_points: Annotated[int, typer.Option(min=100, help="Points a curve.")] = 100_000,
+) -> None:
+    """Take a run's data away: run.json, recipe.toml, events and every curve as CSV."""
+    import csv
+
+    with client() as connection:
+        found = connection.runs.get(find_run(connection, run))
+        to.mkdir(parents=True, exist_ok=True)
+        (to / "run.json").write_text(found.model_dump_json(indent=2))
+        (to / "recipe.toml").write_text(found.recipe_toml)
+        with (to / "events.jsonl").open("w") as file:
+            file.writelines(e.model_dump_json() + "\n" for e in connection.runs.events(found.id))
+        keys = sorted({k.key for k in connection.metrics.keys(found.id)})
+        with (to / "metrics.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["attempt", "key", "step", "value", "low", "high", "unix_seconds"])
+            for key in keys:
+                for s in connection.metrics.series(found.id, [key], max_points=max_points):
+                    writer.writerows(
+                        (s.attempt_id, s.key, *row) for row in zip(s.steps, s.values, s.low, s.high, s.at, strict=True)
+                    )
+    OUTPUT.print(f"[green]✓[/] {to}: run.json, recipe.toml, events.jsonl, metrics.csv ({len(keys)} curves)")
+
+
+def print_run(run: RunOut) -> None:
+    """Stages of a run as a table."""
+    OUTPUT.print(f"[bold]{run.name}[/]  {run.id}  {state_text(run.state)}  {age(run.started_at, run.ended_at)}")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("stage", "kind", "state", "progress", "ETA", "took", "attempts", ""):
+        table.add_column(column)
+    for stage in run.detail:
+        progress = f"{stage.progress:.0%}" if stage.progress is not None else ""
+        table.add_row(
+            stage.id,
+            stage.kind,
+            state_text(stage.state),
+            progress,
+            duration(stage.eta_seconds) if stage.eta_seconds else "",
+            age(stage.started_at, stage.ended_at) if stage.started_at else "",
+            _attempts(stage),
+            stage.reason or "",
+        )
+    OUTPUT.print(table)
+
+
+def _attempts(stage: StageOut) -> str:
+    return " ".join(f"#{a.number} {a.cause or a.state}" for a in stage.attempts)
