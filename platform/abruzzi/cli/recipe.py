@@ -90,6 +90,6 @@ def _training_table(training: dict[str, Any]) -> Table:
     table.add_row("time", f"{duration(training['seconds'])} at {training['tokens_per_second']:,.0f} tokens/s")
     table.add_row(
         "",
-        f"[dim]if a {assumed['device']} does {quantity(assumed['peak_flops'], 'FLOP/s')} at {assumed['utilisation']:.0%} ({assumed['source']})[/]",
+        f"[dim]if each rank is one {assumed['device']} of {quantity(assumed['peak_flops'], 'FLOP/s')} at {assumed['utilisation']:.0%} ({assumed['source']})[/]",
     )
     return table

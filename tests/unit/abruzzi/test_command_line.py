@@ -104,7 +104,7 @@ def test_plan_of_k2_tells_its_size_in_words_of_the_field() -> None:
     result = CliRunner().invoke(app, ["plan", str(RECIPES / "k2.toml")])
     assert result.exit_code == 0
     assert "1.03T total, 32.86B active" in result.stdout
-    assert "28.91 GB" in result.stdout
+    assert "28.92 GB" in result.stdout
 
 
 def test_set_without_equals_is_a_usage_error() -> None:
