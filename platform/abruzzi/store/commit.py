@@ -1,0 +1,224 @@
+"""The commit protocol (design section 4.5): files by digest first, then `manifest.json`, created only if absent. That one write is the commit.
+
+A reader trusts only a manifest whose every digest verifies. A crash before the last write leaves blobs that no manifest names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from abruzzi.contracts.artifact import FileEntry, Manifest
+from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
+from abruzzi.contracts.stage import DirectoryStore as DirectoryConfig
+from abruzzi.contracts.stage import StageSpec, StoreConfig
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.store.objects import DirectoryStore, ObjectStore
+from abruzzi.store.s3 import S3Store
+
+_CHUNK = 1 << 20
+
+
+class CorruptArtifact(AbruzziError):
+    """A file is gone or does not hash to what the manifest says."""
+
+    def __init__(self, manifest: Manifest, path: str, found: str) -> None:
+        super().__init__(
+            "corrupt_artifact",
+            f"{manifest.kind} {manifest.name!r} of stage {manifest.stage_id!r} is damaged: {path} {found}.",
+            hint="The platform resumes from the newest one that verifies.",
+            status=409,
+        )
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What the platform found to resume from, and what it passed over."""
+
+    key: str | None
+    manifest: Manifest | None
+    corrupt: list[str] = field(default_factory=list)
+    """Sentences, one a damaged checkpoint."""
+
+
+def open_store(config: StoreConfig) -> ObjectStore:
+    return DirectoryStore(Path(config.root)) if isinstance(config, DirectoryConfig) else S3Store(config)
+
+
+def manifest_key(output_prefix: str, epoch: int, name: str) -> str:
+    return f"{output_prefix}e{epoch}/{name}/manifest.json"
+
+
+def blob_key(output_prefix: str, digest: str) -> str:
+    return f"{output_prefix}blobs/{digest.removeprefix('sha256:')}"
+
+
+def prefix_of(key: str) -> str:
+    """The stage's output prefix, from a manifest's key."""
+    return key.rsplit("/", 3)[0] + "/"
+
+
+def commit_artifact(
+    store: ObjectStore,
+    spec: StageSpec,
+    *,
+    kind: ArtifactKind,
+    name: str,
+    files: Mapping[str, Path],
+    meta: Mapping[str, Any] | None = None,
+    step: int | None = None,
+) -> tuple[str, Manifest]:
+    """(key, manifest) of the committed artifact. Committing the same files again is no error; other files under the same name are a Conflict."""
+    entries = [_store_file(store, spec.output_prefix, path, source) for path, source in sorted(files.items())]
+    manifest = Manifest(
+        kind=kind, name=name, project_id=spec.project_id, run_id=spec.run_id, stage_id=spec.stage_id, attempt_id=spec.attempt_id,
+        epoch=spec.epoch, step=step, created_at=datetime.now(UTC), files=tuple(entries),
+        parents=tuple(sorted(i.digest for i in spec.inputs.values())), meta=dict(meta or {}),
+    )  # fmt: skip
+    key = manifest_key(spec.output_prefix, spec.epoch, name)
+    if store.put_if_absent(key, manifest.canonical_bytes()):
+        return key, manifest
+    committed = read_manifest(store, key)
+    if committed.files != manifest.files:
+        raise Conflict(f"{kind} {name!r} was already committed with other contents.", code="artifact_exists")
+    return key, committed
+
+
+def read_manifest(store: ObjectStore, key: str) -> Manifest:
+    """Raises NotFound, or AbruzziError `corrupt_manifest`."""
+    try:
+        return Manifest.model_validate_json(store.get(key))
+    except ValidationError as error:
+        raise AbruzziError(
+            "corrupt_manifest", f"{key} is no manifest: {error.errors()[0]['msg']}.", status=409
+        ) from error
+
+
+def verify_manifest(store: ObjectStore, manifest: Manifest, output_prefix: str) -> None:
+    """Read every file and compare its digest. Raises CorruptArtifact."""
+    for entry in manifest.files:
+        try:
+            with store.open(blob_key(output_prefix, entry.digest)) as stream:
+                found = _digest(stream)
+        except NotFound:
+            raise CorruptArtifact(manifest, entry.path, "is gone") from None
+        if found != entry.digest:
+            raise CorruptArtifact(manifest, entry.path, "does not hash to its digest")
+
+
+def list_manifests(store: ObjectStore, prefix: str) -> Iterator[tuple[str, Manifest]]:
+    """Committed and readable manifests below `prefix`, in the order of their keys."""
+    for key in store.list(prefix):
+        if key.endswith("/manifest.json"):
+            try:
+                yield key, read_manifest(store, key)
+            except AbruzziError as error:
+                if error.code not in ("corrupt_manifest", "not_found"):
+                    raise
+
+
+def newest_verified_checkpoint(store: ObjectStore, output_prefix: str, *, max_epoch: int, skip: int = 0) -> Resume:
+    """The newest checkpoint of the stage (by step, then epoch) whose digests verify, passing over `skip` good ones."""
+    found = [
+        (manifest.step or 0, manifest.epoch, key, manifest)
+        for key, manifest in list_manifests(store, output_prefix)
+        if manifest.kind is ArtifactKind.CHECKPOINT and manifest.epoch <= max_epoch
+    ]
+    corrupt: list[str] = []
+    last: tuple[str, Manifest] | None = None
+    for _, _, key, manifest in sorted(found, key=lambda f: f[:2], reverse=True):
+        try:
+            verify_manifest(store, manifest, output_prefix)
+        except CorruptArtifact as error:
+            corrupt.append(error.message)
+            continue
+        last = (key, manifest)
+        if skip == 0:
+            break
+        skip -= 1
+    return Resume(*last, corrupt) if last else Resume(None, None, corrupt)
+
+
+def materialize(store: ObjectStore, manifest: Manifest, output_prefix: str, folder: Path) -> None:
+    """The artifact's files below `folder`, verified. A directory store's files are hard-linked (they are never changed), others copied."""
+    for entry in manifest.files:
+        target = folder / entry.path
+        if target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        partial.unlink(missing_ok=True)
+        _fetch(store, blob_key(output_prefix, entry.digest), partial, manifest, entry.path)
+        with partial.open("rb") as file:
+            if _digest(file) != entry.digest:
+                partial.unlink()
+                raise CorruptArtifact(manifest, entry.path, "does not hash to its digest")
+        os.replace(partial, target)
+
+
+def remove_artifact(store: ObjectStore, key: str, manifest: Manifest) -> int:
+    """Retention: the manifest first, so that nothing trusts what follows; then the blobs that no other manifest of the stage names. Returns bytes freed."""
+    prefix = prefix_of(key)
+    store.delete(key)
+    kept = {entry.digest for _, other in list_manifests(store, prefix) for entry in other.files}
+    freed = 0
+    for entry in manifest.files:
+        if entry.digest not in kept:
+            store.delete(blob_key(prefix, entry.digest))
+            freed += entry.size_bytes
+    return freed
+
+
+def check_free_space(path: Path, min_free_bytes: int, needed_bytes: int = 0) -> None:
+    """Raises AbruzziError `disk_full` before the disk at `path` has less than `min_free_bytes` after writing `needed_bytes`."""
+    free = shutil.disk_usage(path).free
+    if free - needed_bytes < min_free_bytes:
+        raise AbruzziError(
+            "disk_full",
+            f"The disk at {path} has {free / 2**30:.2f} GiB free; the next checkpoint needs {needed_bytes / 2**30:.2f} GiB and "
+            f"{min_free_bytes / 2**30:.2f} GiB must stay free.",
+            hint="Free some space, lower checkpoint.keep_last, or move ABRUZZI_HOME to a larger disk; then retry the run.",
+        )
+
+
+def _store_file(store: ObjectStore, output_prefix: str, path: str, source: Path) -> FileEntry:
+    with source.open("rb") as file:
+        digest = _digest(file)
+    entry = FileEntry(path=path, digest=digest, size_bytes=source.stat().st_size)
+    key = blob_key(output_prefix, digest)
+    # One blob may have been damaged since: equal size is no proof, but a damaged one is found at reading and never silently used.
+    if not store.exists(key) or store.size(key) != entry.size_bytes:
+        store.put(key, source)
+    return entry
+
+
+def _fetch(store: ObjectStore, key: str, target: Path, manifest: Manifest, path: str) -> None:
+    try:
+        if isinstance(store, DirectoryStore):
+            try:
+                os.link(store.path(key), target)
+                return
+            except FileNotFoundError:
+                raise NotFound("object", key) from None
+            except OSError:
+                pass  # another file system, or links are not allowed: copy
+        with store.open(key) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, _CHUNK)
+    except NotFound:
+        raise CorruptArtifact(manifest, path, "is gone") from None
+
+
+def _digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return "sha256:" + digest.hexdigest()
