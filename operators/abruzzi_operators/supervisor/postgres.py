@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import LiteralString
 from urllib.parse import quote
 
 import psutil
@@ -39,7 +40,7 @@ from abruzzi_operators.supervisor.postgres_binaries import (
 )
 
 SUPERUSER = "postgres"
-ROLES: Mapping[str, str] = {
+ROLES: Mapping[str, LiteralString] = {
     "abruzzi_owner": "LOGIN CREATEDB CREATEROLE",
     "abruzzi_app": "LOGIN",
     "abruzzi_controller": "LOGIN",
@@ -199,7 +200,7 @@ class EmbeddedPostgres:
         with psycopg.connect(self.dsn(SUPERUSER, "postgres"), autocommit=True) as connection:
             known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
             for role, attributes in ROLES.items():
-                verb = "ALTER" if role in known else "CREATE"
+                verb: LiteralString = "ALTER" if role in known else "CREATE"
                 connection.execute(
                     sql.SQL("{} ROLE {} WITH {} PASSWORD {}").format(
                         sql.SQL(verb), sql.Identifier(role), sql.SQL(attributes), sql.Literal(self._passwords[role])

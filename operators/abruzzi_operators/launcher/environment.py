@@ -1,0 +1,86 @@
+"""The environment of the stage contract (design section 6), from the attempt's directory. Pure but for the free port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# The names of abruzzi.contracts.stage, which would bring pydantic into every launcher; a test holds the two together.
+ENV_SPEC = "ABRUZZI_SPEC"
+ENV_URL = "ABRUZZI_URL"
+ENV_TOKEN = "ABRUZZI_TOKEN"
+ENV_RUN = "ABRUZZI_RUN"
+ENV_STAGE = "ABRUZZI_STAGE"
+ENV_ATTEMPT = "ABRUZZI_ATTEMPT"
+ENV_EPOCH = "ABRUZZI_EPOCH"
+ENV_RESUME = "ABRUZZI_RESUME"
+ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
+
+STAGE_MODULE = "abruzzi_jobs.entrypoints.main"
+PRIVATE_PREFIXES = ("ABRUZZI_", "PG")
+"""Settings of the control plane (database passwords, signing key) never reach a stage."""
+
+
+def without_private(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(PRIVATE_PREFIXES)}
+
+
+def command(spec: Mapping[str, Any]) -> list[str]:
+    """What a rank runs: the recipe's command for `container`, our stage program for every other kind."""
+    if spec["kind"] == "container":
+        return list(spec["config"]["container"]["command"])
+    return [sys.executable, "-m", STAGE_MODULE]
+
+
+def attempt_environment(
+    base: Mapping[str, str], *, directory: Path, spec: Mapping[str, Any], url: str, port: int
+) -> dict[str, str]:
+    """For all ranks alike. `port`: where rank 0 of torch.distributed will listen."""
+    world_size = int(spec["world_size"])
+    resume = spec.get("resume")
+    environment = without_private(base) | {
+        ENV_SPEC: str(directory / "spec.json"),
+        ENV_URL: url,
+        ENV_TOKEN: str(directory / "token"),
+        ENV_RUN: spec["run_id"],
+        ENV_STAGE: spec["stage_id"],
+        ENV_ATTEMPT: spec["attempt_id"],
+        ENV_EPOCH: str(spec["epoch"]),
+        ENV_RESUME: resume["manifest_key"] if resume else "",
+        ENV_ATTEMPT_DIR: str(directory),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "OMP_NUM_THREADS": str(threads(spec, cores=usable_cores())),
+        "PYTHONUNBUFFERED": "1",
+        # `python` in a recipe's command is the interpreter that runs the platform.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
+    }
+    if spec["kind"] == "container":
+        environment |= {str(name): str(value) for name, value in spec["config"]["container"].get("env", {}).items()}
+    return environment
+
+
+def rank_environment(environment: Mapping[str, str], *, rank: int) -> dict[str, str]:
+    return {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+def threads(spec: Mapping[str, Any], *, cores: int) -> int:
+    """CPU threads a rank: the recipe's number, or an equal share of the cores."""
+    asked = (spec["config"].get("resources") or {}).get("threads")
+    return int(asked) if asked else max(1, cores // int(spec["world_size"]))
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,469 @@
+"""The local executor with real processes: outcomes, stops, kills of every part, logs through outages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import pytest
+
+from abruzzi.contracts.stage import DirectoryStore, StageSpec
+from abruzzi.contracts.states import StageKind
+from abruzzi.engine.ports import SpecConflict
+from abruzzi.engine.view import Phase, Seen
+from abruzzi_operators.executors.local import LocalExecutor
+from abruzzi_operators.launcher.procfs import memory_kills, start_time
+
+DEADLINE_SECONDS = 30.0
+
+
+class LogApi:
+    """Takes logs as the API does: by offset, 409 on a gap; can be away."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, bytes] = {}
+        self.tokens: set[str] = set()
+        self.is_away = False
+        self.swallow_answers = 0
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                api.tokens.add(self.headers["Authorization"])
+                path, offset = urlsplit(self.path).path, int(parse_qs(urlsplit(self.path).query)["offset"][0])
+                if api.is_away:
+                    return self.answer(503, {"detail": "away"})
+                known = api.logs.get(path, b"")
+                if offset > len(known):
+                    return self.answer(409, {"expected_offset": len(known)})
+                assert known[offset : offset + len(body)] == body[: len(known) - offset]
+                api.logs[path] = known + body[len(known) - offset :]
+                if api.swallow_answers:
+                    api.swallow_answers -= 1
+                    self.close_connection = True
+                    return None
+                return self.answer(204, None)
+
+            def answer(self, status: int, body: dict[str, Any] | None) -> None:
+                content = json.dumps(body).encode() if body is not None else b""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def of(self, attempt_id: str, rank: int = 0) -> str:
+        return self.logs.get(f"/api/v1/attempts/{attempt_id}/logs/{rank}", b"").decode()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def api() -> Iterator[LogApi]:
+    api = LogApi()
+    yield api
+    api.close()
+
+
+class Bench:
+    """An executor on a directory, replaceable by a new one, as after a crash of the control plane."""
+
+    def __init__(self, home: Path, api: LogApi) -> None:
+        self.home, self.api, self.number = home, api, 0
+        self.renew()
+
+    def renew(self) -> None:
+        async def issue(spec: StageSpec) -> str:
+            return f"token-of-{spec.attempt_id}"
+
+        self.executor = LocalExecutor(self.home / "attempts", api_url=self.api.url, issue_token=issue)
+
+    def spec(self, code: str, *, ranks: int = 1, env: dict[str, str] | None = None) -> StageSpec:
+        self.number += 1
+        command = ["python", "-u", "-c", code]
+        return StageSpec(
+            project_id="default", run_id="0123456789", stage_id="work", attempt_id=f"0123456789-work-{self.number}", epoch=self.number,
+            kind=StageKind.CONTAINER, config={"container": {"command": command, "env": env or {}}}, world_size=ranks,
+            store=DirectoryStore(root=str(self.home / "store")), output_prefix="projects/default/runs/0123456789/work/",
+        )  # fmt: skip
+
+    def directory(self, spec: StageSpec) -> Path:
+        return self.home / "attempts" / spec.attempt_id
+
+    def pid(self, spec: StageSpec, name: str) -> int:
+        return json.loads((self.directory(spec) / name).read_text())["pid"]
+
+    async def look(self, spec: StageSpec) -> Seen:
+        return (await self.executor.observe([spec.attempt_id]))[spec.attempt_id]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            await asyncio.sleep(0.02)
+
+    async def until_printed(self, spec: StageSpec, text: str, rank: int = 0) -> None:
+        log = self.directory(spec) / f"rank-{rank}" / "output.log"
+        await self.until(lambda: log.exists() and text in log.read_text())
+
+    async def kill(self, spec: StageSpec, name: str) -> None:
+        pid = self.pid(spec, name)
+        os.kill(pid, signal.SIGKILL)
+        await self.until(lambda: start_time(pid) is None)
+
+    async def until_exited(self, spec: StageSpec) -> Seen:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (seen := await self.look(spec)).phase != Phase.EXITED:
+            assert time.monotonic() < deadline, f"still {seen.phase}"
+            await asyncio.sleep(0.02)
+        return seen
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, api: LogApi) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path, api)
+    yield bench
+    marks = str(tmp_path)
+    for process in psutil.process_iter():
+        try:
+            if marks in " ".join(process.cmdline()) or process.environ().get("ABRUZZI_ATTEMPT_DIR", "").startswith(
+                marks
+            ):
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+WAITS_FOR_FILE = """
+import os, signal, sys, time
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+go = os.path.join(os.environ["ABRUZZI_ATTEMPT_DIR"], "go")
+while not os.path.exists(go):
+    time.sleep(0.02)
+print("done", flush=True)
+"""
+IGNORES_TERM = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+)
+
+
+@pytest.mark.parametrize("code", [0, 64, 65, 75, 3])
+async def test_the_exit_code_is_the_commands(bench: Bench, code: int) -> None:
+    spec = bench.spec(f"print('bye'); raise SystemExit({code})")
+    await bench.executor.create(spec)
+    seen = await bench.until_exited(spec)
+    assert (seen.exit_code, seen.out_of_memory, seen.node_lost) == (code, False, False)
+    assert bench.api.of(spec.attempt_id) == "bye\n"
+    assert bench.api.tokens == {f"Bearer token-of-{spec.attempt_id}"}
+
+
+async def test_a_command_that_does_not_exist_is_the_users_error(bench: Bench) -> None:
+    spec = bench.spec("")
+    config = {"container": {"command": ["no-such-program"], "env": {}}}
+    await bench.executor.create(spec := spec.model_copy(update={"config": config}))
+    assert (await bench.until_exited(spec)).exit_code == 64
+    assert "cannot start 'no-such-program'" in bench.api.of(spec.attempt_id)
+
+
+async def test_an_unknown_attempt_is_gone(bench: Bench) -> None:
+    assert (await bench.executor.observe(["nothing-here-1"]))["nothing-here-1"].phase == Phase.GONE
+
+
+async def test_creating_twice_starts_one_process_and_another_spec_is_a_conflict(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE)
+    await asyncio.gather(*(bench.executor.create(spec) for _ in range(4)))
+    await bench.until_printed(spec, "ready")
+    bench.renew()
+    await bench.executor.create(spec)
+    with pytest.raises(SpecConflict):
+        await bench.executor.create(spec.model_copy(update={"seed": 7}))
+    (bench.directory(spec) / "go").touch()
+    assert (await bench.until_exited(spec)).exit_code == 0
+    assert bench.api.of(spec.attempt_id) == "ready\ndone\n"
+    assert (bench.directory(spec) / "token").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_new_executor_adopts_what_the_old_one_started(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    bench.renew()
+    assert (await bench.look(spec)).phase == Phase.RUNNING
+    assert await bench.executor.list_attempts() == [spec.attempt_id]
+    (bench.directory(spec) / "go").touch()
+    assert (await bench.until_exited(spec)).exit_code == 0
+
+
+async def test_a_killed_launcher_is_replaced_and_the_code_stays_true(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE + "\nraise SystemExit(65)")
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    rank = bench.pid(spec, "rank-0/rank.json")
+    first = bench.pid(spec, "launcher.json")
+    await bench.kill(spec, "launcher.json")
+    while (
+        bench.pid(spec, "launcher.json") == first
+    ):  # every look is a chance to notice; the kernel takes a moment to drop the lock
+        assert (await bench.look(spec)).phase == Phase.RUNNING
+        await asyncio.sleep(0.02)
+    assert bench.pid(spec, "rank-0/rank.json") == rank
+    (bench.directory(spec) / "go").touch()
+    assert (await bench.until_exited(spec)).exit_code == 65
+    assert bench.api.of(spec.attempt_id) == "ready\ndone\n"
+
+
+async def test_a_rank_that_ends_while_no_launcher_lives_keeps_its_code(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE + "\nraise SystemExit(75)")
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    await bench.kill(spec, "launcher.json")
+    (bench.directory(spec) / "go").touch()
+    await bench.until(lambda: (bench.directory(spec) / "rank-0" / "exit.json").exists())
+    assert (await bench.until_exited(spec)).exit_code == 75
+
+
+@pytest.mark.parametrize("victim", ["rank-0/rank.json", "rank-0/shim.json"])
+async def test_a_killed_rank_or_shim_ends_the_attempt_as_killed_not_as_out_of_memory(bench: Bench, victim: str) -> None:
+    spec = bench.spec(WAITS_FOR_FILE)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    rank = bench.pid(spec, "rank-0/rank.json")
+    await bench.kill(spec, victim)
+    seen = await bench.until_exited(spec)
+    assert (seen.exit_code, seen.out_of_memory) == (137, False)
+    await bench.until(lambda: start_time(rank) is None)
+
+
+async def test_stopping_saves_and_exits_143(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    await bench.executor.stop(spec.attempt_id, grace_seconds=20)
+    await bench.executor.stop(spec.attempt_id, grace_seconds=20)
+    assert (await bench.until_exited(spec)).exit_code == 143
+    assert bench.api.of(spec.attempt_id) == "ready\nsaved\n"
+
+
+async def test_a_stop_reaches_ranks_whose_launcher_was_killed(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    await bench.kill(spec, "launcher.json")
+    await bench.executor.stop(spec.attempt_id, grace_seconds=20)
+    assert (await bench.until_exited(spec)).exit_code == 143
+
+
+async def test_what_ignores_the_stop_is_killed_after_the_grace(bench: Bench) -> None:
+    spec = bench.spec(IGNORES_TERM)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "deaf")
+    await bench.executor.stop(spec.attempt_id, grace_seconds=0.3)
+    seen = await bench.until_exited(spec)
+    assert (seen.exit_code, seen.out_of_memory) == (137, False)
+
+
+async def test_a_failed_rank_takes_the_others_down_and_its_code_counts(bench: Bench) -> None:
+    code = WAITS_FOR_FILE.replace(
+        'print("done"', "os.environ['RANK'] == '1' and sys.exit(65)\nsignal.pause()\nprint(\"done\""
+    )
+    spec = bench.spec(code, ranks=2)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready", rank=0)
+    await bench.until_printed(spec, "ready", rank=1)
+    (bench.directory(spec) / "go").touch()
+    assert (await bench.until_exited(spec)).exit_code == 65
+    assert "saved" in bench.api.of(spec.attempt_id, rank=0)
+
+
+async def test_ranks_see_the_contracts_environment(bench: Bench) -> None:
+    code = "import os, json; print(json.dumps({k: os.environ[k] for k in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'ABRUZZI_ATTEMPT')}))"
+    spec = bench.spec(code, ranks=2)
+    await bench.executor.create(spec)
+    await bench.until_exited(spec)
+    first, second = (json.loads(bench.api.of(spec.attempt_id, rank=r)) for r in (0, 1))
+    assert (first["RANK"], second["RANK"], first["WORLD_SIZE"]) == ("0", "1", "2")
+    assert first["MASTER_PORT"] == second["MASTER_PORT"]
+    assert first["ABRUZZI_ATTEMPT"] == spec.attempt_id
+
+
+async def test_logs_survive_an_outage_and_lost_answers_without_gap_or_duplicate(bench: Bench) -> None:
+    bench.api.is_away = True
+    spec = bench.spec("for i in range(20000): print(f'line {i}')")
+    await bench.executor.create(spec)
+    expected = "".join(f"line {i}\n" for i in range(20000))
+    await bench.until(lambda: (bench.directory(spec) / "rank-0" / "exit.json").exists())
+    await bench.kill(spec, "launcher.json")
+    bench.api.is_away = False
+    bench.api.swallow_answers = 2
+    assert (await bench.until_exited(spec)).exit_code == 0
+    await bench.until(lambda: bench.api.of(spec.attempt_id) == expected)
+
+
+async def test_removing_ships_the_rest_forgets_the_attempt_and_keeps_its_directory(bench: Bench) -> None:
+    spec = bench.spec("print('kept')")
+    await bench.executor.create(spec)
+    await bench.until_exited(spec)
+    await bench.executor.remove(spec.attempt_id)
+    await bench.executor.remove(spec.attempt_id)
+    assert (await bench.look(spec)).phase == Phase.GONE
+    assert await bench.executor.list_attempts() == []
+    assert (bench.directory(spec) / "rank-0" / "output.log").read_text() == "kept\n"
+    assert bench.api.of(spec.attempt_id) == "kept\n"
+
+
+async def test_removing_a_living_attempt_kills_it_first(bench: Bench) -> None:
+    spec = bench.spec(IGNORES_TERM)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "deaf")
+    rank = bench.pid(spec, "rank-0/rank.json")
+    await bench.executor.remove(spec.attempt_id)
+    assert start_time(rank) is None
+
+
+async def test_a_removed_attempt_goes_when_its_time_is_over(bench: Bench) -> None:
+    spec = bench.spec("pass")
+    await bench.executor.create(spec)
+    await bench.until_exited(spec)
+    await bench.executor.remove(spec.attempt_id)
+    await bench.until(lambda: start_time(bench.pid(spec, "launcher.json")) is None)
+    bench.executor._keep_removed_seconds = 0.0
+    await bench.executor.list_attempts()
+    assert not bench.directory(spec).exists()
+
+
+async def test_what_a_rank_leaves_running_goes_with_it(bench: Bench) -> None:
+    spec = bench.spec("import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)")
+    await bench.executor.create(spec)
+    await bench.until_exited(spec)
+    left = int(bench.api.of(spec.attempt_id))
+    await bench.until(lambda: start_time(left) is None)
+
+
+async def test_heartbeats_are_read_with_the_files_time_and_broken_ones_are_ignored(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE, ranks=2)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready", rank=1)
+    beat = {"rank": 0, "step": 12, "phase": "train", "at": 1.0}
+    (bench.directory(spec) / "rank-0" / "heartbeat.json").write_text(json.dumps(beat))
+    (bench.directory(spec) / "rank-1" / "heartbeat.json").write_text('{"rank": 1, "st')
+    seen = await bench.look(spec)
+    assert set(seen.beats) == {0}
+    assert (seen.beats[0].step, seen.beats[0].phase) == (12, "train")
+    assert abs(seen.beats[0].at - time.time()) < 60
+
+
+async def test_a_restarted_machine_is_a_lost_node(bench: Bench) -> None:
+    spec = bench.spec(WAITS_FOR_FILE)
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    for name in ("launcher.json", "rank-0/shim.json", "rank-0/rank.json"):
+        recorded = json.loads((bench.directory(spec) / name).read_text())
+        os.kill(recorded["pid"], signal.SIGKILL)
+        (bench.directory(spec) / name).write_text(json.dumps({**recorded, "boot_id": "the boot before"}))
+    seen = await bench.until_exited(spec)
+    assert seen.node_lost
+    assert seen.reason == "The machine was restarted while the attempt ran."
+
+
+async def test_the_stacks_of_a_python_rank_are_kept_and_shown_in_its_log(bench: Bench) -> None:
+    spec = bench.spec(
+        WAITS_FOR_FILE.replace("while not", "def stuck_here():\n    time.sleep(600)\nstuck_here()\nwhile not")
+    )
+    await bench.executor.create(spec)
+    await bench.until_printed(spec, "ready")
+    await bench.executor.dump_stacks(spec.attempt_id, 0)
+    assert (await bench.look(spec)).stacks_ready
+    assert "stuck_here" in (bench.directory(spec) / "rank-0" / "stacks.txt").read_text()
+    await bench.until(lambda: "stuck_here" in bench.api.of(spec.attempt_id))
+
+
+async def test_where_py_spy_is_missing_the_stages_fault_handler_is_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abruzzi_operators.executors.stacks.shutil.which", lambda *_, **__: None)
+    handler = (
+        "import faulthandler, os, signal\n"
+        "f = open(os.environ['ABRUZZI_ATTEMPT_DIR'] + '/rank-0/stacks.txt', 'a')\n"
+        "faulthandler.register(signal.SIGUSR1, file=f, all_threads=True)\n"
+    )
+    with_handler, without = bench.spec(handler + WAITS_FOR_FILE), bench.spec(WAITS_FOR_FILE)
+    for spec in (with_handler, without):
+        await bench.executor.create(spec)
+        await bench.until_printed(spec, "ready")
+        await bench.executor.dump_stacks(spec.attempt_id, 0)
+        assert (await bench.look(spec)).phase == Phase.RUNNING
+        assert (await bench.look(spec)).stacks_ready
+    assert "most recent call first" in (bench.directory(with_handler) / "rank-0" / "stacks.txt").read_text()
+    assert "py-spy is not installed" in (bench.directory(without) / "rank-0" / "stacks.txt").read_text()
+
+
+async def test_a_launcher_that_cannot_work_here_ends_the_attempt_with_try_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    spec = bench.spec("pass")
+    await bench.executor.create(spec)
+    seen = await bench.until_exited(spec)
+    assert seen.exit_code == 75
+    assert seen.reason is not None
+    assert "launcher.log" in seen.reason
+
+
+V1_GROUP = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not (V1_GROUP / "memory.limit_in_bytes").exists(),
+    reason="needs root and a cgroup v1 memory controller",
+)
+async def test_a_memory_kill_is_told_by_the_cgroups_counter(bench: Bench) -> None:
+    group = V1_GROUP / f"abruzzi-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(64 << 20))
+        join = f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getppid()));open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))"
+        spec = bench.spec(
+            f"import os, time\n{join}\nprint('in', flush=True)\nx = bytearray(256 << 20)\nprint('survived')"
+        )
+        before = memory_kills()
+        await bench.executor.create(spec)
+        seen = await bench.until_exited(spec)
+        assert memory_kills() == before  # our own group has no part in it
+        assert (seen.exit_code, seen.out_of_memory) == (137, True)
+        assert seen.reason == "The kernel killed the process for memory."
+    finally:
+        for line in (group / "cgroup.procs").read_text().split():
+            os.kill(int(line), signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        group.rmdir()
