@@ -1,0 +1,1 @@
+"""Text in, tokens out: sources, corpus, tokenizer, memory-mapped token shards and their reader."""
