@@ -1,0 +1,69 @@
+"""The process group of a stage, from the environment that the launcher sets; everything works with one process and no group."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the data-parallel ranks."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Add over ranks, in place: expert counts, target counts, losses."""
+        return self._all_reduce_(tensor, dist.ReduceOp.SUM)
+
+    def max_(self, tensor: Tensor) -> Tensor:
+        """Maximum over ranks, in place: attention logits."""
+        return self._all_reduce_(tensor, dist.ReduceOp.MAX)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag holds on any rank: a signal to save reaches all at the same step."""
+        return bool(self.max_(torch.tensor(int(flag), device=self.device)).item())
+
+    def broadcast_(self, tensor: Tensor) -> Tensor:
+        """Rank 0's values, in place."""
+        if self.world_size > 1:
+            dist.broadcast(tensor, src=0)
+        return tensor
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier()
+
+    def _all_reduce_(self, tensor: Tensor, op: dist.ReduceOp.RedOpType) -> Tensor:
+        if self.world_size > 1:
+            dist.all_reduce(tensor, op=op)
+        return tensor
+
+
+def start_ranks(*, timeout_s: float = 600.0) -> Ranks:
+    """Join the group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe: NCCL with CUDA, gloo without."""
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if world_size > 1 and not dist.is_initialized():
+        dist.init_process_group(
+            backend="nccl" if device.type == "cuda" else "gloo",
+            rank=rank,
+            world_size=world_size,
+            timeout=datetime.timedelta(seconds=timeout_s),
+        )
+    return Ranks(rank=rank, world_size=world_size, device=device)
+
+
+def stop_ranks() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

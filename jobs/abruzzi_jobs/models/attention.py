@@ -1,0 +1,146 @@
+"""Causal attention with the exact maximum logit of every head: one contract, two backends.
+
+`attention(q, k, v, segment_ids, scale) -> (out, max_logit_per_head)`. The maximum is over all visible pairs of the softmax's
+input, which is what QK-Clip needs (paper section 2.1). No T×T tensor outlives a stripe of rows.
+
+- `blockwise`: online in stripes of query rows, gradients by recomputation from the row's log-sum-exp (FlashAttention's
+  backward). Any device, packed documents, different head sizes for keys and values. Fastest on CPU, where PyTorch's SDPA takes the
+  dense path for such shapes.
+- `sdpa`: PyTorch's fused kernel plus a pass for the maximum; used on CUDA without packing.
+
+Shapes: B batch, H heads, L positions, D key dims, E value dims, N = B·H, S rows of a stripe, T its visible keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from abruzzi_jobs.memory import widened
+
+Backend = Literal["auto", "blockwise", "sdpa"]
+
+_STRIPE_ROWS = {"cpu": 64, "cuda": 512}
+_STRIPE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+"""Logits held at once: on CPU about what the cache keeps between the passes over a stripe."""
+
+
+def attention(
+    q_BHLD: Tensor,
+    k_BHLD: Tensor,
+    v_BHLE: Tensor,
+    segment_ids_BL: Tensor | None,
+    scale: float,
+    *,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """(out_BHLE, max_logit_H in float32, without gradient). A position sees earlier ones of its own segment, and itself."""
+    if backend == "auto":
+        backend = "sdpa" if q_BHLD.is_cuda and segment_ids_BL is None else "blockwise"
+    if backend == "sdpa":
+        if segment_ids_BL is not None:
+            raise ValueError(
+                "attention backend sdpa: packed documents need the blockwise backend; leave backend at auto"
+            )
+        return _sdpa(q_BHLD, k_BHLD, v_BHLE, scale)
+    return _Blockwise.apply(q_BHLD, k_BHLD, v_BHLE, segment_ids_BL, scale)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def max_logit_per_head(q_BHLD: Tensor, k_BHLD: Tensor, segment_ids_BL: Tensor | None, scale: float) -> Tensor:
+    """The exact maximum over visible pairs, stripe by stripe, float32 [H]."""
+    B, H, L, _ = q_BHLD.shape
+    q, k = q_BHLD.reshape(B * H, L, -1), k_BHLD.reshape(B * H, L, -1)
+    row_max_NL = torch.empty(B * H, L, dtype=torch.float32, device=q.device)
+    for heads, rows in _stripes(B * H, L, q.device):
+        s_NST = _logits(q[heads, rows], k[heads, : rows.stop], scale)
+        _mask_(s_NST, heads, rows, segment_ids_BL, H)
+        row_max_NL[heads, rows] = s_NST.amax(-1)
+    return row_max_NL.view(B, H, L).amax((0, 2))
+
+
+def _sdpa(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLE: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    width = v_BHLE.shape[-1]
+    if width < q_BHLD.shape[-1]:  # fused kernels want one head size
+        v_BHLE = F.pad(v_BHLE, (0, q_BHLD.shape[-1] - width))
+    out = F.scaled_dot_product_attention(q_BHLD, k_BHLD, v_BHLE, is_causal=True, scale=scale)
+    return out[..., :width], max_logit_per_head(q_BHLD, k_BHLD, None, scale)
+
+
+class _Blockwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_BHLD: Tensor, k_BHLD: Tensor, v_BHLE: Tensor, segment_ids_BL: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        B, H, L, _ = q_BHLD.shape
+        N = B * H
+        q = widened(q_BHLD).reshape(N, L, -1) * scale
+        k, v = (widened(x).reshape(N, L, -1) for x in (k_BHLD, v_BHLE))
+        out_NLE, lse_NL1 = torch.empty_like(v), q.new_empty(N, L, 1)
+        row_max_NL1 = q.new_empty(N, L, 1)
+        for heads, rows in _stripes(N, L, q.device):
+            p_NST = torch.bmm(q[heads, rows], k[heads, : rows.stop].transpose(1, 2))
+            _mask_(p_NST, heads, rows, segment_ids_BL, H)
+            max_NS1 = p_NST.amax(-1, keepdim=True)
+            p_NST.sub_(max_NS1).exp_()
+            sum_NS1 = p_NST.sum(-1, keepdim=True)
+            torch.div(torch.bmm(p_NST, v[heads, : rows.stop]), sum_NS1, out=out_NLE[heads, rows])
+            torch.add(sum_NS1.log_(), max_NS1, out=lse_NL1[heads, rows])
+            row_max_NL1[heads, rows] = max_NS1
+        ctx.save_for_backward(q, k, v, out_NLE, lse_NL1, segment_ids_BL)
+        ctx.scale, ctx.heads, ctx.dtype = scale, H, q_BHLD.dtype
+        max_logit_H = row_max_NL1.view(B, H, L).amax((0, 2)).float()
+        ctx.mark_non_differentiable(max_logit_H)
+        return out_NLE.view(B, H, L, -1).to(v_BHLE.dtype), max_logit_H
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, out_NLE, lse_NL1, segment_ids_BL = ctx.saved_tensors
+        N, L, _ = q.shape
+        grad_out = widened(grads[0]).reshape(N, L, -1)
+        delta_NL1 = torch.linalg.vecdot(grad_out, out_NLE).unsqueeze_(-1)
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for heads, rows in _stripes(N, L, q.device):
+            k_NTD, v_NTE, g_NSE = k[heads, : rows.stop], v[heads, : rows.stop], grad_out[heads, rows]
+            p_NST = torch.bmm(q[heads, rows], k_NTD.transpose(1, 2))
+            _mask_(p_NST, heads, rows, segment_ids_BL, ctx.heads)
+            p_NST.sub_(lse_NL1[heads, rows]).exp_()
+            grad_v[heads, : rows.stop].baddbmm_(p_NST.transpose(1, 2), g_NSE)
+            ds_NST = torch.bmm(g_NSE, v_NTE.transpose(1, 2)).sub_(delta_NL1[heads, rows]).mul_(p_NST)
+            torch.mul(torch.bmm(ds_NST, k_NTD), ctx.scale, out=grad_q[heads, rows])
+            grad_k[heads, : rows.stop].baddbmm_(ds_NST.transpose(1, 2), q[heads, rows])
+        shape = (N // ctx.heads, ctx.heads, L, -1)
+        return (*(x.view(shape).to(ctx.dtype) for x in (grad_q, grad_k, grad_v)), None, None)
+
+
+def _stripes(n: int, length: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """(heads, query rows) in an order that keeps one group of heads in the cache."""
+    kind = device.type if device.type in _STRIPE_ROWS else "cpu"
+    rows = min(_STRIPE_ROWS[kind], length)
+    group = max(1, min(n, _STRIPE_ELEMENTS[kind] // (rows * length)))
+    for first in range(0, n, group):
+        heads = slice(first, min(first + group, n))
+        for start in range(0, length, rows):
+            yield heads, slice(start, min(start + rows, length))
+
+
+def _mask_(s_NST: Tensor, heads: slice, rows: slice, segment_ids_BL: Tensor | None, num_heads: int) -> None:
+    """Hide the future (the stripe's last S×S square only) and other documents."""
+    size = rows.stop - rows.start
+    future = torch.full((size, size), -math.inf, dtype=s_NST.dtype, device=s_NST.device).triu_(1)
+    s_NST[:, :, rows.start :].add_(future)
+    if segment_ids_BL is not None:
+        batch_N = torch.arange(heads.start, heads.stop, device=s_NST.device) // num_heads
+        visible = segment_ids_BL[batch_N, rows].unsqueeze(-1) == segment_ids_BL[batch_N, : rows.stop].unsqueeze(1)
+        s_NST.masked_fill_(~visible, -math.inf)
+
+
+def _logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+        return torch.bmm(q, k.transpose(1, 2), out_dtype=torch.float32).mul_(scale)
+    return torch.bmm(widened(q), widened(k).transpose(1, 2)).mul_(scale)

@@ -1,0 +1,146 @@
+"""Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434; paper section 2.3).
+
+Queries and keys/values go through low-rank latents; a head's query and key are a part without position (nope) and a rotary part
+(rope), the rotary key being shared by all heads. Row layout as published: q_b is nope then rope inside each head, kv_b is
+k_nope then v inside each head, kv_a is the latent then the rotary key.
+
+Shapes: B batch, L positions, D hidden, H heads, C kv latent, N nope dims, R rope dims, K = N + R, V value dims.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abruzzi_jobs.memory import widened
+from abruzzi_jobs.models.attention import attention
+from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.norm import RMSNorm
+from abruzzi_jobs.models.rope import softmax_scale
+
+LATENT_NORM_EPS = 1e-6
+"""DeepSeek's published code leaves the latents' norms at this default, whatever the configuration says."""
+
+
+@dataclass
+class LatentCache:
+    """What decoding keeps of one layer: the normalised latent and the rotated shared key of every past position."""
+
+    latent_BLC: Tensor
+    k_rope_BLR: Tensor
+
+    def append(self, latent_BLC: Tensor, k_rope_BLR: Tensor) -> None:
+        self.latent_BLC = torch.cat((self.latent_BLC, latent_BLC), 1)
+        self.k_rope_BLR = torch.cat((self.k_rope_BLR, k_rope_BLR), 1)
+
+
+class LatentAttention(nn.Module):
+    """MLA; `forward` for training and prefill, `decode` for one more position against a `LatentCache`."""
+
+    def __init__(self, config: ModelConfig, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.scale = softmax_scale(config)
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        heads = config.num_heads
+        self.q_a_proj = nn.Linear(config.hidden_size, config.q_lora_rank, bias=False, **where)
+        self.q_a_layernorm = RMSNorm(config.q_lora_rank, eps=LATENT_NORM_EPS, **where)
+        self.q_b_proj = nn.Linear(config.q_lora_rank, heads * config.qk_head_dim, bias=False, **where)
+        self.kv_a_proj_with_mqa = nn.Linear(
+            config.hidden_size, config.kv_lora_rank + config.qk_rope_head_dim, bias=False, **where
+        )
+        self.kv_a_layernorm = RMSNorm(config.kv_lora_rank, eps=LATENT_NORM_EPS, **where)
+        self.kv_b_proj = nn.Linear(
+            config.kv_lora_rank, heads * (config.qk_nope_head_dim + config.v_head_dim), bias=False, **where
+        )
+        self.o_proj = nn.Linear(heads * config.v_head_dim, config.hidden_size, bias=False, **where)
+
+    def forward(
+        self, x_BLD: Tensor, cis_LR: Tensor, segment_ids_BL: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, LatentCache]:
+        """(output_BLD, max_logit_H, cache of these positions)."""
+        B, L, _ = x_BLD.shape
+        query_BLQ, latent_BLC, k_rope_BLR = self._latents(x_BLD)
+        q_BHLK, k_BHLK, v_BHLV, rotated_BLR = _Assemble.apply(
+            query_BLQ, self.kv_b_proj(latent_BLC), k_rope_BLR, cis_LR, self.config
+        )
+        out_BHLV, max_logit_H = attention(q_BHLK, k_BHLK, v_BHLV, segment_ids_BL, self.scale)
+        out_BLD = self.o_proj(out_BHLV.transpose(1, 2).reshape(B, L, -1))
+        return out_BLD, max_logit_H, LatentCache(latent_BLC, rotated_BLR)
+
+    def decode(self, x_B1D: Tensor, cis_1R: Tensor, cache: LatentCache) -> Tensor:
+        """One position against the cache. kv_b is absorbed into query and output, so keys and values are never expanded."""
+        config, B = self.config, x_B1D.shape[0]
+        query, latent_B1C, k_rope_B1R = self._latents(x_B1D)
+        cache.append(latent_B1C, _rotate(k_rope_B1R, cis_1R))
+        q_BHK = query.view(B, config.num_heads, -1)
+        q_nope_BHN, q_rope_BHR = q_BHK.split((config.qk_nope_head_dim, config.qk_rope_head_dim), -1)
+        k_HNC, v_HVC = self.kv_b_proj.weight.view(config.num_heads, -1, config.kv_lora_rank).split(
+            (config.qk_nope_head_dim, config.v_head_dim), 1
+        )
+        q_latent_BHC = torch.einsum("bhn,hnc->bhc", q_nope_BHN, k_HNC)
+        logits_BHL = q_latent_BHC @ cache.latent_BLC.transpose(1, 2)
+        logits_BHL += _rotate(q_rope_BHR, cis_1R) @ cache.k_rope_BLR.transpose(1, 2)
+        weights_BHL = torch.softmax(logits_BHL.float() * self.scale, -1).to(x_B1D.dtype)
+        out_BHV = torch.einsum("bhc,hvc->bhv", weights_BHL @ cache.latent_BLC, v_HVC)
+        return self.o_proj(out_BHV.reshape(B, 1, -1))
+
+    def _latents(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BLD)))
+        latent, k_rope = self.kv_a_proj_with_mqa(x_BLD).split(
+            (self.config.kv_lora_rank, self.config.qk_rope_head_dim), -1
+        )
+        return query, self.kv_a_layernorm(latent), k_rope
+
+
+class _Assemble(torch.autograd.Function):
+    """Rotate, broadcast the shared key and lay heads out for attention, with one write for each element.
+
+    (query_BLQ, kv_BLJ, k_rope_BLR) → (q_BHLK, k_BHLK, v_BHLV, rotated k_rope_BLR without gradient).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query_BLQ: Tensor, kv_BLJ: Tensor, k_rope_BLR: Tensor, cis_LR: Tensor, config: ModelConfig
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        B, L, _ = query_BLQ.shape
+        H, N = config.num_heads, config.qk_nope_head_dim
+        query_BLHK = query_BLQ.view(B, L, H, -1)
+        kv_BLHJ = kv_BLJ.view(B, L, H, -1)
+        q_BHLK = query_BLQ.new_empty(B, H, L, config.qk_head_dim)
+        k_BHLK = torch.empty_like(q_BHLK)
+        v_BHLV = query_BLQ.new_empty(B, H, L, config.v_head_dim)
+        q_BHLK[..., :N].copy_(query_BLHK[..., :N].transpose(1, 2))
+        q_BHLK[..., N:].copy_(_rotate(query_BLHK[..., N:], cis_LR.unsqueeze(1)).transpose(1, 2))
+        rotated_BLR = _rotate(k_rope_BLR, cis_LR)
+        k_BHLK[..., :N].copy_(kv_BLHJ[..., :N].transpose(1, 2))
+        k_BHLK[..., N:].copy_(rotated_BLR.unsqueeze(1).expand(-1, H, -1, -1))
+        v_BHLV.copy_(kv_BLHJ[..., N:].transpose(1, 2))
+        ctx.save_for_backward(cis_LR)
+        ctx.nope = N
+        ctx.mark_non_differentiable(rotated_BLR)
+        return q_BHLK, k_BHLK, v_BHLV, rotated_BLR
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        grad_q, grad_k, grad_v, _ = grads
+        (cis_LR,) = ctx.saved_tensors
+        N, back_LR = ctx.nope, cis_LR.conj().resolve_conj()
+        B, H, L, K = grad_q.shape
+        grad_query = grad_q.new_empty(B, L, H, K)
+        grad_kv = grad_q.new_empty(B, L, H, N + grad_v.shape[-1])
+        grad_query[..., :N].copy_(grad_q[..., :N].transpose(1, 2))
+        grad_query[..., N:].copy_(_rotate(grad_q[..., N:], back_LR).transpose(1, 2))
+        grad_kv[..., :N].copy_(grad_k[..., :N].transpose(1, 2))
+        grad_kv[..., N:].copy_(grad_v.transpose(1, 2))
+        grad_k_rope = _rotate(grad_k[..., N:].sum(1), back_LR)
+        return grad_query.view(B, L, -1), grad_kv.view(B, L, -1), grad_k_rope, None, None
+
+
+def _rotate(x_R: Tensor, cis_R: Tensor) -> Tensor:
+    """Interleaved pairs as complex numbers, times cis (broadcast); in float32, or float64 where x is."""
+    pairs = torch.view_as_complex(widened(x_R).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * cis_R).flatten(-2).to(x_R.dtype)

@@ -1,0 +1,50 @@
+"""RMSNorm that keeps its input only: the normalised activation is recomputed in backward.
+
+Shapes: D features; leading dimensions are free.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abruzzi_jobs.memory import widened
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight, in float32 inside, in x's dtype outside."""
+
+    def __init__(self, size: int, *, eps: float, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return]
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x_wide = widened(x)
+        rstd = torch.linalg.vector_norm(x_wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, rstd)
+        return (x_wide * rstd).mul_(widened(weight)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, rstd = ctx.saved_tensors
+        grad = widened(grads[0])
+        x_hat = widened(x) * rstd
+        product = grad * x_hat
+        grad_weight = product.reshape(-1, product.shape[-1]).sum(0)
+        # dx = rstd · (g·w − x̂ · mean(g·w·x̂)); the mean is a matrix-vector product of g·x̂ with w.
+        mean = torch.matmul(product, widened(weight)).unsqueeze_(-1).div_(x.shape[-1])
+        grad_x = (grad * widened(weight)).addcmul_(x_hat, mean, value=-1).mul_(rstd)
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None

@@ -1,0 +1,79 @@
+"""Sigmoid routing with a correction bias (aux-loss-free balancing, arXiv 2408.15664) and the sequence-wise balance loss of DeepSeek-V3.
+
+The bias only chooses experts; weights come from the scores alone. Everything is float32.
+
+Shapes: B batch, L positions, D hidden, E experts, K experts a token, T = B·L tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from abruzzi_jobs.models.config import ModelConfig
+
+
+class Routing(NamedTuple):
+    experts_TK: Tensor
+    """int64"""
+    weights_TK: Tensor
+    counts_E: Tensor
+    """Tokens that chose each expert, int64."""
+    aux_loss: Tensor
+    """Scalar, already times alpha: mean over the batch's sequences."""
+
+
+class Router(nn.Module):
+    """x → the K experts of each token. Its weight stays float32 in a bfloat16 model."""
+
+    e_score_correction_bias: Tensor
+
+    def __init__(self, config: ModelConfig, *, device: Any = None) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(
+            torch.empty(config.num_experts, config.hidden_size, device=device, dtype=torch.float32)
+        )
+        self.register_buffer(
+            "e_score_correction_bias", torch.zeros(config.num_experts, device=device, dtype=torch.float32)
+        )
+
+    def forward(self, x_BLD: Tensor) -> Routing:
+        config = self.config
+        scores_BLE = F.linear(x_BLD.to(self.weight.dtype), self.weight).sigmoid()
+        scores_TE = scores_BLE.flatten(0, 1)
+        experts_TK = torch.topk(
+            scores_TE.detach() + self.e_score_correction_bias, config.num_experts_per_token, sorted=False
+        ).indices
+        weights_TK = scores_TE.gather(1, experts_TK)
+        if config.norm_topk_prob:
+            weights_TK = weights_TK / (weights_TK.sum(-1, keepdim=True) + 1e-20)
+        weights_TK = weights_TK * config.routed_scaling_factor
+        counts_BE = _counts(experts_TK.view(*x_BLD.shape[:1], -1), config.num_experts)
+        return Routing(experts_TK, weights_TK, counts_BE.sum(0), self._sequence_aux_loss(scores_BLE, counts_BE))
+
+    @torch.no_grad()
+    def update_bias(self, counts_E: Tensor, *, rate: float) -> None:
+        """b += rate · sign(mean(c) − c), with the counts of the whole global batch."""
+        counts = counts_E.to(self.e_score_correction_bias)
+        self.e_score_correction_bias.add_(torch.sign(counts.mean() - counts), alpha=rate)
+
+    def _sequence_aux_loss(self, scores_BLE: Tensor, counts_BE: Tensor) -> Tensor:
+        """alpha · Σ_i f_i P_i for each sequence: f the share of choices times E/K, P the mean normalised score."""
+        config = self.config
+        if config.sequence_aux_loss == 0 or not torch.is_grad_enabled():
+            return scores_BLE.new_zeros(())
+        B, L, E = scores_BLE.shape
+        share_BE = counts_BE.to(scores_BLE.dtype) * (E / (config.num_experts_per_token * L))
+        probability_BE = (scores_BLE / scores_BLE.sum(-1, keepdim=True)).mean(1)
+        return (share_BE * probability_BE).sum() * (config.sequence_aux_loss / B)
+
+
+def _counts(experts_BX: Tensor, num_experts: int) -> Tensor:
+    """int64 [B, E]"""
+    B = experts_BX.shape[0]
+    offset_B1 = torch.arange(B, device=experts_BX.device).unsqueeze(1) * num_experts
+    return torch.bincount((experts_BX + offset_B1).flatten(), minlength=B * num_experts).view(B, num_experts)

@@ -1,0 +1,76 @@
+"""SwiGLU feed-forward with gate and up projections in one matrix product.
+
+The activation keeps the product's output only and recomputes silu in backward. Shapes: D hidden, I intermediate, G = 2·I.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from abruzzi_jobs.memory import widened
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) · up(x)); `gate_up_proj` holds the gate's rows, then the up projection's."""
+
+    def __init__(self, hidden: int, intermediate: int, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(hidden, 2 * intermediate, bias=False, device=device, dtype=dtype)
+        self.down_proj = nn.Linear(intermediate, hidden, bias=False, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(swiglu(self.gate_up_proj(x)))
+
+
+def swiglu(gate_up_G: Tensor) -> Tensor:
+    """silu(first half) · second half of the last dimension."""
+    return _SwiGLU.apply(gate_up_G)  # type: ignore[no-any-return]
+
+
+def weighted_swiglu(gate_up_RG: Tensor, weight_R: Tensor) -> Tensor:
+    """`swiglu` with a weight per row: the routing weight, applied where rows are narrowest."""
+    return _WeightedSwiGLU.apply(gate_up_RG, weight_R)  # type: ignore[no-any-return]
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        grad_gate_up, _ = _swiglu_backward(gate_up, grads[0])
+        return grad_gate_up
+
+
+class _WeightedSwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up, weight)
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up).mul_(weight.to(gate_up.dtype).unsqueeze(-1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        gate_up, weight = ctx.saved_tensors
+        grad_gate_up, hidden = _swiglu_backward(gate_up, grads[0] * weight.to(gate_up.dtype).unsqueeze(-1))
+        grad_weight = torch.linalg.vecdot(widened(hidden), widened(grads[0]))
+        return grad_gate_up, grad_weight.to(weight.dtype)
+
+
+def _swiglu_backward(gate_up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """(gradient of gate_up, the recomputed output)."""
+    gate, up = gate_up.chunk(2, -1)
+    grad_gate_up = torch.empty_like(gate_up)
+    grad_gate, grad_up = grad_gate_up.chunk(2, -1)
+    activation = F.silu(gate)
+    torch.mul(grad, activation, out=grad_up)
+    torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+    return grad_gate_up, activation.mul_(up)

@@ -1,0 +1,289 @@
+"""MuonClip: Muon for matrices, AdamW for the rest, QK-Clip per head (paper section 2.1, Algorithm 1).
+
+M ← μM + G ; O = NewtonSchulz(M) · 0.2 · sqrt(max(n, m)) ; W ← W − η(O + λW). The factor gives updates the RMS of AdamW's (0.2), so
+that rate and decay carry over. Matrices of one shape are orthogonalised in one batch; their momentum lives in one stacked buffer.
+
+Shapes: N matrices of one shape, m rows, n columns, Y layers, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.optim.config import OptimizerConfig
+from abruzzi_jobs.optim.newton_schulz import newton_schulz
+from abruzzi_jobs.optim.plan import ParameterPlan, count_matrices, layer_of, plan_parameters
+from abruzzi_jobs.optim.qk_clip import ClipStatistics, clip_heads_, clip_statistics, gammas
+from abruzzi_jobs.optim.spectrum import Spectrum, key_rows, spectrum
+
+RMS_MATCH = 0.2
+
+
+@dataclass(frozen=True)
+class OptimizerStatistics:
+    muon_matrices: int
+    muon_parameters: int
+    adamw_parameters: int
+    update_rms_muon: float | None
+    """RMS of O at the last measured step; about 0.2. None before one, or without Muon."""
+    update_rms_adamw: float | None
+
+
+def build_optimizer(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, *, model: ModelConfig
+) -> MuonClip:
+    """An optimizer over parameters with logical names; they stay where they are and are updated in place."""
+    return MuonClip(dict(named_parameters), config, model=model)
+
+
+class MuonClip:
+    """`step`, then `clip_qk` with the maxima of the step's forward passes. Bfloat16 parameters get float32 masters here."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, *, model: ModelConfig) -> None:
+        self.config = config
+        self.model = model
+        self.parameters = dict(parameters)
+        self.plans = plan_parameters({name: tuple(p.shape) for name, p in parameters.items()}, config, model=model)
+        self._masters = {
+            name: p.detach() if p.dtype in (torch.float32, torch.float64) else p.detach().float()
+            for name, p in parameters.items()
+        }
+        self._groups = _group_by_shape([plan for plan in self.plans if plan.kind == "muon"], self._masters)
+        self._adamw = [plan.name for plan in self.plans if plan.kind == "adamw"]
+        self._exp_avg = {name: torch.zeros_like(self._masters[name]) for name in self._adamw}
+        self._exp_avg_sq = {name: torch.zeros_like(self._masters[name]) for name in self._adamw}
+        self._steps = torch.zeros((), dtype=torch.int64)
+        self._update_rms: dict[str, float] = {}
+
+    @property
+    def num_matrices(self) -> int:
+        """Matrices that Muon owns; logged at start, so that Muon that is not Muon shows."""
+        return count_matrices(self.plans)
+
+    @torch.no_grad()
+    def step(
+        self,
+        lr_scale: float = 1.0,
+        *,
+        gradients: Mapping[str, Tensor] | None = None,
+        grad_scale: float = 1.0,
+        measure: bool = False,
+    ) -> None:
+        """One update at peak rates times `lr_scale`.
+
+        `gradients` by name (float32; by default each parameter's `.grad`; absent means zero), times `grad_scale` (clipping, averaging).
+        `measure` also takes the updates' RMS for `statistics` (a pass more over the updates).
+        """
+        config = self.config
+        grads = self._gradients(gradients)
+        self._steps += 1
+        squares, count = 0.0, 0
+        for group in self._groups:
+            update = group.update(grads, momentum=config.momentum, nesterov=config.nesterov, grad_scale=grad_scale)
+            update = newton_schulz(update, steps=config.newton_schulz_steps, out=group.workspace)
+            lr = config.peak_lr * lr_scale
+            group.apply(update, lr=lr, weight_decay=config.weight_decay)
+            if measure:
+                squares += float(update.square().sum()) * group.adjustment**2
+                count += update.numel()
+        if measure and count:
+            self._update_rms["muon"] = math.sqrt(squares / count)
+        self._step_adamw(grads, lr_scale=lr_scale, grad_scale=grad_scale, measure=measure)
+        self._copy_masters(self.parameters)
+
+    @torch.no_grad()
+    def clip_qk(self, max_logit_per_layer: Tensor) -> ClipStatistics:
+        """QK-Clip with the step's maxima [Y, H] (over micro-batches and ranks), a row for each layer of these parameters, in order.
+
+        Without effect under kind "muon" and "adamw".
+        """
+        if self.config.kind != "muonclip":
+            return clip_statistics(torch.ones_like(max_logit_per_layer))
+        gamma_YH = gammas(max_logit_per_layer, threshold=self.config.qk_clip_threshold)
+        statistics = clip_statistics(gamma_YH)
+        layers = self._attention_layers()
+        if len(layers) != len(gamma_YH):
+            raise ValueError(f"clip_qk: maxima of {len(gamma_YH)} layers, but there are {len(layers)} attention layers")
+        for layer, gamma_H, clipped in zip(layers, gamma_YH, statistics.clipped_heads_per_layer, strict=True):
+            if clipped:
+                q_b, kv_b = self._qk_names(layer)
+                clip_heads_(
+                    [self._masters[q_b]],
+                    [self._masters[kv_b]],
+                    gamma_H,
+                    alpha=self.config.qk_clip_alpha,
+                    config=self.model,
+                )
+                self._copy_masters((q_b, kv_b))
+        return statistics
+
+    def gradient_norm(self, gradients: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The global L2 norm, float32 scalar."""
+        grads = self._gradients(gradients)
+        norms = torch._foreach_norm(list(grads.values()))
+        return torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms])) if norms else torch.zeros(())
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def statistics(self) -> OptimizerStatistics:
+        sizes = {"muon": 0, "adamw": 0}
+        for plan in self.plans:
+            sizes[plan.kind] += math.prod(plan.shape)
+        return OptimizerStatistics(
+            muon_matrices=self.num_matrices,
+            muon_parameters=sizes["muon"],
+            adamw_parameters=sizes["adamw"],
+            update_rms_muon=self._update_rms.get("muon"),
+            update_rms_adamw=self._update_rms.get("adamw"),
+        )
+
+    def spectra(self) -> dict[int, dict[str, Spectrum]]:
+        """layer → {"q": of q_b, "k": of kv_b's key rows}, from the masters."""
+        found: dict[int, dict[str, Spectrum]] = {}
+        for layer in self._attention_layers():
+            q_b, kv_b = self._qk_names(layer)
+            found[layer] = {
+                "q": spectrum(self._masters[q_b]),
+                "k": spectrum(key_rows(self._masters[kv_b], self.model)),
+            }
+        return found
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Flat, for safetensors: `step`, `momentum.<name>`, `exp_avg.<name>`, `exp_avg_sq.<name>`, `master.<name>` (where the parameter is
+        not float32). The tensors share memory with the optimizer: copy before the next step if saving later."""
+        state = {"step": self._steps}
+        for group in self._groups:
+            for plan, momentum in zip(group.plans, group.momentum_views, strict=True):
+                state[f"momentum.{plan.name}"] = momentum.view(plan.shape)
+        for name in self._adamw:
+            state[f"exp_avg.{name}"] = self._exp_avg[name]
+            state[f"exp_avg_sq.{name}"] = self._exp_avg_sq[name]
+        for name, master in self._masters.items():
+            if master.dtype != self.parameters[name].dtype:
+                state[f"master.{name}"] = master
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Exactly the tensors of `state_dict`, copied in; parameters of another dtype are rounded from their masters again."""
+        own = self.state_dict()
+        missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+        if missing or unknown:
+            raise ValueError(
+                f"optimizer state: missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}; "
+                "it was saved by another model, optimizer kind or dtype"
+            )
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise ValueError(
+                    f"optimizer state {name}: shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+                )
+            tensor.copy_(state[name])
+        self._copy_masters(self.parameters)
+
+    def _gradients(self, gradients: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        if gradients is not None:
+            return {name: gradients[name] for name in self.parameters if name in gradients}
+        return {name: p.grad.to(self._masters[name].dtype) for name, p in self.parameters.items() if p.grad is not None}
+
+    def _step_adamw(self, grads: Mapping[str, Tensor], *, lr_scale: float, grad_scale: float, measure: bool) -> None:
+        names = [name for name in self._adamw if name in grads]
+        if not names:
+            return
+        config = self.config
+        used = [grads[name] for name in names]
+        if grad_scale != 1.0:
+            used = list(torch._foreach_mul(used, grad_scale))
+        before = torch._foreach_mul([self._masters[name] for name in names], 1.0) if measure else None
+        lr = (config.adamw_lr or config.peak_lr) * lr_scale
+        masters = [self._masters[name] for name in names]
+        device = masters[0].device
+        adamw(
+            masters,
+            used,
+            [self._exp_avg[name] for name in names],
+            [self._exp_avg_sq[name] for name in names],
+            [],
+            [(self._steps - 1).to(device, torch.float32) for _ in names],  # raised by one inside
+            fused=True,
+            amsgrad=False,
+            beta1=config.adam_betas[0],
+            beta2=config.adam_betas[1],
+            lr=lr,
+            weight_decay=config.weight_decay,
+            eps=config.adam_eps,
+            maximize=False,
+        )
+        if before is not None and lr > 0:
+            decayed = torch._foreach_mul(before, 1 - lr * config.weight_decay)
+            norms = torch._foreach_norm(torch._foreach_sub(masters, decayed))
+            total = math.sqrt(sum(float(norm) ** 2 for norm in norms))
+            self._update_rms["adamw"] = total / lr / math.sqrt(sum(master.numel() for master in masters))
+
+    def _copy_masters(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self._masters[name].dtype != self.parameters[name].dtype:
+                self.parameters[name].data.copy_(self._masters[name])
+
+    def _attention_layers(self) -> list[int]:
+        return sorted(
+            layer
+            for name in self.parameters
+            if name.endswith("q_b_proj.weight") and (layer := layer_of(name)) is not None
+        )
+
+    def _qk_names(self, layer: int) -> tuple[str, str]:
+        q_b = next(n for n in self.parameters if n.endswith("q_b_proj.weight") and layer_of(n) == layer)
+        return q_b, q_b.removesuffix("q_b_proj.weight") + "kv_b_proj.weight"
+
+
+class _ShapeGroup:
+    """All Muon matrices of one shape: stacked momentum, and the views that tie it to parameters."""
+
+    def __init__(self, plans: list[ParameterPlan], masters: Mapping[str, Tensor]) -> None:
+        self.plans = plans
+        first = masters[plans[0].name]
+        total = sum(plan.num_matrices for plan in plans)
+        self.momentum_Nmn = first.new_zeros(total, plans[0].rows, plans[0].cols)
+        self.workspace = torch.empty_like(self.momentum_Nmn)
+        self.momentum_views = self.momentum_Nmn.split([plan.num_matrices for plan in plans])
+        self.workspace_views = self.workspace.split([plan.num_matrices for plan in plans])
+        self.master_views = [plan.view(masters[plan.name]) for plan in plans]
+        self.adjustment = RMS_MATCH * math.sqrt(max(plans[0].rows, plans[0].cols))
+
+    def update(self, grads: Mapping[str, Tensor], *, momentum: float, nesterov: bool, grad_scale: float) -> Tensor:
+        """Momentum with this step's gradients taken in; the direction to orthogonalise."""
+        self.momentum_Nmn.mul_(momentum)
+        present = [i for i, plan in enumerate(self.plans) if plan.name in grads]
+        views = [self.plans[i].view(grads[self.plans[i].name].contiguous()) for i in present]
+        if views:
+            torch._foreach_add_([self.momentum_views[i] for i in present], views, alpha=grad_scale)
+        if not nesterov:
+            return self.momentum_Nmn
+        torch.mul(self.momentum_Nmn, momentum, out=self.workspace)
+        if views:
+            torch._foreach_add_([self.workspace_views[i] for i in present], views, alpha=grad_scale)
+        return self.workspace
+
+    def apply(self, update_Nmn: Tensor, *, lr: float, weight_decay: float) -> None:
+        """Decoupled decay at the plain rate, then the update at the matched rate."""
+        updates = update_Nmn.split([plan.num_matrices for plan in self.plans])
+        if weight_decay:
+            torch._foreach_mul_(self.master_views, 1 - lr * weight_decay)
+        torch._foreach_add_(self.master_views, list(updates), alpha=-lr * self.adjustment)
+
+
+def _group_by_shape(plans: list[ParameterPlan], masters: Mapping[str, Tensor]) -> list[_ShapeGroup]:
+    by_shape: dict[tuple[int, int], list[ParameterPlan]] = {}
+    for plan in plans:
+        by_shape.setdefault((plan.rows, plan.cols), []).append(plan)
+    return [_ShapeGroup(group, masters) for group in by_shape.values()]
