@@ -62,6 +62,9 @@ class StageView:
     world_size: int = 1
     not_before: float | None = None
     attempts: tuple[AttemptView, ...] = ()
+    """Of this revision: attempts before a person's retry are not in the view and do not count."""
+    attempts_before: int = 0
+    """How many there were before: numbers go on from there."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """Numeric meta of the artifacts it made: what gates look at."""
     phase_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,42 @@
+"""Tables of artifacts and their lineage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from abruzzi.kit.db import Base
+
+
+class ArtifactRow(Base):
+    __tablename__ = "artifacts"
+    __table_args__ = (ForeignKeyConstraint(["run_id", "stage_id"], ["stages.run_id", "stages.id"]),)
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    project_id: Mapped[str] = mapped_column(Text)
+    run_id: Mapped[str] = mapped_column(Text)
+    stage_id: Mapped[str] = mapped_column(Text)
+    attempt_id: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    epoch: Mapped[int]
+    digest: Mapped[str] = mapped_column(Text)
+    manifest_key: Mapped[str] = mapped_column(Text, unique=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    meta: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    verified_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class ArtifactParentRow(Base):
+    __tablename__ = "artifact_parents"
+
+    artifact_id: Mapped[str] = mapped_column(Text, ForeignKey("artifacts.id"), primary_key=True)
+    parent_id: Mapped[str] = mapped_column(Text, ForeignKey("artifacts.id"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,170 @@
+"""Artifacts in Postgres: what was committed to the object store, and its lineage."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.artifacts.models import ArtifactParentRow, ArtifactRow
+from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.errors import NotFound
+from abruzzi.contracts.resources import ArtifactOut
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.events import service as events
+from abruzzi.kit.ids import new_id
+
+
+async def record(session: AsyncSession, key: str, manifest: Manifest, *, verified_at: datetime | None) -> str | None:
+    """Id of the artifact's new row, or None when the manifest is known. Lineage comes from the digests of its parents."""
+    statement = (
+        insert(ArtifactRow)
+        .values(
+            id=new_id(),
+            project_id=manifest.project_id,
+            run_id=manifest.run_id,
+            stage_id=manifest.stage_id,
+            attempt_id=manifest.attempt_id,
+            kind=manifest.kind,
+            name=manifest.name,
+            step=manifest.step,
+            epoch=manifest.epoch,
+            digest=manifest.digest(),
+            manifest_key=key,
+            size_bytes=manifest.size_bytes,
+            meta=manifest.meta,
+            verified_at=verified_at,
+            created_at=manifest.created_at,
+        )
+        .on_conflict_do_nothing(index_elements=["manifest_key"])
+        .returning(ArtifactRow.id)
+    )
+    artifact_id = (await session.execute(statement)).scalar_one_or_none()
+    if artifact_id is None:
+        if verified_at is not None:
+            await session.execute(
+                update(ArtifactRow)
+                .where(ArtifactRow.manifest_key == key, ArtifactRow.verified_at.is_(None))
+                .values(verified_at=verified_at)
+            )
+        return None
+    if manifest.parents:
+        parents = (
+            (await session.execute(select(ArtifactRow.id).where(ArtifactRow.digest.in_(manifest.parents))))
+            .scalars()
+            .all()
+        )
+        session.add_all(
+            ArtifactParentRow(artifact_id=artifact_id, parent_id=p, project_id=manifest.project_id)
+            for p in set(parents)
+        )
+    body = {
+        "artifact": artifact_id,
+        "stage": manifest.stage_id,
+        "kind": manifest.kind,
+        "name": manifest.name,
+        "step": manifest.step,
+    }
+    events.append(session, manifest.project_id, manifest.run_id, "artifact.created", body)
+    return artifact_id
+
+
+async def get(session: AsyncSession, artifact_id: str) -> ArtifactOut:
+    """Raises NotFound."""
+    row = await session.get(ArtifactRow, artifact_id)
+    if row is None:
+        raise NotFound("artifact", artifact_id)
+    return (await _outputs(session, [row]))[0]
+
+
+async def list_artifacts(
+    session: AsyncSession,
+    *,
+    run_id: str | None = None,
+    stage_id: str | None = None,
+    kind: ArtifactKind | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int = 100,
+) -> list[ArtifactOut]:
+    """Oldest first."""
+    query = select(ArtifactRow).order_by(ArtifactRow.created_at, ArtifactRow.id).limit(limit)
+    if run_id:
+        query = query.where(ArtifactRow.run_id == run_id)
+    if stage_id:
+        query = query.where(ArtifactRow.stage_id == stage_id)
+    if kind:
+        query = query.where(ArtifactRow.kind == kind)
+    if after:
+        query = query.where(tuple_(ArtifactRow.created_at, ArtifactRow.id) > after)
+    return await _outputs(session, list((await session.execute(query)).scalars()))
+
+
+async def newest(session: AsyncSession, run_id: str, stage_id: str, kind: str) -> ArtifactRow | None:
+    """The stage's output of this kind: for checkpoints the last step, else the last one made."""
+    query = (
+        select(ArtifactRow)
+        .where(
+            ArtifactRow.run_id == run_id,
+            ArtifactRow.stage_id == stage_id,
+            ArtifactRow.kind == kind,
+            ArtifactRow.deleted_at.is_(None),
+        )
+        .order_by(ArtifactRow.step.desc().nulls_last(), ArtifactRow.epoch.desc(), ArtifactRow.created_at.desc())
+        .limit(1)
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def mark_missing_deleted(
+    session: AsyncSession, run_id: str, stage_id: str, present_keys: Sequence[str], *, now: datetime
+) -> int:
+    """Retention in the stage removed manifests: their rows stay, marked. Returns how many."""
+    statement = (
+        update(ArtifactRow)
+        .where(
+            ArtifactRow.run_id == run_id,
+            ArtifactRow.stage_id == stage_id,
+            ArtifactRow.deleted_at.is_(None),
+            ArtifactRow.manifest_key.not_in(list(present_keys) or [""]),
+        )
+        .values(deleted_at=now)
+        .returning(ArtifactRow.id)
+    )
+    return len((await session.execute(statement)).all())
+
+
+async def _outputs(session: AsyncSession, rows: Sequence[ArtifactRow]) -> list[ArtifactOut]:
+    parents: dict[str, list[str]] = defaultdict(list)
+    if rows:
+        query = (
+            select(ArtifactParentRow)
+            .where(ArtifactParentRow.artifact_id.in_([r.id for r in rows]))
+            .order_by(ArtifactParentRow.parent_id)
+        )
+        for link in (await session.execute(query)).scalars():
+            parents[link.artifact_id].append(link.parent_id)
+    return [
+        ArtifactOut(
+            id=r.id,
+            project_id=r.project_id,
+            run_id=r.run_id,
+            stage_id=r.stage_id,
+            attempt_id=r.attempt_id,
+            kind=ArtifactKind(r.kind),
+            name=r.name,
+            step=r.step,
+            digest=r.digest,
+            manifest_key=r.manifest_key,
+            size_bytes=r.size_bytes,
+            meta=r.meta,
+            parents=parents[r.id],
+            verified_at=r.verified_at,
+            deleted_at=r.deleted_at,
+            created_at=r.created_at,
+        )
+        for r in rows
+    ]

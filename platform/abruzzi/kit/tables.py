@@ -1,0 +1,13 @@
+"""Imports every noun's models, so that Base.metadata knows all tables (migrations, drift test)."""
+
+from __future__ import annotations
+
+from abruzzi.artifacts import models as artifacts
+from abruzzi.events import models as events
+from abruzzi.identity import models as identity
+from abruzzi.logs import models as logs
+from abruzzi.metrics import models as metrics
+from abruzzi.recipes import models as recipes
+from abruzzi.runs import models as runs
+
+REGISTERED = (artifacts, events, identity, logs, metrics, recipes, runs)

@@ -1,0 +1,51 @@
+"""Heartbeats of ranks: where each one is, and how long its steps take by phase."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.contracts.errors import Conflict
+from abruzzi.contracts.metric import Heartbeat
+from abruzzi.contracts.states import AttemptState
+from abruzzi.events import service as events
+from abruzzi.kit.clock import from_unix
+from abruzzi.runs import query
+from abruzzi.runs.models import RankRow
+
+_KEPT_SAMPLES = 64
+_CLOCK_SLACK = timedelta(seconds=60)
+
+
+async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now: datetime) -> None:
+    """Newest heartbeat of a rank; an older one that comes late changes nothing. Raises Conflict when the attempt has ended."""
+    attempt = await query.attempt_row(session, attempt_id)
+    if AttemptState(attempt.state).is_terminal:
+        raise Conflict(f"Attempt {attempt_id} has ended.", code="attempt_ended")
+    # A rank's clock may be off: times far from ours are replaced, so that a wrong clock can neither fake nor hide a hang.
+    said = from_unix(beat.at) or now
+    at = said if abs(said - now) < _CLOCK_SLACK else now
+    rank = await session.get(RankRow, (attempt_id, beat.rank), with_for_update=True)
+    if rank is None:
+        rank = RankRow(
+            attempt_id=attempt_id,
+            rank=beat.rank,
+            project_id=attempt.project_id,
+            first_step=beat.step,
+            first_at=at,
+            phase_seconds={},
+            phase=beat.phase,
+        )
+        session.add(rank)
+    elif at <= rank.heartbeat_at:
+        return
+    elif rank.phase != beat.phase:
+        rank.first_step, rank.first_at = beat.step, at
+    elif beat.step > rank.step:
+        seconds = (at - rank.heartbeat_at).total_seconds() / (beat.step - rank.step)
+        samples = [*rank.phase_seconds.get(beat.phase, []), round(seconds, 4)][-_KEPT_SAMPLES:]
+        rank.phase_seconds = {**rank.phase_seconds, beat.phase: samples}
+    rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
+    rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
+    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)

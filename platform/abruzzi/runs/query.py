@@ -1,0 +1,127 @@
+"""Reading runs: list, detail, attempts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.contracts.errors import NotFound
+from abruzzi.contracts.resources import AttemptOut, RunOut, RunSummary, StageOut
+from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
+from abruzzi.runs.outputs import attempt_out, run_out, run_summary, stage_out
+
+
+async def get(session: AsyncSession, run_id: str, *, now: datetime) -> RunOut:
+    """Raises NotFound."""
+    run = await row(session, run_id)
+    stages = await stage_rows(session, run_id)
+    attempts = await attempt_rows(session, run_id)
+    ranks = await _ranks(session, [a.id for group in attempts.values() for a in group])
+    return run_out(run, stages, attempts, ranks, now)
+
+
+async def row(session: AsyncSession, run_id: str, *, lock: bool = False) -> RunRow:
+    """Raises NotFound; another project's run is not found either."""
+    query = select(RunRow).where(RunRow.id == run_id)
+    found = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if found is None:
+        raise NotFound("run", run_id, hint="`abruzzi runs list` shows them.")
+    return found
+
+
+async def stage_rows(session: AsyncSession, run_id: str) -> list[StageRow]:
+    return list(
+        (await session.execute(select(StageRow).where(StageRow.run_id == run_id).order_by(StageRow.position))).scalars()
+    )
+
+
+async def attempt_rows(session: AsyncSession, run_id: str) -> dict[str, list[AttemptRow]]:
+    """By stage, oldest first."""
+    found: dict[str, list[AttemptRow]] = defaultdict(list)
+    for attempt in (
+        await session.execute(select(AttemptRow).where(AttemptRow.run_id == run_id).order_by(AttemptRow.epoch))
+    ).scalars():
+        found[attempt.stage_id].append(attempt)
+    return found
+
+
+async def attempt_row(session: AsyncSession, attempt_id: str, *, lock: bool = False) -> AttemptRow:
+    query = select(AttemptRow).where(AttemptRow.id == attempt_id)
+    found = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if found is None:
+        raise NotFound("attempt", attempt_id)
+    return found
+
+
+async def get_attempt(session: AsyncSession, attempt_id: str) -> AttemptOut:
+    found = await attempt_row(session, attempt_id)
+    return attempt_out(found, (await _ranks(session, [attempt_id])).get(attempt_id, []))
+
+
+async def list_stages(session: AsyncSession, run_id: str, *, now: datetime) -> list[StageOut]:
+    attempts = await attempt_rows(session, (await row(session, run_id)).id)
+    ranks = await _ranks(session, [a.id for group in attempts.values() for a in group])
+    return [stage_out(s, attempts.get(s.id, ()), ranks, now) for s in await stage_rows(session, run_id)]
+
+
+async def list_runs(
+    session: AsyncSession,
+    *,
+    project_id: str | None = None,
+    states: Sequence[str] = (),
+    q: str | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int = 50,
+) -> list[RunSummary]:
+    """Newest first, after the (created_at, id) of the last one seen."""
+    query: Select[tuple[RunRow]] = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
+    if project_id:
+        query = query.where(RunRow.project_id == project_id)
+    if states:
+        query = query.where(RunRow.state.in_(states))
+    if q:
+        query = query.where(
+            or_(
+                RunRow.name.icontains(q, autoescape=True),
+                RunRow.id.startswith(q, autoescape=True),
+                RunRow.recipe_name.icontains(q, autoescape=True),
+            )
+        )
+    if after:
+        query = query.where(tuple_(RunRow.created_at, RunRow.id) < after)
+    runs = list((await session.execute(query)).scalars())
+    return await _summaries(session, runs)
+
+
+async def _summaries(session: AsyncSession, runs: Sequence[RunRow]) -> list[RunSummary]:
+    ids = [r.id for r in runs]
+    stages: dict[str, list[StageRow]] = defaultdict(list)
+    for stage in (
+        await session.execute(select(StageRow).where(StageRow.run_id.in_(ids)).order_by(StageRow.position))
+    ).scalars():
+        stages[stage.run_id].append(stage)
+    newest = (
+        select(AttemptRow.id, AttemptRow.run_id, AttemptRow.stage_id)
+        .where(AttemptRow.run_id.in_(ids))
+        .distinct(AttemptRow.run_id, AttemptRow.stage_id)
+        .order_by(AttemptRow.run_id, AttemptRow.stage_id, AttemptRow.number.desc())
+    )
+    current = {a.id: (a.run_id, a.stage_id) for a in (await session.execute(newest)).all()}
+    ranks: dict[tuple[str, str], list[RankRow]] = defaultdict(list)
+    for attempt_id, found in (await _ranks(session, list(current))).items():
+        ranks[current[attempt_id]] = found
+    return [run_summary(r, stages[r.id], {s.id: ranks[(r.id, s.id)] for s in stages[r.id]}) for r in runs]
+
+
+async def _ranks(session: AsyncSession, attempt_ids: Sequence[str]) -> dict[str, list[RankRow]]:
+    found: dict[str, list[RankRow]] = defaultdict(list)
+    if attempt_ids:
+        for rank in (
+            await session.execute(select(RankRow).where(RankRow.attempt_id.in_(attempt_ids)).order_by(RankRow.rank))
+        ).scalars():
+            found[rank.attempt_id].append(rank)
+    return found

@@ -1,0 +1,130 @@
+"""Steering runs: cancel, retry, interrupt and continue. Each only says what is wanted; the controller makes it so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.contracts.errors import Conflict, NotFound
+from abruzzi.contracts.states import RunState, StageState
+from abruzzi.events import service as events
+from abruzzi.runs import query
+from abruzzi.runs.models import RunRow, StageRow
+
+_TERMINAL = [s for s in RunState if s.is_terminal]
+
+
+async def cancel(session: AsyncSession, run_id: str, *, expected_version: int | None = None, now: datetime) -> None:
+    """Ask for the end. Asking again changes nothing. Raises Conflict when the run has ended otherwise."""
+    run = await _lock(session, run_id, expected_version)
+    if run.state == RunState.CANCELLED or run.desired == "cancel":
+        return
+    if RunState(run.state).is_terminal:
+        raise Conflict(f"Run {run.id} has {run.state}; there is nothing to cancel.", code="run_ended")
+    await _want(session, run, "cancel", now)
+    if run.state != RunState.CANCELLING:
+        run.state = RunState.CANCELLING
+        events.append(session, run.project_id, run.id, "run.state", {"state": run.state})
+
+
+async def retry(
+    session: AsyncSession, run_id: str, stage_id: str | None, *, expected_version: int | None = None, now: datetime
+) -> None:
+    """Open the next revision of an ended run: `stage_id` and what needs it, and everything that did not succeed, run again."""
+    run = await _lock(session, run_id, expected_version)
+    if run.state not in (RunState.FAILED, RunState.CANCELLED):
+        verb = "is still " + run.state if not RunState(run.state).is_terminal else "has succeeded"
+        raise Conflict(
+            f"Run {run.id} {verb}; only a failed or cancelled run can be retried.",
+            code="run_not_ended",
+            hint="To go on from a checkpoint of it, branch.",
+        )
+    stages = await query.stage_rows(session, run.id)
+    if stage_id is not None and stage_id not in {s.id for s in stages}:
+        raise NotFound("stage", stage_id, hint=f"Its stages: {', '.join(s.id for s in stages)}.")
+    again = {s.id for s in stages if s.state != StageState.SUCCEEDED}
+    again |= {stage_id} if stage_id else set()
+    while more := {s.id for s in stages if s.id not in again and again & set(s.needs)}:
+        again |= more
+    attempts = await query.attempt_rows(session, run.id)
+    for stage in stages:
+        if stage.id in again:
+            stage.revision += 1
+            stage.state, stage.reason, stage.not_before = StageState.WAITING, None, None
+            stage.started_at = stage.ended_at = None
+            stage.facts = {}
+            stage.attempts_before = len(attempts.get(stage.id, ()))
+            events.append(session, run.project_id, run.id, "stage.state", {"stage": stage.id, "state": stage.state})
+    run.revision += 1
+    run.state, run.reason, run.ended_at = RunState.PENDING, None, None
+    await _want(session, run, "run", now)
+    events.append(session, run.project_id, run.id, "run.state", {"state": run.state, "retry": sorted(again)})
+
+
+async def interrupt_all(session: AsyncSession, *, now: datetime) -> int:
+    """The embedded platform goes down: running stages save and stop. Returns how many runs are concerned."""
+    rows = (
+        (
+            await session.execute(
+                select(RunRow).where(RunRow.state.not_in(_TERMINAL), RunRow.desired == "run").with_for_update()
+            )
+        )
+        .scalars()
+        .all()
+    )
+    for run in rows:
+        await _want(session, run, "interrupt", now)
+    return len(rows)
+
+
+async def resume_interrupted(session: AsyncSession, *, now: datetime) -> int:
+    """The platform is up again: interrupted runs go on, free of charge."""
+    rows = (
+        (await session.execute(select(RunRow).where(RunRow.desired == "interrupt").with_for_update())).scalars().all()
+    )
+    for run in rows:
+        await _want(session, run, "run", now)
+    return len(rows)
+
+
+async def unsettled(session: AsyncSession) -> int:
+    """Runs that were asked to stop for an interruption and have not yet."""
+    query_ = select(RunRow.id).where(
+        RunRow.desired == "interrupt", RunRow.state.in_([RunState.PENDING, RunState.RUNNING])
+    )
+    return len((await session.execute(query_)).all())
+
+
+async def wake(session: AsyncSession, run_id: str, now: datetime) -> None:
+    """Ring a controller; what happened is already in the tables."""
+    run = await query.row(session, run_id, lock=True)
+    run.wake_at = now
+    await events.ring(session, events.CHANNEL_RUNS, run_id)
+
+
+async def _lock(session: AsyncSession, run_id: str, expected_version: int | None) -> RunRow:
+    run = await query.row(session, run_id, lock=True)
+    if expected_version is not None and run.version != expected_version:
+        raise Conflict(
+            f"Run {run.id} changed meanwhile (version {run.version}).",
+            code="version_conflict",
+            hint="Look at it again, then repeat.",
+        )
+    return run
+
+
+async def _want(session: AsyncSession, run: RunRow, desired: str, now: datetime) -> None:
+    run.desired = desired
+    run.version += 1
+    run.wake_at = now
+    await events.ring(session, events.CHANNEL_RUNS, run.id)
+    await events.ring(session, events.CHANNEL_EVENTS, run.id)
+
+
+async def stage_of(session: AsyncSession, run_id: str, stage_id: str) -> StageRow:
+    found = await session.get(StageRow, (run_id, stage_id))
+    if found is None:
+        raise NotFound("stage", stage_id)
+    return found

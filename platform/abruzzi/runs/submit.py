@@ -1,0 +1,138 @@
+"""Making runs: submit, and branch from a checkpoint of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.artifacts import service as artifacts
+from abruzzi.contracts.errors import Conflict
+from abruzzi.contracts.graph import ancestors, bind_inputs
+from abruzzi.contracts.recipe import Recipe
+from abruzzi.contracts.states import ArtifactKind, RunState, StageState
+from abruzzi.contracts.toml import load_recipe
+from abruzzi.events import service as events
+from abruzzi.kit.ids import new_run_id
+from abruzzi.recipes import service as recipes
+from abruzzi.runs import query
+from abruzzi.runs.models import RunRow, StageRow
+
+
+async def submit(
+    session: AsyncSession,
+    *,
+    project_id: str,
+    recipe_toml: str,
+    overrides: Mapping[str, str] | None = None,
+    name: str | None = None,
+    actor: str,
+    now: datetime,
+) -> str:
+    """Id of the new run. Raises RecipeInvalid with every mistake."""
+    recipe = load_recipe(recipe_toml, overrides)
+    await recipes.save(session, project_id, recipe, recipe_toml, actor=actor, now=now)
+    run = _run_row(recipe, recipe_toml, project_id, name, actor, now)
+    session.add(run)
+    await session.flush()
+    session.add_all(_stage_rows(recipe, run))
+    await _announce(session, run)
+    return run.id
+
+
+async def branch(
+    session: AsyncSession,
+    parent_id: str,
+    artifact_id: str,
+    *,
+    recipe_toml: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    name: str | None = None,
+    actor: str,
+    now: datetime,
+) -> str:
+    """A new run that goes on from a checkpoint. Stages before it count as done: their outputs are the parent's.
+
+    Raises NotFound, RecipeInvalid, or Conflict when the artifact is no checkpoint that still exists, or the recipe lacks its stage.
+    """
+    parent = await query.row(session, parent_id)
+    artifact = await artifacts.get(session, artifact_id)
+    if artifact.run_id != parent.id or artifact.kind is not ArtifactKind.CHECKPOINT:
+        raise Conflict(
+            f"{artifact_id} is no checkpoint of run {parent.id}.",
+            hint=f"`abruzzi artifacts list {parent.id} --kind checkpoint`",
+        )
+    if artifact.deleted_at is not None:
+        raise Conflict(
+            f"The files of {artifact.name} were removed by retention.",
+            hint="Choose a newer checkpoint, or raise checkpoint.keep_last.",
+        )
+    toml = recipe_toml or parent.recipe_toml
+    recipe = load_recipe(toml, overrides) if recipe_toml or overrides else Recipe.model_validate(parent.recipe)
+    if artifact.stage_id not in {s.id for s in recipe.stage}:
+        raise Conflict(
+            f"The recipe has no stage {artifact.stage_id!r}, which made the checkpoint.", hint="Keep the stage's id."
+        )
+    run = _run_row(recipe, toml, parent.project_id, name, actor, now)
+    run.parent_run_id, run.parent_artifact_id = parent.id, artifact_id
+    session.add(run)
+    await session.flush()
+    done = set(ancestors(recipe, artifact.stage_id))
+    stages = _stage_rows(recipe, run)
+    for stage in stages:
+        if stage.id in done:
+            stage.state, stage.reason = StageState.SUCCEEDED, f"Taken from run {parent.id}."
+            stage.started_at = stage.ended_at = now
+    session.add_all(stages)
+    await _announce(session, run)
+    return run.id
+
+
+def _run_row(recipe: Recipe, toml: str, project_id: str, name: str | None, actor: str, now: datetime) -> RunRow:
+    return RunRow(
+        id=new_run_id(),
+        project_id=project_id,
+        name=name or recipe.name,
+        recipe_name=recipe.name,
+        recipe=recipe.resolved(),
+        recipe_toml=toml,
+        state=RunState.PENDING,
+        headline={},
+        created_by=actor,
+        created_at=now,
+        wake_at=now,
+    )
+
+
+def _stage_rows(recipe: Recipe, run: RunRow) -> list[StageRow]:
+    resolved = {s["id"]: s for s in run.recipe["stage"]}
+    return [
+        StageRow(
+            run_id=run.id,
+            id=stage.id,
+            project_id=run.project_id,
+            position=position,
+            kind=stage.kind,
+            state=StageState.WAITING,
+            needs=list(stage.needs),
+            gate=stage.gate,
+            config=resolved[stage.id],
+            bindings={
+                b.name: {"stage_id": b.stage_id, "output": b.output, "kind": b.kind}
+                for b in bind_inputs(recipe, stage).values()
+            },
+            world_size=stage.resources.ranks,
+            max_attempts=stage.retry.max_attempts,
+            hang_seconds=stage.retry.hang,
+            facts={},
+        )
+        for position, stage in enumerate(recipe.stage)
+    ]
+
+
+async def _announce(session: AsyncSession, run: RunRow) -> None:
+    events.append(session, run.project_id, run.id, "run.state", {"state": run.state, "name": run.name})
+    events.enqueue(session, run.project_id, "run.submitted", {"run_id": run.id})
+    await events.ring(session, events.CHANNEL_RUNS, run.id)
+    await events.ring(session, events.CHANNEL_EVENTS, run.id)
