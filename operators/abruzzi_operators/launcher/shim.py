@@ -91,8 +91,9 @@ def become_rank(command: list[str], work_dir: str, *, shim_pid: int, nothing: in
         os.execvp(command[0], command)
     except OSError as error:
         os.write(2, f"abruzzi: cannot start {command[0]!r}: {error.strerror}.\n".encode())
-    finally:
+    except BaseException:
         os._exit(CANNOT_START)
+    os._exit(CANNOT_START)
 
 
 def wait(rank_pid: int, signals: tuple[int, ...]) -> int:

@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import LiteralString
@@ -57,7 +58,7 @@ POLL_SECONDS = 0.01
 
 
 class EmbeddedPostgres:
-    """`start`, `stop` and `dsn` for a server of one's own; `prepare`, `command` and `wait_ready` for the supervisor, which owns the process.
+    """`start`, `stop` and `dsn` for a server of one's own; `configure`, `initialize`, `command` and `wait_ready` for the supervisor, which owns the process.
 
     The server is sent SIGINT (fast shutdown) when the thread that started it is gone, so start it from the main thread.
     """
@@ -93,7 +94,8 @@ class EmbeddedPostgres:
         """Returns when the server accepts connections. Starting a started server does nothing; a dead one is started again."""
         if self.is_running:
             return
-        self.prepare()
+        self.configure()
+        self.initialize()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
@@ -130,8 +132,8 @@ class EmbeddedPostgres:
 
     # What the supervisor uses
 
-    def prepare(self) -> None:
-        """Take the lock, make the cluster at first start, end what a killed supervisor left behind."""
+    def configure(self) -> None:
+        """Take the lock and settle passwords, binaries and socket: `dsn` answers from here on, before there is a server."""
         self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock()
@@ -139,12 +141,16 @@ class EmbeddedPostgres:
         self._binaries = find_binaries()
         self._major = major_version(self._binaries)
         self._identity = choose_identity(self._binaries)
+        self._socket_dir = self._choose_socket_dir()
+
+    def initialize(self) -> None:
+        """End what a killed server or supervisor left behind; make the cluster at first start. Before every start of the server."""
+        assert self._socket_dir is not None, "configure() comes first"
         end_strays(self.data_dir)
         if not self.data_dir.exists():
             self._initdb()
         self._refuse_other_version()
         self._own_by_identity()
-        self._socket_dir = self._choose_socket_dir()
         # No postgres lives on this cluster any more (end_strays saw to it), so these files are stale; left in place they make
         # PostgreSQL refuse to start once another program has got the same pid.
         for stale in (self.data_dir / "postmaster.pid", *self._socket_dir.glob(".s.PGSQL.*")):
@@ -206,6 +212,9 @@ class EmbeddedPostgres:
                         sql.SQL(verb), sql.Identifier(role), sql.SQL(attributes), sql.Literal(self._passwords[role])
                     )
                 )
+            # PostgreSQL 16 and newer: to set a role's password one must administer it.
+            for role in ("abruzzi_app", "abruzzi_controller"):
+                connection.execute(sql.SQL("GRANT {} TO abruzzi_owner WITH ADMIN OPTION").format(sql.Identifier(role)))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
                 connection.execute(
                     sql.SQL("CREATE DATABASE {} OWNER {}").format(
@@ -357,16 +366,18 @@ def end_strays(data_dir: Path) -> None:
 
     They are told by their working directory, never by name alone. Raises AbruzziError when one survives SIGKILL.
     """
-    for number, seconds in ((signal.SIGINT, 3.0), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((signal.SIGINT, 3.0), (signal.SIGQUIT, 0.5), (signal.SIGKILL, 5.0)):
         strays = _processes_on(data_dir)
         if not strays:
             return
-        postmasters = [p for p in strays if _parent_not_in(p, strays)]
-        for process in postmasters if number == signal.SIGINT else strays:
-            try:
+        server = [p for p in strays if str(p.pid) == "".join(_read_lines(data_dir / "postmaster.pid")[:1]).strip()]
+        if number == signal.SIGINT and not server:
+            # Backends without a server end by themselves, or have nothing left to save.
+            psutil.wait_procs(strays, timeout=0.3)
+            continue
+        for process in server if number == signal.SIGINT else strays:
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs(strays, timeout=seconds)
     left = _processes_on(data_dir)
     if left:
@@ -402,13 +413,6 @@ def _processes_on(data_dir: Path) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
-
-
-def _parent_not_in(process: psutil.Process, others: list[psutil.Process]) -> bool:
-    try:
-        return process.ppid() not in {p.pid for p in others}
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _is_private(directory: Path) -> bool:

@@ -1,0 +1,34 @@
+"""`abruzzi up`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from abruzzi_operators.supervisor.supervise import DEFAULT_PORT, Supervisor
+
+
+def up(
+    home: Annotated[
+        Path, typer.Option(envvar="ABRUZZI_HOME", help="Directory of all state; one platform at a time runs in it.")
+    ] = Path("~/.abruzzi"),
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help=f"0: a free one. By default the last one, or {DEFAULT_PORT}.", show_default=False
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Anything but loopback lets other machines knock.")
+    ] = "127.0.0.1",
+) -> None:
+    """Run the platform on this machine until Ctrl-C: PostgreSQL, API with dashboard, controller.
+
+    Example: abruzzi up --home ./state --port 0
+    """
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        typer.echo(f"Warning: {host} can be reached by other machines. The token is the only lock.", err=True)
+    asyncio.run(Supervisor(home, host=host, port=port, say=typer.echo).run())

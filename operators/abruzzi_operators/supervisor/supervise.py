@@ -1,0 +1,308 @@
+"""The supervisor behind `abruzzi up`: starts PostgreSQL, API and controller, restarts each that ends, stops all in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import DirectoryStore
+from abruzzi_operators.supervisor.attempts import end_attempts, living_attempts
+from abruzzi_operators.supervisor.child import Child, PostgresChild, PythonChild, describe, ended, last_line
+from abruzzi_operators.supervisor.home import Home
+from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
+
+API_TARGET = "abruzzi_api.main:main"
+CONTROLLER_TARGET = "abruzzi_operators.controller.main:main"
+PREPARE_TARGET = "abruzzi_operators.supervisor.database:prepare"
+INTERRUPT_TARGET = "abruzzi_operators.supervisor.database:interrupt"
+"""What the children run: MODULE:FUNCTION."""
+DEFAULT_PORT = 8600
+START_TRIES = 3
+"""So often a child may end before the platform is up; then it does not start."""
+PAUSES_SECONDS = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Before each restart of a child that keeps ending."""
+SETTLED_SECONDS = 10.0
+"""A child that lived this long begins anew with the pauses."""
+PROBE_SECONDS = 0.05
+SAVE_SECONDS = 60.0
+"""How long Ctrl-C waits for attempts to save."""
+KILL_SECONDS = 5.0
+
+Say = Callable[[str], None]
+
+
+class Supervisor:
+    """`run` from the main thread: children are bound to the thread that started them."""
+
+    def __init__(self, home: Path, *, host: str = "127.0.0.1", port: int | None = None, say: Say) -> None:
+        self._home = Home(home)
+        self._host = host
+        self._asked_port = port
+        self._say = say
+        self._began = time.monotonic()
+        self._started_at = time.time()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ready: dict[str, asyncio.Event] = {}
+        self._failure: AbruzziError | None = None
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._is_up = False
+        self._url = ""
+
+    async def run(self) -> None:
+        """Until SIGINT, SIGTERM or SIGHUP. Raises AbruzziError when it cannot start."""
+        self._home.take()
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            self._listen_for_signals()
+            port = _choose_port(self._host, self._asked_port, self._home.last_port())
+            self._url = f"http://{_reachable(self._host)}:{port}"
+            self._home.announce(self._url)
+            self._home.remember_port(port)
+            self._say(f"Dashboard  {self._url}/#token={self._home.token()}")
+            await self._start(port, keepers)
+            await self._stop.wait()
+            if self._failure is None:
+                await self._save_runs()
+        finally:
+            self._stop.set()
+            await self._stop_children(keepers)
+            self._home.release()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _start(self, port: int, keepers: list[asyncio.Task[None]]) -> None:
+        postgres = EmbeddedPostgres(
+            self._home.path / "postgres",
+            log_path=self._home.log("postgres"),
+            passwords=self._home.secrets()["database_passwords"],
+        )
+        self._postgres = PostgresChild(postgres)
+        postgres.configure()
+        self._environment = self._child_environment(postgres, port)
+        preparation = self._python_child("database", PREPARE_TARGET)
+        self._api = self._python_child("api", API_TARGET, ready=lambda: self._answers(port), keeps_spare=True)
+        self._controller = self._python_child("controller", CONTROLLER_TARGET, keeps_spare=True)
+        # Their imports run while the database starts.
+        for child in (preparation, self._api, self._controller):
+            child.prepare()
+        keepers.append(asyncio.create_task(self._keep(self._postgres)))
+        if not await self._until_ready(self._postgres):
+            return
+        await asyncio.to_thread(postgres.ensure_roles)
+        process = await preparation.start()
+        code = await ended(process)
+        if code != 0:
+            raise _start_failed(preparation, describe(code))
+        keepers += [asyncio.create_task(self._keep(child)) for child in (self._controller, self._api)]
+        if await self._until_ready(self._controller) and await self._until_ready(self._api):
+            self._is_up = True
+            self._note_children()
+            self._say(
+                f"Ready after {time.monotonic() - self._began:.1f} s. State: {self._home.path}. Ctrl-C stops it; runs continue at the next start."
+            )
+
+    async def _keep(self, child: Child) -> None:
+        """Restart `child` for as long as the platform lives."""
+        ready = self._ready.setdefault(child.name, asyncio.Event())
+        tries = 0
+        while not self._stop.is_set():
+            try:
+                process = await child.start()
+            except AbruzziError as error:
+                self._fail(error)
+                return
+            born = time.monotonic()
+            self._processes[child.name] = process
+            self._note_children()
+            watch = asyncio.create_task(self._announce_ready(child, process, ready))
+            code = await ended(process)
+            watch.cancel()
+            if self._stop.is_set():
+                return
+            tries = 1 if time.monotonic() - born > SETTLED_SECONDS else tries + 1
+            if not self._is_up and tries >= START_TRIES:
+                self._fail(_start_failed(child, describe(code)))
+                return
+            pause = PAUSES_SECONDS[min(tries - 1, len(PAUSES_SECONDS) - 1)]
+            trouble = f" It keeps ending: {last_line(child.log_path)} (read {child.log_path})." if pause else ""
+            self._say(f"{child.name:<10} {describe(code)}; starting it again.{trouble}")
+            if pause:
+                await _first(asyncio.sleep(pause), self._stop.wait())
+
+    async def _announce_ready(self, child: Child, process: subprocess.Popen[bytes], ready: asyncio.Event) -> None:
+        await child.wait_ready(process)
+        again = "again " if ready.is_set() else ""
+        self._say(f"{child.name:<10} ready {again}(process {process.pid}, {time.monotonic() - self._began:.1f} s)")
+        ready.set()
+
+    async def _until_ready(self, child: Child) -> bool:
+        """False when the platform is going down instead."""
+        await _first(self._ready.setdefault(child.name, asyncio.Event()).wait(), self._stop.wait())
+        return not self._stop.is_set()
+
+    async def _answers(self, port: int) -> None:
+        while not await _is_ready(_reachable(self._host), port):
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _save_runs(self) -> None:
+        """Ctrl-C: every attempt saves and ends; its run is continued by the next `abruzzi up`."""
+        attempts = living_attempts(self._home.attempts)
+        if attempts:
+            self._say(f"Stopping: {len(attempts)} running attempts save their work (Ctrl-C again does not wait).")
+        interruption = self._python_child("database", INTERRUPT_TARGET)
+        if self._is_up:
+            process = await interruption.start()
+            await _first(ended(process), self._hurry.wait(), asyncio.sleep(SAVE_SECONDS))
+            if process.poll() is None:
+                process.kill()
+            code = await ended(process)
+            if code != 0 and not self._hurry.is_set():
+                self._say(f"Not all runs could be interrupted in good order; read {interruption.log_path}.")
+        if not self._hurry.is_set():
+            await _first(self._hurry.wait(), _gone(self._home.attempts, seconds=SAVE_SECONDS))
+
+    async def _stop_children(self, keepers: list[asyncio.Task[None]]) -> None:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        # The controller first, so that nobody starts what is being ended.
+        for child in (getattr(self, "_controller", None), getattr(self, "_api", None)):
+            if child is not None:
+                child.drop_spare()
+                if child.name == "api":
+                    await end_attempts(self._home.attempts, seconds=KILL_SECONDS) if self._is_up else None
+                if child.name in self._processes:
+                    await child.stop(self._processes[child.name])
+        postgres = getattr(self, "_postgres", None)
+        if postgres is not None:
+            if "postgres" in self._processes:
+                await postgres.stop(self._processes["postgres"])
+            postgres.postgres.release()
+
+    def _python_child(
+        self, name: str, target: str, *, ready: Callable[[], Awaitable[None]] | None = None, keeps_spare: bool = False
+    ) -> PythonChild:
+        log_path, environment = self._home.log(name), self._environment
+        return PythonChild(
+            name, target, log_path=log_path, environment=environment, ready=ready, keeps_spare=keeps_spare
+        )
+
+    def _child_environment(self, postgres: EmbeddedPostgres, port: int) -> dict[str, str]:
+        private = {"ABRUZZI_TOKEN", "ABRUZZI_URL"}
+        environment = {name: value for name, value in os.environ.items() if name not in private}
+        return environment | {
+            "ABRUZZI_HOME": str(self._home.path),
+            "ABRUZZI_HOST": self._host,
+            "ABRUZZI_PORT": str(port),
+            "ABRUZZI_URL": self._url,
+            "ABRUZZI_STORE": DirectoryStore(root=str(self._home.path / "store")).model_dump_json(),
+            "ABRUZZI_DATABASE_URL": postgres.dsn("abruzzi_app", "abruzzi"),
+            "ABRUZZI_CONTROLLER_DATABASE_URL": postgres.dsn("abruzzi_controller", "abruzzi"),
+            "ABRUZZI_OWNER_DATABASE_URL": postgres.dsn("abruzzi_owner", "abruzzi"),
+            "ABRUZZI_SIGNING_KEY": self._home.secrets()["signing_key"],
+            "ABRUZZI_ADMIN_TOKEN": self._home.token(),
+            **({"ABRUZZI_WEB_DIR": str(web)} if (web := _web_dir()) else {}),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    def _fail(self, error: AbruzziError) -> None:
+        self._failure = self._failure or error
+        self._stop.set()
+
+    def _note_children(self) -> None:
+        if self._is_up:
+            children = {name: process.pid for name, process in self._processes.items()}
+            self._home.write_up(url=self._url, started_at=self._started_at, children=children)
+
+
+def _start_failed(child: Child, what: str) -> AbruzziError:
+    return AbruzziError(
+        "start_failed",
+        f"The {child.name} {what} while starting: {last_line(child.log_path)}",
+        status=500,
+        hint=f"Read {child.log_path}.",
+    )
+
+
+def _choose_port(host: str, asked: int | None, last: int | None) -> int:
+    """The port asked for, or (0) the last one of this home if it is free, or any."""
+    candidates = [asked] if asked else [*([last] if last else []), *([DEFAULT_PORT] if asked is None else []), 0]
+    for candidate in candidates:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError as error:
+                if asked or candidate == 0:
+                    raise AbruzziError(
+                        "port",
+                        f"Port {candidate} of {host} cannot be used: {error.strerror}.",
+                        hint="Name another with --port, or 0 for a free one.",
+                    ) from error
+                continue
+            return probe.getsockname()[1]
+    raise AssertionError("port 0 is always answered")
+
+
+def _reachable(host: str) -> str:
+    """An address that this machine reaches itself by."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+async def _is_ready(host: str, port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection(host.strip("[]"), port)
+    except OSError:
+        return False
+    try:
+        writer.write(f"GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        status = await asyncio.wait_for(reader.readline(), 2.0)
+        return b" 200 " in status
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        writer.close()
+
+
+async def _gone(attempts: Path, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while living_attempts(attempts) and time.monotonic() < deadline:
+        await asyncio.sleep(PROBE_SECONDS)
+
+
+async def _first(*waits: Awaitable[Any]) -> None:
+    """Returns when one of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _web_dir() -> Path | None:
+    """The built dashboard of the checkout, unless the environment names one."""
+    if os.environ.get("ABRUZZI_WEB_DIR"):
+        return None
+    built = Path(__file__).resolve().parents[3] / "web" / "dist"
+    return built if (built / "index.html").exists() else None

@@ -1,0 +1,207 @@
+"""The supervisor's own part, with small stand-ins for API and controller: starting, keeping alive, refusing, stopping, being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from abruzzi_operators.launcher.procfs import start_time
+
+DEADLINE_SECONDS = 30.0
+BACK_SECONDS = 2.0
+STAND_INS = """
+import http.server, os, signal, sys
+
+def api():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+    http.server.ThreadingHTTPServer((os.environ["ABRUZZI_HOST"], int(os.environ["ABRUZZI_PORT"])), Handler).serve_forever()
+
+def controller():
+    if os.environ.get("BROKEN_CONTROLLER"):
+        raise SystemExit("the controller has no heart")
+    signal.pause()
+
+def nothing():
+    return 0
+"""
+UP = """
+import asyncio, sys
+from pathlib import Path
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_operators.supervisor import supervise
+
+supervise.API_TARGET, supervise.CONTROLLER_TARGET = "standins:api", "standins:controller"
+supervise.PREPARE_TARGET = supervise.INTERRUPT_TARGET = "standins:nothing"
+port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+try:
+    asyncio.run(supervise.Supervisor(Path(sys.argv[1]), port=port, say=lambda text: print(text, flush=True)).run())
+except AbruzziError as error:
+    raise SystemExit(str(error))
+"""
+
+
+class Up:
+    def __init__(self, tmp_path: Path) -> None:
+        self.home, self.output = tmp_path / "home", tmp_path / "output"
+        (tmp_path / "standins.py").write_text(STAND_INS)
+        (tmp_path / "up.py").write_text(UP)
+        self.tmp_path = tmp_path
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environment: str) -> None:
+        with self.output.open("wb") as output:
+            self.process = self.popen(output, **environment)
+        self.until(lambda: self.up() is not None and self.up()["pid"] == self.pid)
+
+    def popen(self, output: Any, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(self.tmp_path / "up.py"), str(self.home), *arguments],
+            stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(self.tmp_path), **environment},
+        )  # fmt: skip
+
+    def refused(self, *arguments: str, **environment: str) -> str:
+        """What an `up` that does not start says."""
+        process = self.popen(subprocess.PIPE, *arguments, **environment)
+        try:
+            output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            process.kill()
+        assert process.returncode == 1
+        return output.decode()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def up(self) -> Any:
+        try:
+            return json.loads((self.home / "up.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def until(self, condition: Callable[[], object]) -> float:
+        """Seconds that it took."""
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < DEADLINE_SECONDS, f"not in time; it said:\n{self.output.read_text()}"
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(self.up()["url"], timeout=1).status == 200
+        except OSError:
+            return False
+
+    def left_over(self) -> list[str]:
+        """Command lines of processes that belong to this test and still run."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = str(self.tmp_path) in " ".join(process.cmdline()) or process.cwd().startswith(str(self.tmp_path))
+                if mine and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(process.cmdline()))
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path)
+    yield up
+    if up.process is not None and up.process.poll() is None:
+        up.process.send_signal(signal.SIGTERM)
+        up.process.wait(DEADLINE_SECONDS)
+    assert up.left_over() == []
+
+
+def test_the_first_start_makes_the_home_private_and_prints_the_address_with_the_token_in_the_fragment(
+    platform: Up,
+) -> None:
+    platform.start()
+    token = (platform.home / "token").read_text().strip()
+    assert platform.output.read_text().startswith(f"Dashboard  {platform.up()['url']}/#token={token}\n")
+    for private in ("token", "secrets.json", "up.json"):
+        assert (platform.home / private).stat().st_mode & 0o777 == 0o600
+    assert platform.home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["postgres", "api", "controller"])
+def test_each_child_that_is_killed_is_back_within_two_seconds(platform: Up, name: str) -> None:
+    platform.start()
+    before = platform.up()["children"][name]
+    os.kill(before, signal.SIGKILL)
+    took = platform.until(
+        lambda: platform.up()["children"][name] != before and f"{name:<10} ready again" in platform.output.read_text()
+    )
+    assert took < BACK_SECONDS
+    assert platform.answers()
+
+
+def test_a_second_up_on_the_same_home_is_refused_with_pid_and_address(platform: Up) -> None:
+    platform.start()
+    said = platform.refused()
+    assert f"process {platform.pid}" in said
+    assert platform.up()["url"] in said
+    assert platform.answers()
+
+
+def test_a_port_that_is_taken_is_named(platform: Up, tmp_path: Path) -> None:
+    platform.start()
+    port = platform.up()["url"].rpartition(":")[2]
+    other = Up(tmp_path)
+    other.home = tmp_path / "other"
+    assert f"Port {port} of 127.0.0.1 cannot be used" in other.refused(port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_everything_with_code_0_and_the_next_start_keeps_token_and_port(platform: Up, number: int) -> None:
+    platform.start()
+    url, token = platform.up()["url"], (platform.home / "token").read_text()
+    assert platform.process is not None
+    platform.process.send_signal(number)
+    assert platform.process.wait(DEADLINE_SECONDS) == 0
+    assert platform.left_over() == []
+    assert platform.up() is None
+    platform.start()
+    assert (platform.up()["url"], (platform.home / "token").read_text()) == (url, token)
+
+
+def test_when_the_supervisor_is_killed_its_children_go_and_the_next_start_works_at_once(platform: Up) -> None:
+    platform.start()
+    children = platform.up()["children"]
+    os.kill(platform.pid, signal.SIGKILL)
+    platform.start()
+    assert platform.answers()
+    assert all(start_time(pid) is None for pid in children.values())
+
+
+def test_a_child_that_never_starts_ends_the_start_and_names_its_log(platform: Up) -> None:
+    said = platform.refused(BROKEN_CONTROLLER="1")
+    assert "the controller has no heart" in said
+    assert str(platform.home / "logs" / "controller.log") in said
+
+
+def test_a_stop_in_the_middle_of_the_start_leaves_nothing(platform: Up) -> None:
+    with platform.output.open("wb") as output:
+        platform.process = platform.popen(output)
+    platform.until(lambda: "Dashboard" in platform.output.read_text())
+    platform.process.send_signal(signal.SIGTERM)
+    assert platform.process.wait(DEADLINE_SECONDS) == 0
+    assert platform.left_over() == []
