@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from abruzzi.contracts.gate import parse_gate
 from abruzzi.contracts.recipe import INPUTS, OUTPUTS, Recipe, StageBase
 from abruzzi.contracts.states import ArtifactKind
 
@@ -97,6 +98,7 @@ def mistakes(recipe: Recipe) -> Iterator[GraphMistake]:
         return
     for index, stage in enumerate(recipe.stage):
         yield from _input_mistakes(recipe, stage, index, names)
+        yield from _gate_mistakes(recipe, stage, index, names)
 
 
 def _cycle(recipe: Recipe) -> list[str]:
@@ -165,6 +167,29 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
                 f"stage {stage.id!r} has no {name} to work on: nothing that it needs makes a {kind}",
                 hint,
             )
+
+
+def _gate_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str]) -> Iterator[GraphMistake]:
+    if stage.gate is None:
+        return
+    path = ("stage", index, "gate")
+    gate = parse_gate(stage.gate)
+    if gate is None:
+        yield GraphMistake(
+            path,
+            f"{stage.gate!r} is no gate",
+            'Expected "<stage>.<fact> <= <number>", such as "evaluate.bits_per_byte <= 2.2".',
+        )
+    elif gate.stage_id not in names:
+        yield GraphMistake(
+            path, f"the gate looks at stage {gate.stage_id!r}, which is no stage", nearest(gate.stage_id, names)
+        )
+    elif gate.stage_id not in ancestors(recipe, stage.id):
+        yield GraphMistake(
+            path,
+            f"the gate looks at {gate.stage_id!r}, which stage {stage.id!r} does not need",
+            f"Add {gate.stage_id!r} to needs.",
+        )
 
 
 def _bound_names(recipe: Recipe, stage: StageBase) -> set[str]:

@@ -161,6 +161,8 @@ class OptimizerConfig(Strict):
     nesterov: bool = False
     """Algorithm 1 of the paper is plain momentum."""
     newton_schulz_steps: int = Field(default=5, ge=1, le=12)
+    newton_schulz_precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 where the machine multiplies it faster (GPU, AVX512-BF16, AMX), else float32."""
     muon_split: Literal["matrix", "head"] = "matrix"
     qk_clip_threshold: float = Field(default=100.0, gt=0)
     qk_clip_alpha: float = Field(default=0.5, ge=0, le=1)

@@ -1,0 +1,297 @@
+"""The decision function: what a controller should do about a run, from what Postgres remembers and an executor observes.
+
+Pure and total: no I/O, no clock, no randomness. Deciding again on the same view gives the same decision, and every effect is idempotent,
+so a crash anywhere is healed by deciding again. One decision moves each stage by at most one step; the controller repeats until it is quiet.
+
+Safety rests on three rules, which tests/simulation checks:
+  - a new attempt is created only after the previous workload is known to have EXITED or to be GONE (UNKNOWN means wait);
+  - an intent is committed before its workload is created, an outcome before the workload is removed;
+  - epochs only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from abruzzi.contracts.gate import judge
+from abruzzi.contracts.stage import attempt_id
+from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+from abruzzi.engine.actions import (
+    CollectArtifacts,
+    CreateAttempt,
+    CreateWorkload,
+    Decision,
+    DumpStacks,
+    Effect,
+    RemoveWorkload,
+    SetAttempt,
+    SetRun,
+    SetStage,
+    StopWorkload,
+    Write,
+)
+from abruzzi.engine.classify import classify
+from abruzzi.engine.hang import find_stall
+from abruzzi.engine.policy import (
+    GRACE_SECONDS,
+    OBSERVE_SECONDS,
+    POISON_AFTER,
+    RULES,
+    STACKS_SECONDS,
+    STOP_PATIENCE_SECONDS,
+    backoff_seconds,
+)
+from abruzzi.engine.view import AttemptView, Desired, Phase, RunView, Seen, StageView
+
+_NOT_SEEN = Seen(Phase.UNKNOWN)
+
+
+def decide(run: RunView, seen: Mapping[str, Seen], now: float) -> Decision:
+    """See the module's docstring. `now` and all times are Unix seconds."""
+    made = _Plan(run, seen, now)
+    for stage in run.stages:
+        made.forget_workloads(stage)
+        if not stage.state.is_terminal:
+            live = live_attempt(stage)
+            if live is not None:
+                made.tend(stage, live)
+            else:
+                made.advance(stage)
+    made.conclude()
+    return Decision(tuple(made.before), tuple(made.writes), tuple(made.after), made.wake_at)
+
+
+def live_attempt(stage: StageView) -> AttemptView | None:
+    """The attempt that has not ended; there is one at most."""
+    return stage.attempts[-1] if stage.attempts and not stage.attempts[-1].state.is_terminal else None
+
+
+class _Plan:
+    """Collects one decision."""
+
+    def __init__(self, run: RunView, seen: Mapping[str, Seen], now: float) -> None:
+        self.run, self.seen, self.now = run, seen, now
+        self.before: list[Effect] = []
+        self.writes: list[Write] = []
+        self.after: list[Effect] = []
+        self.wake_at: float | None = None
+        self.epoch = run.last_epoch
+        self.by_id = {s.id: s for s in run.stages}
+
+    # What is left of ended attempts
+
+    def forget_workloads(self, stage: StageView) -> None:
+        for attempt in stage.attempts:
+            if attempt.state.is_terminal and not attempt.workload_removed:
+                phase = self.seen.get(attempt.id, _NOT_SEEN).phase
+                if phase is Phase.GONE:
+                    self.writes.append(SetAttempt(attempt.id, attempt.state, workload_removed=True))
+                elif phase is Phase.UNKNOWN:
+                    self.wake(self.now + OBSERVE_SECONDS)
+                else:
+                    self.after.append(RemoveWorkload(attempt.id))
+
+    # An attempt that has not ended
+
+    def tend(self, stage: StageView, attempt: AttemptView) -> None:
+        seen = self.seen.get(attempt.id, _NOT_SEEN)
+        self.wake(self.now + OBSERVE_SECONDS)
+        match seen.phase:
+            case Phase.UNKNOWN:
+                return
+            case Phase.EXITED:
+                self.end(attempt, seen)
+            case Phase.GONE:
+                self.missing(attempt, seen)
+            case Phase.PENDING | Phase.RUNNING:
+                self.alive(stage, attempt, seen)
+
+    def missing(self, attempt: AttemptView, seen: Seen) -> None:
+        """No workload. It was never made (a crash came between), or it was removed under us."""
+        if self.run.desired is not Desired.RUN and attempt.state is AttemptState.CREATED:
+            cause = Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
+            state = AttemptState.CANCELLED if cause is Cause.CANCELLED else AttemptState.INTERRUPTED
+            self.writes.append(
+                SetAttempt(attempt.id, state, cause=cause, reason="Stopped before it started.", ended_at=self.now)
+            )
+        elif attempt.state is AttemptState.CREATED and not seen.node_lost:
+            self.after.append(CreateWorkload(attempt.id))
+        else:
+            self.end(attempt, seen)
+
+    def end(self, attempt: AttemptView, seen: Seen) -> None:
+        outcome = classify(attempt, seen)
+        self.before.append(CollectArtifacts(attempt.id))
+        self.writes.append(
+            SetAttempt(
+                attempt.id,
+                outcome.state,
+                cause=outcome.cause,
+                exit_code=seen.exit_code,
+                reason=outcome.reason,
+                started_at=self.now if attempt.started_at is None else None,
+                ended_at=self.now,
+                node=seen.node,
+            )
+        )
+
+    def alive(self, stage: StageView, attempt: AttemptView, seen: Seen) -> None:
+        if attempt.stop_requested_at is not None:
+            self.insist(attempt)
+        elif self.run.desired is not Desired.RUN:
+            cause = Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
+            self.stop(attempt, cause, None, GRACE_SECONDS)
+        elif seen.phase is Phase.PENDING and attempt.state is AttemptState.CREATED:
+            self.writes.append(SetAttempt(attempt.id, AttemptState.STARTING))
+        elif seen.phase is Phase.RUNNING and attempt.state is not AttemptState.RUNNING:
+            self.writes.append(SetAttempt(attempt.id, AttemptState.RUNNING, started_at=self.now, node=seen.node))
+        elif seen.phase is Phase.RUNNING:
+            self.watch(stage, attempt, seen)
+
+    def watch(self, stage: StageView, attempt: AttemptView, seen: Seen) -> None:
+        """A stalled rank: keep its stack, then stop the attempt."""
+        stall = find_stall(stage, attempt, seen, self.now)
+        if stall is None:
+            return
+        if attempt.stacks_requested_at is None:
+            self.writes.append(SetAttempt(attempt.id, attempt.state, stacks_requested_at=self.now))
+            self.after.append(DumpStacks(attempt.id, stall.rank))
+        elif seen.stacks_ready or self.now - attempt.stacks_requested_at >= STACKS_SECONDS:
+            self.stop(attempt, Cause.HANG, stall.sentence, STACKS_SECONDS)
+
+    def stop(self, attempt: AttemptView, cause: Cause, reason: str | None, grace_seconds: float) -> None:
+        self.writes.append(
+            SetAttempt(attempt.id, AttemptState.STOPPING, reason=reason, stop_requested_at=self.now, stop_cause=cause)
+        )
+        self.after.append(StopWorkload(attempt.id, grace_seconds))
+
+    def insist(self, attempt: AttemptView) -> None:
+        """The stop was asked for, but the asking may have been lost to a crash, or the process may not listen."""
+        assert attempt.stop_requested_at is not None
+        waited = self.now - attempt.stop_requested_at
+        if waited >= GRACE_SECONDS + STOP_PATIENCE_SECONDS:
+            self.after.append(StopWorkload(attempt.id, 0.0))
+        elif waited >= STOP_PATIENCE_SECONDS:
+            self.after.append(StopWorkload(attempt.id, GRACE_SECONDS - STOP_PATIENCE_SECONDS))
+
+    # A stage without a live attempt
+
+    def advance(self, stage: StageView) -> None:
+        last = stage.attempts[-1] if stage.attempts else None
+        if last is not None and last.state is AttemptState.SUCCEEDED and stage.state is StageState.RUNNING:
+            self.writes.append(SetStage(stage.id, StageState.SUCCEEDED))
+        elif self.run.desired is Desired.CANCEL:
+            self.writes.append(SetStage(stage.id, StageState.CANCELLED, "Cancelled."))
+        elif stage.state is StageState.WAITING:
+            self.admit(stage)
+        elif stage.state is StageState.RUNNING and last is not None:
+            self.after_failure(stage, last)
+        elif self.run.desired is Desired.RUN:
+            self.start(stage)
+
+    def admit(self, stage: StageView) -> None:
+        """Waiting, until all that it needs has succeeded and its gate holds."""
+        needed = [self.by_id[n] for n in stage.needs]
+        lost = next((n for n in needed if n.state.is_terminal and n.state is not StageState.SUCCEEDED), None)
+        if lost is not None:
+            self.writes.append(
+                SetStage(stage.id, StageState.SKIPPED, f"Stage {lost.id!r}, which it needs, is {lost.state}.")
+            )
+        elif all(n.state is StageState.SUCCEEDED for n in needed):
+            verdict = judge(stage.gate, {s.id: s.facts for s in self.run.stages}) if stage.gate else None
+            if verdict is not None and not verdict.holds:
+                self.writes.append(SetStage(stage.id, StageState.SKIPPED, verdict.sentence))
+            else:
+                self.writes.append(SetStage(stage.id, StageState.PENDING, verdict.sentence if verdict else None))
+
+    def after_failure(self, stage: StageView, last: AttemptView) -> None:
+        """The attempt ended otherwise than well: again, or never again."""
+        cause = last.cause or Cause.UNKNOWN
+        rule = RULES[cause]
+        same = trailing(stage, cause)
+        if last.state is AttemptState.CANCELLED:
+            self.writes.append(SetStage(stage.id, StageState.CANCELLED, "Cancelled."))
+        elif not rule.retried or (not rule.free and counted(stage) >= stage.max_attempts):
+            self.writes.append(SetStage(stage.id, StageState.FAILED, last.reason))
+        elif rule.free and cause is not Cause.PREEMPTION and same >= POISON_AFTER:
+            self.writes.append(
+                SetStage(
+                    stage.id, StageState.FAILED, f"The same failure {same} times in a row, quarantined: {last.reason}"
+                )
+            )
+        else:
+            wait = backoff_seconds(rule, same, last.id)
+            not_before = (last.ended_at if last.ended_at is not None else self.now) + wait
+            self.writes.append(SetStage(stage.id, StageState.PENDING, last.reason, not_before))
+            self.wake(not_before)
+
+    def start(self, stage: StageView) -> None:
+        if stage.not_before is not None and self.now < stage.not_before:
+            self.wake(stage.not_before)
+            return
+        number = (stage.attempts[-1].number if stage.attempts else stage.attempts_before) + 1
+        self.epoch += 1
+        nodes = {a.node for a in stage.attempts if a.node and a.cause is not None and RULES[a.cause].excludes_node}
+        back = sum(a.cause is not None and RULES[a.cause].steps_back for a in stage.attempts)
+        self.writes.append(CreateAttempt(stage.id, number, self.epoch, back, tuple(sorted(nodes))))
+        self.writes.append(SetStage(stage.id, StageState.RUNNING))
+        self.after.append(CreateWorkload(attempt_id(self.run.id, stage.id, number)))
+
+    # The run as a whole
+
+    def conclude(self) -> None:
+        """From the stages as they were loaded: what this decision changes is concluded by the next."""
+        states = [s.state for s in self.run.stages]
+        live = any(live_attempt(s) for s in self.run.stages)
+        if self.run.state.is_terminal or any(isinstance(w, SetStage | CreateAttempt) for w in self.writes):
+            if (
+                not self.run.state.is_terminal
+                and self.run.state is not RunState.RUNNING
+                and any(isinstance(w, CreateAttempt) for w in self.writes)
+            ):
+                self.writes.append(SetRun(RunState.RUNNING))
+            return
+        if all(s.is_terminal for s in states) and not live:
+            self.writes.append(self.ending())
+        elif self.run.desired is Desired.INTERRUPT and not live and self.run.state is not RunState.INTERRUPTED:
+            self.writes.append(
+                SetRun(RunState.INTERRUPTED, "The platform was stopped; the run goes on when it is started again.")
+            )
+
+    def ending(self) -> SetRun:
+        states = [s.state for s in self.run.stages]
+        if all(s is StageState.SUCCEEDED for s in states):
+            return SetRun(RunState.SUCCEEDED)
+        if self.run.desired is Desired.CANCEL and StageState.CANCELLED in states:
+            return SetRun(RunState.CANCELLED, "Cancelled.")
+        failed = next((s for s in self.run.stages if s.state is StageState.FAILED), None)
+        if failed is not None:
+            last = failed.attempts[-1].reason if failed.attempts else None
+            return SetRun(RunState.FAILED, f"Stage {failed.id!r} failed: {last or 'it gave no reason'}")
+        closed = next((s for s in self.run.stages if s.state is StageState.SKIPPED), None)
+        return SetRun(RunState.FAILED, f"Stage {closed.id!r} was not started." if closed else "A stage was cancelled.")
+
+    def wake(self, at: float) -> None:
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def trailing(stage: StageView, cause: Cause) -> int:
+    """Attempts at the end of the list that ended with this cause and got no further than where they resumed."""
+    count = 0
+    furthest: int | None = None
+    for attempt in reversed(stage.attempts):
+        if attempt.cause is not cause:
+            break
+        step = max((b.step for b in attempt.beats.values()), default=attempt.resume_step or 0)
+        if furthest is not None and step < furthest:
+            break  # the later attempt got further: not the same failure in place
+        furthest = step if furthest is None else min(furthest, step)
+        count += 1
+    return count
+
+
+def counted(stage: StageView) -> int:
+    """Attempts that count against the budget."""
+    return sum(
+        a.state is AttemptState.FAILED and a.cause is not None and not RULES[a.cause].free for a in stage.attempts
+    )

@@ -1,0 +1,52 @@
+"""Hang detection: deadlines fit themselves to what each phase's steps have taken so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from abruzzi.engine.policy import HANG_FACTOR, HANG_FLOOR_SECONDS, HANG_UNKNOWN_SECONDS
+from abruzzi.engine.view import AttemptView, RankBeat, Seen, StageView
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    rank: int
+    sentence: str
+
+
+def find_stall(stage: StageView, attempt: AttemptView, seen: Seen, now: float) -> Stall | None:
+    """The rank that is furthest behind its deadline, or None.
+
+    A workload that never reports (a container that does not use the SDK) is only held to a deadline that the recipe sets.
+    """
+    started = attempt.started_at if attempt.started_at is not None else attempt.created_at
+    beats = newest_beats(attempt, seen)
+    if not beats:
+        if stage.hang_seconds is not None and now - started > stage.hang_seconds:
+            return Stall(0, f"No rank has reported for {now - started:.0f} s (deadline {stage.hang_seconds:.0f} s).")
+        return None
+    worst: tuple[float, Stall] | None = None
+    for rank in range(stage.world_size):
+        beat = beats.get(rank, RankBeat(0, "setup", started))
+        deadline = deadline_seconds(stage, beat.phase)
+        late = now - max(beat.at, started) - deadline
+        if late > 0 and (worst is None or late > worst[0]):
+            sentence = f"Rank {rank} made no progress for {now - max(beat.at, started):.0f} s in phase {beat.phase!r} at step {beat.step} (deadline {deadline:.0f} s)."
+            worst = (late, Stall(rank, sentence))
+    return worst[1] if worst else None
+
+
+def deadline_seconds(stage: StageView, phase: str) -> float:
+    if stage.hang_seconds is not None:
+        return stage.hang_seconds
+    p99 = stage.phase_seconds.get(phase)
+    return HANG_UNKNOWN_SECONDS if p99 is None else max(HANG_FLOOR_SECONDS, HANG_FACTOR * p99)
+
+
+def newest_beats(attempt: AttemptView, seen: Seen) -> dict[int, RankBeat]:
+    """Of the database's (posted over HTTP) and the executor's (from files): an outage of the API alone is no hang."""
+    beats = dict(attempt.beats)
+    for rank, beat in seen.beats.items():
+        if rank not in beats or beat.at > beats[rank].at:
+            beats[rank] = beat
+    return beats

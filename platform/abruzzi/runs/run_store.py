@@ -1,0 +1,262 @@
+"""The engine's door to Postgres: leases, fenced writes, views, specs (engine/ports.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.artifacts import service as artifacts
+from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.stage import StageSpec, StoreConfig
+from abruzzi.contracts.states import AttemptState, RunState, StageState
+from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
+from abruzzi.engine.ports import Lease, StaleLease, VersionConflict
+from abruzzi.engine.view import RunView
+from abruzzi.events import service as events
+from abruzzi.kit.clock import Clock, from_unix
+from abruzzi.kit.db import Sessions, transaction
+from abruzzi.runs import query
+from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
+from abruzzi.runs.specs import SpecBuilder, numeric_facts
+from abruzzi.runs.views import run_view
+from abruzzi.store import CorruptArtifact, ObjectStore, list_manifests, prefix_of, verify_manifest
+
+_COPIED = ("exit_code", "reason", "node", "workload_removed")
+_MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at")
+
+
+class PostgresRunStore:
+    """Implements engine.ports.RunStore. `sessions` connect as abruzzi_controller."""
+
+    def __init__(self, sessions: Sessions, objects: ObjectStore, store_config: StoreConfig, clock: Clock) -> None:
+        self._sessions = sessions
+        self._objects = objects
+        self._specs = SpecBuilder(objects, store_config)
+        self._clock = clock
+
+    async def lease(self, owner: str, *, limit: int, ttl_seconds: float) -> Sequence[Lease]:
+        now = self._clock.now()
+        expires = now + timedelta(seconds=ttl_seconds)
+        # Due, or leased by a controller that never gave it back.
+        free = or_(RunRow.lease_expires_at.is_(None), RunRow.lease_expires_at < now)
+        due = or_(RunRow.wake_at <= now, RunRow.lease_owner.is_not(None))
+        picked = (
+            select(RunRow.id)
+            .where(free, due)
+            .order_by(RunRow.wake_at.nulls_first())
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        statement = (
+            update(RunRow)
+            .where(RunRow.id.in_(picked.scalar_subquery()))
+            .values(lease_token=RunRow.lease_token + 1, lease_owner=owner, lease_expires_at=expires, wake_at=None)
+            .returning(RunRow.id, RunRow.lease_token)
+        )
+        async with transaction(self._sessions) as session:
+            rows = (await session.execute(statement)).all()
+        return [Lease(r.id, r.lease_token, owner, expires.timestamp()) for r in rows]
+
+    async def renew(self, lease: Lease, *, ttl_seconds: float) -> Lease:
+        expires = self._clock.now() + timedelta(seconds=ttl_seconds)
+        statement = (
+            update(RunRow)
+            .where(RunRow.id == lease.run_id, RunRow.lease_token == lease.token)
+            .values(lease_expires_at=expires)
+            .returning(RunRow.id)
+        )
+        async with transaction(self._sessions) as session:
+            if (await session.execute(statement)).first() is None:
+                raise StaleLease(lease.run_id)
+        return Lease(lease.run_id, lease.token, lease.owner, expires.timestamp())
+
+    async def release(self, lease: Lease, *, wake_at: float | None) -> None:
+        # LEAST ignores NULL: a ring that came while the run was leased (wake_at = then) is not overwritten by a later date.
+        statement = (
+            update(RunRow)
+            .where(RunRow.id == lease.run_id, RunRow.lease_token == lease.token)
+            .values(lease_owner=None, lease_expires_at=None, wake_at=func.least(RunRow.wake_at, from_unix(wake_at)))
+        )
+        async with transaction(self._sessions) as session:
+            await session.execute(statement)
+
+    async def load(self, run_id: str) -> RunView:
+        async with transaction(self._sessions) as session:
+            run = await query.row(session, run_id)
+            stages = await query.stage_rows(session, run_id)
+            attempts = await query.attempt_rows(session, run_id)
+            ids = [a.id for group in attempts.values() for a in group]
+            ranks = (await session.execute(select(RankRow).where(RankRow.attempt_id.in_(ids)))).scalars().all()
+        return run_view(run, stages, attempts, ranks)
+
+    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
+        async with transaction(self._sessions) as session:
+            run = await query.row(session, lease.run_id, lock=True)
+            if run.lease_token != lease.token:
+                raise StaleLease(lease.run_id)
+            if run.version != expected_version:
+                raise VersionConflict(lease.run_id)
+            for write in writes:
+                await self._write(session, run, write)
+            run.version += 1
+            await events.ring(session, events.CHANNEL_EVENTS, run.id)
+            return run.version
+
+    async def spec(self, attempt_id: str) -> StageSpec:
+        async with transaction(self._sessions) as session:
+            attempt = await query.attempt_row(session, attempt_id)
+            if attempt.spec is not None:
+                return StageSpec.model_validate(attempt.spec)
+            draft = await self._specs.draft(session, attempt)
+        resume = await asyncio.to_thread(self._specs.find_resume, draft)
+        async with transaction(self._sessions) as session:
+            attempt = await query.attempt_row(session, attempt_id, lock=True)
+            if attempt.spec is None:
+                built = self._specs.finish(draft, resume)
+                attempt.spec = built.model_dump(mode="json")
+                await self._note_resume(session, attempt, resume.key, resume.corrupt)
+            return StageSpec.model_validate(attempt.spec)
+
+    async def collect_artifacts(self, lease: Lease, attempt_id: str) -> int:
+        async with transaction(self._sessions) as session:
+            attempt = await query.attempt_row(session, attempt_id)
+            known = {
+                a.manifest_key: a.verified_at
+                for a in await artifacts.list_artifacts(
+                    session, run_id=attempt.run_id, stage_id=attempt.stage_id, limit=10_000
+                )
+            }
+        prefix = self._specs.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id)
+        found, corrupt = await asyncio.to_thread(
+            self._scan, prefix, attempt.epoch, {k for k, verified in known.items() if verified}
+        )
+        now = self._clock.now()
+        new = 0
+        async with transaction(self._sessions) as session:
+            run = await query.row(session, lease.run_id, lock=True)
+            if run.lease_token != lease.token:
+                raise StaleLease(lease.run_id)
+            stage = await session.get(StageRow, (attempt.run_id, attempt.stage_id), with_for_update=True)
+            assert stage is not None
+            facts: dict[str, float] = dict(stage.facts)
+            for key, manifest in found:
+                if manifest.epoch == attempt.epoch and key not in corrupt:
+                    new += await artifacts.record(session, key, manifest, verified_at=now) is not None
+                    facts |= numeric_facts(manifest)
+            for key, sentence in corrupt.items():
+                events.append(session, run.project_id, run.id, "artifact.corrupt", {"key": key, "reason": sentence})
+            if facts != stage.facts:
+                stage.facts = facts
+                run.headline = {
+                    **run.headline,
+                    **{k: v for k, v in facts.items() if k in ("bits_per_byte", "cloze_accuracy")},
+                }
+            await artifacts.mark_missing_deleted(
+                session, attempt.run_id, attempt.stage_id, [key for key, _ in found], now=now
+            )
+        return new
+
+    def _scan(self, prefix: str, epoch: int, verified: set[str]) -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
+        """All manifests of the stage, and which new ones of this epoch are damaged."""
+        found = list(list_manifests(self._objects, prefix))
+        corrupt: dict[str, str] = {}
+        for key, manifest in found:
+            if manifest.epoch == epoch and key not in verified:
+                try:
+                    verify_manifest(self._objects, manifest, prefix_of(key))
+                except CorruptArtifact as error:
+                    corrupt[key] = error.message
+        return found, corrupt
+
+    async def _write(self, session: AsyncSession, run: RunRow, write: Write) -> None:
+        now = self._clock.now()
+        match write:
+            case CreateAttempt():
+                made = self._specs.attempt_row(run, write, now)
+                run.last_epoch = max(run.last_epoch, write.epoch)
+                session.add(made)
+                await session.flush()
+                events.append(
+                    session,
+                    run.project_id,
+                    run.id,
+                    "attempt.state",
+                    {"attempt": made.id, "stage": made.stage_id, "state": made.state},
+                )
+            case SetAttempt():
+                attempt = await query.attempt_row(session, write.attempt_id, lock=True)
+                before = attempt.state
+                _update_attempt(attempt, write)
+                if attempt.state != before:
+                    body = {
+                        "attempt": attempt.id,
+                        "stage": attempt.stage_id,
+                        "state": attempt.state,
+                        "cause": attempt.cause,
+                        "reason": attempt.reason,
+                    }
+                    events.append(session, run.project_id, run.id, "attempt.state", body)
+            case SetStage():
+                stage = await session.get(StageRow, (run.id, write.stage_id), with_for_update=True)
+                assert stage is not None
+                changed = stage.state != write.state
+                stage.state, stage.reason, stage.not_before = write.state, write.reason, from_unix(write.not_before)
+                if write.state is StageState.RUNNING and stage.started_at is None:
+                    stage.started_at = now
+                if write.state.is_terminal:
+                    stage.ended_at = now
+                if changed:
+                    events.append(
+                        session,
+                        run.project_id,
+                        run.id,
+                        "stage.state",
+                        {"stage": stage.id, "state": stage.state, "reason": stage.reason},
+                    )
+            case SetRun():
+                changed = run.state != write.state
+                run.state, run.reason = write.state, write.reason
+                if write.state is RunState.RUNNING and run.started_at is None:
+                    run.started_at = now
+                if write.state.is_terminal:
+                    run.ended_at = now
+                    events.enqueue(session, run.project_id, "run.ended", {"run_id": run.id, "state": run.state})
+                if changed:
+                    events.append(
+                        session, run.project_id, run.id, "run.state", {"state": run.state, "reason": run.reason}
+                    )
+
+    async def _note_resume(
+        self, session: AsyncSession, attempt: AttemptRow, key: str | None, corrupt: Sequence[str]
+    ) -> None:
+        for sentence in corrupt:
+            events.append(
+                session,
+                attempt.project_id,
+                attempt.run_id,
+                "artifact.corrupt",
+                {"stage": attempt.stage_id, "reason": sentence},
+            )
+        if key is not None:
+            attempt.resumed_from, attempt.resume_step = await self._specs.resumed_artifact(session, key)
+
+
+def _update_attempt(attempt: AttemptRow, write: SetAttempt) -> None:
+    attempt.state = write.state
+    values: Mapping[str, Any] = {name: getattr(write, name) for name in _COPIED} | {
+        name: from_unix(getattr(write, name)) for name in _MOMENTS
+    }
+    for name, value in values.items():
+        if value is not None:
+            setattr(attempt, name, value)
+    if write.cause is not None:
+        attempt.cause = write.cause
+    if write.stop_cause is not None:
+        attempt.stop_cause = write.stop_cause
+    if AttemptState(attempt.state).is_terminal and attempt.ended_at is None:
+        attempt.ended_at = attempt.created_at

@@ -1,0 +1,152 @@
+"""The resolved spec of an attempt: inputs bound to committed artifacts, the checkpoint to resume from picked and verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.artifacts import service as artifacts
+from abruzzi.artifacts.models import ArtifactRow
+from abruzzi.contracts.artifact import ArtifactRef, Manifest
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import StageSpec, StoreConfig, attempt_id
+from abruzzi.contracts.states import ArtifactKind, AttemptState, StageKind
+from abruzzi.engine.actions import CreateAttempt
+from abruzzi.runs import query
+from abruzzi.runs.models import AttemptRow, RunRow, StageRow
+from abruzzi.store import (
+    CorruptArtifact,
+    ObjectStore,
+    Resume,
+    newest_verified_checkpoint,
+    prefix_of,
+    read_manifest,
+    verify_manifest,
+)
+
+RESUMABLE = (StageKind.PRETRAIN, StageKind.CONTAINER)
+
+
+@dataclass(frozen=True, slots=True)
+class SpecDraft:
+    """What the database knows; the object store is asked outside of the transaction."""
+
+    attempt: AttemptRow
+    stage: StageRow
+    inputs: dict[str, ArtifactRef]
+    branch_key: str | None
+    """Manifest key of the checkpoint that the run was branched from, if this stage made it."""
+
+
+class SpecBuilder:
+    def __init__(self, objects: ObjectStore, store_config: StoreConfig) -> None:
+        self._objects = objects
+        self._config = store_config
+
+    @staticmethod
+    def output_prefix(project_id: str, run_id: str, stage_id: str) -> str:
+        return f"projects/{project_id}/runs/{run_id}/{stage_id}/"
+
+    @staticmethod
+    def attempt_row(run: RunRow, write: CreateAttempt, now: datetime) -> AttemptRow:
+        return AttemptRow(
+            id=attempt_id(run.id, write.stage_id, write.number),
+            project_id=run.project_id,
+            run_id=run.id,
+            stage_id=write.stage_id,
+            number=write.number,
+            epoch=write.epoch,
+            state=AttemptState.CREATED,
+            checkpoints_back=write.checkpoints_back,
+            excluded_nodes=list(write.excluded_nodes),
+            created_at=now,
+        )
+
+    async def draft(self, session: AsyncSession, attempt: AttemptRow) -> SpecDraft:
+        """Raises AbruzziError `missing_input` when a needed stage has made nothing of the kind."""
+        run = await query.row(session, attempt.run_id)
+        stage = await session.get(StageRow, (attempt.run_id, attempt.stage_id))
+        assert stage is not None
+        inputs = {
+            name: await self._bind(session, run, binding, stage.id, name) for name, binding in stage.bindings.items()
+        }
+        branched = await artifacts.get(session, run.parent_artifact_id) if run.parent_artifact_id else None
+        return SpecDraft(
+            attempt, stage, inputs, branched.manifest_key if branched and branched.stage_id == stage.id else None
+        )
+
+    def find_resume(self, draft: SpecDraft) -> Resume:
+        """Reads and verifies checkpoints: the stage's own, else the one that the run was branched from."""
+        attempt = draft.attempt
+        if StageKind(draft.stage.kind) not in RESUMABLE:
+            return Resume(None, None)
+        prefix = self.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id)
+        found = newest_verified_checkpoint(
+            self._objects, prefix, max_epoch=attempt.epoch, skip=attempt.checkpoints_back
+        )
+        if found.manifest is not None or draft.branch_key is None:
+            return found
+        try:
+            manifest = read_manifest(self._objects, draft.branch_key)
+            verify_manifest(self._objects, manifest, prefix_of(draft.branch_key))
+        except CorruptArtifact as error:
+            raise AbruzziError(
+                "corrupt_artifact",
+                f"The checkpoint that this run was branched from is damaged: {error.message}",
+                status=409,
+            ) from error
+        return Resume(draft.branch_key, manifest, found.corrupt)
+
+    def finish(self, draft: SpecDraft, resume: Resume) -> StageSpec:
+        attempt, stage = draft.attempt, draft.stage
+        return StageSpec(
+            project_id=attempt.project_id,
+            run_id=attempt.run_id,
+            stage_id=attempt.stage_id,
+            attempt_id=attempt.id,
+            epoch=attempt.epoch,
+            kind=StageKind(stage.kind),
+            config=stage.config,
+            inputs=draft.inputs,
+            store=self._config,
+            output_prefix=self.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id),
+            resume=_reference(resume.key, resume.manifest),
+            world_size=stage.world_size,
+            seed=int(stage.config.get("seed", 0)),
+        )
+
+    async def resumed_artifact(self, session: AsyncSession, key: str) -> tuple[str | None, int | None]:
+        """(artifact id, step) of a manifest; the id is None while Postgres does not know it yet."""
+        row = (await session.execute(select(ArtifactRow).where(ArtifactRow.manifest_key == key))).scalar_one_or_none()
+        return (row.id, row.step) if row else (None, read_manifest(self._objects, key).step)
+
+    async def _bind(
+        self, session: AsyncSession, run: RunRow, binding: dict[str, str], stage_id: str, name: str
+    ) -> ArtifactRef:
+        """The newest output of the bound stage, in this run or in the run that it was branched from."""
+        current: RunRow | None = run
+        while current is not None:
+            found = await artifacts.newest(session, current.id, binding["stage_id"], binding["kind"])
+            if found is not None:
+                return ArtifactRef(kind=ArtifactKind(found.kind), manifest_key=found.manifest_key, digest=found.digest)
+            current = await query.row(session, current.parent_run_id) if current.parent_run_id else None
+        raise AbruzziError(
+            "missing_input",
+            f"Input {name!r} of stage {stage_id!r}: stage {binding['stage_id']!r} has made no {binding['kind']}.",
+            hint=f"Retry from stage {binding['stage_id']!r}.",
+            status=409,
+        )
+
+
+def numeric_facts(manifest: Manifest) -> dict[str, float]:
+    """What gates may look at."""
+    return {k: float(v) for k, v in manifest.meta.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _reference(key: str | None, manifest: Manifest | None) -> ArtifactRef | None:
+    if key is None or manifest is None:
+        return None
+    return ArtifactRef(kind=manifest.kind, manifest_key=key, digest=manifest.digest())
