@@ -1,0 +1,87 @@
+"""`abruzzi-controller`: the controller over Postgres and the local executor. Settings come from the environment (abruzzi.kit.settings)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+
+import psycopg
+from sqlalchemy import make_url
+
+from abruzzi.contracts.stage import StageSpec
+from abruzzi.events.service import CHANNEL_RUNS
+from abruzzi.identity import service as identity
+from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.db import Sessions, create_engine, create_sessions, transaction
+from abruzzi.kit.settings import Settings
+from abruzzi.runs.run_store import PostgresRunStore
+from abruzzi.store import open_store
+from abruzzi_operators.controller.controller import Controller, ControllerConfig
+from abruzzi_operators.executors.local import LocalExecutor
+
+logger = logging.getLogger("abruzzi.controller")
+_RECONNECT_SECONDS = 0.5
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    asyncio.run(serve(Settings()))
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Workloads are left running: whoever comes next adopts them."""
+    url = settings.require("controller_database_url")
+    engine = create_engine(url, pool_size=8)
+    sessions = create_sessions(engine)
+    clock = SystemClock()
+    store_config = settings.store_config()
+    store = PostgresRunStore(sessions, open_store(store_config), store_config, clock)
+    api_url = settings.url or f"http://{settings.host}:{settings.port}"
+    executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=_issuer(sessions, clock))
+    config = ControllerConfig(owner=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}")
+    controller = Controller(store, executor, now=time.time, config=config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    bell = asyncio.create_task(_ring(url, controller.doorbell))
+    logger.info("controller %s is looking for runs", config.owner)
+    try:
+        await controller.run(stop)
+    finally:
+        bell.cancel()
+        await engine.dispose()
+
+
+def _issuer(sessions: Sessions, clock: SystemClock):  # type: ignore[no-untyped-def]
+    async def issue(spec: StageSpec) -> str:
+        async with transaction(sessions) as session:
+            return await identity.mint_attempt_token(
+                session, project_id=spec.project_id, attempt_id=spec.attempt_id, now=clock.now()
+            )
+
+    return issue
+
+
+async def _ring(url: str, doorbell: asyncio.Event) -> None:
+    """LISTEN on a connection of its own. While it is down the controller polls: slower, never lost."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
+                await connection.execute(f"LISTEN {CHANNEL_RUNS}")
+                doorbell.set()
+                async for _ in connection.notifies():
+                    doorbell.set()
+        except psycopg.Error as error:
+            logger.warning("no doorbell (%s); polling", type(error).__name__)
+        await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Who may do what: one pure function over a table. Deny by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from abruzzi.contracts.states import Role
+
+
+class Action(StrEnum):
+    """What a route needs; each names one."""
+
+    READ = "read"
+    """Runs, stages, artifacts, metrics, logs, events, recipes."""
+    SUBMIT = "submit"
+    """Submit, branch, save recipes."""
+    STEER = "steer"
+    """Cancel and retry."""
+    PLAN = "plan"
+    """Validate and plan: computes, stores nothing."""
+    READ_TOKENS = "read_tokens"
+    MANAGE_TOKENS = "manage_tokens"
+    READ_AUDIT = "read_audit"
+    MANAGE_PROJECTS = "manage_projects"
+    REPORT = "report"
+    """Telemetry of an attempt: metrics, heartbeats, logs, artifacts."""
+    WHOAMI = "whoami"
+    """About the caller's own session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An authenticated caller."""
+
+    token_id: str
+    name: str
+    role: Role
+    projects: tuple[str, ...]
+    attempt_id: str | None = None
+    """Of a stage's token: the one attempt that it reaches."""
+
+    @property
+    def actor(self) -> str:
+        return f"{self.role}:{self.name}"
+
+    @property
+    def run_id(self) -> str | None:
+        return self.attempt_id[:10] if self.attempt_id else None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an action is about; None where the request does not say."""
+
+    project_id: str | None = None
+    run_id: str | None = None
+    attempt_id: str | None = None
+
+
+_VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
+_MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER}
+_MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT}
+_ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS}
+
+POLICY: dict[Role, frozenset[Action]] = {
+    Role.VIEWER: frozenset(_VIEWER),
+    Role.MEMBER: frozenset(_MEMBER),
+    Role.MAINTAINER: frozenset(_MAINTAINER),
+    Role.ADMIN: frozenset(_ADMIN),
+    Role.ATTEMPT: frozenset({Action.REPORT, Action.WHOAMI}),
+}
+
+
+def allowed(identity: Identity, action: Action, target: Target) -> bool:
+    """Whether `identity` may do `action` to `target`."""
+    if action not in POLICY.get(identity.role, frozenset()):
+        return False
+    if target.project_id is not None and target.project_id not in identity.projects:
+        return False
+    if identity.role is Role.ATTEMPT and action is Action.REPORT:
+        return identity.attempt_id is not None and target.attempt_id == identity.attempt_id
+    return True
