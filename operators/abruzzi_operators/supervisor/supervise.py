@@ -14,6 +14,7 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import DirectoryStore
+from abruzzi.engine.policy import GRACE_SECONDS
 from abruzzi_operators.supervisor.attempts import end_attempts, living_attempts
 from abruzzi_operators.supervisor.child import Child, PostgresChild, PythonChild, describe, ended, last_line
 from abruzzi_operators.supervisor.home import Home
@@ -32,8 +33,8 @@ PAUSES_SECONDS = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 SETTLED_SECONDS = 10.0
 """A child that lived this long begins anew with the pauses."""
 PROBE_SECONDS = 0.05
-SAVE_SECONDS = 60.0
-"""How long Ctrl-C waits for attempts to save."""
+SAVE_SECONDS = GRACE_SECONDS + 15.0
+"""How long Ctrl-C waits for attempts to save: the engine's grace, and time to write down how they ended."""
 KILL_SECONDS = 5.0
 
 Say = Callable[[str], None]
