@@ -29,7 +29,8 @@ class MemoryPolicy:
         unknown = sorted(set(values) - names)
         if unknown:
             raise ValueError(f"MemoryPolicy: unknown field {', '.join(unknown)}; there are {', '.join(sorted(names))}")
-        policy = cls(**{**values, "recompute": tuple(values.get("recompute", ()))})
+        given: dict[str, Any] = {**values, "recompute": tuple(values.get("recompute", ()))}
+        policy = cls(**given)
         later = [name for name in policy.recompute if name not in ("layernorm", "swiglu")]
         if later:
             raise ValueError(

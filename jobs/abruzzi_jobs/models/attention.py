@@ -115,7 +115,8 @@ class _Blockwise(torch.autograd.Function):
             torch.mul(torch.bmm(ds_NST, k_NTD), ctx.scale, out=grad_q[heads, rows])
             grad_k[heads, : rows.stop].baddbmm_(ds_NST.transpose(1, 2), q[heads, rows])
         shape = (N // ctx.heads, ctx.heads, L, -1)
-        return (*(x.view(shape).to(ctx.dtype) for x in (grad_q, grad_k, grad_v)), None, None)
+        grad_q, grad_k, grad_v = (x.view(shape).to(ctx.dtype) for x in (grad_q, grad_k, grad_v))
+        return grad_q, grad_k, grad_v, None, None
 
 
 def _stripes(n: int, length: int, device: torch.device) -> Iterator[tuple[slice, slice]]:

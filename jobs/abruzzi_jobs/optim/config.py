@@ -18,6 +18,7 @@ class OptimizerConfig:
     momentum: float = 0.95
     nesterov: bool = False
     newton_schulz_steps: int = 5
+    newton_schulz_precision: Literal["auto", "float32", "bfloat16"] = "auto"
     muon_split: Literal["matrix", "head"] = "matrix"
     qk_clip_threshold: float = 100.0
     qk_clip_alpha: float = 0.5

@@ -87,7 +87,12 @@ class MuonClip:
         squares, count = 0.0, 0
         for group in self._groups:
             update = group.update(grads, momentum=config.momentum, nesterov=config.nesterov, grad_scale=grad_scale)
-            update = newton_schulz(update, steps=config.newton_schulz_steps, out=group.workspace)
+            update = newton_schulz(
+                update,
+                steps=config.newton_schulz_steps,
+                precision=config.newton_schulz_precision,
+                out=group.workspace,
+            )
             lr = config.peak_lr * lr_scale
             group.apply(update, lr=lr, weight_decay=config.weight_decay)
             if measure:
