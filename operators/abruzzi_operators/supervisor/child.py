@@ -95,8 +95,8 @@ class PythonChild:
         """End what was prepared and never ran."""
         spare, self._prepared = self._prepared, None
         if spare is not None:
-            spare.kill()
-            spare.wait()
+            with spare:
+                spare.kill()
 
 
 class PostgresChild:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ class Supervisor:
         self._home = Home(home)
         self._host = host
         self._asked_port = port
-        self._say = say
+        self._print = say
         self._began = time.monotonic()
         self._started_at = time.time()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ready: dict[str, asyncio.Event] = {}
-        self._failure: AbruzziError | None = None
+        self._failure: BaseException | None = None
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._is_up = False
@@ -95,7 +96,7 @@ class Supervisor:
         # Their imports run while the database starts.
         for child in (preparation, self._api, self._controller):
             child.prepare()
-        keepers.append(asyncio.create_task(self._keep(self._postgres)))
+        keepers.append(self._watched(self._keep(self._postgres)))
         if not await self._until_ready(self._postgres):
             return
         await asyncio.to_thread(postgres.ensure_roles)
@@ -103,7 +104,7 @@ class Supervisor:
         code = await ended(process)
         if code != 0:
             raise _start_failed(preparation, describe(code))
-        keepers += [asyncio.create_task(self._keep(child)) for child in (self._controller, self._api)]
+        keepers += [self._watched(self._keep(child)) for child in (self._controller, self._api)]
         if await self._until_ready(self._controller) and await self._until_ready(self._api):
             self._is_up = True
             self._note_children()
@@ -116,15 +117,11 @@ class Supervisor:
         ready = self._ready.setdefault(child.name, asyncio.Event())
         tries = 0
         while not self._stop.is_set():
-            try:
-                process = await child.start()
-            except AbruzziError as error:
-                self._fail(error)
-                return
+            process = await child.start()
             born = time.monotonic()
             self._processes[child.name] = process
             self._note_children()
-            watch = asyncio.create_task(self._announce_ready(child, process, ready))
+            watch = self._watched(self._announce_ready(child, process, ready))
             code = await ended(process)
             watch.cancel()
             if self._stop.is_set():
@@ -138,6 +135,16 @@ class Supervisor:
             self._say(f"{child.name:<10} {describe(code)}; starting it again.{trouble}")
             if pause:
                 await _first(asyncio.sleep(pause), self._stop.wait())
+
+    def _watched(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose failure ends the platform instead of being lost."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._on_done)
+        return task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     async def _announce_ready(self, child: Child, process: subprocess.Popen[bytes], ready: asyncio.Event) -> None:
         await child.wait_ready(process)
@@ -215,6 +222,11 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
 
+    def _say(self, text: str) -> None:
+        # Nobody may be listening any more (`abruzzi up | head`); that is no reason to stop.
+        with contextlib.suppress(BrokenPipeError):
+            self._print(text)
+
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -225,7 +237,7 @@ class Supervisor:
             self._hurry.set()
         self._stop.set()
 
-    def _fail(self, error: AbruzziError) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
         self._stop.set()
 
