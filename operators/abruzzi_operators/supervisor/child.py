@@ -106,7 +106,12 @@ class PostgresChild:
         self.log_path = postgres.log_path
 
     async def start(self) -> subprocess.Popen[bytes]:
-        await asyncio.to_thread(self.postgres.initialize)
+        work = asyncio.ensure_future(asyncio.to_thread(self.postgres.initialize))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await work  # a thread cannot be cancelled; the directory is not given back before initdb has ended
+            raise
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 self.postgres.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
