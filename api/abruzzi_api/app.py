@@ -1,0 +1,173 @@
+"""The application: routes, middleware, and the assertion that every route of the API says what it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from sqlalchemy import text
+from starlette.middleware.gzip import GZipMiddleware
+
+from abruzzi.identity import service as identity
+from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.db import create_engine, create_sessions, transaction
+from abruzzi.kit.settings import Settings
+from abruzzi.store import open_store
+from abruzzi_api import dashboard, problems
+from abruzzi_api.gatekeeper import API, PUBLIC, Gatekeeper
+from abruzzi_api.streams import Bell
+from abruzzi_api.v1.artifacts import routes as artifacts
+from abruzzi_api.v1.attempts import routes as attempts
+from abruzzi_api.v1.audit import routes as audit
+from abruzzi_api.v1.events import routes as events
+from abruzzi_api.v1.logs import routes as logs
+from abruzzi_api.v1.metrics import routes as metrics
+from abruzzi_api.v1.pools import routes as pools
+from abruzzi_api.v1.projects import routes as projects
+from abruzzi_api.v1.recipes import routes as recipes
+from abruzzi_api.v1.runs import routes as runs
+from abruzzi_api.v1.session import routes as session
+from abruzzi_api.v1.tokens import routes as tokens
+from abruzzi_api.work import Permit, Replay
+
+NOUNS = (runs, pools, attempts, artifacts, metrics, logs, events, recipes, tokens, audit, projects, session)
+REQUESTS = Counter("abruzzi_api_requests_total", "Requests by route, method and status", ["route", "method", "status"])
+SECONDS = Histogram("abruzzi_api_request_seconds", "Time to the answer's start", ["route"])
+_BOOTSTRAP_SECONDS = 0.5
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Does not touch the database: it starts while Postgres is still coming up, and `/readyz` says when it can serve."""
+    url = settings.require("database_url")
+    app = FastAPI(
+        title="Abruzzi", version=version("abruzzi-api"), openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None, lifespan=_lifespan,
+        separate_input_output_schemas=False,
+    )  # fmt: skip
+    app.state.settings = settings
+    app.state.engine = create_engine(url)
+    app.state.sessions = create_sessions(app.state.engine)
+    app.state.objects = open_store(settings.store_config())
+    app.state.clock = SystemClock()
+    app.state.signing_key = hashlib.sha256(settings.require("signing_key").encode()).digest()
+    app.state.bell = Bell(url)
+    app.state.stopping = asyncio.Event()
+    api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
+    for noun in NOUNS:
+        api.include_router(noun.router)
+    app.include_router(api)
+    problems.install(app)
+    app.add_exception_handler(Replay, _replay)
+    _add_probes(app)
+    dashboard.mount(app, settings.web_dir)
+    check_permissions(app)
+    app.add_middleware(_Compress, minimum_size=2048)
+    app.add_middleware(Gatekeeper, state=app.state)
+    return app
+
+
+def check_permissions(app: FastAPI) -> None:
+    """Raises RuntimeError for a route of the API that declares no action and is not on the list of public ones."""
+    for route in api_routes(app):
+        for method in route.methods:
+            if permission(route) is None and (method, route.path) not in PUBLIC:
+                raise RuntimeError(f"{method} {route.path} declares no permission")
+
+
+def api_routes(app: FastAPI) -> list[APIRoute]:
+    """Every route below /api/v1."""
+    return [r for r in _walk(app.routes) if r.path.startswith(API)]
+
+
+def _walk(routes: list) -> list[APIRoute]:  # type: ignore[type-arg]
+    found: list[APIRoute] = []
+    for route in routes:
+        if isinstance(route, APIRoute):
+            found.append(route)
+    return found
+
+
+def permission(route: APIRoute) -> Permit | None:
+    return next((d.call for d in route.dependant.dependencies if isinstance(d.call, Permit)), None)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(app.state.bell.listen()), asyncio.create_task(_bootstrap(app))]
+    try:
+        yield
+    finally:
+        app.state.stopping.set()
+        for task in tasks:
+            task.cancel()
+        await app.state.engine.dispose()
+
+
+async def _bootstrap(app: FastAPI) -> None:
+    """Make the configured admin token valid, as soon as the database is there."""
+    token = app.state.settings.admin_token
+    while token is not None:
+        with contextlib.suppress(Exception):
+            async with transaction(app.state.sessions, ["default"]) as session:
+                await identity.ensure_admin_token(session, token.get_secret_value(), now=app.state.clock.now())
+            return
+        await asyncio.sleep(_BOOTSTRAP_SECONDS)
+
+
+async def _replay(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Replay)
+    return error.response
+
+
+def _add_probes(app: FastAPI) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        try:
+            async with transaction(app.state.sessions) as session:
+                await session.execute(text("SELECT version_num FROM runs, (SELECT 1 AS version_num) AS one LIMIT 1"))
+        except Exception as error:
+            return JSONResponse({"status": "unavailable", "reason": type(error).__name__}, 503)
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", include_in_schema=False)
+    async def prometheus() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.middleware("http")
+    async def measure(request: Request, call_next):  # type: ignore[no-untyped-def]
+        with SECONDS.labels(_route_label(request.url.path)).time():
+            response = await call_next(request)
+        REQUESTS.labels(_route_label(request.url.path), request.method, response.status_code).inc()
+        return response
+
+
+def _route_label(path: str) -> str:
+    """Ids cut out, so that labels stay few."""
+    parts = path.split("/")
+    return (
+        "/".join(parts[:4])
+        if path.startswith(API)
+        else "/" + parts[1]
+        if parts[1] in ("healthz", "readyz", "metrics", "assets")
+        else "/page"
+    )
+
+
+class _Compress(GZipMiddleware):
+    """Streams must not wait for a compressor's buffer."""
+
+    async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]
+        if scope["type"] == "http" and scope["path"].endswith("/stream"):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)

@@ -1,0 +1,80 @@
+"""Keyset cursors: opaque to the caller, position of the last item seen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from abruzzi.contracts.errors import AbruzziError
+
+T = TypeVar("T", bound=BaseModel)
+Limit = Annotated[int, Query(ge=1, le=500, description="Items at most")]
+Cursor = Annotated[str | None, Query(max_length=300, description="`next_cursor` of the page before")]
+
+
+def encode(*values: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str | None, count: int) -> list[str] | None:
+    """Raises AbruzziError `bad_cursor`."""
+    if cursor is None:
+        return None
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError):
+        values = None
+    if not isinstance(values, list) or len(values) != count or not all(isinstance(v, str) for v in values):
+        raise AbruzziError(
+            "bad_cursor",
+            "The cursor is none of ours.",
+            status=422,
+            hint="Use `next_cursor` of the page before, or leave it out.",
+        )
+    return values
+
+
+def decode_moment(cursor: str | None) -> tuple[datetime, str] | None:
+    """Cursor over (moment, id)."""
+    values = decode(cursor, 2)
+    if values is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(values[0])
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise AbruzziError(
+            "bad_cursor",
+            "The cursor is none of ours.",
+            status=422,
+            hint="Use `next_cursor` of the page before, or leave it out.",
+        )
+    return moment, values[1]
+
+
+def decode_number(cursor: str | None) -> int | None:
+    values = decode(cursor, 1)
+    if values is None:
+        return None
+    if not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 18:
+        raise AbruzziError(
+            "bad_cursor",
+            "The cursor is none of ours.",
+            status=422,
+            hint="Use `next_cursor` of the page before, or leave it out.",
+        )
+    return int(values[0])
+
+
+def page(items: Sequence[T], limit: int, position: Callable[[T], tuple[str, ...]]) -> dict[str, object]:
+    """`items` were asked for with limit + 1: one more than fits means that there is a next page."""
+    shown = list(items[:limit])
+    return {"items": shown, "next_cursor": encode(*position(shown[-1])) if len(items) > limit else None}

@@ -1,0 +1,89 @@
+"""Artifacts: what stages made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
+
+from abruzzi.artifacts import service as artifacts
+from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.errors import NotFound
+from abruzzi.contracts.resources import ArtifactOut, Page
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.runs import query
+from abruzzi.store import ObjectStore, blob_key, prefix_of, read_manifest
+from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
+from abruzzi_api.work import ReadWork, Work
+
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+ArtifactId = Annotated[str, Path(max_length=32)]
+
+
+@router.get("", operation_id="artifacts_list")
+async def list_artifacts(
+    work: ReadWork,
+    run: Annotated[str, Query(max_length=16)],
+    stage: Annotated[str | None, Query(max_length=16)] = None,
+    kind: ArtifactKind | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[ArtifactOut]:
+    """Of a run, oldest first."""
+    await query.row(work.session, run)
+    found = await artifacts.list_artifacts(
+        work.session, run_id=run, stage_id=stage, kind=kind, after=decode_moment(cursor), limit=limit + 1
+    )
+    return Page[ArtifactOut].model_validate(page(found, limit, lambda a: (a.created_at.isoformat(), a.id)))
+
+
+@router.get("/{artifact_id}", operation_id="artifacts_get")
+async def get_artifact(artifact_id: ArtifactId, work: ReadWork) -> ArtifactOut:
+    return await artifacts.get(work.session, artifact_id)
+
+
+@router.get("/{artifact_id}/manifest", operation_id="artifacts_manifest")
+async def get_manifest(artifact_id: ArtifactId, work: ReadWork) -> Manifest:
+    return (await _manifest(work, artifact_id))[1]
+
+
+@router.get("/{artifact_id}/files/{path:path}", operation_id="artifacts_file", response_class=StreamingResponse)
+async def get_file(
+    artifact_id: ArtifactId, path: Annotated[str, Path(max_length=256)], work: ReadWork
+) -> StreamingResponse:
+    """One file, as an attachment. `path` is looked up in the manifest; it never becomes a path of this machine."""
+    artifact, manifest = await _manifest(work, artifact_id)
+    entry = next((f for f in manifest.files if f.path == path), None)
+    if entry is None:
+        raise NotFound("file", path, hint=f"Its files: {', '.join(f.path for f in manifest.files[:10])}.")
+    key = blob_key(prefix_of(artifact.manifest_key), entry.digest)
+    stream = await asyncio.to_thread(_chunks, work.objects, key)
+    name = quote(path.rsplit("/", 1)[-1])
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "Content-Length": str(entry.size_bytes),
+        "ETag": f'"{entry.digest}"',
+    }
+    return StreamingResponse(stream, media_type="application/octet-stream", headers=headers)
+
+
+async def _manifest(work: Work, artifact_id: str) -> tuple[ArtifactOut, Manifest]:
+    artifact = await artifacts.get(work.session, artifact_id)
+    if artifact.deleted_at is not None:
+        raise NotFound("manifest of artifact", artifact_id, hint="Retention removed its files.")
+    return artifact, await asyncio.to_thread(read_manifest, work.objects, artifact.manifest_key)
+
+
+def _chunks(objects: ObjectStore, key: str) -> Iterator[bytes]:
+    stream = objects.open(key)
+
+    def read() -> Iterator[bytes]:
+        with stream:
+            while chunk := stream.read(1 << 18):
+                yield chunk
+
+    return read()

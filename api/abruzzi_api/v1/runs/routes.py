@@ -1,0 +1,165 @@
+"""Runs: submit, see, steer, follow."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.gate import judge
+from abruzzi.contracts.resources import MetricKeyOut, Page, Resource, RunOut, RunSummary, WhyOut
+from abruzzi.contracts.states import RunState
+from abruzzi.identity.policy import Action
+from abruzzi.metrics import service as metrics
+from abruzzi.runs import query, steer, submit
+from abruzzi.runs.why import why
+from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
+from abruzzi_api.streams import run_stream
+from abruzzi_api.v1.runs.schemas import BranchIn, RetryIn, RunIn
+from abruzzi_api.work import ReadWork, Work, permit
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+IfMatch = Annotated[str | None, Header(description="ETag of the run as it was seen; 412 when it changed meanwhile")]
+SubmitWork = Annotated[Work, permit(Action.SUBMIT)]
+SteerWork = Annotated[Work, permit(Action.STEER)]
+
+
+class MetricKeys(Resource):
+    items: list[MetricKeyOut]
+
+
+class GateOut(Resource):
+    stage_id: str
+    gate: str
+    holds: bool
+    sentence: str
+
+
+class Gates(Resource):
+    items: list[GateOut]
+
+
+@router.post("", operation_id="runs_submit", status_code=201, response_model=RunOut)
+async def submit_run(body: RunIn, work: SubmitWork) -> Any:
+    """Submit a recipe. 422 `recipe_invalid` lists every mistake with line, key and remedy."""
+    now = work.clock.now()
+    run_id = await submit.submit(
+        work.session,
+        project_id=work.project_id,
+        recipe_toml=body.recipe_toml,
+        overrides=body.overrides,
+        name=body.name,
+        actor=work.identity.actor,
+        now=now,
+    )
+    return await _reply(work, run_id, 201)
+
+
+@router.get("", operation_id="runs_list")
+async def list_runs(
+    work: ReadWork,
+    state: Annotated[list[RunState] | None, Query()] = None,
+    q: Annotated[
+        str | None, Query(max_length=100, description="Part of the name, the recipe's name, or the start of the id")
+    ] = None,
+    project: Annotated[str | None, Query(max_length=40)] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[RunSummary]:
+    """Newest first."""
+    found = await query.list_runs(
+        work.session, project_id=project, states=state or (), q=q, after=decode_moment(cursor), limit=limit + 1
+    )
+    return Page[RunSummary].model_validate(page(found, limit, lambda r: (r.created_at.isoformat(), r.id)))
+
+
+@router.get("/{run_id}", operation_id="runs_get", response_model=RunOut)
+async def get_run(
+    run_id: str, work: ReadWork, response: Response, if_none_match: Annotated[str | None, Header()] = None
+) -> Any:
+    """A run with stages, attempts and ranks. The ETag is its version: steer with If-Match. A run that still moves is always sent."""
+    run = await query.get(work.session, run_id, now=work.clock.now())
+    etag = f'"{run.version}"'
+    if if_none_match == etag and run.state.is_terminal:
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return run
+
+
+@router.post("/{run_id}/cancel", operation_id="runs_cancel", status_code=202, response_model=RunOut)
+async def cancel_run(run_id: str, work: SteerWork, if_match: IfMatch = None) -> Any:
+    """Ask for the end: running stages save, then stop."""
+    await steer.cancel(work.session, run_id, expected_version=_version(if_match), now=work.clock.now())
+    return await _reply(work, run_id, 202)
+
+
+@router.post("/{run_id}/retry", operation_id="runs_retry", status_code=202, response_model=RunOut)
+async def retry_run(run_id: str, body: RetryIn, work: SteerWork, if_match: IfMatch = None) -> Any:
+    """Run a failed or cancelled run again, from a stage on."""
+    await steer.retry(work.session, run_id, body.stage_id, expected_version=_version(if_match), now=work.clock.now())
+    return await _reply(work, run_id, 202)
+
+
+@router.post("/{run_id}/branch", operation_id="runs_branch", status_code=201, response_model=RunOut)
+async def branch_run(run_id: str, body: BranchIn, work: SubmitWork) -> Any:
+    """A new run that goes on from a checkpoint of this one."""
+    new_id = await submit.branch(
+        work.session, run_id, body.artifact_id, recipe_toml=body.recipe_toml, overrides=body.overrides, name=body.name, actor=work.identity.actor,
+        now=work.clock.now(),
+    )  # fmt: skip
+    return await _reply(work, new_id, 201)
+
+
+@router.get("/{run_id}/why", operation_id="runs_why")
+async def why_run(run_id: str, work: ReadWork) -> WhyOut:
+    """Why the run is where it is, in one sentence with numbers."""
+    return await why(work.session, run_id, now=work.clock.now())
+
+
+@router.get("/{run_id}/gates", operation_id="runs_gates")
+async def run_gates(run_id: str, work: ReadWork) -> Gates:
+    """Each stage's gate, judged on what is known now."""
+    await query.row(work.session, run_id)
+    stages = await query.stage_rows(work.session, run_id)
+    facts = {s.id: s.facts for s in stages}
+    judged = [(s, judge(s.gate, facts)) for s in stages if s.gate]
+    return Gates(
+        items=[GateOut(stage_id=s.id, gate=s.gate or "", holds=v.holds, sentence=v.sentence) for s, v in judged]
+    )
+
+
+@router.get("/{run_id}/metrics/keys", operation_id="runs_metric_keys")
+async def metric_keys(run_id: str, work: ReadWork) -> MetricKeys:
+    """Every metric of the run with its last point."""
+    await query.row(work.session, run_id)
+    return MetricKeys(items=await metrics.list_keys(work.session, run_id))
+
+
+@router.get("/{run_id}/stream", operation_id="runs_stream", response_class=StreamingResponse)
+async def stream_run(
+    run_id: str, request: Request, work: ReadWork, last_event_id: Annotated[str | None, Header(max_length=20)] = None
+) -> StreamingResponse:
+    """Server-sent events: `run` (RunOut, when it changed), `event` (EventOut, each once, in order), `metrics` (new points are there)."""
+    await query.row(work.session, run_id)
+    return run_stream(request, work.identity, run_id, last_event_id)
+
+
+async def _reply(work: Work, run_id: str, status: int) -> Response:
+    run = await query.get(work.session, run_id, now=work.clock.now())
+    return await work.reply(run, status, headers={"ETag": f'"{run.version}"'})
+
+
+def _version(if_match: str | None) -> int | None:
+    if if_match is None or if_match == "*":
+        return None
+    digits = if_match.removeprefix("W/").strip('"')
+    if not digits.isascii() or not digits.isdigit():
+        raise AbruzziError(
+            "bad_etag",
+            f"If-Match: {if_match!r} is no ETag of a run.",
+            status=422,
+            hint='Use the ETag header of GET runs/{id}, such as "3".',
+        )
+    return int(digits[:9])

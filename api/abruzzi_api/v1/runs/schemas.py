@@ -1,0 +1,37 @@
+"""Bodies of requests about runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=80, strip_whitespace=True)]
+Overrides = dict[
+    Annotated[str, StringConstraints(max_length=200)], Annotated[str, StringConstraints(max_length=10_000)]
+]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RecipeIn(Body):
+    recipe_toml: Text
+    overrides: Overrides = Field(default_factory=dict)
+
+
+class RunIn(RecipeIn):
+    name: Name | None = None
+
+
+class BranchIn(Body):
+    artifact_id: str = Field(max_length=32)
+    recipe_toml: Text | None = None
+    overrides: Overrides = Field(default_factory=dict)
+    name: Name | None = None
+
+
+class RetryIn(Body):
+    stage_id: str | None = Field(default=None, max_length=16)

@@ -1,0 +1,180 @@
+"""Metric points and their tiers.
+
+One statement takes a batch: points are inserted once by (attempt, key, step), and only the new ones go into the tiers, so that replays,
+reordering and duplicates change nothing. A tier's bucket keeps the exact minimum and maximum of its finite points: no spike is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from abruzzi.contracts.metric import MetricBatch
+from abruzzi.contracts.resources import MetricKeyOut, SeriesOut
+from abruzzi.events import service as events
+from abruzzi.metrics.models import MetricPointRow, MetricTierRow
+
+TIERS = (16, 256, 4096)
+HEADLINE_KEYS = ("train/loss", "valid/loss")
+
+_INGEST = text("""
+WITH incoming AS (
+  SELECT (CAST(:keys AS text[]))[k] AS key, step, value, at
+  FROM unnest(CAST(:key_index AS int[]), CAST(:steps AS bigint[]), CAST(:points AS float8[]), CAST(:at AS float8[])) AS u(k, step, value, at)
+), fresh AS (
+  INSERT INTO metric_points (attempt_id, key, step, value, at, project_id)
+  SELECT :attempt, key, step, value, at, :project FROM incoming
+  ON CONFLICT DO NOTHING
+  RETURNING key, step, value, at
+), buckets AS (
+  SELECT key, tier, step / tier AS bucket,
+    min(value) FILTER (WHERE finite) AS low, max(value) FILTER (WHERE finite) AS high,
+    max(step) AS last_step, (array_agg(value ORDER BY step DESC))[1] AS last, (array_agg(at ORDER BY step DESC))[1] AS at, count(*) AS points,
+    coalesce(array_agg(step ORDER BY step) FILTER (WHERE NOT finite), '{}') AS non_finite
+  FROM (SELECT *, value NOT IN ('NaN', 'Infinity', '-Infinity') AS finite FROM fresh) AS f
+  CROSS JOIN unnest(CAST(:tiers AS int[])) AS t(tier)
+  GROUP BY key, tier, step / tier
+), tiers AS (
+  INSERT INTO metric_tiers AS m (attempt_id, key, tier, bucket, low, high, last_step, last, at, points, non_finite, project_id)
+  SELECT :attempt, key, tier, bucket, low, high, last_step, last, at, points, non_finite, :project FROM buckets
+  ON CONFLICT (attempt_id, key, tier, bucket) DO UPDATE SET
+    low = least(m.low, excluded.low), high = greatest(m.high, excluded.high),
+    last = CASE WHEN excluded.last_step > m.last_step THEN excluded.last ELSE m.last END,
+    at = CASE WHEN excluded.last_step > m.last_step THEN excluded.at ELSE m.at END,
+    last_step = greatest(m.last_step, excluded.last_step), points = m.points + excluded.points, non_finite = m.non_finite || excluded.non_finite
+)
+SELECT count(*) FROM fresh
+""")
+
+
+async def ingest(session: AsyncSession, *, project_id: str, run_id: str, attempt_id: str, batch: MetricBatch) -> int:
+    """Number of new points. Part of the caller's transaction."""
+    keys = list(batch.series)
+    key_index = [i for i, series in enumerate(batch.series.values(), 1) for _ in series.steps]
+    if not key_index:
+        return 0
+    # Two ranks of an attempt may send the same keys at once: one after the other, or their bucket rows could deadlock.
+    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:attempt, 1))"), {"attempt": attempt_id})
+    parameters = {
+        "keys": keys,
+        "key_index": key_index,
+        "steps": [step for series in batch.series.values() for step in series.steps],
+        "points": [value for series in batch.series.values() for value in series.values],
+        "at": [at for series in batch.series.values() for at in series.at],
+        "attempt": attempt_id,
+        "project": project_id,
+        "tiers": list(TIERS),
+    }
+    new = (await session.execute(_INGEST, parameters)).scalar_one()
+    headline = {
+        k: batch.series[k].values[-1]
+        for k in HEADLINE_KEYS
+        if k in batch.series and math.isfinite(batch.series[k].values[-1])
+    }
+    if headline and new:
+        await _set_headline(session, run_id, headline)
+    await events.ring(session, events.CHANNEL_EVENTS, run_id)
+    return int(new)
+
+
+async def list_keys(session: AsyncSession, run_id: str) -> list[MetricKeyOut]:
+    """Every key of a run with its last point, by stage."""
+    query = text("""
+        SELECT DISTINCT ON (a.stage_id, m.key) a.stage_id, m.key, m.last_step, m.last
+        FROM attempts a JOIN metric_tiers m ON m.attempt_id = a.id
+        WHERE a.run_id = :run AND m.tier = :tier
+        ORDER BY a.stage_id, m.key, a.number DESC, m.bucket DESC
+    """)
+    rows = (await session.execute(query, {"run": run_id, "tier": TIERS[-1]})).all()
+    return [
+        MetricKeyOut(stage_id=r.stage_id, key=r.key, last_step=r.last_step, last_value=_finite(r.last)) for r in rows
+    ]
+
+
+async def series(
+    session: AsyncSession,
+    run_id: str,
+    keys: Sequence[str],
+    *,
+    stage_id: str | None = None,
+    max_points: int = 1000,
+    from_step: int | None = None,
+    to_step: int | None = None,
+) -> list[SeriesOut]:
+    """One curve an attempt and key: all points while they fit `max_points`, else the finest tier that does."""
+    attempts = (
+        await session.execute(
+            text(
+                "SELECT id, stage_id FROM attempts WHERE run_id = :run AND (CAST(:stage AS text) IS NULL OR stage_id = :stage) ORDER BY epoch"
+            ),
+            {"run": run_id, "stage": stage_id},
+        )
+    ).all()
+    low, high = from_step or 0, to_step if to_step is not None else 2**62
+    found = [await _curve(session, a.id, a.stage_id, key, max_points, low, high) for a in attempts for key in keys]
+    return [s for s in found if s.steps]
+
+
+async def _curve(
+    session: AsyncSession, attempt_id: str, stage_id: str, key: str, max_points: int, low: int, high: int
+) -> SeriesOut:
+    points = (
+        select(MetricPointRow.step, MetricPointRow.value, MetricPointRow.at)
+        .where(
+            MetricPointRow.attempt_id == attempt_id, MetricPointRow.key == key, MetricPointRow.step.between(low, high)
+        )
+        .order_by(MetricPointRow.step)
+        .limit(max_points + 1)
+    )
+    rows = (await session.execute(points)).all()
+    if len(rows) <= max_points:
+        values = [_finite(r.value) for r in rows]
+        bad = [r.step for r, v in zip(rows, values, strict=True) if v is None]
+        return SeriesOut(
+            attempt_id=attempt_id, stage_id=stage_id, key=key, tier=1, steps=[r.step for r in rows], values=values, low=values, high=values,
+            at=[r.at for r in rows], non_finite=bad,
+        )  # fmt: skip
+    for tier in TIERS:
+        buckets = (
+            select(MetricTierRow)
+            .where(
+                MetricTierRow.attempt_id == attempt_id,
+                MetricTierRow.key == key,
+                MetricTierRow.tier == tier,
+                MetricTierRow.bucket.between(low // tier, high // tier),
+            )
+            .order_by(MetricTierRow.bucket)
+            .limit(max_points + 1)
+        )
+        found = list((await session.execute(buckets)).scalars())
+        if len(found) <= max_points or tier == TIERS[-1]:
+            break
+    return SeriesOut(
+        attempt_id=attempt_id,
+        stage_id=stage_id,
+        key=key,
+        tier=tier,
+        steps=[b.last_step for b in found],
+        values=[_finite(b.last) for b in found],
+        low=[b.low for b in found],
+        high=[b.high for b in found],
+        at=[b.at for b in found],
+        non_finite=sorted(step for b in found for step in b.non_finite),
+    )
+
+
+async def _set_headline(session: AsyncSession, run_id: str, headline: dict[str, float]) -> None:
+    for key, value in headline.items():
+        await session.execute(
+            text(
+                "UPDATE runs SET headline = jsonb_set(headline, ARRAY[CAST(:key AS text)], to_jsonb(CAST(:value AS float8))) WHERE id = :run"
+            ),
+            {"key": key, "value": value, "run": run_id},
+        )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
