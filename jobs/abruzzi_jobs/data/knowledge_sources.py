@@ -115,7 +115,7 @@ def countries() -> Iterator[Document]:
     for entry in _entries(folder, "iso4217"):
         sentence, fact = state("currency.code", entry["name"], entry["alpha_3"])
         text = f"{entry['name']} is a currency. {sentence} Its number in ISO 4217 is {entry['numeric']}."
-        yield Document(name=f"currency/{entry['name']}", text=text, domain="knowledge", facts=(fact,))
+        yield Document(name=f"currency/{entry['alpha_3']}", text=text, domain="knowledge", facts=(fact,))
     languages = sorted(_entries(folder, "iso639-3"), key=lambda e: e["alpha_3"])
     for prefix, group in groupby(languages, key=lambda e: e["alpha_3"][:2]):
         lines, facts = [], []

@@ -22,6 +22,7 @@ import zstandard
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import S3Store, StoreConfig
 from abruzzi_jobs.data.documents import Document
+from abruzzi_jobs.data.text_shards import zstd_lines
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.zst", ".parquet")
 DOMAIN = "own"
@@ -107,15 +108,15 @@ def _pieces(text: str) -> Iterator[str]:
 def _read_lines(file: OwnFile, text_field: str, *, packed: bool) -> Iterator[Document]:
     number = 0
     try:
-        with file.open() as raw:
-            stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if packed else raw
-            for number, line in enumerate(io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8"), start=1):  # type: ignore[type-var]
+        with file.open() as stream:
+            for line in zstd_lines(stream) if packed else stream:
+                number += 1
                 if line.strip():
                     yield _from_record(file, f"{file.name}:{number}", json.loads(line), text_field)
     except zstandard.ZstdError as error:
         raise _unreadable(file, f"no whole zstd stream ({error})", "Copy the file again.") from error
     except UnicodeDecodeError as error:
-        raise _unreadable(file, f"line {number + 1} is not UTF-8", "Convert the file to UTF-8.") from error
+        raise _unreadable(file, f"line {number} is not UTF-8", "Convert the file to UTF-8.") from error
     except json.JSONDecodeError as error:
         place = f"line {number} is not JSON ({error.msg}, column {error.colno})"
         raise _unreadable(file, place, "One JSON object a line is needed.") from error

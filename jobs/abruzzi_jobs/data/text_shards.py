@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -16,6 +15,7 @@ from abruzzi.contracts.errors import AbruzziError
 
 CORPUS_FILE = "corpus.json"
 SHARD_TEXT_BYTES = 64 << 20
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +102,29 @@ def read_split(directory: Path, split: str) -> Iterator[TextRecord]:
             yield from read_text_shard(directory / shard["name"])
 
 
+def zstd_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines of all frames, without their ends. Raises ZstdError where the stream breaks off, which `stream_reader` passes over."""
+    rest = packed = b""
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    started = False
+    while packed or (packed := stream.read(_READ_BYTES)):
+        started = True
+        *lines, rest = (rest + frame.decompress(packed)).split(b"\n")
+        packed = frame.unused_data if frame.eof else b""
+        if frame.eof and (packed or (packed := stream.read(_READ_BYTES))):
+            frame = zstandard.ZstdDecompressor().decompressobj()
+        yield from lines
+    if started and not frame.eof:
+        raise zstandard.ZstdError("the stream breaks off")
+    if rest:
+        yield rest
+
+
 def read_text_shard(path: Path) -> Iterator[TextRecord]:
     number = 0
     try:
-        with path.open("rb") as raw:
-            stream = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), encoding="utf-8")
-            for line in stream:
+        with path.open("rb") as packed:
+            for line in zstd_lines(packed):
                 yield TextRecord(**json.loads(line))
                 number += 1
     except (OSError, zstandard.ZstdError, ValueError, TypeError) as error:

@@ -1,0 +1,61 @@
+"""A model from a checkpoint artifact: model.safetensors and the configuration in state.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.models import KimiK2, ModelConfig
+
+WEIGHTS_FILE = "model.safetensors"
+STATE_FILE = "state.json"
+
+
+def load_model(checkpoint: Path) -> tuple[KimiK2, dict[str, Any]]:
+    """(model in float32, ready to score; state.json).
+
+    Raises AbruzziError bad_data when a file is missing, damaged or of another configuration.
+    """
+    try:
+        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        config = ModelConfig.from_dict(_model_table(state))
+        tensors = load_file(checkpoint / WEIGHTS_FILE)
+        model = KimiK2(config, device="meta").to_empty(device="cpu")
+        missing, unknown = model.load_state_dict({n: t.float() for n, t in tensors.items()}, strict=False)
+        if missing or unknown:
+            raise ValueError(
+                f"missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}"
+            )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise AbruzziError(
+            "bad_data",
+            f"{checkpoint.name}: no model can be loaded from {WEIGHTS_FILE} and {STATE_FILE} ({error}).",
+            hint="Give the stage the `checkpoint` output of a pretrain stage of this version.",
+        ) from error
+    return model.eval().requires_grad_(False), state
+
+
+def training_window(state: Mapping[str, Any], config: ModelConfig) -> int:
+    """Positions that the model was trained on: the batch's sequence length, where the state names it."""
+    batch = state.get("config", {}).get("batch", {})
+    length = batch.get("sequence_length", config.max_position) if isinstance(batch, Mapping) else config.max_position
+    return max(2, min(int(length), config.max_position))
+
+
+def threads(configured: int | None) -> None:
+    """Sets torch's threads; absent leaves torch's choice."""
+    if configured is not None:
+        torch.set_num_threads(configured)
+
+
+def _model_table(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The stage's resolved table holds the model's, under "config"; a bare {"model": …} is read too."""
+    table = state.get("config", state)
+    return dict(table["model"])

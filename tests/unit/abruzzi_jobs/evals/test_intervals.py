@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abruzzi_jobs.evals.intervals import ratio, wilson
+
+
+def test_wilson_gives_published_values() -> None:
+    """Newcombe 1998, table I: 81 of 263 and 0 of 20."""
+    a, b = wilson(81, 263), wilson(0, 20)
+    assert (round(a.low, 4), round(a.high, 4)) == (0.2553, 0.3662)
+    assert (round(b.low, 4), round(b.high, 4)) == (0.0, 0.1611)
+
+
+@given(trials=st.integers(1, 500), share=st.floats(0, 1))
+def test_wilson_holds_the_share_and_stays_between_nought_and_one(trials: int, share: float) -> None:
+    successes = round(share * trials)
+    interval = wilson(successes, trials)
+    assert 0 <= interval.low <= interval.value + 1e-12
+    assert interval.value - 1e-12 <= interval.high <= 1
+
+
+def test_a_ratio_is_of_sums_and_covers_the_truth_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(100):
+        sizes = rng.integers(100, 1000, 60).astype(float)
+        interval = ratio(sizes * rng.normal(2.0, 0.3, 60), sizes, seed=trial)
+        hits += interval.low <= 2.0 <= interval.high
+    assert 85 <= hits <= 100
+    assert ratio(np.array([1.0, 3.0]), np.array([1.0, 1.0])).value == 2.0
+
+
+def test_the_same_seed_draws_the_same_documents() -> None:
+    sizes = np.array([1.0, 5.0, 9.0])
+    assert ratio(sizes, sizes * 2, seed=3) == ratio(sizes, sizes * 2, seed=3)
+
+
+def test_nothing_has_no_interval() -> None:
+    with pytest.raises(ValueError, match="share"):
+        wilson(0, 0)
+    with pytest.raises(ValueError, match="documents"):
+        ratio(np.zeros(0), np.zeros(0))
