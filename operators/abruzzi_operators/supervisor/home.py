@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.kit.ids import new_token
 from abruzzi_operators.supervisor.postgres import ROLES, SUPERUSER, write_private
 
 MAX_LOG_BYTES = 16 << 20
@@ -66,7 +67,7 @@ class Home:
         """The administrator's, made at first start."""
         path = self.path / "token"
         if not path.exists():
-            write_private(path, secrets.token_urlsafe(32) + "\n")
+            write_private(path, new_token() + "\n")
         return path.read_text().strip()
 
     def secrets(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, text, tuple_, update
@@ -21,7 +20,7 @@ from abruzzi.contracts.resources import AuditOut, ProjectOut, TokenCreated, Toke
 from abruzzi.contracts.states import Role
 from abruzzi.identity.models import AuditRow, ProjectRow, TokenRow
 from abruzzi.identity.policy import Identity
-from abruzzi.kit.ids import new_id
+from abruzzi.kit.ids import new_id, new_secret
 
 _TOKEN = re.compile(r"^abruzzi_([0-9a-z]{8,20})_([A-Za-z0-9_-]{43})$")
 _USED_RESOLUTION = timedelta(minutes=1)
@@ -34,10 +33,6 @@ class Unauthenticated(AbruzziError):
         super().__init__(
             "unauthenticated", message, status=401, hint="Send `Authorization: Bearer <token>`, or sign in again."
         )
-
-
-def new_secret() -> str:
-    return secrets.token_urlsafe(32)
 
 
 async def authenticate(session: AsyncSession, token: str, *, now: datetime) -> Identity:
@@ -110,10 +105,6 @@ async def ensure_admin_token(session: AsyncSession, token: str, *, now: datetime
         expires_at=now + ADMIN_TOKEN_LIFE,
     )
     await session.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
-
-
-def new_admin_token() -> str:
-    return f"abruzzi_{new_id(12)}_{new_secret()}"
 
 
 async def list_tokens(

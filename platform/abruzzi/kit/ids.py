@@ -15,3 +15,13 @@ def new_id(length: int = 16) -> str:
 
 def new_run_id() -> str:
     return new_id(RUN_ID_LENGTH)
+
+
+def new_secret() -> str:
+    """256 random bits in 43 characters."""
+    return secrets.token_urlsafe(32)
+
+
+def new_token() -> str:
+    """`abruzzi_<id>_<secret>`: what people and machines show to the API."""
+    return f"abruzzi_{new_id(12)}_{new_secret()}"

@@ -277,7 +277,7 @@ _IDENTIFIER = re.compile(r"^[a-z_]+$")
 def upgrade() -> None:
     connection = op.get_bind()
     for statement in _statements(DDL):
-        connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(statement.replace("%", "%%"))
     for parent in ("metric_points", "metric_tiers"):
         for part in range(PARTITIONS):
             connection.exec_driver_sql(
