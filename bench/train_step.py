@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 import transformers
-from abruzzi.contracts.training import MODEL_PRESETS
 from interleaved import interleaved_seconds, machine, report, summary
 from torch import Tensor, nn
 from transformers import DeepseekV3ForCausalLM
 
+from abruzzi.contracts.training import MODEL_PRESETS
 from abruzzi_jobs.export import export_huggingface
 from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
@@ -96,7 +96,9 @@ def _our_step(model: KimiK2, inputs: Tensor, targets: Tensor) -> Callable[[], fl
 
     def step() -> float:
         out = model(inputs, targets)
-        assert out.loss is not None and out.loss_sum is not None and out.num_targets is not None
+        assert out.loss is not None
+        assert out.loss_sum is not None
+        assert out.num_targets is not None
         out.loss.backward()
         norm = float(optimizer.gradient_norm())
         optimizer.step(grad_scale=min(1.0, 1.0 / (norm + 1e-6)))
