@@ -1,0 +1,41 @@
+"""Progress of a stage that computes in one go: heartbeats with an estimate of the time left, and an ear for SIGTERM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.contracts.states import ExitCode
+
+TELL_SECONDS = 0.5
+
+
+class StageProgress:
+    """Called often with (done, total, message); tells the platform now and then.
+
+    Such a stage saves nothing on the way, so a request to stop ends it at once with the code for "try again later".
+    """
+
+    def __init__(
+        self, context: StageContext, reporter: Reporter, phase: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._context, self._reporter, self._phase, self._clock = context, reporter, phase, clock
+        self._told_at = -TELL_SECONDS
+        self._message = ""
+        self._began: dict[str, float] = {}
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        if self._context.stop_requested.is_set():
+            raise SystemExit(ExitCode.PREEMPTED)
+        now = self._clock()
+        if now - self._told_at < TELL_SECONDS and done < total:
+            return
+        self._told_at = now
+        share = min(1.0, done / total) if total > 0 else 0.0
+        began = self._began.setdefault(message.partition(" ")[0], now)
+        left = (now - began) * (1 - share) / share if share > 0.02 and now > began else None
+        estimate = f", about {left:.0f} s left" if left is not None and left >= 1 else ""
+        self._reporter.heartbeat(
+            done, self._phase, total_steps=total or None, progress=share, message=f"{message} ({share:.0%}{estimate})"
+        )

@@ -1,0 +1,36 @@
+"""Stage `tokenize`: a corpus in, a tokenizer and a dataset out."""
+
+from __future__ import annotations
+
+import os
+
+from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.contracts.recipe import TokenizeStage
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.data.tokenizer import TOKENIZER_FILE, build_dataset, file_digest, train_tokenizer
+from abruzzi_jobs.entrypoints.progress import StageProgress
+from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
+
+
+def run(context: StageContext, reporter: Reporter) -> None:
+    """Raises AbruzziError bad_data for a damaged corpus or one without text."""
+    if context.rank != 0:
+        return
+    stage = TokenizeStage.model_validate(context.spec.config)
+    if stage.resources.threads is not None:
+        os.environ["RAYON_NUM_THREADS"] = str(stage.resources.threads)  # read when tokenizers first needs threads
+    corpus = context.input("corpus").folder
+    progress = StageProgress(context, reporter, "tokenize")
+    trained, encoded = fresh_folder(context.scratch / "tokenizer"), fresh_folder(context.scratch / "dataset")
+    tokenizer = train_tokenizer(corpus, stage.tokenizer, out=trained, progress=progress)
+    digest = file_digest(trained / TOKENIZER_FILE)
+    info = build_dataset(corpus, tokenizer, stage.tokenizer, tokenizer_digest=digest, out=encoded, progress=progress)
+    facts = {
+        "vocab_size": info.vocab_size,
+        "bytes_per_token": round(info.bytes_per_token, 4),
+        "train_tokens": info.tokens("train"),
+        "heldout_tokens": info.tokens("heldout"),
+    }
+    reporter.log({f"tokenize/{key}": float(value) for key, value in facts.items()}, step=0)
+    context.commit(ArtifactKind.TOKENIZER, "tokenizer", files_of(trained), meta={"vocab_size": info.vocab_size})
+    context.commit(ArtifactKind.DATASET, "dataset", files_of(encoded), meta={**facts, "tokenizer_digest": digest})

@@ -1,0 +1,49 @@
+"""A step's numbers under their public keys."""
+
+from __future__ import annotations
+
+from abruzzi_jobs.optim import MuonClip
+from abruzzi_jobs.train.trainer import StepResult
+
+
+def step_metrics(
+    result: StepResult, *, lr: float, tokens: int, seconds: float, tokens_per_second: float
+) -> dict[str, float]:
+    """Per layer: the largest attention logit, and the busiest expert's load over the mean."""
+    found: dict[str, float] = {
+        "train/loss": result.loss,
+        "train/aux_loss": result.aux_loss,
+        "train/lr": lr,
+        "train/grad_norm": result.grad_norm,
+        "train/tokens": float(tokens),
+        "train/step_seconds": seconds,
+        "train/tokens_per_second": tokens_per_second,
+        "train/clipped_heads": float(result.clip.clipped_heads),
+        "train/qk_clip_gamma_min": float(result.clip.gamma_min),
+    }
+    maxima = result.max_logit_YH.amax(dim=1).tolist()
+    found["train/max_logit"] = max(maxima)
+    for layer, value in enumerate(maxima):
+        found[f"train/max_logit/layer.{layer:02d}"] = value
+    if result.expert_counts_ME.numel():
+        counts = result.expert_counts_ME.float()
+        loads = (counts.amax(dim=1) / counts.mean(dim=1).clamp(min=1e-9)).tolist()
+        first = len(maxima) - len(loads)
+        for index, load in enumerate(loads):
+            found[f"train/expert_load/layer.{first + index:02d}"] = load
+    return found
+
+
+def optimizer_metrics(optimizer: MuonClip) -> dict[str, float]:
+    """Update RMS by group, spectral norms and singular-value entropy of W_q and W_k (paper appendix E)."""
+    statistics = optimizer.statistics()
+    found: dict[str, float] = {}
+    if statistics.update_rms_muon is not None:
+        found["train/update_rms/muon"] = statistics.update_rms_muon
+    if statistics.update_rms_adamw is not None:
+        found["train/update_rms/adamw"] = statistics.update_rms_adamw
+    for layer, sides in optimizer.spectra().items():
+        for side, spectrum in sides.items():
+            found[f"train/spectral_norm/layer.{layer:02d}.{side}"] = float(spectrum.spectral_norm)
+            found[f"train/sv_entropy/layer.{layer:02d}.{side}"] = float(spectrum.singular_value_entropy)
+    return found
