@@ -21,6 +21,7 @@ import zstandard
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import S3Store, StoreConfig
+from abruzzi.store.commit import open_store
 from abruzzi_jobs.data.documents import Document
 from abruzzi_jobs.data.text_shards import zstd_lines
 
@@ -182,11 +183,9 @@ def _opener(path: Path) -> Callable[[], BinaryIO]:
 
 
 def _find_objects(source: str, store: StoreConfig | None) -> list[OwnFile]:
-    from abruzzi.store.s3 import S3Store as Objects
-
     address = urlparse(source)
     prefix = address.path.lstrip("/")
-    objects = Objects(_s3_config(address.netloc, store))
+    objects = open_store(_s3_config(address.netloc, store))
     lone = prefix.lower().endswith(SUFFIXES)
     keys = [prefix] if lone else [k for k in sorted(objects.list(prefix)) if k.lower().endswith(SUFFIXES)]
     return [

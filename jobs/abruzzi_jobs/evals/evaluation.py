@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ def facts(report: dict[str, Any]) -> dict[str, float]:
     """The numbers that gates and people look at: the manifest's meta."""
     found: dict[str, float] = {}
     for domain, entry in report["held_out"].items():
-        suffix = "" if domain == "all" else f"/{domain}"
+        # Domains of own files are any text; metric keys and gates are not.
+        suffix = "" if domain == "all" else "/" + (re.sub(r"[^a-z0-9_.-]+", "-", domain.lower()).strip("-") or "domain")
         found[f"bits_per_byte{suffix}"] = entry["bits_per_byte"]["value"]
         if "ngram_bits_per_byte" in entry:
             found[f"ngram_bits_per_byte{suffix}"] = entry["ngram_bits_per_byte"]["value"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import zstandard
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import S3Store
+from abruzzi_jobs.data import own_files
 from abruzzi_jobs.data.own_files import PIECE_BYTES, find_files, looks_like_files, read_file
 from abruzzi_jobs.data.sources import resolve
 
@@ -129,3 +132,42 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 def test_names_of_shipped_sources_are_no_files() -> None:
     assert not looks_like_files("python-stdlib")
+
+
+class _Objects:
+    """What is needed of an object store, in a dictionary."""
+
+    def __init__(self, content: dict[str, bytes]) -> None:
+        self.content = content
+
+    def list(self, prefix: str) -> list[str]:
+        return [k for k in self.content if k.startswith(prefix)]
+
+    def size(self, key: str) -> int:
+        return len(self.content[key])
+
+    def open(self, key: str) -> io.BytesIO:
+        return io.BytesIO(self.content[key])
+
+
+def test_a_prefix_of_a_bucket_is_read_like_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path / "b.parquet", ["from a table"])
+    objects = {
+        "texts/z.txt": b"plain",
+        "texts/a.jsonl": _lines(["line"]),
+        "texts/b.parquet": (tmp_path / "b.parquet").read_bytes(),
+        "texts/picture.png": b"-",
+        "other/c.txt": b"elsewhere",
+    }
+    asked: list[S3Store] = []
+    monkeypatch.setattr(own_files, "open_store", lambda config: asked.append(config) or _Objects(objects))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    assert _read("s3://mine/texts/") == ["line", "from a table", "plain"]
+    assert _read("s3://mine/texts/z.txt") == ["plain"]
+    assert asked[0] == S3Store(endpoint="127.0.0.1:9000", bucket="mine", secure=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    run_store = S3Store(endpoint="store.example", bucket="artifacts", region="eu-1")
+    resolve("s3://mine/texts/", text_field="text", store=run_store)
+    assert asked[-1] == run_store.model_copy(update={"bucket": "mine"})
+    with pytest.raises(AbruzziError, match="s3://mine/nothing/: no file is there"):
+        _read("s3://mine/nothing/")
