@@ -35,9 +35,9 @@ def list_(
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("artifact", "kind", "name", "stage", "size", "verified", "made"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for item in found:
-        mark = "removed by retention" if item.deleted_at else "✓" if item.verified_at else "–"
+        mark = "removed" if item.deleted_at else "✓" if item.verified_at else "–"
         table.add_row(
             item.id, item.kind, item.name, item.stage_id, decimal(item.size_bytes), mark, age(item.created_at) + " ago"
         )

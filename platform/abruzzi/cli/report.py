@@ -47,40 +47,33 @@ def print_report(connection: Client, run_id: str) -> None:
 
 
 def _print_evaluation(report: dict[str, Any]) -> None:
+    order = report["ngram_order"]
     table = Table(
         box=None,
         pad_edge=False,
         header_style="dim",
-        title="held-out bits per byte (95 % interval)",
+        title="Held-out bits per byte (95 % interval)",
         title_justify="left",
         title_style="bold",
     )
-    for column in ("domain", "model", "", "n-gram bytes", "better by"):
+    for column in ("domain", "model", "", f"{order}-gram bytes" if order else "", "better by" if order else ""):
         table.add_column(column, justify="left" if column == "domain" else "right")
-    for domain, row in report["bits_per_byte"].items():
-        ngram = row.get("ngram")
-        gain = f"{1 - row['value'] / ngram:.1%}" if ngram else ""
+    for domain, row in report["held_out"].items():
+        mine, ngram = row["bits_per_byte"], row.get("ngram_bits_per_byte")
+        gain = f"{1 - mine['value'] / ngram['value']:+.1%}" if ngram else ""
+        interval = f"{mine['low']:.3f}–{mine['high']:.3f}"
+        style = "bold" if domain == "all" else ""
         table.add_row(
-            domain,
-            f"{row['value']:.3f}",
-            f"{row['low']:.3f}–{row['high']:.3f}",
-            f"{ngram:.3f}" if ngram else "",
-            gain,
-            style="bold" if domain == "all" else "",
+            domain, f"{mine['value']:.3f}", interval, f"{ngram['value']:.3f}" if ngram else "", gain, style=style
         )
     OUTPUT.print()
     OUTPUT.print(table)
     cloze = report.get("cloze")
     if cloze:
+        right = cloze["accuracy"]
         OUTPUT.print(
-            f"cloze  {cloze['accuracy']:.1%} of {cloze['items']} right ({cloze['low']:.1%}–{cloze['high']:.1%}); chance {cloze['chance']:.1%}"
+            f"\n[bold]Cloze[/] {right['value']:.1%} of {cloze['items']} items right ({right['low']:.1%}–{right['high']:.1%}); chance {cloze['chance']:.1%}"
         )
     for sample in report.get("samples", []):
-        OUTPUT.print(
-            Panel(
-                f"[bold]{escape(sample['prompt'])}[/]{escape(sample['text'])}",
-                title="sample",
-                title_align="left",
-                border_style="dim",
-            )
-        )
+        text = f"[bold]{escape(sample['prompt'])}[/]{escape(sample['text'])}"
+        OUTPUT.print(Panel(text, title="sample", title_align="left", border_style="dim"))
