@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import fcntl
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -79,6 +80,7 @@ class StageContext:
         """SIGTERM asks to save and stop; SIGUSR1 writes all stacks to rank-<r>/stacks.txt, also while the main thread hangs."""
         signal.signal(signal.SIGTERM, lambda *_: self.stop_requested.set())
         self._stacks = (self.rank_dir / "stacks.txt").open("a")
+        faulthandler.enable()  # a crash in native code leaves its stack in the log
         faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
 
     def input(self, name: str) -> LocalArtifact:
@@ -109,9 +111,24 @@ class StageContext:
             tell(key, manifest)
         return manifest
 
-    def _fetch(self, name: str, reference: ArtifactRef) -> LocalArtifact:
+    def fetch(self, name: str, key: str, manifest: Manifest) -> LocalArtifact:
+        """Files of any committed artifact, below `inputs/<name>`, verified; once for all ranks. Raises CorruptArtifact."""
         folder = self.attempt_dir / "inputs" / name
         folder.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = folder.parent / f".{name}.done"
+            if not done.exists():
+                materialize(self.store, manifest, prefix_of(key), folder)
+                done.touch()
+        return LocalArtifact(folder, manifest)
+
+    def discard(self, artifact: LocalArtifact) -> None:
+        """Remove the local copy, which would otherwise hold the disk's space when retention removes the artifact. One rank does it."""
+        (artifact.folder.parent / f".{artifact.folder.name}.done").unlink(missing_ok=True)
+        shutil.rmtree(artifact.folder, ignore_errors=True)
+
+    def _fetch(self, name: str, reference: ArtifactRef) -> LocalArtifact:
         manifest = read_manifest(self.store, reference.manifest_key)
         if manifest.digest() != reference.digest:
             raise AbruzziError(
@@ -119,10 +136,4 @@ class StageContext:
                 f"The manifest of input {name!r} is not the one that the platform chose.",
                 status=409,
             )
-        with (folder.parent / f".{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            done = folder.parent / f".{name}.done"
-            if not done.exists():
-                materialize(self.store, manifest, prefix_of(reference.manifest_key), folder)
-                done.touch()
-        return LocalArtifact(folder, manifest)
+        return self.fetch(name, reference.manifest_key, manifest)

@@ -13,115 +13,119 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-import httpx
+from pydantic import ValidationError
 
 from abruzzi.client.stage.context import StageContext
+from abruzzi.client.stage.delivery import Answer, Delivery
 from abruzzi.client.stage.spool import Spool
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.metric import Heartbeat, MetricBatch, Series
-from abruzzi.contracts.stage import ENV_TOKEN, ENV_URL
 
 logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"^[a-z0-9][a-z0-9_./-]{0,127}$")
 _FLUSH_SECONDS = 0.5
 _BATCH_POINTS = 10_000
-_BEAT_FILE_SECONDS = 0.2
-_AWAY_SECONDS = 1.0
-"""Between two tries while the API does not answer."""
-_QUEUE_ENTRIES = 1_000_000
-"""Entries (log calls) that are kept in memory; beyond, the oldest go and are counted."""
+_BEAT_FILE_SECONDS = 0.1
+_QUEUE_ENTRIES = 200_000
+"""Log calls that are kept in memory; beyond, new ones are dropped and counted."""
 
 
 class Reporter:
-    """One a rank. `url` None: everything stays in the spool and the heartbeat file."""
+    """One a rank. Without `delivery` everything stays in the spool and the heartbeat file."""
 
-    def __init__(self, *, attempt_id: str, rank: int, rank_dir: Path, url: str | None, token: str | None) -> None:
-        self.attempt_id, self.rank = attempt_id, rank
+    def __init__(
+        self,
+        *,
+        rank: int,
+        rank_dir: Path,
+        delivery: Delivery | None,
+        on_fenced: Callable[[], None] | None = None,
+        queue_entries: int = _QUEUE_ENTRIES,
+        spool: Spool | None = None,
+    ) -> None:
+        self.rank = rank
         self._rank_dir = rank_dir
-        self._queue: deque[tuple[int, float, Mapping[str, float]]] = deque(maxlen=_QUEUE_ENTRIES)
+        self._delivery = delivery
+        self._on_fenced = on_fenced
+        self._queue: deque[tuple[int, float, Mapping[str, float]]] = deque()
+        self._queue_entries = queue_entries
         self._beat: Heartbeat | None = None
         self._beat_sent: Heartbeat | None = None
+        self._beat_written: Heartbeat | None = None
         self._beat_written_at = 0.0
-        self._beat_phase = ""
+        self._beat_lock = threading.Lock()
         self._artifacts: deque[tuple[str, str]] = deque()
-        self._spool = Spool(rank_dir / "spool")
-        self._away_until = 0.0
+        self._spool = spool or Spool(rank_dir / "spool")
         self._closing = threading.Event()
         self._wake = threading.Event()
         self.points_sent = 0
+        """Taken by the platform, directly or from the spool."""
+        self.points_spooled = 0
         self.points_dropped = 0
-        self._bad_keys: set[str] = set()
-        self._http = (
-            httpx.Client(
-                base_url=f"{url}/api/v1/attempts/{attempt_id}/",
-                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-                timeout=httpx.Timeout(10.0, connect=2.0),
-            )
-            if url and token
-            else None
-        )
+        """Lost: no room in memory or on disk, a bad key, no number, or refused by the platform for good."""
+        self._complained: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="abruzzi-reporter", daemon=True)
         self._thread.start()
 
     @classmethod
     def from_context(cls, context: StageContext) -> Reporter:
-        """Also registers what the context commits."""
-        token_file = os.environ.get(ENV_TOKEN)
-        token = Path(token_file).read_text().strip() if token_file else None
+        """Also registers what the context commits, and asks the stage to stop when the platform has given its attempt up."""
         reporter = cls(
-            attempt_id=context.spec.attempt_id,
             rank=context.rank,
             rank_dir=context.rank_dir,
-            url=os.environ.get(ENV_URL),
-            token=token,
+            delivery=Delivery.from_env(context.spec.attempt_id, context.attempt_dir),
+            on_fenced=context.stop_requested.set,
         )
         context.on_commit.append(reporter.artifact)
         return reporter
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Plain floats by key. The mapping must not be changed afterwards."""
-        self._queue.append((step, time.time(), metrics))
+        if len(self._queue) < self._queue_entries:
+            self._queue.append((step, time.time(), metrics))
+        else:
+            self.points_dropped += len(metrics)
 
     def heartbeat(
         self, step: int, phase: str, *, total_steps: int | None = None, progress: float | None = None, message: str = ""
     ) -> None:
-        """Say where this rank is: into the file that the executor reads, at once, and to the API from the thread."""
+        """Say where this rank is: into the file that the executor reads, at once (at most ten times a second), and to the API from the thread."""
         now = time.time()
-        self._beat = Heartbeat(
-            rank=self.rank,
-            step=step,
-            total_steps=total_steps,
-            phase=phase,
-            progress=progress,
-            message=message[:200],
-            at=now,
-        )
-        if phase != self._beat_phase or now - self._beat_written_at >= _BEAT_FILE_SECONDS:
-            self._beat_phase, self._beat_written_at = phase, now
-            self._write_beat(self._beat)
+        if progress is None and total_steps:
+            progress = min(1.0, max(0.0, step / total_steps))
+        try:
+            beat = Heartbeat(
+                rank=self.rank, step=step, total_steps=total_steps, phase=phase, progress=progress,
+                message=message[:200], at=now,
+            )  # fmt: skip
+        except ValidationError as error:
+            self._complain(f"heartbeat in phase {phase!r} at step {step}: {error.errors()[0]['msg']}")
+            return
+        new_phase = self._beat is None or self._beat.phase != phase
+        self._beat = beat
+        if new_phase or now - self._beat_written_at >= _BEAT_FILE_SECONDS:
+            self._write_beat()
 
     def artifact(self, key: str, manifest: Manifest) -> None:
         """Tell the platform of a committed manifest. It would find it by itself when the attempt ends."""
         self._artifacts.append((key, manifest.digest()))
         self._wake.set()
 
-    def close(self, *, deadline_seconds: float = 30.0) -> None:
+    def close(self, *, deadline_seconds: float = 10.0) -> None:
         """Send what is left; what the API does not take in time stays in the spool."""
-        if self._beat is not None:
-            self._write_beat(self._beat)
         self._closing.set()
         self._wake.set()
         self._thread.join(deadline_seconds)
-        if self._http is not None:
-            self._http.close()
-        left = len(self._spool)
-        if left or self.points_dropped:
-            logger.warning("telemetry: %d batches stay in the spool, %d points were dropped", left, self.points_dropped)
+        if (self._spool.size_bytes and self._delivery is not None) or self.points_dropped:
+            logger.warning(
+                "telemetry: %d bytes stay in the spool, %d points were dropped",
+                self._spool.size_bytes, self.points_dropped,
+            )  # fmt: skip
 
     def __enter__(self) -> Reporter:
         return self
@@ -139,37 +143,80 @@ class Reporter:
             self._wake.clear()
             closing = self._closing.is_set()
             try:
-                self._flush()
-            except Exception:
+                delivered = self._flush()
+            except Exception:  # whatever it is, it must not end the thread, let alone the stage
                 logger.exception("telemetry failed; the stage goes on")
-            if closing and not self._queue and not self._artifacts and (len(self._spool) == 0 or self._http is None):
+                delivered = False
+            if closing and (delivered or self._delivery is None):
+                self._finish()
                 return
             if closing:
-                time.sleep(0.05)
+                self._wake.wait(0.1)
 
-    def _flush(self) -> None:
+    def _finish(self) -> None:
+        try:
+            self._spool.seal()
+        except OSError as error:
+            self._complain(f"the spool cannot be closed: {error}")
+        if self._delivery is not None:
+            self._delivery.close()
+
+    def _flush(self) -> bool:
+        """True: nothing is left here."""
+        self._write_beat()
         while self._queue:
             body, points = self._take()
-            if points and not self._send("metrics", body):
-                if self._spool.add(body):
-                    continue
-                self.points_dropped += points
-            self.points_sent += points
-        if self._away():
-            return
-        for path, body in self._spool.waiting():
-            if not self._send("metrics", body):
-                return
-            self._spool.done(path)
-        if self._beat is not None and self._beat is not self._beat_sent:
-            beat = self._beat
-            if self._send("heartbeats", beat.model_dump_json().encode()):
-                self._beat_sent = beat
+            if points:
+                self._post_or_spool(body, points)
+        if self._delivery is None:
+            return True
+        if not self._spool_is_empty() and not self._spool.replay(self._post_spooled):
+            return False
+        beat = self._beat
+        if beat is not None and beat is not self._beat_sent:
+            answer = self._delivery.post("heartbeats", beat.model_dump_json().encode())
+            if answer is Answer.LATER:
+                return False
+            if answer is Answer.FENCED and self._on_fenced is not None:
+                self._complain("the platform has given this attempt up; stopping")
+                self._on_fenced()
+            self._beat_sent = beat
         while self._artifacts:
             key, digest = self._artifacts[0]
-            if not self._send("artifacts", json.dumps({"manifest_key": key, "digest": digest}).encode()):
-                return
+            body = json.dumps({"manifest_key": key, "digest": digest}).encode()
+            if self._delivery.post("artifacts", body) is Answer.LATER:
+                return False
             self._artifacts.popleft()
+        return not self._queue
+
+    def _post_or_spool(self, body: bytes, points: int) -> None:
+        answer = self._delivery.post("metrics", body) if self._delivery is not None else Answer.LATER
+        if answer is Answer.TAKEN:
+            self.points_sent += points
+        elif answer is not Answer.LATER:
+            self.points_dropped += points
+        else:
+            try:
+                kept = self._spool.add(body)
+            except OSError as error:
+                self._complain(f"the spool cannot be written: {error}")
+                kept = False
+            self.points_spooled += points if kept else 0
+            self.points_dropped += 0 if kept else points
+
+    def _post_spooled(self, body: bytes) -> bool:
+        answer = self._delivery.post("metrics", body) if self._delivery is not None else Answer.LATER
+        if answer is Answer.LATER:
+            return False
+        points = sum(len(series["steps"]) for series in json.loads(body)["series"].values())
+        if answer is Answer.TAKEN:
+            self.points_sent += points
+        else:
+            self.points_dropped += points
+        return True
+
+    def _spool_is_empty(self) -> bool:
+        return self._spool.size_bytes == 0
 
     def _take(self) -> tuple[bytes, int]:
         """The oldest entries as one batch."""
@@ -178,48 +225,44 @@ class Reporter:
         while self._queue and points < _BATCH_POINTS:
             step, at, metrics = self._queue.popleft()
             for key, value in metrics.items():
-                if not _KEY.match(key):
-                    self._complain(key)
-                    continue
                 series = columns.get(key)
                 if series is None:
+                    if not _KEY.match(key):
+                        self.points_dropped += 1
+                        self._complain(f"metric key {key!r} does not fit [a-z0-9][a-z0-9_./-]*; it is dropped")
+                        continue
                     series = columns[key] = Series.model_construct(steps=[], values=[], at=[])
-                series.steps.append(step)
-                series.values.append(float(value))
+                try:
+                    number = float(value)
+                    if step < 0:
+                        raise ValueError(f"step {step}")
+                except (TypeError, ValueError) as error:
+                    self.points_dropped += 1
+                    self._complain(f"metric {key!r} is dropped: {error}")
+                    continue
+                series.steps.append(int(step))
+                series.values.append(number)
                 series.at.append(at)
                 points += 1
-        return MetricBatch.model_construct(series=columns).model_dump_json().encode(), points
+        filled = {key: series for key, series in columns.items() if series.steps}
+        return MetricBatch.model_construct(series=filled).model_dump_json().encode(), points
 
-    def _send(self, what: str, body: bytes) -> bool:
-        """False: not now, keep it. True: taken, or refused for good (then keeping it would help nobody)."""
-        if self._http is None or self._away():
-            return False
-        try:
-            answer = self._http.post(what, content=body)
-        except httpx.HTTPError:
-            self._away_until = time.monotonic() + _AWAY_SECONDS
-            return False
-        if answer.is_success:
-            return True
-        if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
-            self._away_until = time.monotonic() + _AWAY_SECONDS
-            return False
-        logger.warning("the platform refused %s with %d: %s", what, answer.status_code, answer.text[:300])
-        return True
+    def _write_beat(self) -> None:
+        with self._beat_lock:
+            beat = self._beat
+            if beat is None or beat is self._beat_written:
+                return
+            path = self._rank_dir / "heartbeat.json"
+            partial = path.with_suffix(".part")
+            try:
+                partial.write_text(beat.model_dump_json())
+                os.replace(partial, path)
+            except OSError as error:
+                self._complain(f"the heartbeat cannot be written: {error}")
+            self._beat_written, self._beat_written_at = beat, beat.at
 
-    def _away(self) -> bool:
-        return time.monotonic() < self._away_until
-
-    def _write_beat(self, beat: Heartbeat) -> None:
-        path = self._rank_dir / "heartbeat.json"
-        partial = path.with_suffix(".part")
-        try:
-            partial.write_text(beat.model_dump_json())
-            os.replace(partial, path)
-        except OSError as error:
-            logger.warning("cannot write the heartbeat: %s", error)
-
-    def _complain(self, key: str) -> None:
-        if key not in self._bad_keys:
-            self._bad_keys.add(key)
-            logger.warning("metric key %r does not fit [a-z0-9][a-z0-9_./-]*; it is dropped", key)
+    def _complain(self, sentence: str) -> None:
+        """Once each."""
+        if sentence not in self._complained:
+            self._complained.add(sentence)
+            logger.warning("telemetry: %s", sentence)
