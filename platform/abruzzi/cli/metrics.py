@@ -55,11 +55,11 @@ def metrics(
 
 
 def draw_curve(
-    title: str, curves: Sequence[tuple[str, SeriesOut]], *, log: bool = False, width: int = 90, height: int = 18
+    title: str, curves: Sequence[tuple[str, SeriesOut]], *, log: bool = False, width: int | None = None, height: int = 18
 ) -> str:
     """A terminal picture; empty curves are left out."""
     plotext.clear_figure()
-    plotext.plot_size(width, height)
+    plotext.plot_size(width or min(100, OUTPUT.width), height)
     plotext.theme("clear")
     plotext.title(title)
     drawn = 0
@@ -79,4 +79,4 @@ def draw_curve(
         return f"{title}: no points"
     if log:
         plotext.yscale("log")
-    return plotext.build()
+    return plotext.uncolorize(plotext.build())

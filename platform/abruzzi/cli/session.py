@@ -16,7 +16,8 @@ from abruzzi.client import Client
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.states import AttemptState, RunState, StageState
 
-OUTPUT = Console(highlight=False)
+# Where nobody looks at a terminal, lines are for other programs: wide enough that no column is cut.
+OUTPUT = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 ERRORS = Console(stderr=True, highlight=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, stable between versions.")]
