@@ -23,6 +23,7 @@ from abruzzi_jobs.data.sources import Source
 from abruzzi_jobs.data.text_shards import CORPUS_FILE, TextRecord, TextShardWriter
 
 CLOZE_FILE = "cloze.jsonl"
+_SMALL_BYTES = 8 << 20
 
 
 class Progress(Protocol):
@@ -68,7 +69,9 @@ def build_corpus(
     Raises AbruzziError bad_data when a source cannot be read or gives nothing, or when there are too few documents to divide.
     """
     _refuse_doubles(sources)
-    limits, lowest = _limits(sources, config, progress)
+    measured = _must_measure(sources, config)
+    limits, lowest = _limits(sources, config, _part(progress, 0, 2)) if measured else ({}, None)
+    progress = _part(progress, 1, 2) if measured else progress
     tallies = {s.name: _Tally() for s in sources}
     writers = {split: TextShardWriter(out, split) for split in ("train", "heldout")}
     facts: list[Fact] = []
@@ -115,7 +118,12 @@ def build_corpus(
 
 
 def _surviving(
-    sources: list[Source], config: CorpusData, tallies: dict[str, _Tally] | None, progress: Progress
+    sources: list[Source],
+    config: CorpusData,
+    tallies: dict[str, _Tally] | None,
+    progress: Progress,
+    *,
+    verb: str = "reading",
 ) -> Iterator[_Kept]:
     """Documents that are long enough and seen for the first time, in the order of the sources."""
     seen: set[bytes] = set()
@@ -127,7 +135,7 @@ def _surviving(
             text = clean(document.text)
             size = len(text.encode("utf-8", "replace"))
             done += size
-            progress(before + min(done, source.expected_bytes), total, f"reading {source.name}")
+            progress(before + min(done, source.expected_bytes), total, f"{verb} {source.name}")
             print_32 = fingerprint(text)
             fate = "short" if size < max(1, config.min_document_bytes) else None
             if fate is None and config.dedup == "exact":
@@ -141,20 +149,25 @@ def _surviving(
         before += source.expected_bytes
 
 
+def _must_measure(sources: list[Source], config: CorpusData) -> bool:
+    """A cut needs every document's size before the first is written, which costs a first pass. Small corpora take it too, because
+    they may have no document below the held-out fraction."""
+    return config.max_bytes is not None or sum(s.expected_bytes for s in sources) <= _SMALL_BYTES
+
+
+def _part(progress: Progress, number: int, parts: int) -> Progress:
+    return lambda done, total, message: progress(number * total + done, parts * total, message)
+
+
 def _limits(sources: list[Source], config: CorpusData, progress: Progress) -> tuple[dict[str, int], bytes | None]:
     """({source: highest cut score that stays}, document to hold out although its score says train, or None).
 
-    A cut needs every document's size before the first is written, so it costs a first pass. Small corpora take it too: where no
-    document falls below the fraction, the one with the lowest score is held out.
+    Where no document falls below the fraction, the one with the lowest score is held out.
     """
-    if config.max_bytes is None and sum(s.expected_bytes for s in sources) > (8 << 20):
-        return {}, None
     scores: dict[str, list[int]] = {s.name: [] for s in sources}
     sizes: dict[str, list[int]] = {s.name: [] for s in sources}
     prints: list[tuple[float, int, str, bytes]] = []
-    for kept in _surviving(
-        sources, config, None, lambda done, total, message: progress(0, total, f"measuring: {message}")
-    ):
+    for kept in _surviving(sources, config, None, progress, verb="measuring"):
         scores[kept.source.name].append(cut_score(kept.print_32))
         sizes[kept.source.name].append(kept.size)
         prints.append((split_score(kept.print_32), cut_score(kept.print_32), kept.source.name, kept.print_32))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from abruzzi.client.stage import Reporter, StageContext
-from abruzzi.contracts.states import ExitCode
+from abruzzi.contracts.errors import AbruzziError
 
 TELL_SECONDS = 0.5
 
@@ -14,7 +14,7 @@ TELL_SECONDS = 0.5
 class StageProgress:
     """Called often with (done, total, message); tells the platform now and then.
 
-    Such a stage saves nothing on the way, so a request to stop ends it at once with the code for "try again later".
+    Such a stage saves nothing on the way, so a request to stop ends it at once as preempted.
     """
 
     def __init__(
@@ -27,7 +27,9 @@ class StageProgress:
 
     def __call__(self, done: int, total: int, message: str) -> None:
         if self._context.stop_requested.is_set():
-            raise SystemExit(ExitCode.PREEMPTED)
+            raise AbruzziError(
+                "preempted", f"Told to stop while {message}; the stage starts from its beginning next time."
+            )
         now = self._clock()
         if now - self._told_at < TELL_SECONDS and done < total:
             return

@@ -56,9 +56,7 @@ class Runner:
         return context
 
     def run(self, module: Any, context: StageContext) -> None:
-        with Reporter(
-            attempt_id=context.spec.attempt_id, rank=0, rank_dir=context.rank_dir, url=None, token=None
-        ) as reporter:
+        with Reporter.from_context(context) as reporter:
             module.run(context, reporter)
 
     def _keep(self, key: str, manifest: Manifest) -> None:
@@ -125,13 +123,13 @@ def test_a_bad_source_ends_the_stage_as_bad_data(runner: Runner) -> None:
     assert "'sympy'" in (error.value.hint or "")
 
 
-def test_a_request_to_stop_ends_the_stage_with_the_contracts_code(runner: Runner) -> None:
+def test_a_request_to_stop_ends_the_stage_as_preempted(runner: Runner) -> None:
     stage: Any = CorpusStage.model_validate({"id": "stopped", "kind": "corpus", "data": {"sources": ["mendeleev"]}})
     context = runner.context("stopped", stage, ())
     context.stop_requested.set()
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(AbruzziError, match="Told to stop while measuring mendeleev") as stopped:
         runner.run(corpus, context)
-    assert stopped.value.code == 143
+    assert stopped.value.code == "preempted"
 
 
 def test_progress_tells_seldom_and_estimates_the_time_left(runner: Runner) -> None:
@@ -151,5 +149,5 @@ def test_progress_tells_seldom_and_estimates_the_time_left(runner: Runner) -> No
         progress(done, 100, "reading sympy")
         now[0] += 0.125
     assert 20 < len(heard.messages) < 30
-    assert any("(50%, about 6 s left)" in m for m in heard.messages)
+    assert "reading sympy (80%, about 2 s left)" in heard.messages  # of 12.5 s
     assert heard.messages[-1] == "reading sympy (100%)"
