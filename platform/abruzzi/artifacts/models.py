@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, Text
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,7 +14,11 @@ from abruzzi.kit.db import Base
 
 class ArtifactRow(Base):
     __tablename__ = "artifacts"
-    __table_args__ = (ForeignKeyConstraint(["run_id", "stage_id"], ["stages.run_id", "stages.id"]),)
+    __table_args__ = (
+        UniqueConstraint("id", "project_id"),
+        ForeignKeyConstraint(["run_id", "stage_id"], ["stages.run_id", "stages.id"]),
+        ForeignKeyConstraint(["run_id", "project_id"], ["runs.id", "runs.project_id"]),
+    )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     project_id: Mapped[str] = mapped_column(Text)
@@ -36,7 +40,11 @@ class ArtifactRow(Base):
 
 class ArtifactParentRow(Base):
     __tablename__ = "artifact_parents"
+    __table_args__ = (
+        ForeignKeyConstraint(["artifact_id", "project_id"], ["artifacts.id", "artifacts.project_id"]),
+        ForeignKeyConstraint(["parent_id", "project_id"], ["artifacts.id", "artifacts.project_id"]),
+    )
 
-    artifact_id: Mapped[str] = mapped_column(Text, ForeignKey("artifacts.id"), primary_key=True)
-    parent_id: Mapped[str] = mapped_column(Text, ForeignKey("artifacts.id"), primary_key=True)
+    artifact_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    parent_id: Mapped[str] = mapped_column(Text, primary_key=True)
     project_id: Mapped[str] = mapped_column(Text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, FetchedValue, Identity, Text, func
+from sqlalchemy import BigInteger, DateTime, FetchedValue, Identity, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
@@ -23,7 +23,10 @@ class Xid8(UserDefinedType[int]):
 class EventRow(Base):
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    id: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, server_default=text("abruzzi_event_position()")
+    )
+    """Position: the writing transaction's id << 20, plus a count within it. Not a sequence, see the function in the migration."""
     xid: Mapped[int] = mapped_column(Xid8, FetchedValue())
     """The writing transaction: readers stay below the oldest one still open."""
     project_id: Mapped[str] = mapped_column(Text)

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
+from psycopg import sql
+from sqlalchemy import make_url
+
+logger = logging.getLogger(__name__)
 
 
-def config(url: str, role_urls: dict[str, str] | None = None) -> Config:
-    """`role_urls`: connection strings of abruzzi_app and abruzzi_controller, whose passwords the first migration sets when the owner may."""
+def config(url: str) -> Config:
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent))
     made.attributes["url"] = url
-    made.attributes["role_urls"] = role_urls or {}
     return made
 
 
-def upgrade(url: str, role_urls: dict[str, str] | None = None) -> None:
-    command.upgrade(config(url, role_urls), "head")
+def upgrade(url: str, role_urls: Mapping[str, str] | None = None) -> None:
+    """`role_urls`: connection strings of abruzzi_app and abruzzi_controller, whose passwords are set to what these carry, when the owner may."""
+    command.upgrade(config(url), "head")
+    if role_urls:
+        set_passwords(url, role_urls)
+
+
+def set_passwords(url: str, role_urls: Mapping[str, str]) -> None:
+    """Each time, so that a changed secret needs nothing else. The server sees verifiers, never the passwords."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        for role, role_url in role_urls.items():
+            password = make_url(role_url).password
+            if not password:
+                continue
+            verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+            try:
+                connection.execute(
+                    sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier.decode()))
+                )
+            except psycopg.errors.InsufficientPrivilege:
+                logger.info("the owner may not set the password of %s: its administrator has", role)

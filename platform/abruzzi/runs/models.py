@@ -16,6 +16,11 @@ Moment = DateTime(timezone=True)
 
 class RunRow(Base):
     __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("id", "project_id"),
+        ForeignKeyConstraint(["parent_run_id", "project_id"], ["runs.id", "runs.project_id"]),
+    )
+
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     project_id: Mapped[str] = mapped_column(Text, ForeignKey("projects.id"))
     name: Mapped[str] = mapped_column(Text)
@@ -46,8 +51,9 @@ class RunRow(Base):
 
 class StageRow(Base):
     __tablename__ = "stages"
+    __table_args__ = (ForeignKeyConstraint(["run_id", "project_id"], ["runs.id", "runs.project_id"]),)
 
-    run_id: Mapped[str] = mapped_column(Text, ForeignKey("runs.id"), primary_key=True)
+    run_id: Mapped[str] = mapped_column(Text, primary_key=True)
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     project_id: Mapped[str] = mapped_column(Text)
     position: Mapped[int]
@@ -75,8 +81,10 @@ class AttemptRow(Base):
     __tablename__ = "attempts"
     __table_args__ = (
         ForeignKeyConstraint(["run_id", "stage_id"], ["stages.run_id", "stages.id"]),
+        ForeignKeyConstraint(["run_id", "project_id"], ["runs.id", "runs.project_id"]),
         UniqueConstraint("run_id", "stage_id", "number"),
         UniqueConstraint("run_id", "epoch"),
+        UniqueConstraint("id", "project_id"),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -107,8 +115,9 @@ class AttemptRow(Base):
 
 class RankRow(Base):
     __tablename__ = "ranks"
+    __table_args__ = (ForeignKeyConstraint(["attempt_id", "project_id"], ["attempts.id", "attempts.project_id"]),)
 
-    attempt_id: Mapped[str] = mapped_column(Text, ForeignKey("attempts.id"), primary_key=True)
+    attempt_id: Mapped[str] = mapped_column(Text, primary_key=True)
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     project_id: Mapped[str] = mapped_column(Text)
     step: Mapped[int] = mapped_column(BigInteger)

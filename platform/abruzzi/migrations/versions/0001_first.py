@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from alembic import context, op
-from sqlalchemy import make_url, text
+from alembic import op
+from sqlalchemy import text
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.states import ArtifactKind, AttemptState, Cause, Role, RunState, StageKind, StageState
 
 revision = "0001"
@@ -16,6 +17,8 @@ TABLES = (
     "projects", "tokens", "audit", "idempotency_keys", "recipes", "runs", "stages", "attempts", "ranks", "artifacts", "artifact_parents",
     "events", "outbox", "metric_points", "metric_tiers", "log_chunks",
 )  # fmt: skip
+DELETABLE = ("idempotency_keys", "outbox", "metric_points", "metric_tiers", "log_chunks")
+"""What retention may delete; everything else stays as a record."""
 ROLES = ("abruzzi_app", "abruzzi_controller")
 PARTITIONS = 8
 
@@ -99,12 +102,14 @@ CREATE TABLE runs (
   lease_token bigint NOT NULL DEFAULT 0,
   lease_owner text,
   lease_expires_at timestamptz,
-  wake_at timestamptz DEFAULT now()
+  wake_at timestamptz DEFAULT now(),
+  UNIQUE (id, project_id),
+  FOREIGN KEY (parent_run_id, project_id) REFERENCES runs(id, project_id)
 );
 CREATE INDEX runs_list_idx ON runs (project_id, created_at DESC, id DESC);
 CREATE INDEX runs_due_idx ON runs (wake_at) WHERE wake_at IS NOT NULL;
 CREATE TABLE stages (
-  run_id text NOT NULL REFERENCES runs(id),
+  run_id text NOT NULL,
   id text NOT NULL,
   project_id text NOT NULL,
   position integer NOT NULL,
@@ -124,7 +129,8 @@ CREATE TABLE stages (
   facts jsonb NOT NULL DEFAULT '{{}}',
   started_at timestamptz,
   ended_at timestamptz,
-  PRIMARY KEY (run_id, id)
+  PRIMARY KEY (run_id, id),
+  FOREIGN KEY (run_id, project_id) REFERENCES runs(id, project_id)
 );
 CREATE TABLE attempts (
   id text PRIMARY KEY,
@@ -151,11 +157,13 @@ CREATE TABLE attempts (
   started_at timestamptz,
   ended_at timestamptz,
   FOREIGN KEY (run_id, stage_id) REFERENCES stages(run_id, id),
+  FOREIGN KEY (run_id, project_id) REFERENCES runs(id, project_id),
   UNIQUE (run_id, stage_id, number),
-  UNIQUE (run_id, epoch)
+  UNIQUE (run_id, epoch),
+  UNIQUE (id, project_id)
 );
 CREATE TABLE ranks (
-  attempt_id text NOT NULL REFERENCES attempts(id),
+  attempt_id text NOT NULL,
   rank integer NOT NULL,
   project_id text NOT NULL,
   step bigint NOT NULL,
@@ -167,7 +175,8 @@ CREATE TABLE ranks (
   first_at timestamptz NOT NULL,
   heartbeat_at timestamptz NOT NULL,
   phase_seconds jsonb NOT NULL DEFAULT '{{}}',
-  PRIMARY KEY (attempt_id, rank)
+  PRIMARY KEY (attempt_id, rank),
+  FOREIGN KEY (attempt_id, project_id) REFERENCES attempts(id, project_id)
 );
 CREATE TABLE artifacts (
   id text PRIMARY KEY,
@@ -186,18 +195,34 @@ CREATE TABLE artifacts (
   verified_at timestamptz,
   deleted_at timestamptz,
   created_at timestamptz NOT NULL,
-  FOREIGN KEY (run_id, stage_id) REFERENCES stages(run_id, id)
+  UNIQUE (id, project_id),
+  FOREIGN KEY (run_id, stage_id) REFERENCES stages(run_id, id),
+  FOREIGN KEY (run_id, project_id) REFERENCES runs(id, project_id)
 );
 CREATE INDEX artifacts_run_id_idx ON artifacts (run_id, stage_id, created_at, id);
 CREATE INDEX artifacts_digest_idx ON artifacts (digest);
 CREATE TABLE artifact_parents (
-  artifact_id text NOT NULL REFERENCES artifacts(id),
-  parent_id text NOT NULL REFERENCES artifacts(id),
+  artifact_id text NOT NULL,
+  parent_id text NOT NULL,
   project_id text NOT NULL,
-  PRIMARY KEY (artifact_id, parent_id)
+  PRIMARY KEY (artifact_id, parent_id),
+  FOREIGN KEY (artifact_id, project_id) REFERENCES artifacts(id, project_id),
+  FOREIGN KEY (parent_id, project_id) REFERENCES artifacts(id, project_id)
 );
+CREATE INDEX artifact_parents_parent_id_idx ON artifact_parents (parent_id);
+-- Position in the event log: the transaction's id, then a count within it. A sequence would not do: a transaction with a low id may take
+-- a high number after one with a high id took a low number, and a reader below the oldest open transaction would pass the low number for ever.
+CREATE FUNCTION abruzzi_event_position() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE n bigint := coalesce(nullif(current_setting('abruzzi.events_so_far', true), '')::bigint, 0) + 1;
+BEGIN
+  IF n >= 1048576 THEN
+    RAISE EXCEPTION 'more than 1048575 events in one transaction';
+  END IF;
+  PERFORM set_config('abruzzi.events_so_far', n::text, true);
+  RETURN (pg_current_xact_id()::text::bigint << 20) | n;
+END $$;
 CREATE TABLE events (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id bigint PRIMARY KEY DEFAULT abruzzi_event_position(),
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   project_id text NOT NULL,
   run_id text,
@@ -254,13 +279,16 @@ CREATE TABLE log_chunks (
 -- Terminal states are immutable. A retry by a person opens the next revision in the same statement (docs/adr/0002).
 CREATE FUNCTION abruzzi_terminal_is_final() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+  IF NEW.revision < OLD.revision OR (NEW.revision > OLD.revision AND NEW.state NOT IN ('pending', 'waiting')) THEN
+    RAISE EXCEPTION '% %: a new revision begins as pending or waiting', TG_TABLE_NAME, OLD.id USING ERRCODE = 'check_violation';
+  END IF;
   IF OLD.state IN ('succeeded', 'failed', 'cancelled', 'skipped') AND NEW.state <> OLD.state AND NEW.revision = OLD.revision THEN
     RAISE EXCEPTION '% % is % and stays so', TG_TABLE_NAME, OLD.id, OLD.state USING ERRCODE = 'check_violation';
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER runs_terminal BEFORE UPDATE OF state ON runs FOR EACH ROW EXECUTE FUNCTION abruzzi_terminal_is_final();
-CREATE TRIGGER stages_terminal BEFORE UPDATE OF state ON stages FOR EACH ROW EXECUTE FUNCTION abruzzi_terminal_is_final();
+CREATE TRIGGER runs_terminal BEFORE UPDATE OF state, revision ON runs FOR EACH ROW EXECUTE FUNCTION abruzzi_terminal_is_final();
+CREATE TRIGGER stages_terminal BEFORE UPDATE OF state, revision ON stages FOR EACH ROW EXECUTE FUNCTION abruzzi_terminal_is_final();
 CREATE FUNCTION abruzzi_attempt_is_final() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF OLD.state IN ('succeeded', 'failed', 'cancelled', 'interrupted') AND (NEW.state, NEW.cause, NEW.exit_code) IS DISTINCT FROM (OLD.state, OLD.cause, OLD.exit_code) THEN
@@ -270,8 +298,6 @@ BEGIN
 END $$;
 CREATE TRIGGER attempts_terminal BEFORE UPDATE ON attempts FOR EACH ROW EXECUTE FUNCTION abruzzi_attempt_is_final();
 """
-
-_IDENTIFIER = re.compile(r"^[a-z_]+$")
 
 
 def upgrade() -> None:
@@ -297,11 +323,12 @@ def upgrade() -> None:
             connection.exec_driver_sql(statement)
     for role in ROLES:
         connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA public TO {role}")
-        connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+        # By name, so that partitions are reached through their parent and its policy alone.
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON {', '.join(TABLES)} TO {role}")
+        connection.exec_driver_sql(f"GRANT DELETE ON {', '.join(DELETABLE)} TO {role}")
         connection.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
         # Append-only, for the application as well.
-        connection.exec_driver_sql(f"REVOKE UPDATE, DELETE ON audit, events FROM {role}")
-        connection.exec_driver_sql(f"REVOKE ALL ON alembic_version FROM {role}")
+        connection.exec_driver_sql(f"REVOKE UPDATE ON audit, events FROM {role}")
     # A token is looked up before the project is known: a function that answers for one token id only.
     connection.exec_driver_sql("""
         CREATE FUNCTION abruzzi_find_token(token_id text) RETURNS SETOF tokens
@@ -320,6 +347,7 @@ def downgrade() -> None:
         connection.exec_driver_sql(f"DROP TABLE {table} CASCADE")
     connection.exec_driver_sql("DROP FUNCTION abruzzi_terminal_is_final()")
     connection.exec_driver_sql("DROP FUNCTION abruzzi_attempt_is_final()")
+    connection.exec_driver_sql("DROP FUNCTION abruzzi_event_position()")
 
 
 def _statements(ddl: str) -> list[str]:
@@ -330,14 +358,23 @@ def _statements(ddl: str) -> list[str]:
 
 
 def _roles() -> None:
-    """Create the two roles where the owner may, and set the passwords that their connection strings carry."""
+    """Create the two roles where they are missing. Where the owner may not, an administrator has to: the message says how."""
     connection = op.get_bind()
-    urls: dict[str, str] = context.config.attributes.get("role_urls", {})
     for role in ROLES:
-        assert _IDENTIFIER.match(role)
-        if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar() is None:
-            connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS")
-        password = make_url(urls[role]).password if role in urls else None
-        if password:
-            literal = connection.execute(text("SELECT quote_literal(:password)"), {"password": password}).scalar_one()
-            connection.exec_driver_sql(f"ALTER ROLE {role} PASSWORD {literal}".replace("%", "%%"))
+        if (
+            connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
+            is not None
+        ):
+            continue
+        create = f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"
+        may = connection.execute(
+            text("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        ).scalar_one()
+        if not may:
+            raise AbruzziError(
+                "role_missing",
+                f"The database role {role!r} is missing, and the owner may not create it.",
+                status=500,
+                hint=f"As an administrator of the database run: {create} PASSWORD '...';",
+            )
+        connection.exec_driver_sql(create)
