@@ -67,9 +67,10 @@ class Experts(nn.Module):
 
 
 def grouped_linear(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor:
-    """Rows up to ends_E[e] times weight e transposed. `grouped_mm` wants strides of whole 16 bytes; other sizes take a loop."""
+    """Rows up to ends_E[e] times weight e transposed. `grouped_mm` wants strides of whole 16 bytes, and bfloat16 on CUDA; the rest takes a
+    loop."""
     unit = 16 // x_RX.element_size()
-    supported = x_RX.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    supported = x_RX.dtype == torch.bfloat16 or (x_RX.dtype == torch.float32 and not x_RX.is_cuda)
     if supported and x_RX.shape[0] and x_RX.shape[1] % unit == 0 and weight_EYX.shape[1] % unit == 0:
         return F.grouped_mm(x_RX, weight_EYX.transpose(1, 2), offs=ends_E)
     counts = torch.diff(ends_E, prepend=ends_E.new_zeros(1)).tolist()
