@@ -19,11 +19,21 @@ def living_attempts(attempts: Path) -> list[AttemptDir]:
     return [attempt for attempt in found if attempt.exists and attempt.outcome() is None and attempt.launcher_lives()]
 
 
+def request_stops(attempts: Path, *, grace_seconds: float) -> None:
+    """SIGTERM to all ranks, SIGKILL after the grace; for a controller that cannot do it."""
+    for attempt in living_attempts(attempts):
+        attempt.request_stop(kill_at=time.time() + grace_seconds)
+
+
+async def gone(attempts: Path, *, seconds: float) -> None:
+    """Returns when no rank lives, or when the time is over."""
+    await _until_none(lambda: living_attempts(attempts), seconds=seconds)
+
+
 async def end_attempts(attempts: Path, *, seconds: float) -> None:
     """Kill what is left (the runs are resumed from their checkpoints) and end launchers that only wait for the API to take logs."""
-    for attempt in living_attempts(attempts):
-        attempt.request_stop(kill_at=time.time())
-    await _until_none(lambda: living_attempts(attempts), seconds=seconds)
+    request_stops(attempts, grace_seconds=0.0)
+    await gone(attempts, seconds=seconds)
     for attempt in _launchers(attempts):
         attempt.signal_launcher(signal.SIGTERM)
     await _until_none(lambda: _launchers(attempts), seconds=seconds)

@@ -1,10 +1,9 @@
-"""Child processes of the supervisor: started warm, watched without polling, restarted when they end."""
+"""What the supervisor keeps alive: PostgreSQL, and functions of ours in processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,9 @@ from typing import Protocol
 
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 from abruzzi_operators.supervisor.postgres_binaries import guarded
+from abruzzi_operators.supervisor.process import Direct, Forked, Process, end
 
-WARM_START = Path(__file__).with_name("warm_start.py")
+FORKER = "abruzzi_operators.supervisor.forker"
 STOP_SECONDS = 10.0
 LIVES_SECONDS = 0.3
 """A child that nobody can ask is taken for ready when it has lived this long."""
@@ -25,19 +25,17 @@ class Child(Protocol):
     name: str
     log_path: Path
 
-    async def start(self) -> subprocess.Popen[bytes]:
+    async def start(self) -> Process:
         """From the main thread: the kernel ends a child when the thread that started it ends."""
         ...
 
-    async def wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+    async def wait_ready(self, process: Process) -> None:
         """Returns when it serves. Cancelled when it ends."""
         ...
 
-    async def stop(self, process: subprocess.Popen[bytes]) -> None: ...
-
 
 class PythonChild:
-    """A function of ours in a process of its own. `prepare` starts it as far as its imports; `start` lets it run."""
+    """`prepare` imports the function in a forker; `start` forks it, the first time and after each kill."""
 
     def __init__(
         self,
@@ -47,56 +45,55 @@ class PythonChild:
         log_path: Path,
         environment: Mapping[str, str],
         ready: Callable[[], Awaitable[None]] | None = None,
-        keeps_spare: bool = False,
     ) -> None:
         self.name = name
         self.log_path = log_path
         self._target = target
         self._environment = environment
         self._ready = ready
-        self._keeps_spare = keeps_spare
-        self._prepared: subprocess.Popen[bytes] | None = None
+        self._forker: subprocess.Popen[bytes] | None = None
+        self._reports: asyncio.StreamReader | None = None
 
     def prepare(self) -> None:
-        if self._prepared is not None and self._prepared.poll() is None:
+        if self._forker is not None and self._forker.poll() is None:
             return
-        command = [sys.executable, str(WARM_START), self._target]
+        self._reports = None
         with self.log_path.open("ab") as log:
             # Crash-safe all of them, so the kernel may end them at once when the supervisor is killed: nothing hinders the next one.
-            self._prepared = subprocess.Popen(
-                guarded(command, identity="same", death_signal=signal.SIGKILL),
+            self._forker = subprocess.Popen(
+                guarded([sys.executable, "-m", FORKER, self._target], identity="same", death_signal=signal.SIGKILL),
                 env=dict(self._environment),
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
             )
 
-    async def start(self) -> subprocess.Popen[bytes]:
+    async def start(self) -> Process:
         self.prepare()
-        process, self._prepared = self._prepared, None
-        assert process is not None
-        assert process.stdin is not None
+        forker = self._forker
+        assert forker is not None
+        assert forker.stdin is not None
+        if self._reports is None:
+            self._reports = await _reader(forker)
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(b"go\n")
-            process.stdin.close()
-        return process
+            forker.stdin.write(b"go\n")
+            forker.stdin.flush()
+        pid = await self._reports.readline()
+        # A program whose import fails has no pid: its forker stands for it.
+        return Forked(int(pid), self._reports) if pid else Direct(forker)
 
-    async def wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+    async def wait_ready(self, process: Process) -> None:
         await (self._ready() if self._ready is not None else asyncio.sleep(LIVES_SECONDS))
-        if self._keeps_spare:
-            self.prepare()
 
-    async def stop(self, process: subprocess.Popen[bytes]) -> None:
-        self.drop_spare()
-        await end(process, signal.SIGTERM, seconds=STOP_SECONDS)
-
-    def drop_spare(self) -> None:
-        """End what was prepared and never ran."""
-        spare, self._prepared = self._prepared, None
-        if spare is not None:
-            with spare:
-                spare.kill()
+    async def stop(self, process: Process | None) -> None:
+        if process is not None:
+            await end(process, signal.SIGTERM, seconds=STOP_SECONDS)
+        forker, self._forker = self._forker, None
+        if forker is not None:
+            forker.kill()
+            with contextlib.suppress(BrokenPipeError):
+                forker.communicate()
 
 
 class PostgresChild:
@@ -105,7 +102,7 @@ class PostgresChild:
         self.postgres = postgres
         self.log_path = postgres.log_path
 
-    async def start(self) -> subprocess.Popen[bytes]:
+    async def start(self) -> Direct:
         work = asyncio.ensure_future(asyncio.to_thread(self.postgres.initialize))
         try:
             await asyncio.shield(work)
@@ -113,50 +110,20 @@ class PostgresChild:
             await work  # a thread cannot be cancelled; the directory is not given back before initdb has ended
             raise
         with self.log_path.open("ab") as log:
-            return subprocess.Popen(
-                self.postgres.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            return Direct(
+                subprocess.Popen(
+                    self.postgres.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
             )
 
-    async def wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+    async def wait_ready(self, process: Process) -> None:
         while not self.postgres.is_ready(process.pid):
             await asyncio.sleep(0.01)
 
-    async def stop(self, process: subprocess.Popen[bytes]) -> None:
-        await asyncio.to_thread(self.postgres.stop_process, process)
+    async def stop(self, process: Process | None) -> None:
+        if isinstance(process, Direct):
+            await asyncio.to_thread(self.postgres.stop_process, process.popen)
         self.postgres.release()
-
-
-async def ended(process: subprocess.Popen[bytes]) -> int:
-    """The return code, as soon as the kernel knows it."""
-    if not hasattr(os, "pidfd_open"):
-        return await asyncio.to_thread(process.wait)
-    if process.poll() is None:
-        descriptor = os.pidfd_open(process.pid)
-        loop = asyncio.get_running_loop()
-        gone = asyncio.Event()
-        loop.add_reader(descriptor, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-    return process.wait()
-
-
-async def end(process: subprocess.Popen[bytes], number: int, *, seconds: float) -> None:
-    """Ask by signal, then SIGKILL."""
-    if process.poll() is not None:
-        return
-    process.send_signal(number)
-    try:
-        await asyncio.wait_for(ended(process), seconds)
-    except TimeoutError:
-        process.kill()
-        await ended(process)
-
-
-def describe(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
 def last_line(log_path: Path) -> str:
@@ -165,3 +132,9 @@ def last_line(log_path: Path) -> str:
     except FileNotFoundError:
         lines = []
     return lines[-1].strip() if lines else "it is empty"
+
+
+async def _reader(forker: subprocess.Popen[bytes]) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), forker.stdout)
+    return reader

@@ -11,9 +11,11 @@ import sys
 from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import create_engine, create_sessions, transaction
 from abruzzi.kit.settings import Settings
+from abruzzi.kit.tables import REGISTERED
 from abruzzi.migrations.__main__ import main as migrate
 from abruzzi.runs import steer
 
+assert REGISTERED  # importing the module registers every noun's tables, which rows of runs refer to
 POLL_SECONDS = 0.1
 
 

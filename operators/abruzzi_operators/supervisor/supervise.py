@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import DirectoryStore
 from abruzzi.engine.policy import GRACE_SECONDS
-from abruzzi_operators.supervisor.attempts import end_attempts, living_attempts
-from abruzzi_operators.supervisor.child import Child, PostgresChild, PythonChild, describe, ended, last_line
+from abruzzi_operators.supervisor.attempts import end_attempts, gone, living_attempts, request_stops
+from abruzzi_operators.supervisor.child import Child, PostgresChild, PythonChild, last_line
 from abruzzi_operators.supervisor.home import Home
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
+from abruzzi_operators.supervisor.process import Process, describe, end
 
 API_TARGET = "abruzzi_api.main:main"
 CONTROLLER_TARGET = "abruzzi_operators.controller.main:main"
@@ -51,11 +51,14 @@ class Supervisor:
         self._print = say
         self._began = time.monotonic()
         self._started_at = time.time()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Process] = {}
         self._ready: dict[str, asyncio.Event] = {}
         self._failure: BaseException | None = None
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._postgres: PostgresChild | None = None
+        self._controller: PythonChild | None = None
+        self._api: PythonChild | None = None
         self._is_up = False
         self._url = ""
 
@@ -91,8 +94,8 @@ class Supervisor:
         postgres.configure()
         self._environment = self._child_environment(postgres, port)
         preparation = self._python_child("database", PREPARE_TARGET)
-        self._api = self._python_child("api", API_TARGET, ready=lambda: self._answers(port), keeps_spare=True)
-        self._controller = self._python_child("controller", CONTROLLER_TARGET, keeps_spare=True)
+        self._api = self._python_child("api", API_TARGET, ready=lambda: self._answers(port))
+        self._controller = self._python_child("controller", CONTROLLER_TARGET)
         # Their imports run while the database starts.
         for child in (preparation, self._api, self._controller):
             child.prepare()
@@ -101,13 +104,15 @@ class Supervisor:
             return
         await asyncio.to_thread(postgres.ensure_roles)
         process = await preparation.start()
-        code = await ended(process)
+        code = await process.wait()
+        await preparation.stop(process)
         if code != 0:
             raise _start_failed(preparation, describe(code))
         keepers += [self._watched(self._keep(child)) for child in (self._controller, self._api)]
         if await self._until_ready(self._controller) and await self._until_ready(self._api):
             self._is_up = True
             self._note_children()
+            keepers.append(self._watched(asyncio.to_thread(postgres.checkpoint)))
             self._say(
                 f"Ready after {time.monotonic() - self._began:.1f} s. State: {self._home.path}. Ctrl-C stops it; runs continue at the next start."
             )
@@ -122,7 +127,7 @@ class Supervisor:
             self._processes[child.name] = process
             self._note_children()
             watch = self._watched(self._announce_ready(child, process, ready))
-            code = await ended(process)
+            code = await process.wait()
             watch.cancel()
             if self._stop.is_set():
                 return
@@ -146,7 +151,7 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def _announce_ready(self, child: Child, process: subprocess.Popen[bytes], ready: asyncio.Event) -> None:
+    async def _announce_ready(self, child: Child, process: Process, ready: asyncio.Event) -> None:
         await child.wait_ready(process)
         again = "again " if ready.is_set() else ""
         self._say(f"{child.name:<10} ready {again}(process {process.pid}, {time.monotonic() - self._began:.1f} s)")
@@ -166,43 +171,37 @@ class Supervisor:
         attempts = living_attempts(self._home.attempts)
         if attempts:
             self._say(f"Stopping: {len(attempts)} running attempts save their work (Ctrl-C again does not wait).")
-        interruption = self._python_child("database", INTERRUPT_TARGET)
         if self._is_up:
+            interruption = self._python_child("database", INTERRUPT_TARGET)
             process = await interruption.start()
-            await _first(ended(process), self._hurry.wait(), asyncio.sleep(SAVE_SECONDS))
-            if process.poll() is None:
-                process.kill()
-            code = await ended(process)
-            if code != 0 and not self._hurry.is_set():
-                self._say(f"Not all runs could be interrupted in good order; read {interruption.log_path}.")
-        if not self._hurry.is_set():
-            await _first(self._hurry.wait(), _gone(self._home.attempts, seconds=SAVE_SECONDS))
+            await _first(process.wait(), self._hurry.wait(), asyncio.sleep(SAVE_SECONDS))
+            told = process.returncode == 0
+            await interruption.stop(process)
+            if not told and not self._hurry.is_set():
+                self._say(f"The runs could not be told (read {interruption.log_path}); their processes are.")
+                await end(self._processes["controller"], signal.SIGTERM, seconds=KILL_SECONDS)
+                request_stops(self._home.attempts, grace_seconds=GRACE_SECONDS)
+        await _first(self._hurry.wait(), gone(self._home.attempts, seconds=SAVE_SECONDS))
 
     async def _stop_children(self, keepers: list[asyncio.Task[None]]) -> None:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
         # The controller first, so that nobody starts what is being ended.
-        for child in (getattr(self, "_controller", None), getattr(self, "_api", None)):
-            if child is not None:
-                child.drop_spare()
-                if child.name == "api":
-                    await end_attempts(self._home.attempts, seconds=KILL_SECONDS) if self._is_up else None
-                if child.name in self._processes:
-                    await child.stop(self._processes[child.name])
-        postgres = getattr(self, "_postgres", None)
-        if postgres is not None:
-            if "postgres" in self._processes:
-                await postgres.stop(self._processes["postgres"])
-            postgres.postgres.release()
+        if self._controller is not None:
+            await self._controller.stop(self._processes.get("controller"))
+        if self._is_up:
+            await end_attempts(self._home.attempts, seconds=KILL_SECONDS)
+        if self._api is not None:
+            await self._api.stop(self._processes.get("api"))
+        if self._postgres is not None:
+            await self._postgres.stop(self._processes.get("postgres"))
 
     def _python_child(
-        self, name: str, target: str, *, ready: Callable[[], Awaitable[None]] | None = None, keeps_spare: bool = False
+        self, name: str, target: str, *, ready: Callable[[], Awaitable[None]] | None = None
     ) -> PythonChild:
         log_path, environment = self._home.log(name), self._environment
-        return PythonChild(
-            name, target, log_path=log_path, environment=environment, ready=ready, keeps_spare=keeps_spare
-        )
+        return PythonChild(name, target, log_path=log_path, environment=environment, ready=ready)
 
     def _child_environment(self, postgres: EmbeddedPostgres, port: int) -> dict[str, str]:
         private = {"ABRUZZI_TOKEN", "ABRUZZI_URL"}
@@ -294,12 +293,6 @@ async def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         writer.close()
-
-
-async def _gone(attempts: Path, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while living_attempts(attempts) and time.monotonic() < deadline:
-        await asyncio.sleep(PROBE_SECONDS)
 
 
 async def _first(*waits: Awaitable[Any]) -> None:
