@@ -202,6 +202,8 @@ def _samples(
     samples = []
     for number, prompt in enumerate(config.prompts if config.sample_tokens else ()):
         progress(number, len(config.prompts), "sample text")
+        # Tokens carry the space before a word: a space at the prompt's end would leave the next word without its own.
+        prompt = prompt.rstrip(" ")
         ids = [eot, *tokenizer.encode(prompt, add_special_tokens=False).ids]
         generator = torch.Generator().manual_seed(seed * 1000 + number)
         room = model.config.max_position - len(ids)
