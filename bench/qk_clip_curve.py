@@ -152,8 +152,8 @@ def _draw(result: dict[str, Any], path: Path) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--lr", type=float, default=2e-2)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--lr", type=float, default=5e-2)
     parser.add_argument("--adamw-lr", type=float, default=3e-3)
     parser.add_argument("--threshold", type=float, default=30.0)
     parser.add_argument("--sequences", type=int, default=16)

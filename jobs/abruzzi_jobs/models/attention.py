@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -110,10 +111,11 @@ class _Blockwise(torch.autograd.Function):
             p_NST = torch.bmm(q[heads, rows], k_NTD.transpose(1, 2))
             _mask_(p_NST, heads, rows, segment_ids_BL, ctx.heads)
             p_NST.sub_(lse_NL1[heads, rows]).exp_()
-            grad_v[heads, : rows.stop].baddbmm_(p_NST.transpose(1, 2), g_NSE)
+            # Not baddbmm_: on a strided slice it takes the heads one by one.
+            grad_v[heads, : rows.stop].add_(torch.bmm(p_NST.transpose(1, 2), g_NSE))
             ds_NST = torch.bmm(g_NSE, v_NTE.transpose(1, 2)).sub_(delta_NL1[heads, rows]).mul_(p_NST)
             torch.mul(torch.bmm(ds_NST, k_NTD), ctx.scale, out=grad_q[heads, rows])
-            grad_k[heads, : rows.stop].baddbmm_(ds_NST.transpose(1, 2), q[heads, rows])
+            grad_k[heads, : rows.stop].add_(torch.bmm(ds_NST.transpose(1, 2), q[heads, rows]))
         shape = (N // ctx.heads, ctx.heads, L, -1)
         grad_q, grad_k, grad_v = (x.view(shape).to(ctx.dtype) for x in (grad_q, grad_k, grad_v))
         return grad_q, grad_k, grad_v, None, None
@@ -132,13 +134,17 @@ def _stripes(n: int, length: int, device: torch.device) -> Iterator[tuple[slice,
 
 def _mask_(s_NST: Tensor, heads: slice, rows: slice, segment_ids_BL: Tensor | None, num_heads: int) -> None:
     """Hide the future (the stripe's last S×S square only) and other documents."""
-    size = rows.stop - rows.start
-    future = torch.full((size, size), -math.inf, dtype=s_NST.dtype, device=s_NST.device).triu_(1)
-    s_NST[:, :, rows.start :].add_(future)
+    s_NST[:, :, rows.start :].add_(_future(rows.stop - rows.start, s_NST.dtype, str(s_NST.device)))
     if segment_ids_BL is not None:
         batch_N = torch.arange(heads.start, heads.stop, device=s_NST.device) // num_heads
         visible = segment_ids_BL[batch_N, rows].unsqueeze(-1) == segment_ids_BL[batch_N, : rows.stop].unsqueeze(1)
         s_NST.masked_fill_(~visible, -math.inf)
+
+
+@lru_cache(maxsize=16)
+def _future(size: int, dtype: torch.dtype, device: str) -> Tensor:
+    """−inf above the diagonal [size, size]."""
+    return torch.full((size, size), -math.inf, dtype=dtype, device=device).triu_(1)
 
 
 def _logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
