@@ -1,36 +1,99 @@
-"""Loading: the platform has picked and verified the manifest; here its files become tensors again."""
+"""Loading: the platform has picked the checkpoint; here its files become tensors again, digests verified on the way.
+
+What has been damaged since is passed over for the one before it; every rank comes to the same answer from the same files.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import logging
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from abruzzi.client.stage import LocalArtifact
-from abruzzi.contracts.errors import AbruzziError
+from abruzzi.client.stage import LocalArtifact, StageContext
+from abruzzi.contracts.errors import AbruzziError, NotFound
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.store import CorruptArtifact, list_manifests, prefix_of
+from abruzzi_jobs.checkpoint import randomness
+from abruzzi_jobs.checkpoint.save import OPTIMIZER_FILE, WEIGHTS_FILE
+from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState
+from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.models import KimiK2
 from abruzzi_jobs.optim import MuonClip
 
+logger = logging.getLogger(__name__)
 
-def load_checkpoint(artifact: LocalArtifact, model: KimiK2, optimizer: MuonClip) -> dict[str, Any]:
-    """state.json, after model, optimizer and random state are restored. Raises AbruzziError bad_data when they do not fit together."""
+
+def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None:
+    """The platform's choice, or where that is damaged the newest before it that verifies. None: start afresh.
+
+    Raises AbruzziError bad_data when a branch has no good checkpoint to start from, `try_again` when ranks disagree.
+    """
+    found = _choose(context)
+    step = -1 if found is None else found.manifest.step or 0
+    ranks.barrier()
+    if ranks.world_size > 1:
+        both = ranks.max_(torch.tensor([step, -step], device=ranks.device)).tolist()
+        if both[0] != -both[1]:
+            raise AbruzziError(
+                "try_again", f"Ranks found different checkpoints (steps {-both[1]} and {both[0]}).", status=503
+            )
+    return found
+
+
+def load_checkpoint(artifact: LocalArtifact, model: KimiK2, optimizer: MuonClip, *, rank: int) -> TrainingState:
+    """What was saved, after model, optimizer and random states are restored. Raises AbruzziError bad_data when they do not fit together."""
     try:
-        state: dict[str, Any] = json.loads(artifact.path("state.json").read_text())
-        weights = load_file(artifact.path("model.safetensors"))
-        missing, unknown = model.load_state_dict(weights, strict=False)
+        state = TrainingState.read(artifact.path(STATE_FILE))
+        missing, unknown = model.load_state_dict(load_file(artifact.path(WEIGHTS_FILE)), strict=False)
         if missing or unknown:
             raise ValueError(
                 f"missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}"
             )
-        optimizer.load_state_dict(load_file(artifact.path("optimizer.safetensors")))
-        torch.set_rng_state(load_file(artifact.path("rng.safetensors"))["torch"])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        optimizer.load_state_dict(load_file(artifact.path(OPTIMIZER_FILE)))
+        if rank < len(state.random):
+            randomness.restore(state.random[rank])
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise AbruzziError(
             "bad_data",
             f"Checkpoint {artifact.manifest.name} does not fit this stage: {error}.",
             hint="Model, optimizer kind and dtype must be those that it was saved with.",
         ) from error
     return state
+
+
+def _choose(context: StageContext) -> LocalArtifact | None:
+    reference = context.spec.resume
+    if reference is None:
+        return None
+    try:
+        return context.resume()
+    except (CorruptArtifact, NotFound) as error:
+        logger.warning("%s Looking for the checkpoint before it.", error.message)
+    except AbruzziError as error:
+        if error.code != "corrupt_manifest":
+            raise
+        logger.warning("%s Looking for the checkpoint before it.", error.message)
+    prefix = prefix_of(reference.manifest_key)
+    chosen_name = reference.manifest_key.split("/")[-2]
+    older = [
+        (manifest.step or 0, manifest.epoch, key, manifest)
+        for key, manifest in list_manifests(context.store, prefix)
+        if manifest.kind is ArtifactKind.CHECKPOINT
+        and manifest.epoch <= context.spec.epoch
+        and manifest.name < chosen_name
+    ]
+    for step, epoch, key, manifest in sorted(older, key=lambda item: item[:2], reverse=True):
+        try:
+            return context.fetch(f"resume-{step}-e{epoch}", key, manifest)
+        except CorruptArtifact as error:
+            logger.warning("%s", error.message)
+    if prefix != context.spec.output_prefix:
+        raise AbruzziError(
+            "bad_data",
+            "The checkpoint that this run was branched from is damaged, and no good one is before it.",
+            hint="Branch from another checkpoint.",
+        )
+    logger.warning("No checkpoint of this stage verifies: starting afresh.")
+    return None

@@ -1,7 +1,12 @@
-"""`abruzzi-stage`: one rank of a built-in stage. The exit code is the stage contract's; the log's last line is a sentence for people."""
+"""`abruzzi-stage`: one rank of a built-in stage. The exit code is the stage contract's; the log's last line is a sentence for people.
+
+Codes: see abruzzi.client.stage.exits. An error that nobody foresaw leaves its traceback and code 70, which the contract does not know:
+the platform tries again within the stage's budget and quarantines what keeps failing.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -10,30 +15,17 @@ from importlib import import_module
 
 from pydantic import ValidationError
 
-from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.client.stage import Reporter, StageContext, exit_code_of
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.states import ExitCode
 
 KINDS = ("corpus", "tokenize", "pretrain", "evaluate")
-INTERNAL_ERROR = 70
-"""A fault of ours: not in the contract, so the engine calls it unknown and retries within the budget."""
+CLOSE_SECONDS = 10.0
+"""How long the last numbers wait for an API that is away; they stay in the spool then."""
+CLOSE_STOPPED_SECONDS = 3.0
+"""The same when the platform itself is going down."""
 
-_BY_CODE = {
-    "bad_data": ExitCode.BAD_DATA,
-    "corrupt_artifact": ExitCode.TRY_AGAIN,
-    "corrupt_manifest": ExitCode.TRY_AGAIN,
-    "store_error": ExitCode.TRY_AGAIN,
-    "divergence": ExitCode.DIVERGENCE,
-    "preempted": ExitCode.PREEMPTED,
-}
-"""Every other AbruzziError is the user's to mend: 64."""
-
-
-class Preempted(AbruzziError):
-    """SIGTERM came, and what there was to save is saved."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__("preempted", sentence)
+_TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> None:
@@ -41,6 +33,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     code = run()
     sys.stdout.flush()
+    sys.stderr.flush()
     # A hanging thread of a library must not keep an ended rank alive.
     os._exit(code)
 
@@ -50,36 +43,66 @@ def run() -> int:
     try:
         context = StageContext.from_env()
         context.install_signals()
-    except AbruzziError as error:
-        return _say(error)
+    except (AbruzziError, ValidationError, OSError) as error:
+        return _end(error)
+    reporter = Reporter.from_context(context)
+    failure: BaseException | None = None
+    try:
+        reporter.heartbeat(0, "setup", message="starting")
+        _run_kind(context, reporter)
+    except BaseException as error:  # every end is told, SystemExit and a bug of ours too
+        failure = error
+    reporter.close(deadline_seconds=CLOSE_STOPPED_SECONDS if context.stop_requested.is_set() else CLOSE_SECONDS)
+    return _end(failure)
+
+
+def _run_kind(context: StageContext, reporter: Reporter) -> None:
     kind = context.spec.kind.value
     if kind not in KINDS:
-        return _say(
-            AbruzziError("unknown_kind", f"Stage kind {kind!r} is not built in.", hint=f"Built in: {', '.join(KINDS)}.")
+        raise AbruzziError(
+            "unknown_kind", f"Stage kind {kind!r} is not built in.", hint=f"Built in: {', '.join(KINDS)}."
         )
-    with Reporter.from_context(context) as reporter:
-        reporter.heartbeat(0, "setup", message="starting")
-        try:
-            import_module(f"abruzzi_jobs.entrypoints.{kind}").run(context, reporter)
-        except AbruzziError as error:
-            return _say(error)
-        except ValidationError as error:
-            return _say(AbruzziError("invalid_config", f"The stage's configuration does not fit this version: {error}"))
-        except OSError as error:
-            traceback.print_exc(file=sys.stdout)
-            return _say(AbruzziError("store_error", f"{type(error).__name__}: {error}."))
-        except Exception as error:
-            traceback.print_exc(file=sys.stdout)
-            logging.error(
-                "%s: %s. This is a fault of the stage program; the traceback is above.", type(error).__name__, error
-            )
-            return INTERNAL_ERROR
-    return ExitCode.OK
+    import_module(f"abruzzi_jobs.entrypoints.{kind}").run(context, reporter)
 
 
-def _say(error: AbruzziError) -> int:
-    logging.error("%s%s", error.message, f" {error.hint}" if error.hint else "")
-    return _BY_CODE.get(error.code, ExitCode.USER_ERROR)
+def _end(failure: BaseException | None) -> int:
+    if failure is None:
+        return 0
+    told = _as_abruzzi_error(failure)
+    code = exit_code_of(told)
+    if isinstance(told, AbruzziError):
+        logging.error("%s", told)
+    elif not isinstance(told, SystemExit):
+        traceback.print_exception(told, file=sys.stdout)
+        logging.error(
+            "The stage program failed with %s: %s. The traceback is above.",
+            type(told).__name__, " ".join(str(told).split())[:300] or "no message",
+        )  # fmt: skip
+    return code
+
+
+def _as_abruzzi_error(failure: BaseException) -> BaseException:
+    """Errors of the system and of validation in our words; others as they are."""
+    if isinstance(failure, ValidationError):
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors()[:5])
+        return AbruzziError(
+            "invalid_config",
+            f"The stage's spec does not fit this version: {problems}.",
+            hint="Validate the recipe with `abruzzi validate`.",
+        )
+    if isinstance(failure, OSError) and failure.errno in _FULL:
+        return AbruzziError(
+            "disk_full", f"No room is left on the disk: {failure}.", hint="Free some space, then retry the run."
+        )
+    if isinstance(failure, ConnectionError | TimeoutError) or (
+        isinstance(failure, OSError) and failure.errno in _TRANSIENT
+    ):
+        return AbruzziError("unreachable", f"{type(failure).__name__}: {failure}.", status=503)
+    if isinstance(failure, MemoryError):
+        return AbruzziError(
+            "does_not_fit", "There is not enough memory for this stage.", hint="Make its batch smaller."
+        )
+    return failure
 
 
 if __name__ == "__main__":

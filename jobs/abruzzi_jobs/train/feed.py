@@ -1,21 +1,46 @@
-"""Batches of the schedule's phases: one reader a phase, whose state is a few integers."""
+"""Batches of the schedule's phases: one reader a phase, whose state is a few integers.
+
+Legend: B rows of this rank, L sequence length.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from abruzzi_jobs.data.tokens import TokenDataset
+from abruzzi_jobs.data.tokens import Batch, TokenDataset
 from abruzzi_jobs.train.schedule import Phase, Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of this rank."""
+
+    tokens_BL: Tensor
+    """int64 [B, L + 1]: inputs are [:, :-1], targets [:, 1:]."""
+    segments_BL: Tensor
+    """int32 [B, L + 1]: attention stays within one document of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    rows: Rows
+    """This rank's share; maybe none."""
+    targets: int
+    """Over all ranks."""
+    target_bytes: int
+    """UTF-8 bytes that these targets stand for, over all ranks."""
 
 
 class Feed:
     """The next step's rows of this rank. The global order does not depend on the number of ranks."""
 
-    def __init__(self, folder: Path, schedule: Schedule, *, seed: int, rank: int, world_size: int) -> None:
+    def __init__(self, folder: Path, schedule: Schedule, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self._folder, self._schedule, self._seed = folder, schedule, seed
         self._rank, self._world_size = rank, world_size
         self._index = 0
@@ -29,33 +54,44 @@ class Feed:
     def vocab_size(self) -> int:
         return self._reader.vocab_size
 
-    def next(self, step: int) -> tuple[Phase, Tensor, Tensor]:
-        """(phase, tokens [B, L + 1], segments [B, L + 1]) of step `step`."""
+    @property
+    def bytes_per_token(self) -> float:
+        return self._reader.info.bytes_per_token
+
+    def next(self, step: int) -> tuple[Phase, Rows]:
+        """Phase and rows of step `step`, from 0."""
         index, phase = self._schedule.phase_at(step)
         if index != self._index:
             self._index, self._reader = index, self._open(index)
-        batch = self._reader.next_batch(phase.sequences, rank=self._rank, world_size=self._world_size)
-        return phase, torch.from_numpy(batch.tokens_BL), torch.from_numpy(batch.segments_BL)
+        return phase, _rows(self._reader.next_batch(phase.sequences, rank=self._rank, world_size=self._world_size))
 
     def state_dict(self) -> dict[str, Any]:
         return {"phase": self._index, "reader": self._reader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises AbruzziError bad_data when the state belongs to another dataset, seed or length."""
-        self._index = int(state["phase"])
-        self._reader = self._open(self._index)
-        self._reader.load_state_dict(state["reader"])
+        index = int(state["phase"])
+        reader = self._open(min(index, len(self._schedule.phases) - 1))
+        reader.load_state_dict(state["reader"])
+        self._index, self._reader = index, reader
 
-    def held_out(self, sequences: int) -> tuple[Tensor, Tensor] | None:
-        """A fixed batch of held-out rows, or None when there are too few."""
-        info = self._reader.info
+    def held_out(self, sequences: int) -> HeldOut | None:
+        """A fixed set of held-out rows, or None when there is not even one."""
         length = self._schedule.phases[0].sequence_length
-        if info.tokens("heldout") < 2 * length:
+        if self._reader.info.tokens("heldout") < length + 1:
             return None
         reader = TokenDataset(self._folder, sequence_length=length, seed=0, split="heldout")
-        batch = reader.next_batch(min(sequences, reader.num_sequences))
-        return torch.from_numpy(batch.tokens_BL), torch.from_numpy(batch.segments_BL)
+        batch = reader.rows(0, min(sequences, reader.num_sequences))
+        targets = batch.tokens_BL[:, 1:]
+        sizes = np.asarray(reader.info.token_bytes, dtype=np.int64)
+        mine = slice(self._rank, None, self._world_size)
+        rows = Rows(torch.from_numpy(batch.tokens_BL[mine]), torch.from_numpy(batch.segments_BL[mine]))
+        return HeldOut(rows, targets.size, int(sizes[targets].sum()))
 
     def _open(self, index: int) -> TokenDataset:
         phase = self._schedule.phases[index]
         return TokenDataset(self._folder, sequence_length=phase.sequence_length, seed=self._seed + 1000 * index)
+
+
+def _rows(batch: Batch) -> Rows:
+    return Rows(torch.from_numpy(batch.tokens_BL), torch.from_numpy(batch.segments_BL))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.train.trainer import StepResult
 
 
 def step_metrics(
-    result: StepResult, *, lr: float, tokens: int, seconds: float, tokens_per_second: float
+    result: StepResult, *, lr: float, tokens: int, seconds: float, tokens_per_second: float, bytes_per_token: float
 ) -> dict[str, float]:
     """Per layer: the largest attention logit, and the busiest expert's load over the mean."""
     found: dict[str, float] = {
         "train/loss": result.loss,
+        "train/bits_per_byte": bits_per_byte(result.loss, bytes_per_token),
         "train/aux_loss": result.aux_loss,
         "train/lr": lr,
         "train/grad_norm": result.grad_norm,
@@ -26,24 +31,34 @@ def step_metrics(
     for layer, value in enumerate(maxima):
         found[f"train/max_logit/layer.{layer:02d}"] = value
     if result.expert_counts_ME.numel():
-        counts = result.expert_counts_ME.float()
-        loads = (counts.amax(dim=1) / counts.mean(dim=1).clamp(min=1e-9)).tolist()
+        counts_ME = result.expert_counts_ME.to(torch.float32)
+        loads = (counts_ME.amax(dim=1) / counts_ME.mean(dim=1).clamp(min=1e-9)).tolist()
         first = len(maxima) - len(loads)
         for index, load in enumerate(loads):
             found[f"train/expert_load/layer.{first + index:02d}"] = load
     return found
 
 
-def optimizer_metrics(optimizer: MuonClip) -> dict[str, float]:
-    """Update RMS by group, spectral norms and singular-value entropy of W_q and W_k (paper appendix E)."""
+def update_metrics(optimizer: MuonClip) -> dict[str, float]:
+    """RMS of the last measured update by group; Muon's is about 0.2 by construction (RMS match)."""
     statistics = optimizer.statistics()
+    found = {
+        "train/update_rms/muon": statistics.update_rms_muon,
+        "train/update_rms/adamw": statistics.update_rms_adamw,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def spectral_metrics(optimizer: MuonClip) -> dict[str, float]:
+    """Spectral norms and singular-value entropy of W_q and W_k (paper appendix E)."""
     found: dict[str, float] = {}
-    if statistics.update_rms_muon is not None:
-        found["train/update_rms/muon"] = statistics.update_rms_muon
-    if statistics.update_rms_adamw is not None:
-        found["train/update_rms/adamw"] = statistics.update_rms_adamw
     for layer, sides in optimizer.spectra().items():
         for side, spectrum in sides.items():
-            found[f"train/spectral_norm/layer.{layer:02d}.{side}"] = float(spectrum.spectral_norm)
-            found[f"train/sv_entropy/layer.{layer:02d}.{side}"] = float(spectrum.singular_value_entropy)
+            found[f"train/spectral_norm/layer.{layer:02d}.{side}"] = spectrum.spectral_norm
+            found[f"train/sv_entropy/layer.{layer:02d}.{side}"] = spectrum.singular_value_entropy
     return found
+
+
+def bits_per_byte(loss: float, bytes_per_token: float) -> float:
+    """From nats a token."""
+    return loss / math.log(2) / bytes_per_token if bytes_per_token > 0 else float("nan")

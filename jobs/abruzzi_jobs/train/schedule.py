@@ -64,7 +64,7 @@ def build_schedule(schedule: ScheduleConfig, batch: BatchConfig, *, world_size: 
     """Whole steps: a remainder of tokens that fills no step is left out; each phase has one step at least."""
     tokens_step = batch.sequences * batch.sequence_length
     steps = max(1, schedule.tokens // tokens_step)
-    phases = [Phase("stable", 0, steps, batch.sequence_length, batch.sequences)]
+    phases = [Phase("train", 0, steps, batch.sequence_length, batch.sequences)]
     for number, anneal in enumerate(schedule.anneal, 1):
         length = anneal.sequence_length or batch.sequence_length
         sequences = max(world_size, tokens_step // length // world_size * world_size)

@@ -8,16 +8,17 @@ Shapes: B rows of this rank, L sequence length, Y layers, H heads, M expert laye
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from abruzzi.contracts.training import BatchConfig
 from abruzzi_jobs.distributed import GradientAccumulator, Ranks
 from abruzzi_jobs.models import KimiK2
 from abruzzi_jobs.optim import ClipStatistics, MuonClip
 from abruzzi_jobs.train.divergence import DivergenceWatch
+from abruzzi_jobs.train.feed import HeldOut, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,52 +29,42 @@ class StepResult:
     grad_norm: float
     """Before clipping."""
     max_logit_YH: Tensor
+    """Over the global batch."""
     expert_counts_ME: Tensor
+    """Of the global batch."""
     clip: ClipStatistics
 
 
 class Trainer:
     def __init__(
-        self, model: KimiK2, optimizer: MuonClip, ranks: Ranks, batch: BatchConfig, *, watch: DivergenceWatch
+        self,
+        model: KimiK2,
+        optimizer: MuonClip,
+        ranks: Ranks,
+        *,
+        micro_sequences: int | None,
+        watch: DivergenceWatch,
     ) -> None:
+        """`micro_sequences`: rows of one forward pass on a rank; None: all of its share."""
         self.model, self.optimizer, self.ranks, self.watch = model, optimizer, ranks, watch
-        self._micro_sequences = batch.micro_sequences
+        self._micro_sequences = micro_sequences
         self._gradients = GradientAccumulator(model.named_parameters(), ranks=ranks)
 
-    def step(
-        self,
-        step: int,
-        tokens_BL: Tensor,
-        segments_BL: Tensor,
-        *,
-        sequences: int,
-        lr_scale: float,
-        measure: bool = False,
-    ) -> StepResult:
-        """One update. Raises AbruzziError `divergence` before the weights are touched."""
-        device = self.ranks.device
-        rows = len(tokens_BL)
-        micro = min(self._micro_sequences or rows, rows)
-        global_targets = sequences * (tokens_BL.shape[1] - 1)
-        totals = torch.zeros(2, dtype=torch.float64, device=device)
-        max_logit_YH: Tensor | None = None
-        counts_ME: Tensor | None = None
-        for first in range(0, rows, micro):
-            tokens = tokens_BL[first : first + micro].to(device)
-            segments = segments_BL[first : first + micro].to(device)
-            out = self.model(tokens[:, :-1], tokens[:, 1:], segments[:, :-1])
-            share = len(tokens) / sequences
+    def step(self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False) -> StepResult:
+        """One update from this rank's rows of `sequences` in all. Raises AbruzziError `divergence` before the weights are touched."""
+        global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
+        totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
+        maxima: list[Tensor] = []
+        counts: list[Tensor] = []
+        for tokens_BL, segments_BL in self._micro_batches(rows):
+            out = self.model(tokens_BL[:, :-1], tokens_BL[:, 1:], segments_BL[:, :-1])
+            assert out.loss_sum is not None
+            share = len(tokens_BL) / sequences
             (out.loss_sum / global_targets + out.aux_loss * share).backward()
             self._gradients.accumulate()
             totals += torch.stack([out.loss_sum.detach().double(), out.aux_loss.detach().double() * share])
-            max_logit_YH = (
-                out.max_logit_per_layer
-                if max_logit_YH is None
-                else torch.maximum(max_logit_YH, out.max_logit_per_layer)
-            )
-            counts_ME = out.expert_counts if counts_ME is None else counts_ME + out.expert_counts
-        assert max_logit_YH is not None
-        assert counts_ME is not None
+            maxima.append(out.max_logit_per_layer.detach())
+            counts.append(out.expert_counts)
         gradients = self._gradients.reduce()
         loss_sum, aux_loss = self.ranks.sum_(totals).tolist()
         loss = loss_sum / global_targets
@@ -82,19 +73,25 @@ class Trainer:
         limit = self.optimizer.config.max_grad_norm
         scale = min(1.0, limit / (norm + 1e-6)) if limit is not None else 1.0
         self.optimizer.step(lr_scale, gradients=gradients, grad_scale=scale, measure=measure)
-        clip = self.optimizer.clip_qk(self.ranks.max_(max_logit_YH))
-        self.model.update_router_bias(self.ranks.sum_(counts_ME))
+        max_logit_YH = self.ranks.max_(torch.stack(maxima).amax(0))
+        counts_ME = self.ranks.sum_(torch.stack(counts).sum(0))
+        clip = self.optimizer.clip_qk(max_logit_YH)
+        self.model.update_router_bias(counts_ME)
         self._gradients.reset()
         return StepResult(loss, aux_loss, norm, max_logit_YH, counts_ME, clip)
 
     @torch.no_grad()
-    def held_out_loss(self, tokens_BL: Tensor, segments_BL: Tensor) -> float:
-        """Mean cross-entropy of fixed held-out rows, nats a token."""
-        self.model.eval()
-        out = self.model(
-            tokens_BL[:, :-1].to(self.ranks.device),
-            tokens_BL[:, 1:].to(self.ranks.device),
-            segments_BL[:, :-1].to(self.ranks.device),
-        )
-        self.model.train()
-        return float(out.loss_sum / out.num_targets)
+    def held_out_loss(self, held_out: HeldOut) -> float:
+        """Mean cross-entropy over the held-out rows of all ranks, nats a token; all ranks call it."""
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        for tokens_BL, segments_BL in self._micro_batches(held_out.rows):
+            losses = self.model.token_losses(tokens_BL[:, :-1], tokens_BL[:, 1:], segments_BL[:, :-1])
+            loss_sum += losses.double().sum()
+        return float(self.ranks.sum_(loss_sum)) / held_out.targets
+
+    def _micro_batches(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        count = len(rows.tokens_BL)
+        size = self._micro_sequences or count
+        for first in range(0, count, max(1, size)):
+            here = slice(first, first + size)
+            yield rows.tokens_BL[here].to(self.ranks.device), rows.segments_BL[here].to(self.ranks.device)

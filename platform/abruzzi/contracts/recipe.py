@@ -70,6 +70,10 @@ class TokenizeStage(StageBase):
 class TelemetryConfig(Strict):
     spectral_every_steps: int = Field(default=100, ge=0)
     """Spectral norms and singular-value entropy of W_q and W_k (paper appendix E); 0: never."""
+    held_out_every_steps: int | None = Field(default=None, ge=0)
+    """Loss on held-out text; absent: twelve times in the run; 0: never."""
+    held_out_sequences: int = Field(default=16, ge=1)
+    """Of one look; always the same ones."""
 
 
 class PretrainStage(StageBase):

@@ -9,9 +9,16 @@ SOFTWARE = 70
 """An error that nobody foresaw, with its traceback in the log. The contract does not know the code (cause `unknown`), so the platform tries
 again within the stage's budget and quarantines what keeps failing: a bug costs a few attempts, a fault of the machine costs none of the work."""
 
-_BAD_DATA = frozenset({"bad_data", "corrupt_artifact", "corrupt_manifest"})
-_USER = frozenset({"disk_full", "no_credentials", "recipe_invalid", "does_not_fit"})
-"""`disk_full` too: trying again without a person would fill the disk again."""
+_BY_CODE = {
+    "preempted": ExitCode.PREEMPTED,
+    "divergence": ExitCode.DIVERGENCE,
+    "bad_data": ExitCode.BAD_DATA,
+    "corrupt_artifact": ExitCode.BAD_DATA,
+    "corrupt_manifest": ExitCode.BAD_DATA,
+    "disk_full": ExitCode.USER_ERROR,
+}
+"""Every other code by its status: 500 and above is a service that was away (75), the rest is for a person to mend (64), as is a full disk:
+trying again without one would fill it again."""
 
 
 class Preempted(AbruzziError):
@@ -29,12 +36,6 @@ def exit_code_of(error: BaseException) -> int:
         return int(ExitCode.PREEMPTED)
     if not isinstance(error, AbruzziError):
         return SOFTWARE
-    if isinstance(error, Preempted):
-        return int(ExitCode.PREEMPTED)
-    if error.code == "divergence":
-        return int(ExitCode.DIVERGENCE)
-    if error.code in _BAD_DATA:
-        return int(ExitCode.BAD_DATA)
-    if error.code in _USER:
-        return int(ExitCode.USER_ERROR)
+    if error.code in _BY_CODE:
+        return int(_BY_CODE[error.code])
     return int(ExitCode.TRY_AGAIN if error.status >= 500 else ExitCode.USER_ERROR)
