@@ -65,6 +65,8 @@ def test_a_run_survives_the_kill_of_the(part: str, disturbed, tmp_path: Path) ->
     go = tmp_path / "go"
     run_id = disturbed.submit(recipe(go))
     disturbed.until(lambda: ticks(disturbed, run_id) >= 5)
+    # What the first start has made is on disk (otherwise the recovery writes it, and takes as long as this busy disk likes).
+    disturbed.until(lambda: "checkpoint complete" in (disturbed.home / "logs" / "postgres.log").read_text())
     rank = disturbed.pid("rank", run_id=run_id, stage_id=STAGE)
     before = disturbed.pid(part, run_id=run_id, stage_id=STAGE)
     disturbed.kill(part, run_id=run_id, stage_id=STAGE)

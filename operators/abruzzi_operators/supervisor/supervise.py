@@ -108,11 +108,11 @@ class Supervisor:
         await preparation.stop(process)
         if code != 0:
             raise _start_failed(preparation, describe(code))
+        keepers.append(self._watched(asyncio.to_thread(postgres.checkpoint)))
         keepers += [self._watched(self._keep(child)) for child in (self._controller, self._api)]
         if await self._until_ready(self._controller) and await self._until_ready(self._api):
             self._is_up = True
             self._note_children()
-            keepers.append(self._watched(asyncio.to_thread(postgres.checkpoint)))
             self._say(
                 f"Ready after {time.monotonic() - self._began:.1f} s. State: {self._home.path}. Ctrl-C stops it; runs continue at the next start."
             )
