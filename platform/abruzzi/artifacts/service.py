@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import select, tuple_, update
@@ -20,7 +20,10 @@ from abruzzi.kit.ids import new_id
 
 
 async def record(session: AsyncSession, key: str, manifest: Manifest, *, verified_at: datetime | None) -> str | None:
-    """Id of the artifact's new row, or None when the manifest is known. Lineage comes from the digests of its parents."""
+    """Id of the artifact's new row, or None when the manifest is known. Lineage comes from the digests of its parents.
+
+    The caller has checked that the manifest speaks of the attempt that committed it.
+    """
     statement = (
         insert(ArtifactRow)
         .values(
@@ -54,7 +57,13 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
         return None
     if manifest.parents:
         parents = (
-            (await session.execute(select(ArtifactRow.id).where(ArtifactRow.digest.in_(manifest.parents))))
+            (
+                await session.execute(
+                    select(ArtifactRow.id).where(
+                        ArtifactRow.project_id == manifest.project_id, ArtifactRow.digest.in_(manifest.parents)
+                    )
+                )
+            )
             .scalars()
             .all()
         )
@@ -70,6 +79,7 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
         "step": manifest.step,
     }
     events.append(session, manifest.project_id, manifest.run_id, "artifact.created", body)
+    await events.ring(session, events.CHANNEL_EVENTS, manifest.run_id)
     return artifact_id
 
 
@@ -119,22 +129,42 @@ async def newest(session: AsyncSession, run_id: str, stage_id: str, kind: str) -
     return (await session.execute(query)).scalar_one_or_none()
 
 
-async def mark_missing_deleted(
-    session: AsyncSession, run_id: str, stage_id: str, present_keys: Sequence[str], *, now: datetime
-) -> int:
-    """Retention in the stage removed manifests: their rows stay, marked. Returns how many."""
+async def lineage(session: AsyncSession, artifact_id: str) -> list[ArtifactOut]:
+    """Everything that the artifact was made from, directly or not, oldest first. Raises NotFound."""
+    await get(session, artifact_id)
+    above = (
+        select(ArtifactParentRow.parent_id)
+        .where(ArtifactParentRow.artifact_id == artifact_id)
+        .cte("above", recursive=True)
+    )
+    above = above.union(
+        select(ArtifactParentRow.parent_id).join(above, ArtifactParentRow.artifact_id == above.c.parent_id)
+    )
+    query = (
+        select(ArtifactRow)
+        .where(ArtifactRow.id.in_(select(above.c.parent_id)))
+        .order_by(ArtifactRow.created_at, ArtifactRow.id)
+    )
+    return await _outputs(session, list((await session.execute(query)).scalars()))
+
+
+async def known_keys(session: AsyncSession, run_id: str, stage_id: str) -> dict[str, datetime | None]:
+    """{manifest key: verified at} of what Postgres knows of a stage and retention has not removed."""
+    query = select(ArtifactRow.manifest_key, ArtifactRow.verified_at).where(
+        ArtifactRow.run_id == run_id, ArtifactRow.stage_id == stage_id, ArtifactRow.deleted_at.is_(None)
+    )
+    return {row.manifest_key: row.verified_at for row in (await session.execute(query)).all()}
+
+
+async def mark_deleted(session: AsyncSession, keys: Collection[str], *, now: datetime) -> int:
+    """Retention removed these manifests: their rows stay, marked. Returns how many."""
     statement = (
         update(ArtifactRow)
-        .where(
-            ArtifactRow.run_id == run_id,
-            ArtifactRow.stage_id == stage_id,
-            ArtifactRow.deleted_at.is_(None),
-            ArtifactRow.manifest_key.not_in(list(present_keys) or [""]),
-        )
+        .where(ArtifactRow.manifest_key.in_(keys), ArtifactRow.deleted_at.is_(None))
         .values(deleted_at=now)
         .returning(ArtifactRow.id)
     )
-    return len((await session.execute(statement)).all())
+    return len((await session.execute(statement)).all()) if keys else 0
 
 
 async def _outputs(session: AsyncSession, rows: Sequence[ArtifactRow]) -> list[ArtifactOut]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from abruzzi.contracts.errors import Conflict
+from abruzzi.contracts.errors import AbruzziError, Conflict
 from abruzzi.contracts.metric import Heartbeat
 from abruzzi.contracts.states import AttemptState
 from abruzzi.events import service as events
@@ -26,19 +27,35 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     # A rank's clock may be off: times far from ours are replaced, so that a wrong clock can neither fake nor hide a hang.
     said = from_unix(beat.at) or now
     at = said if abs(said - now) < _CLOCK_SLACK else now
-    rank = await session.get(RankRow, (attempt_id, beat.rank), with_for_update=True)
-    if rank is None:
-        rank = RankRow(
+    ranks = (attempt.spec or {}).get("world_size", 1)
+    if attempt.spec is not None and beat.rank >= ranks:
+        raise AbruzziError(
+            "no_such_rank", f"Attempt {attempt_id} has ranks 0 to {ranks - 1}, not {beat.rank}.", status=422
+        )
+    first = (
+        insert(RankRow)
+        .values(
             attempt_id=attempt_id,
             rank=beat.rank,
             project_id=attempt.project_id,
+            step=beat.step,
+            total_steps=beat.total_steps,
+            phase=beat.phase,
+            progress=beat.progress,
+            message=beat.message,
             first_step=beat.step,
             first_at=at,
+            heartbeat_at=at,
             phase_seconds={},
-            phase=beat.phase,
         )
-        session.add(rank)
-    elif at <= rank.heartbeat_at:
+        .on_conflict_do_nothing()
+        .returning(RankRow.rank)
+    )
+    if (await session.execute(first)).first() is not None:
+        await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+        return
+    rank = await session.get_one(RankRow, (attempt_id, beat.rank), with_for_update=True, populate_existing=True)
+    if at <= rank.heartbeat_at:
         return
     elif rank.phase != beat.phase:
         rank.first_step, rank.first_at = beat.step, at

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.artifacts import service as artifacts
+from abruzzi.artifacts.models import ArtifactRow
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.stage import StageSpec, StoreConfig
 from abruzzi.contracts.states import AttemptState, RunState, StageState
@@ -24,7 +25,7 @@ from abruzzi.runs import query
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
 from abruzzi.runs.specs import SpecBuilder, numeric_facts
 from abruzzi.runs.views import run_view
-from abruzzi.store import CorruptArtifact, ObjectStore, list_manifests, prefix_of, verify_manifest
+from abruzzi.store import CorruptArtifact, ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
 _COPIED = ("exit_code", "reason", "node", "workload_removed")
 _MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at")
@@ -51,10 +52,13 @@ class PostgresRunStore:
             .order_by(RunRow.wake_at.nulls_first())
             .limit(limit)
             .with_for_update(skip_locked=True)
+            # Materialised: a plan that ran the subquery twice would lock, and lease, more than the limit.
+            .cte("picked")
+            .prefix_with("MATERIALIZED")
         )
         statement = (
             update(RunRow)
-            .where(RunRow.id.in_(picked.scalar_subquery()))
+            .where(RunRow.id == picked.c.id)
             .values(lease_token=RunRow.lease_token + 1, lease_owner=owner, lease_expires_at=expires, wake_at=None)
             .returning(RunRow.id, RunRow.lease_token)
         )
@@ -119,22 +123,14 @@ class PostgresRunStore:
             if attempt.spec is None:
                 built = self._specs.finish(draft, resume)
                 attempt.spec = built.model_dump(mode="json")
-                await self._note_resume(session, attempt, resume.key, resume.corrupt)
+                await self._note_resume(session, attempt, resume)
             return StageSpec.model_validate(attempt.spec)
 
     async def collect_artifacts(self, lease: Lease, attempt_id: str) -> int:
         async with transaction(self._sessions) as session:
             attempt = await query.attempt_row(session, attempt_id)
-            known = {
-                a.manifest_key: a.verified_at
-                for a in await artifacts.list_artifacts(
-                    session, run_id=attempt.run_id, stage_id=attempt.stage_id, limit=10_000
-                )
-            }
-        prefix = self._specs.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id)
-        found, corrupt = await asyncio.to_thread(
-            self._scan, prefix, attempt.epoch, {k for k, verified in known.items() if verified}
-        )
+            known = await artifacts.known_keys(session, attempt.run_id, attempt.stage_id)
+        found, present, corrupt = await asyncio.to_thread(self._scan, attempt, {k for k, v in known.items() if v})
         now = self._clock.now()
         new = 0
         async with transaction(self._sessions) as session:
@@ -145,9 +141,8 @@ class PostgresRunStore:
             assert stage is not None
             facts: dict[str, float] = dict(stage.facts)
             for key, manifest in found:
-                if manifest.epoch == attempt.epoch and key not in corrupt:
-                    new += await artifacts.record(session, key, manifest, verified_at=now) is not None
-                    facts |= numeric_facts(manifest)
+                new += await artifacts.record(session, key, manifest, verified_at=now) is not None
+                facts |= numeric_facts(manifest)
             for key, sentence in corrupt.items():
                 events.append(session, run.project_id, run.id, "artifact.corrupt", {"key": key, "reason": sentence})
             if facts != stage.facts:
@@ -156,22 +151,37 @@ class PostgresRunStore:
                     **run.headline,
                     **{k: v for k, v in facts.items() if k in ("bits_per_byte", "cloze_accuracy")},
                 }
-            await artifacts.mark_missing_deleted(
-                session, attempt.run_id, attempt.stage_id, [key for key, _ in found], now=now
-            )
+            # Only what was known before the scan: what was committed during it is not missing.
+            await artifacts.mark_deleted(session, known.keys() - present, now=now)
         return new
 
-    def _scan(self, prefix: str, epoch: int, verified: set[str]) -> tuple[list[tuple[str, Manifest]], dict[str, str]]:
-        """All manifests of the stage, and which new ones of this epoch are damaged."""
-        found = list(list_manifests(self._objects, prefix))
+    def _scan(
+        self, attempt: AttemptRow, verified: set[str]
+    ) -> tuple[list[tuple[str, Manifest]], set[str], dict[str, str]]:
+        """(sound manifests of the attempt's epoch, keys of all of the stage's, sentences about damaged ones), steps in order.
+
+        A stage writes its manifests itself, so what one says about whose it is must agree with where it lies.
+        """
+        prefix = self._specs.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id)
+        expected = (attempt.project_id, attempt.run_id, attempt.stage_id, attempt.id, attempt.epoch)
+        manifests = list(list_manifests(self._objects, prefix))
+        sound: list[tuple[str, Manifest]] = []
         corrupt: dict[str, str] = {}
-        for key, manifest in found:
-            if manifest.epoch == epoch and key not in verified:
-                try:
+        for key, manifest in manifests:
+            if not key.startswith(f"{prefix}e{attempt.epoch}/"):
+                continue
+            said = (manifest.project_id, manifest.run_id, manifest.stage_id, manifest.attempt_id, manifest.epoch)
+            if said != expected:
+                corrupt[key] = f"{key} says that attempt {manifest.attempt_id} made it."
+                continue
+            try:
+                if key not in verified:
                     verify_manifest(self._objects, manifest, prefix_of(key))
-                except CorruptArtifact as error:
-                    corrupt[key] = error.message
-        return found, corrupt
+                sound.append((key, manifest))
+            except CorruptArtifact as error:
+                corrupt[key] = error.message
+        sound.sort(key=lambda found: (found[1].step or 0, found[1].created_at, found[0]))
+        return sound, {key for key, _ in manifests}, corrupt
 
     async def _write(self, session: AsyncSession, run: RunRow, write: Write) -> None:
         now = self._clock.now()
@@ -190,8 +200,9 @@ class PostgresRunStore:
                 )
             case SetAttempt():
                 attempt = await query.attempt_row(session, write.attempt_id, lock=True)
+                assert attempt.run_id == run.id, f"{attempt.id} is no attempt of the leased run {run.id}"
                 before = attempt.state
-                _update_attempt(attempt, write)
+                _update_attempt(attempt, write, now)
                 if attempt.state != before:
                     body = {
                         "attempt": attempt.id,
@@ -231,10 +242,8 @@ class PostgresRunStore:
                         session, run.project_id, run.id, "run.state", {"state": run.state, "reason": run.reason}
                     )
 
-    async def _note_resume(
-        self, session: AsyncSession, attempt: AttemptRow, key: str | None, corrupt: Sequence[str]
-    ) -> None:
-        for sentence in corrupt:
+    async def _note_resume(self, session: AsyncSession, attempt: AttemptRow, resume: Resume) -> None:
+        for sentence in resume.corrupt:
             events.append(
                 session,
                 attempt.project_id,
@@ -242,11 +251,15 @@ class PostgresRunStore:
                 "artifact.corrupt",
                 {"stage": attempt.stage_id, "reason": sentence},
             )
-        if key is not None:
-            attempt.resumed_from, attempt.resume_step = await self._specs.resumed_artifact(session, key)
+        if resume.key is not None and resume.manifest is not None:
+            found = await session.execute(select(ArtifactRow.id).where(ArtifactRow.manifest_key == resume.key))
+            attempt.resumed_from, attempt.resume_step = found.scalar_one_or_none(), resume.manifest.step
+            if attempt.resumed_from is None:
+                now = self._clock.now()
+                attempt.resumed_from = await artifacts.record(session, resume.key, resume.manifest, verified_at=now)
 
 
-def _update_attempt(attempt: AttemptRow, write: SetAttempt) -> None:
+def _update_attempt(attempt: AttemptRow, write: SetAttempt, now: datetime) -> None:
     attempt.state = write.state
     values: Mapping[str, Any] = {name: getattr(write, name) for name in _COPIED} | {
         name: from_unix(getattr(write, name)) for name in _MOMENTS
@@ -259,4 +272,4 @@ def _update_attempt(attempt: AttemptRow, write: SetAttempt) -> None:
     if write.stop_cause is not None:
         attempt.stop_cause = write.stop_cause
     if AttemptState(attempt.state).is_terminal and attempt.ended_at is None:
-        attempt.ended_at = attempt.created_at
+        attempt.ended_at = now

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.artifacts import service as artifacts
@@ -118,18 +117,25 @@ class SpecBuilder:
             seed=int(stage.config.get("seed", 0)),
         )
 
-    async def resumed_artifact(self, session: AsyncSession, key: str) -> tuple[str | None, int | None]:
-        """(artifact id, step) of a manifest; the id is None while Postgres does not know it yet."""
-        row = (await session.execute(select(ArtifactRow).where(ArtifactRow.manifest_key == key))).scalar_one_or_none()
-        return (row.id, row.step) if row else (None, read_manifest(self._objects, key).step)
-
     async def _bind(
         self, session: AsyncSession, run: RunRow, binding: dict[str, str], stage_id: str, name: str
     ) -> ArtifactRef:
-        """The newest output of the bound stage, in this run or in the run that it was branched from."""
+        """The newest output of the bound stage, in this run or in the run that it was branched from.
+
+        Of the branched stage itself only the chosen checkpoint is inherited, never a later one of the parent.
+        """
         current: RunRow | None = run
+        chosen: str | None = None
         while current is not None:
             found = await artifacts.newest(session, current.id, binding["stage_id"], binding["kind"])
+            if chosen is not None:
+                branched = await session.get(ArtifactRow, chosen)
+                if branched is not None and (branched.stage_id, branched.kind) == (
+                    binding["stage_id"],
+                    binding["kind"],
+                ):
+                    found = branched
+            chosen = current.parent_artifact_id
             if found is not None:
                 return ArtifactRef(kind=ArtifactKind(found.kind), manifest_key=found.manifest_key, digest=found.digest)
             current = await query.row(session, current.parent_run_id) if current.parent_run_id else None

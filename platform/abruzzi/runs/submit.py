@@ -19,6 +19,9 @@ from abruzzi.recipes import service as recipes
 from abruzzi.runs import query
 from abruzzi.runs.models import RunRow, StageRow
 
+_NOT_CONTENT = ("resources", "retry", "gate")
+"""Keys of a stage that say how it runs, not what it makes."""
+
 
 async def submit(
     session: AsyncSession,
@@ -79,14 +82,35 @@ async def branch(
     session.add(run)
     await session.flush()
     done = set(ancestors(recipe, artifact.stage_id))
+    made = {s.id: s for s in await query.stage_rows(session, parent.id)}
     stages = _stage_rows(recipe, run)
     for stage in stages:
         if stage.id in done:
+            _refuse_changed(stage, made.get(stage.id), parent.id)
             stage.state, stage.reason = StageState.SUCCEEDED, f"Taken from run {parent.id}."
             stage.started_at = stage.ended_at = now
+            stage.facts = made[stage.id].facts
     session.add_all(stages)
     await _announce(session, run)
     return run.id
+
+
+def _refuse_changed(stage: StageRow, made: StageRow | None, parent_id: str) -> None:
+    """A stage that is taken from the parent is what the parent made: a change of its configuration would be silently without effect."""
+    if made is None:
+        raise Conflict(
+            f"Stage {stage.id!r} comes before the checkpoint, but run {parent_id} has no such stage.",
+            code="branch_changes_past",
+            hint="Branch with the stages of the parent, or submit a new run.",
+        )
+    ours, theirs = ({k: v for k, v in s.config.items() if k not in _NOT_CONTENT} for s in (stage, made))
+    changed = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    if changed:
+        raise Conflict(
+            f"Stage {stage.id!r} comes before the checkpoint and is taken from run {parent_id}, but {', '.join(changed)} differ.",
+            code="branch_changes_past",
+            hint="Change only the branched stage and what follows it, or submit a new run.",
+        )
 
 
 def _run_row(recipe: Recipe, toml: str, project_id: str, name: str | None, actor: str, now: datetime) -> RunRow:

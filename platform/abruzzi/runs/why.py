@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut, WhyOut
-from abruzzi.contracts.states import Cause, RunState, StageState
+from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.runs import query
 
 ADVICE: dict[Cause, str] = {
@@ -50,10 +50,10 @@ def sentence(run: RunOut, now: datetime) -> str:
         return f"The platform was stopped with {done} of {len(run.detail)} stages done; it goes on when the platform is started again."
     active = [s for s in run.detail if s.state is StageState.RUNNING]
     pending = [s for s in run.detail if s.state is StageState.PENDING]
-    if active:
-        return " ".join(_running(s, now) for s in active)
-    if pending:
-        return " ".join(_pending(s, now) for s in pending)
+    waiting = [s for s in run.detail if s.state is StageState.WAITING]
+    if active or pending:
+        told = [_running(s, now) for s in active] + [_pending(s, now) for s in pending]
+        return " ".join(told + _waiting(waiting, {s.id: s for s in run.detail}))
     return "It was accepted and waits for a controller, which looks at least every few seconds. If this stays: is the controller running?"
 
 
@@ -74,6 +74,9 @@ def _failed(failed: Sequence[StageOut], skipped: Sequence[StageOut], reason: str
 
 def _running(stage: StageOut, now: datetime) -> str:
     attempt: AttemptOut | None = stage.attempts[-1] if stage.attempts else None
+    if attempt and attempt.state is AttemptState.STOPPING:
+        said = f" {attempt.reason.rstrip('.')}." if attempt.reason else ""
+        return f"Stage {stage.id!r} is being stopped (attempt {attempt.number}): it saves a checkpoint first.{said}"
     parts = [f"Stage {stage.id!r} is running"]
     if attempt and attempt.number > 1:
         parts[0] += f" (attempt {attempt.number})"
@@ -93,8 +96,20 @@ def _pending(stage: StageOut, now: datetime) -> str:
     if stage.not_before and stage.not_before > now:
         last = stage.attempts[-1] if stage.attempts else None
         cause = f" after attempt {last.number} ended with {last.cause}" if last and last.cause else ""
-        return f"Stage {stage.id!r} waits {_seconds((stage.not_before - now).total_seconds())} before it tries again{cause}."
+        said = f": {last.reason.rstrip('.')}" if last and last.reason else ""
+        return f"Stage {stage.id!r} waits {_seconds((stage.not_before - now).total_seconds())} before it tries again{cause}{said}."
     return f"Stage {stage.id!r} is next: its inputs are there and it is being started."
+
+
+def _waiting(stages: Sequence[StageOut], by_id: Mapping[str, StageOut]) -> list[str]:
+    """The next ones only: what they wait for."""
+    told = []
+    for stage in stages:
+        lacking = [n for n in stage.needs if by_id[n].state is not StageState.SUCCEEDED]
+        if any(by_id[n].state in (StageState.RUNNING, StageState.PENDING) for n in lacking):
+            gate = f" and for its gate {stage.gate!r}" if stage.gate else ""
+            told.append(f"Stage {stage.id!r} waits for {', '.join(map(repr, lacking))}{gate}.")
+    return told
 
 
 def _facts(stage: StageOut) -> dict[str, Any]:
