@@ -81,6 +81,7 @@ class EmbeddedPostgres:
         self._socket_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock_fd: int | None = None
+        self._is_new = False
 
     def __enter__(self) -> EmbeddedPostgres:
         self.start()
@@ -104,6 +105,7 @@ class EmbeddedPostgres:
         try:
             self.wait_ready(self._process.pid, is_alive=lambda: self.is_running)
             self.ensure_roles()
+            self._sync_new_cluster()
         except BaseException:
             self.stop()
             raise
@@ -229,11 +231,18 @@ class EmbeddedPostgres:
     def checkpoint(self) -> None:
         """Write out what the first start has made, so that a recovery from here on is short. Only a matter of speed: a server that goes
         down meanwhile is no error."""
+        self._sync_new_cluster()
         with (
             suppress(psycopg.OperationalError),
             psycopg.connect(self.dsn(SUPERUSER, "postgres"), autocommit=True) as connection,
         ):
             connection.execute("CHECKPOINT")
+
+    def _sync_new_cluster(self) -> None:
+        """initdb does not wait for the disk; this does, while the platform is starting on top of it."""
+        if self._is_new and self._durable:
+            os.sync()
+        self._is_new = False
 
     def stop_process(self, process: subprocess.Popen[bytes]) -> None:
         for number, seconds in (
@@ -297,7 +306,7 @@ class EmbeddedPostgres:
             command = [
                 *(str(self._binaries / "initdb"), "-D", str(new), "-U", SUPERUSER, f"--pwfile={password_file}"),
                 *("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--no-instructions"),
-                *(() if self._durable else ("--no-sync",)),
+                "--no-sync",
             ]
             environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
             result = subprocess.run(
@@ -323,6 +332,7 @@ class EmbeddedPostgres:
             "# Written by abruzzi: the socket only, with a password.\nlocal all all scram-sha-256\n"
         )
         new.rename(self.data_dir)
+        self._is_new = True
 
     def _refuse_other_version(self) -> None:
         made_by = (self.data_dir / "PG_VERSION").read_text().strip()
