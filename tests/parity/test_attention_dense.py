@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -46,6 +47,20 @@ def test_blockwise_attention_is_dense_attention_with_its_exact_maximum(length: i
     for ours, theirs in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(ours, theirs, atol=5e-5, rtol=1e-3)
     torch.testing.assert_close(max_logit_per_head(q, k, segments, 0.3), expected_max, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("elements", [1, 3 * 64 * 100, 100 * 64 * 2])
+def test_the_grouping_of_heads_changes_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    q, k, v = inputs(100, torch.float32)
+    segments = torch.stack((torch.arange(100) // 13, torch.arange(100) // 40))
+    expected, expected_max = attention(q, k, v, segments, 0.3)
+    grads = torch.autograd.grad(expected.square().sum(), (q, k, v))
+    monkeypatch.setitem(sys.modules["abruzzi_jobs.models.attention"]._STRIPE_ELEMENTS, "cpu", elements)
+    out, maximum = attention(q, k, v, segments, 0.3)
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(maximum, expected_max, atol=0, rtol=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(out.square().sum(), (q, k, v)), grads, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_the_fused_backend_agrees() -> None:

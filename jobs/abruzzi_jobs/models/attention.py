@@ -30,6 +30,9 @@ _STRIPE_ROWS = {"cpu": 64, "cuda": 512}
 _STRIPE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Logits held at once: on CPU about what the cache keeps between the passes over a stripe."""
 
+_OTHER_DOCUMENT = -1e30
+"""Added to a logit, times the difference of segment ids: finite, so that equal ids add an exact zero."""
+
 
 def attention(
     q_BHLD: Tensor,
@@ -57,10 +60,11 @@ def max_logit_per_head(q_BHLD: Tensor, k_BHLD: Tensor, segment_ids_BL: Tensor | 
     """The exact maximum over visible pairs, stripe by stripe, float32 [H]."""
     B, H, L, _ = q_BHLD.shape
     q, k = q_BHLD.reshape(B * H, L, -1), k_BHLD.reshape(B * H, L, -1)
+    segments_BL = None if segment_ids_BL is None else segment_ids_BL.to(torch.float32)
     row_max_NL = torch.empty(B * H, L, dtype=torch.float32, device=q.device)
-    for heads, rows in _stripes(B * H, L, q.device):
+    for heads, rows in _stripes(B * H, H, L, q.device):
         s_NST = _logits(q[heads, rows], k[heads, : rows.stop], scale)
-        _mask_(s_NST, heads, rows, segment_ids_BL, H)
+        _mask_(s_NST, heads, rows, segments_BL, H)
         row_max_NL[heads, rows] = s_NST.amax(-1)
     return row_max_NL.view(B, H, L).amax((0, 2))
 
@@ -82,18 +86,19 @@ class _Blockwise(torch.autograd.Function):
         N = B * H
         q = widened(q_BHLD).reshape(N, L, -1) * scale
         k, v = (widened(x).reshape(N, L, -1) for x in (k_BHLD, v_BHLE))
+        segments_BL = None if segment_ids_BL is None else segment_ids_BL.to(q.dtype)
         out_NLE, lse_NL1 = torch.empty_like(v), q.new_empty(N, L, 1)
         row_max_NL1 = q.new_empty(N, L, 1)
-        for heads, rows in _stripes(N, L, q.device):
+        for heads, rows in _stripes(N, H, L, q.device):
             p_NST = torch.bmm(q[heads, rows], k[heads, : rows.stop].transpose(1, 2))
-            _mask_(p_NST, heads, rows, segment_ids_BL, H)
+            _mask_(p_NST, heads, rows, segments_BL, H)
             max_NS1 = p_NST.amax(-1, keepdim=True)
             p_NST.sub_(max_NS1).exp_()
             sum_NS1 = p_NST.sum(-1, keepdim=True)
             torch.div(torch.bmm(p_NST, v[heads, : rows.stop]), sum_NS1, out=out_NLE[heads, rows])
             torch.add(sum_NS1.log_(), max_NS1, out=lse_NL1[heads, rows])
             row_max_NL1[heads, rows] = max_NS1
-        ctx.save_for_backward(q, k, v, out_NLE, lse_NL1, segment_ids_BL)
+        ctx.save_for_backward(q, k, v, out_NLE, lse_NL1, segments_BL)
         ctx.scale, ctx.heads, ctx.dtype = scale, H, q_BHLD.dtype
         max_logit_H = row_max_NL1.view(B, H, L).amax((0, 2)).float()
         ctx.mark_non_differentiable(max_logit_H)
@@ -101,15 +106,15 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, out_NLE, lse_NL1, segment_ids_BL = ctx.saved_tensors
+        q, k, v, out_NLE, lse_NL1, segments_BL = ctx.saved_tensors
         N, L, _ = q.shape
         grad_out = widened(grads[0]).reshape(N, L, -1)
         delta_NL1 = torch.linalg.vecdot(grad_out, out_NLE).unsqueeze_(-1)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for heads, rows in _stripes(N, L, q.device):
+        for heads, rows in _stripes(N, ctx.heads, L, q.device):
             k_NTD, v_NTE, g_NSE = k[heads, : rows.stop], v[heads, : rows.stop], grad_out[heads, rows]
             p_NST = torch.bmm(q[heads, rows], k_NTD.transpose(1, 2))
-            _mask_(p_NST, heads, rows, segment_ids_BL, ctx.heads)
+            _mask_(p_NST, heads, rows, segments_BL, ctx.heads)
             p_NST.sub_(lse_NL1[heads, rows]).exp_()
             # Not baddbmm_: on a strided slice it takes the heads one by one.
             grad_v[heads, : rows.stop].add_(torch.bmm(p_NST.transpose(1, 2), g_NSE))
@@ -121,24 +126,26 @@ class _Blockwise(torch.autograd.Function):
         return grad_q, grad_k, grad_v, None, None
 
 
-def _stripes(n: int, length: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """(heads, query rows) in an order that keeps one group of heads in the cache."""
+def _stripes(n: int, num_heads: int, length: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """(heads, query rows) in an order that keeps one group of heads in the cache. A group is whole batch rows, or part of one."""
     kind = device.type if device.type in _STRIPE_ROWS else "cpu"
     rows = min(_STRIPE_ROWS[kind], length)
     group = max(1, min(n, _STRIPE_ELEMENTS[kind] // (rows * length)))
+    group = group // num_heads * num_heads or max(d for d in range(1, group + 1) if num_heads % d == 0)
     for first in range(0, n, group):
         heads = slice(first, min(first + group, n))
         for start in range(0, length, rows):
             yield heads, slice(start, min(start + rows, length))
 
 
-def _mask_(s_NST: Tensor, heads: slice, rows: slice, segment_ids_BL: Tensor | None, num_heads: int) -> None:
+def _mask_(s_NST: Tensor, heads: slice, rows: slice, segments_BL: Tensor | None, num_heads: int) -> None:
     """Hide the future (the stripe's last S×S square only) and other documents."""
+    if segments_BL is not None:
+        batch = slice(heads.start // num_heads, (heads.stop - 1) // num_heads + 1)
+        distance_BST = segments_BL[batch, rows].unsqueeze(2) - segments_BL[batch, : rows.stop].unsqueeze(1)
+        hidden_B1ST = distance_BST.abs_().mul_(_OTHER_DOCUMENT).unsqueeze(1)
+        s_NST.view(len(hidden_B1ST), -1, *s_NST.shape[1:]).add_(hidden_B1ST)
     s_NST[:, :, rows.start :].add_(_future(rows.stop - rows.start, s_NST.dtype, str(s_NST.device)))
-    if segment_ids_BL is not None:
-        batch_N = torch.arange(heads.start, heads.stop, device=s_NST.device) // num_heads
-        visible = segment_ids_BL[batch_N, rows].unsqueeze(-1) == segment_ids_BL[batch_N, : rows.stop].unsqueeze(1)
-        s_NST.masked_fill_(~visible, -math.inf)
 
 
 @lru_cache(maxsize=16)
