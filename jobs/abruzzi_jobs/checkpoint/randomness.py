@@ -18,6 +18,13 @@ _ROOM_BYTES = 20_480
 """Of one rank's text in the exchange: torch 5 KB, Python and numpy 2.5 KB each, in base 64."""
 
 
+def seed(value: int) -> None:
+    """Of everything that draws in this process."""
+    torch.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
+
+
 def capture() -> str:
     """This process's states."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
+from abruzzi_jobs.checkpoint import randomness
 from abruzzi_jobs.distributed import start_ranks, stop_ranks
 from abruzzi_jobs.train.pretraining import Pretraining
 
@@ -20,7 +21,7 @@ _LOST_PEER = ("connection closed by peer", "connection reset by peer", "broken p
 def run(context: StageContext, reporter: Reporter) -> None:
     stage = PretrainStage.model_validate(context.spec.config)
     torch.set_num_threads(stage.resources.threads or int(os.environ.get("OMP_NUM_THREADS", "1")))
-    torch.manual_seed(context.spec.seed)
+    randomness.seed(context.spec.seed + context.rank)
     try:
         ranks = start_ranks()
         Pretraining(context, reporter, stage, ranks).run()
