@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,10 +66,15 @@ def migrated(postgres: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def database(postgres: EmbeddedPostgres, migrated: str) -> Iterator[Database]:
-    name = f"test_{next(_numbers)}"
-    _administer(postgres, "CREATE DATABASE {} TEMPLATE abruzzi_template OWNER abruzzi_owner", name)
-    yield Database(name, postgres)
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    with _clone(postgres) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres: EmbeddedPostgres, migrated: str) -> Iterator[Database]:
+    """For tests that leave nothing behind."""
+    with _clone(postgres) as made:
+        yield made
 
 
 @pytest.fixture
@@ -91,6 +96,16 @@ def store_root(tmp_path: Path) -> Path:
     root = tmp_path / "store"
     root.mkdir()
     return root
+
+
+@contextmanager
+def _clone(server: EmbeddedPostgres) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    _administer(server, "CREATE DATABASE {} TEMPLATE abruzzi_template OWNER abruzzi_owner", name)
+    try:
+        yield Database(name, server)
+    finally:
+        _administer(server, "DROP DATABASE {} WITH (FORCE)", name)
 
 
 def _administer(server: EmbeddedPostgres, statement: str, name: str) -> None:
@@ -174,10 +189,15 @@ class World:
     async def steps(self, run_id: str) -> list[Effect]:
         """Decide and apply until it is quiet. Returns the effects, artifacts collected on the way."""
         asked: list[Effect] = []
-        leases = [found for found in await self.lease() if found.run_id == run_id]
-        if not leases:
+        now = self.clock.now().timestamp()
+        lease = None
+        for found in await self.lease():
+            if found.run_id == run_id:
+                lease = found
+            else:
+                await self.store.release(found, wake_at=now)
+        if lease is None:
             return asked
-        [lease] = leases
         while True:
             view = await self.store.load(run_id)
             for stage in view.stages:

@@ -13,8 +13,8 @@ RUN = """INSERT INTO runs (id, project_id, name, recipe_name, recipe, recipe_tom
          VALUES ('a000000000', 'default', 'r', 'r', '{}', '', %s, 'me')"""
 
 
-def test_models_and_migrations_describe_the_same_tables(database):
-    command.check(config(database.url("owner")))
+def test_models_and_migrations_describe_the_same_tables(shared_database):
+    command.check(config(shared_database.url("owner")))
 
 
 def test_migrating_again_changes_nothing(database):
@@ -50,8 +50,8 @@ def test_a_changed_password_takes_effect_at_the_next_migration(database, postgre
     psycopg.connect(before).close()
 
 
-def test_every_table_forces_row_level_security_and_names_its_project(database):
-    with database.connect("owner") as connection:
+def test_every_table_forces_row_level_security_and_names_its_project(shared_database):
+    with shared_database.connect("owner") as connection:
         tables = connection.execute(
             """SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity,
                       EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'project_id' AND a.attnotnull)
@@ -64,8 +64,8 @@ def test_every_table_forces_row_level_security_and_names_its_project(database):
 
 
 @pytest.mark.parametrize("role", ["app", "controller"])
-def test_partitions_cannot_be_reached_around_their_parents_policy(database, role):
-    with database.connect(role) as connection:
+def test_partitions_cannot_be_reached_around_their_parents_policy(shared_database, role):
+    with shared_database.connect(role) as connection:
         for parent in ("metric_points", "metric_tiers"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"TABLE {parent}_part_0")
@@ -86,13 +86,13 @@ def test_partitions_cannot_be_reached_around_their_parents_policy(database, role
         "ALTER TABLE runs DISABLE ROW LEVEL SECURITY",
     ],
 )
-def test_the_application_cannot(database, role, statement):
-    with database.connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_the_application_cannot(shared_database, role, statement):
+    with shared_database.connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
 
 
-def test_roles_are_neither_owner_nor_superuser_nor_above_policies(database):
-    with database.connect("superuser") as connection:
+def test_roles_are_neither_owner_nor_superuser_nor_above_policies(shared_database):
+    with shared_database.connect("superuser") as connection:
         rows = connection.execute(
             "SELECT rolname, rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname IN ('abruzzi_app', 'abruzzi_controller')"
         ).fetchall()

@@ -231,6 +231,26 @@ async def test_a_manifest_that_claims_another_attempt_is_refused(world):
         assert await artifacts.list_artifacts(session, run_id=mine) == []
 
 
+async def test_a_checkpoint_of_a_diverged_run_is_kept_with_its_nan(world):
+    run_id = await world.submit()
+    await world.steps(run_id)
+    await world.commit(
+        f"{run_id}-first-1",
+        "checkpoint",
+        "final",
+        step=3,
+        loss=float("nan"),
+        worst=float("inf"),
+        note="a\x00b",
+        score=1.0,
+    )
+    await world.end(f"{run_id}-first-1")
+    async with transaction(world.sessions) as session:
+        [made] = await artifacts.list_artifacts(session, run_id=run_id)
+    assert made.meta == {"loss": "NaN", "worst": "Infinity", "note": "a\ufffdb", "score": 1.0}
+    assert (await world.store.load(run_id)).stages[0].facts == {"score": 1.0}
+
+
 async def test_what_retention_removed_stays_as_a_marked_record(world):
     run_id = await world.submit()
     await world.steps(run_id)

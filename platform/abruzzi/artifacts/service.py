@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -39,7 +41,7 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
             digest=manifest.digest(),
             manifest_key=key,
             size_bytes=manifest.size_bytes,
-            meta=manifest.meta,
+            meta=_storable(manifest.meta),
             verified_at=verified_at,
             created_at=manifest.created_at,
         )
@@ -165,6 +167,21 @@ async def mark_deleted(session: AsyncSession, keys: Collection[str], *, now: dat
         .returning(ArtifactRow.id)
     )
     return len((await session.execute(statement)).all()) if keys else 0
+
+
+def _storable(value: Any) -> Any:
+    """Postgres' JSON knows neither NaN nor infinity nor the character 0: numbers become their names, as on the wire of metrics."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case dict():
+            return {_storable(key): _storable(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_storable(inner) for inner in value]
+        case _:
+            return value
 
 
 async def _outputs(session: AsyncSession, rows: Sequence[ArtifactRow]) -> list[ArtifactOut]:

@@ -22,8 +22,9 @@ from abruzzi.events import service as events
 from abruzzi.kit.clock import Clock, from_unix
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.runs import query
+from abruzzi.runs.facts import numeric_facts
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
-from abruzzi.runs.specs import SpecBuilder, numeric_facts
+from abruzzi.runs.specs import SpecBuilder
 from abruzzi.runs.views import run_view
 from abruzzi.store import CorruptArtifact, ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
@@ -142,7 +143,7 @@ class PostgresRunStore:
             facts: dict[str, float] = dict(stage.facts)
             for key, manifest in found:
                 new += await artifacts.record(session, key, manifest, verified_at=now) is not None
-                facts |= numeric_facts(manifest)
+                facts |= numeric_facts(manifest.meta)
             for key, sentence in corrupt.items():
                 events.append(session, run.project_id, run.id, "artifact.corrupt", {"key": key, "reason": sentence})
             if facts != stage.facts:

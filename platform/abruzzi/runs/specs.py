@@ -147,11 +147,6 @@ class SpecBuilder:
         )
 
 
-def numeric_facts(manifest: Manifest) -> dict[str, float]:
-    """What gates may look at."""
-    return {k: float(v) for k, v in manifest.meta.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-
-
 def _reference(key: str | None, manifest: Manifest | None) -> ArtifactRef | None:
     if key is None or manifest is None:
         return None

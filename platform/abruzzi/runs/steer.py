@@ -32,7 +32,10 @@ async def cancel(session: AsyncSession, run_id: str, *, expected_version: int | 
 async def retry(
     session: AsyncSession, run_id: str, stage_id: str | None, *, expected_version: int | None = None, now: datetime
 ) -> None:
-    """Open the next revision of an ended run: `stage_id` and what needs it, and everything that did not succeed, run again."""
+    """Open the next revision of an ended run: `stage_id` and what needs it, and everything that did not succeed, run again.
+
+    Facts stay until new ones replace them, as the artifacts do that they speak of.
+    """
     run = await _lock(session, run_id, expected_version)
     if run.state not in (RunState.FAILED, RunState.CANCELLED):
         verb = "is still " + run.state if not RunState(run.state).is_terminal else "has succeeded"
@@ -54,7 +57,6 @@ async def retry(
             stage.revision += 1
             stage.state, stage.reason, stage.not_before = StageState.WAITING, None, None
             stage.started_at = stage.ended_at = None
-            stage.facts = {}
             stage.attempts_before = len(attempts.get(stage.id, ()))
             events.append(session, run.project_id, run.id, "stage.state", {"stage": stage.id, "state": stage.state})
     run.revision += 1

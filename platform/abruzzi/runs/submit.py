@@ -17,6 +17,7 @@ from abruzzi.events import service as events
 from abruzzi.kit.ids import new_run_id
 from abruzzi.recipes import service as recipes
 from abruzzi.runs import query
+from abruzzi.runs.facts import numeric_facts
 from abruzzi.runs.models import RunRow, StageRow
 
 _NOT_CONTENT = ("resources", "retry", "gate")
@@ -90,6 +91,8 @@ async def branch(
             stage.state, stage.reason = StageState.SUCCEEDED, f"Taken from run {parent.id}."
             stage.started_at = stage.ended_at = now
             stage.facts = made[stage.id].facts
+        elif stage.id == artifact.stage_id:
+            stage.facts = numeric_facts(artifact.meta)
     session.add_all(stages)
     await _announce(session, run)
     return run.id

@@ -1,0 +1,172 @@
+"""The event log and the outbox under interleaved transactions: nothing is skipped, nothing is sent by two."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from abruzzi.events import service as events
+from abruzzi.kit.db import see_projects, transaction
+
+
+async def new_events(sessions, after: int, *, run_id: str | None = None) -> list[tuple[int, str]]:
+    async with transaction(sessions) as session:
+        return [(int(e.id), e.kind) for e in await events.read(session, after=after, run_id=run_id)]
+
+
+async def test_a_reader_does_not_pass_a_writer_that_commits_late(sessions):
+    async with sessions() as first, sessions() as second:
+        events.append(first, "default", None, "first", {})
+        await first.flush()
+        events.append(second, "default", None, "second", {})
+        await second.commit()
+        assert await new_events(sessions, 0) == [], "the reader went past a transaction that is still open"
+        await first.commit()
+    seen = await new_events(sessions, 0)
+    assert [kind for _, kind in seen] == ["first", "second"]
+
+
+async def test_numbers_in_another_order_than_transactions_do_not_skip_either(sessions):
+    """`old` begins first but writes its event last; `young` begins later, writes first, commits last. With numbers from a sequence the
+    reader would see old's 2, remember it, and never see young's 1."""
+    async with sessions() as old, sessions() as young:
+        events.append(old, "default", None, "old begins", {})
+        await old.flush()
+        events.append(young, "default", None, "young", {})
+        await young.flush()
+        events.append(old, "default", None, "old ends", {})
+        await old.commit()
+        seen = await new_events(sessions, 0)
+        assert [kind for _, kind in seen] == ["old begins", "old ends"]
+        await young.commit()
+    assert [kind for _, kind in await new_events(sessions, seen[-1][0])] == ["young"]
+
+
+async def test_a_reader_beside_many_writers_sees_every_event_once_and_in_order(sessions):
+    writers, each = 8, 15
+    stop = asyncio.Event()
+    seen: list[tuple[int, str]] = []
+
+    async def write(name: int) -> None:
+        for n in range(each):
+            async with sessions() as session:
+                events.append(session, "default", None, f"{name}/{n}/a", {})
+                await session.flush()
+                await asyncio.sleep(0.001 * ((name * 7 + n * 3) % 5))  # so that commits interleave
+                events.append(session, "default", None, f"{name}/{n}/b", {})
+                await session.commit()
+
+    async def read() -> None:
+        while not stop.is_set():
+            seen.extend(await new_events(sessions, seen[-1][0] if seen else 0))
+        seen.extend(await new_events(sessions, seen[-1][0] if seen else 0))
+
+    reader = asyncio.create_task(read())
+    await asyncio.gather(*(write(name) for name in range(writers)))
+    stop.set()
+    await reader
+    positions = [position for position, _ in seen]
+    assert positions == sorted(set(positions))
+    assert {kind for _, kind in seen} == {
+        f"{w}/{n}/{half}" for w in range(writers) for n in range(each) for half in "ab"
+    }
+    for writer in range(writers):
+        told = [kind for _, kind in seen if kind.startswith(f"{writer}/")]
+        assert told == [f"{writer}/{n}/{half}" for n in range(each) for half in "ab"]
+
+
+async def test_positions_survive_a_rolled_back_savepoint(sessions):
+    async with transaction(sessions) as session:
+        events.append(session, "default", None, "one", {})
+        await session.flush()
+        nested = await session.begin_nested()
+        events.append(session, "default", None, "undone", {})
+        await session.flush()
+        await nested.rollback()
+        events.append(session, "default", None, "two", {})
+    assert [kind for _, kind in await new_events(sessions, 0)] == ["one", "two"]
+
+
+async def test_an_event_is_read_by_its_run_and_by_its_project_only(sessions, app_sessions):
+    async with transaction(sessions) as session:
+        await session.connection()
+        events.append(session, "default", "r1", "of r1", {})
+        events.append(session, "other", "r2", "of r2", {})
+    assert [kind for _, kind in await new_events(sessions, 0, run_id="r2")] == ["of r2"]
+    async with transaction(app_sessions, ["default"]) as session:
+        assert [e.kind for e in await events.read(session)] == ["of r1"]
+    async with app_sessions() as session, session.begin():
+        await see_projects(session, ["other"])
+        assert [e.kind for e in await events.read(session)] == ["of r2"]
+
+
+async def test_the_last_position_is_where_a_new_reader_begins(sessions):
+    async with transaction(sessions) as session:
+        assert await events.last_position(session) == 0
+        events.append(session, "default", None, "one", {})
+    async with transaction(sessions) as session:
+        position = await events.last_position(session)
+    assert await new_events(sessions, position) == []
+    assert [kind for _, kind in await new_events(sessions, position - 1)] == ["one"]
+
+
+async def test_an_event_of_a_rolled_back_transaction_never_was(sessions):
+    async with sessions() as session:
+        events.append(session, "default", None, "ghost", {})
+        await session.flush()
+        await session.rollback()
+    assert await new_events(sessions, 0) == []
+
+
+async def test_two_dispatchers_never_send_the_same_message(sessions):
+    async with transaction(sessions) as session:
+        for n in range(20):
+            events.enqueue(session, "default", "run.ended", {"n": n})
+    sent: list[int] = []
+
+    async def send(kind: str, body: dict[str, int]) -> None:
+        await asyncio.sleep(0)
+        sent.append(body["n"])
+
+    async def dispatch() -> None:
+        while True:
+            async with transaction(sessions) as session:
+                if not await events.dispatch(session, send, limit=3):
+                    return
+
+    await asyncio.gather(*(dispatch() for _ in range(4)))
+    assert sorted(sent) == list(range(20))
+
+
+async def test_a_dispatcher_that_dies_in_the_middle_sends_again(sessions):
+    async with transaction(sessions) as session:
+        events.enqueue(session, "default", "run.ended", {})
+    sent: list[str] = []
+
+    async def send_and_die(kind: str, body: dict[str, object]) -> None:
+        sent.append(kind)
+        raise ConnectionError
+
+    async def send(kind: str, body: dict[str, object]) -> None:
+        sent.append(kind)
+
+    with pytest.raises(ConnectionError):
+        async with transaction(sessions) as session:
+            await events.dispatch(session, send_and_die)
+    async with transaction(sessions) as session:
+        assert await events.dispatch(session, send) == 1
+    async with transaction(sessions) as session:
+        assert await events.dispatch(session, send) == 0
+    assert sent == ["run.ended", "run.ended"]
+
+
+async def test_a_ring_is_heard_at_the_commit_and_not_before(database, sessions):
+    async with await psycopg.AsyncConnection.connect(database.url("controller"), autocommit=True) as listener:
+        await listener.execute(f"LISTEN {events.CHANNEL_RUNS}")
+        async with sessions() as session:
+            await events.ring(session, events.CHANNEL_RUNS, "a000000000")
+            assert [n async for n in listener.notifies(timeout=0.2)] == []
+            await session.commit()
+        assert [n.payload async for n in listener.notifies(timeout=10, stop_after=1)] == ["a000000000"]
