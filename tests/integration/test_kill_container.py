@@ -16,7 +16,8 @@ from abruzzi_operators.launcher.procfs import start_time
 pytestmark = pytest.mark.slow
 
 STAGE = "work"
-BACK_SECONDS = 2.0
+BACK_SECONDS = 15.0
+"""On a busy machine; test_supervisor_keeping.py holds the two seconds."""
 TICKS = """
 import os, signal, sys, time
 def save(*_):
