@@ -26,6 +26,8 @@ from abruzzi_jobs.memory import widened
 
 Backend = Literal["auto", "blockwise", "sdpa"]
 
+LOG2_E = 1 / math.log(2)
+
 _STRIPE_ROWS = {"cpu": 64, "cuda": 512}
 _STRIPE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Logits held at once: on CPU about what the cache keeps between the passes over a stripe."""
@@ -84,7 +86,8 @@ class _Blockwise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         B, H, L, _ = q_BHLD.shape
         N = B * H
-        q = widened(q_BHLD).reshape(N, L, -1) * scale
+        # Logits in base 2: exp2 is three times as fast as exp on CPU, and exp a hundred times slower still where it underflows.
+        q = widened(q_BHLD).reshape(N, L, -1) * (scale * LOG2_E)
         k, v = (widened(x).reshape(N, L, -1) for x in (k_BHLD, v_BHLE))
         segments_BL = None if segment_ids_BL is None else segment_ids_BL.to(q.dtype)
         out_NLE, lse_NL1 = torch.empty_like(v), q.new_empty(N, L, 1)
@@ -93,14 +96,14 @@ class _Blockwise(torch.autograd.Function):
             p_NST = torch.bmm(q[heads, rows], k[heads, : rows.stop].transpose(1, 2))
             _mask_(p_NST, heads, rows, segments_BL, H)
             max_NS1 = p_NST.amax(-1, keepdim=True)
-            p_NST.sub_(max_NS1).exp_()
+            p_NST.sub_(max_NS1).exp2_()
             sum_NS1 = p_NST.sum(-1, keepdim=True)
             torch.div(torch.bmm(p_NST, v[heads, : rows.stop]), sum_NS1, out=out_NLE[heads, rows])
-            torch.add(sum_NS1.log_(), max_NS1, out=lse_NL1[heads, rows])
+            torch.add(sum_NS1.log2_(), max_NS1, out=lse_NL1[heads, rows])
             row_max_NL1[heads, rows] = max_NS1
         ctx.save_for_backward(q, k, v, out_NLE, lse_NL1, segments_BL)
         ctx.scale, ctx.heads, ctx.dtype = scale, H, q_BHLD.dtype
-        max_logit_H = row_max_NL1.view(B, H, L).amax((0, 2)).float()
+        max_logit_H = row_max_NL1.view(B, H, L).amax((0, 2)).float() / LOG2_E
         ctx.mark_non_differentiable(max_logit_H)
         return out_NLE.view(B, H, L, -1).to(v_BHLE.dtype), max_logit_H
 
@@ -115,12 +118,13 @@ class _Blockwise(torch.autograd.Function):
             k_NTD, v_NTE, g_NSE = k[heads, : rows.stop], v[heads, : rows.stop], grad_out[heads, rows]
             p_NST = torch.bmm(q[heads, rows], k_NTD.transpose(1, 2))
             _mask_(p_NST, heads, rows, segments_BL, ctx.heads)
-            p_NST.sub_(lse_NL1[heads, rows]).exp_()
+            p_NST.sub_(lse_NL1[heads, rows]).exp2_()
             # Not baddbmm_: on a strided slice it takes the heads one by one.
             grad_v[heads, : rows.stop].add_(torch.bmm(p_NST.transpose(1, 2), g_NSE))
             ds_NST = torch.bmm(g_NSE, v_NTE.transpose(1, 2)).sub_(delta_NL1[heads, rows]).mul_(p_NST)
             torch.mul(torch.bmm(ds_NST, k_NTD), ctx.scale, out=grad_q[heads, rows])
             grad_k[heads, : rows.stop].add_(torch.bmm(ds_NST.transpose(1, 2), q[heads, rows]))
+        grad_k.div_(LOG2_E)
         shape = (N // ctx.heads, ctx.heads, L, -1)
         grad_q, grad_k, grad_v = (x.view(shape).to(ctx.dtype) for x in (grad_q, grad_k, grad_v))
         return grad_q, grad_k, grad_v, None, None
