@@ -170,10 +170,10 @@ async def mark_deleted(session: AsyncSession, keys: Collection[str], *, now: dat
 
 
 def _storable(value: Any) -> Any:
-    """Postgres' JSON knows neither NaN nor infinity nor the character 0: numbers become their names, as on the wire of metrics."""
+    """Postgres' JSON knows neither NaN nor infinity nor the character 0: such numbers become null."""
     match value:
         case float() if not math.isfinite(value):
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+            return None
         case str():
             return value.replace("\x00", "\ufffd")
         case dict():

@@ -1,0 +1,185 @@
+"""Heartbeats, lists, details and reasons over PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from abruzzi.contracts.errors import AbruzziError, NotFound
+from abruzzi.contracts.metric import Heartbeat
+from abruzzi.contracts.states import RunState
+from abruzzi.engine.view import Phase, Seen
+from abruzzi.kit.db import transaction
+from abruzzi.runs import heartbeat, query, steer
+from abruzzi.runs.why import why
+
+
+async def started(world) -> str:
+    """Id of the first attempt of a run."""
+    run_id = await world.submit()
+    await world.steps(run_id)
+    await world.steps(run_id)
+    return f"{run_id}-first-1"
+
+
+def beat(world, step: int, *, phase: str = "train", total: int | None = 100, rank: int = 0) -> Heartbeat:
+    return Heartbeat(rank=rank, step=step, total_steps=total, phase=phase, at=world.clock.now().timestamp())
+
+
+async def test_progress_and_eta_follow_the_heartbeats(world):
+    attempt_id = await started(world)
+    for step in range(0, 51, 10):
+        await world.do(heartbeat.record, attempt_id, beat(world, step))
+        world.clock.turn(20)
+    stage = (await world.get(attempt_id[:10])).detail[0]
+    assert stage.progress == 0.5
+    assert stage.eta_seconds == pytest.approx(50 * 2.0 - 20)
+    [rank] = stage.attempts[0].ranks
+    assert (rank.step, rank.total_steps, rank.phase) == (50, 100, "train")
+
+
+async def test_deadlines_fit_themselves_to_the_steps_of_each_phase(world):
+    attempt_id = await started(world)
+    for step in range(1, 41):
+        await world.do(heartbeat.record, attempt_id, beat(world, step))
+        world.clock.turn(3 if step != 20 else 30)
+    for step in (41, 42):
+        await world.do(heartbeat.record, attempt_id, beat(world, step, phase="save"))
+        world.clock.turn(7)
+    stage = (await world.store.load(attempt_id[:10])).stages[0]
+    assert stage.phase_seconds == {"train": 30.0, "save": 7.0}
+    assert stage.attempts[0].beats[0].step == 42
+
+
+async def test_a_heartbeat_that_comes_late_changes_nothing(world):
+    attempt_id = await started(world)
+    late = beat(world, 5)
+    world.clock.turn(2)
+    await world.do(heartbeat.record, attempt_id, beat(world, 9))
+    await world.do(heartbeat.record, attempt_id, late)
+    assert (await world.get(attempt_id[:10])).detail[0].attempts[0].ranks[0].step == 9
+
+
+async def test_a_clock_that_is_far_off_can_neither_fake_nor_hide_a_hang(world):
+    attempt_id = await started(world)
+    for wrong in (-1e6, 1e6):
+        said = beat(world, 5).model_copy(update={"at": world.clock.turn(1).timestamp() + wrong})
+        await world.do(heartbeat.record, attempt_id, said)
+        [attempt] = (await world.store.load(attempt_id[:10])).stages[0].attempts
+        assert attempt.beats[0].at == world.clock.now().timestamp()
+
+
+async def test_first_heartbeats_that_race_are_both_accepted(world):
+    attempt_id = await started(world)
+    await asyncio.gather(*(world.do(heartbeat.record, attempt_id, beat(world, 1)) for _ in range(6)))
+    assert len((await world.get(attempt_id[:10])).detail[0].attempts[0].ranks) == 1
+
+
+async def test_a_heartbeat_for_an_ended_attempt_or_a_rank_that_does_not_exist_is_refused(world):
+    attempt_id = await started(world)
+    await world.store.spec(attempt_id)
+    with pytest.raises(AbruzziError, match="has ranks 0 to 0, not 1"):
+        await world.do(heartbeat.record, attempt_id, beat(world, 1, rank=1))
+    await world.end(attempt_id, exit_code=64)
+    with pytest.raises(AbruzziError, match="has ended"):
+        await world.do(heartbeat.record, attempt_id, beat(world, 1))
+
+
+async def test_pages_of_runs_are_complete_and_without_repeats(world):
+    made = []
+    for n in range(7):
+        made.append(await world.submit())
+        world.clock.turn(n % 2)  # some at the same moment
+    listed: list[str] = []
+    after = None
+    while True:
+        async with transaction(world.sessions) as session:
+            page = await query.list_runs(session, after=after, limit=3)
+        if not page:
+            break
+        listed += [r.id for r in page]
+        after = (page[-1].created_at, page[-1].id)
+    assert sorted(listed) == sorted(made)
+    assert len(listed) == len(made)
+
+
+async def test_runs_are_found_by_state_and_by_text_taken_literally(world):
+    one, other = await world.submit(), await world.submit()
+    await world.do(steer.cancel, other)
+    async with transaction(world.sessions) as session:
+        assert [r.id for r in await query.list_runs(session, states=["cancelling"])] == [other]
+        assert {r.id for r in await query.list_runs(session, q="HAI")} == {one, other}
+        assert [r.id for r in await query.list_runs(session, q=one[:6])] == [one]
+        assert await query.list_runs(session, q="%") == []
+
+
+async def test_a_run_of_another_project_is_not_found(world, app_sessions):
+    run_id = await world.submit()
+    async with transaction(app_sessions, ["other"]) as session:
+        with pytest.raises(NotFound):
+            await query.get(session, run_id, now=world.clock.now())
+        assert await query.list_runs(session) == []
+    async with transaction(app_sessions, ["default"]) as session:
+        assert (await query.get(session, run_id, now=world.clock.now())).id == run_id
+
+
+async def reason(world, run_id: str) -> str:
+    return (await world.do(why, run_id)).sentence
+
+
+async def test_why_tells_each_state_with_numbers(world):
+    run_id = await world.submit()
+    assert "waits for a controller" in await reason(world, run_id)
+    await world.steps(run_id)
+    await world.steps(run_id)
+    assert await reason(world, run_id) == (
+        "Stage 'first' is running: no rank has reported yet. Stage 'second' waits for 'first'."
+    )
+    attempt_id = f"{run_id}-first-1"
+    for step in (10, 20):
+        await world.do(heartbeat.record, attempt_id, beat(world, step))
+        world.clock.turn(10)
+    assert "train, step 20 of 100, last heartbeat 10 s ago, about 70 s left" in await reason(world, run_id)
+    await world.end(attempt_id, exit_code=137)
+    told = await reason(world, run_id)
+    assert "waits" in told
+    assert "before it tries again after attempt 1 ended with infrastructure" in told
+    world.clock.turn(100)
+    await world.steps(run_id)
+    await world.end(f"{run_id}-first-2", exit_code=64)
+    assert await reason(world, run_id) == (
+        "Stage 'first' failed after 2 attempts (user_error, exit code 64): The stage's code or configuration is wrong; its log says where. "
+        "It is not retried: correct the recipe or the code, then retry from this stage."
+    )
+
+
+async def test_why_names_the_rank_that_hangs(world):
+    attempt_id = await started(world)
+    run_id = attempt_id[:10]
+    await world.do(heartbeat.record, attempt_id, beat(world, 5))
+    world.seen[attempt_id] = Seen(Phase.RUNNING, stacks_ready=True)
+    world.clock.turn(10_000)
+    await world.steps(run_id)
+    told = await reason(world, run_id)
+    assert "is being stopped (attempt 1)" in told
+    assert "Rank 0 made no progress for 10000 s in phase 'train' at step 5" in told
+
+
+async def test_why_tells_of_a_gate_of_a_cancellation_and_of_the_end(world):
+    run_id = await world.submit()
+    await world.steps(run_id)
+    await world.commit(f"{run_id}-first-1", "files", "files")
+    await world.end(f"{run_id}-first-1")
+    assert "Stage 'third' waits for 'second' and for its gate 'second.score <= 2.0'." in await reason(world, run_id)
+    await world.commit(f"{run_id}-second-1", "checkpoint", "final", step=1, score=9.0)
+    await world.end(f"{run_id}-second-1")
+    assert await reason(world, run_id) == (
+        "Stage 'third' was not started: The gate 'second.score <= 2.0' does not hold: score is 9."
+    )
+    other = await world.submit()
+    await world.do(steer.cancel, other)
+    assert "being cancelled" in await reason(world, other)
+    await world.steps(other)
+    assert (await world.get(other)).state is RunState.CANCELLED
+    assert "cancelled it with 0 of 3 stages done" in await reason(world, other)
