@@ -160,6 +160,22 @@ def test_each_child_that_is_killed_is_back_within_two_seconds(platform: Up, name
     assert platform.answers()
 
 
+def test_a_second_up_on_the_same_home_is_refused_with_pid_and_address(platform: Up) -> None:
+    platform.start()
+    said = platform.refused()
+    assert f"process {platform.pid}" in said
+    assert platform.up()["url"] in said
+    assert platform.answers()
+
+
+def test_a_port_that_is_taken_is_named(platform: Up, tmp_path: Path) -> None:
+    platform.start()
+    port = platform.up()["url"].rpartition(":")[2]
+    other = Up(tmp_path)
+    other.home = tmp_path / "other"
+    assert f"Port {port} of 127.0.0.1 cannot be used" in other.refused(port)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_everything_with_code_0_and_the_next_start_keeps_token_and_port(platform: Up, number: int) -> None:
     platform.start()
