@@ -63,7 +63,7 @@ class RunStore(Protocol):
 
 class Executor(Protocol):
     async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
-        """Idempotent by attempt id and spec digest. Raises SpecConflict."""
+        """Idempotent by attempt id and spec digest; nothing happens for an attempt that was removed. Raises SpecConflict."""
         ...
 
     async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:

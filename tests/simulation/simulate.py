@@ -1,0 +1,354 @@
+"""One seed: two controllers, a store and an executor that may fail at every point, and the rules that must hold whatever happens."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulation.memory_executor import Fate, MemoryExecutor
+from simulation.memory_store import MemoryRunStore, Trace
+
+from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+from abruzzi.engine.policy import RULES
+from abruzzi.engine.ports import Lease, StaleLease
+from abruzzi.engine.view import Desired, Phase, RunView, Seen, StageView
+from abruzzi_operators.controller.controller import Controller, ControllerConfig
+
+CALM_AFTER = 600.0
+"""Simulated seconds with faults; afterwards everything must come to its end."""
+END_AFTER = 40_000.0
+LEASE_SECONDS = 15.0
+STORE_WRITES = ("lease", "release", "apply", "collect_artifacts", "spec")
+EXECUTOR_EFFECTS = ("create", "stop", "dump_stacks", "remove")
+FAULT_POINTS = {f"{when} {name}" for name in (*STORE_WRITES, *EXECUTOR_EFFECTS) for when in ("before", "after")} | {
+    "unknown observe",
+    "stale observe",
+}
+
+
+class Crash(BaseException):
+    """The controller process dies here."""
+
+
+class Violation(AssertionError):
+    """A rule was broken."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    runs: dict[str, RunView]
+    faults: Counter[str]
+    trace: Trace
+    steps: int
+
+
+@dataclass(slots=True)
+class World:
+    """Everything of one seed. `lie` lets a planted bug change what the executor reports."""
+
+    seed: int
+    rng: random.Random = field(init=False)
+    now: float = 1_000.0
+    faults: Counter[str] = field(default_factory=Counter)
+    trace: Trace = field(default_factory=Trace)
+    lie: Callable[[Seen], Seen] | None = None
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+
+    @property
+    def is_calm(self) -> bool:
+        return self.now > 1_000.0 + CALM_AFTER
+
+
+class Faulty:
+    """Stands before a store or an executor: crashes before and after writes and effects, lost and stale observations."""
+
+    def __init__(self, inner: Any, world: World, rate: float, watch: Watch) -> None:
+        self._inner, self._world, self._rate, self._watch = inner, world, rate, watch
+        self._last: dict[str, Seen] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if name == "observe":
+            return self._observe
+        if name not in STORE_WRITES and name not in EXECUTOR_EFFECTS:
+            return method
+
+        async def guarded(*args: Any, **options: Any) -> Any:
+            self._maybe_crash(f"before {name}")
+            self._watch.about_to(name, args)
+            result = await method(*args, **options)
+            self._watch.did(name, args)
+            self._maybe_crash(f"after {name}")
+            return result
+
+        return guarded
+
+    async def _observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
+        found = dict(await self._inner.observe(attempt_ids))
+        for attempt_id, seen in found.items():
+            if not self._world.is_calm and self._world.rng.random() < self._rate:
+                stale = self._last.get(attempt_id)
+                if stale is not None and stale.phase is not Phase.GONE and self._world.rng.random() < 0.5:
+                    self._world.faults["stale observe"] += 1
+                    found[attempt_id] = stale
+                else:
+                    self._world.faults["unknown observe"] += 1
+                    found[attempt_id] = Seen(Phase.UNKNOWN)
+            self._last[attempt_id] = seen
+            if self._world.lie is not None:
+                found[attempt_id] = self._world.lie(found[attempt_id])
+        return found
+
+    def _maybe_crash(self, point: str) -> None:
+        if not self._world.is_calm and self._world.rng.random() < self._rate:
+            self._world.faults[point] += 1
+            self._world.trace.add(self._world.now, f"CRASH {point}")
+            raise Crash(point)
+
+
+class Watch:
+    """The rules, checked at every write and effect, and at every tick."""
+
+    def __init__(self, world: World, store: MemoryRunStore, executor: MemoryExecutor) -> None:
+        self._world, self._store, self._executor = world, store, executor
+        self._epochs: dict[str, int] = {}
+        self._ended: dict[str, tuple[AttemptState, Cause | None, int | None]] = {}
+        self._cancelled_at_attempts: dict[str, int] = {}
+
+    def about_to(self, name: str, args: Sequence[Any]) -> None:
+        if name == "create":
+            spec = args[0]
+            self._require(self._known(spec.attempt_id), f"{spec.attempt_id} is created before its intent is committed")
+        elif name == "remove" and self._known(args[0]):
+            _, _, attempt = self._store.find(args[0])
+            self._require(attempt.state.is_terminal, f"{args[0]} is removed before its outcome is committed")
+
+    def did(self, name: str, args: Sequence[Any]) -> None:
+        if name == "apply":
+            lease: Lease = args[0]
+            self._world.trace.add(self._world.now, f"{lease.owner} wrote", args[2])
+            self._require(
+                self._store.leases[lease.run_id].token == lease.token, f"a stale lease of {lease.run_id} wrote"
+            )
+            self._check_run(self._store.runs[lease.run_id])
+        elif name in EXECUTOR_EFFECTS:
+            shown = args[0] if isinstance(args[0], str) else args[0].attempt_id
+            self._world.trace.add(self._world.now, f"{name} {shown}")
+        self.check_workloads()
+
+    def check_workloads(self) -> None:
+        if len(self._executor.processes) < 2:
+            return
+        seen: set[str] = set()
+        for attempt_id, process in self._executor.processes.items():
+            if process.is_alive:
+                stage = attempt_id.rsplit("-", 1)[0]
+                self._require(stage not in seen, f"two live workloads of {stage}")
+                seen.add(stage)
+
+    def cancelled(self, run_id: str) -> None:
+        self._cancelled_at_attempts[run_id] = sum(len(s.attempts) for s in self._store.runs[run_id].stages)
+
+    def _check_run(self, run: RunView) -> None:
+        epochs = sorted(a.epoch for s in run.stages for a in s.attempts)
+        self._require(len(set(epochs)) == len(epochs), f"{run.id}: epochs repeat: {epochs}")
+        self._require(run.last_epoch >= self._epochs.get(run.id, 0), f"{run.id}: the epoch fell")
+        self._epochs[run.id] = run.last_epoch
+        limit = self._cancelled_at_attempts.get(run.id)
+        if limit is not None and run.desired is Desired.CANCEL:
+            # One decision that was under way when the cancel came is refused by its version.
+            self._require(
+                sum(len(s.attempts) for s in run.stages) <= limit, f"{run.id}: a new attempt after the cancel"
+            )
+        for stage in run.stages:
+            self._check_stage(stage)
+
+    def _check_stage(self, stage: StageView) -> None:
+        for attempt in stage.attempts:
+            if attempt.state.is_terminal:
+                ended = (attempt.state, attempt.cause, attempt.exit_code)
+                self._require(self._ended.setdefault(attempt.id, ended) == ended, f"{attempt.id}: its outcome changed")
+        for earlier in stage.attempts[:-1]:
+            never = earlier.cause in (Cause.USER_ERROR, Cause.BAD_DATA, Cause.OUT_OF_MEMORY, Cause.CANCELLED)
+            self._require(not never, f"{earlier.id} ended with {earlier.cause} and was retried")
+            self._require(earlier.state.is_terminal, f"{earlier.id} has a successor and has not ended")
+        counted = sum(
+            a.state is AttemptState.FAILED and a.cause is not None and not RULES[a.cause].free for a in stage.attempts
+        )
+        self._require(
+            counted <= stage.max_attempts, f"{stage.id}: {counted} failures count, {stage.max_attempts} are allowed"
+        )
+        if stage.state is StageState.SUCCEEDED:
+            last = stage.attempts[-1]
+            self._require(last.state is AttemptState.SUCCEEDED, f"{stage.id} is called done, {last.id} is {last.state}")
+            self._require(last.id in self._store.collected, f"{stage.id} is called done before its artifacts are known")
+
+    def _known(self, attempt_id: str) -> bool:
+        return any(a.id == attempt_id for r in self._store.runs.values() for s in r.stages for a in s.attempts)
+
+    def _require(self, holds: bool, rule: str) -> None:
+        if not holds:
+            raise Violation(f"seed {self._world.seed} at {self._world.now:.1f}: {rule}")
+
+
+def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome:
+    """Raises Violation (or the store's IllegalMove) when a rule is broken."""
+    world = World(seed, lie=lie)
+    rng = world.rng
+    store = MemoryRunStore(_runs(rng), now=lambda: world.now, switches=True)
+    executor = MemoryExecutor(lambda a: _fate(rng, a), now=lambda: world.now, rng=rng, switches=True)
+    watch = Watch(world, store, executor)
+    rate = rng.choice([0.0, 0.02, 0.08, 0.2])
+    controllers = [_Turns(f"c{i}", world, store, executor, watch, rate) for i in range(rng.choice([1, 2, 2]))]
+    people = _People(world, store, watch)
+    steps = 0
+    while not all(r.state.is_terminal for r in store.runs.values()) or executor.processes:
+        steps += 1
+        world.now += rng.choice([0.5, 1.0, 3.0, 8.0]) if not world.is_calm else 4.0 if executor.live() else 20.0
+        executor.tick()
+        people.act()
+        rng.choice(controllers).advance(rng.randint(1, 12) if not world.is_calm else 40)
+        if world.now > END_AFTER:
+            stuck = {
+                r.id: (r.state, [(s.id, s.state, [a.state for a in s.attempts]) for s in r.stages])
+                for r in store.runs.values()
+            }
+            raise Violation(f"seed {seed}: it does not come to an end: {stuck}")
+    _check_end(seed, store, people)
+    return Outcome(dict(store.runs), world.faults, world.trace, steps)
+
+
+class _Turns:
+    """A controller process as a coroutine that the scheduler advances, freezes and kills."""
+
+    def __init__(
+        self, name: str, world: World, store: MemoryRunStore, executor: MemoryExecutor, watch: Watch, rate: float
+    ) -> None:
+        self._name, self._world, self._watch = name, world, watch
+        self._store, self._executor = Faulty(store, world, rate, watch), Faulty(executor, world, rate, watch)
+        self._birth = 0
+        self._work: Coroutine[Any, Any, None] | None = None
+
+    def advance(self, turns: int) -> None:
+        for _ in range(turns):
+            if self._work is None:
+                self._birth += 1
+                self._work = self._live(f"{self._name}.{self._birth}")
+            try:
+                self._work.send(None)
+            except (StopIteration, Crash):
+                self._work = None
+                return
+
+    async def _live(self, owner: str) -> None:
+        config = ControllerConfig(owner=owner, lease_seconds=LEASE_SECONDS)
+        controller = Controller(self._store, self._executor, now=lambda: self._world.now, config=config)
+        if self._world.rng.random() < 0.05:
+            await controller.collect_orphans()
+        for lease in await self._store.lease(owner, limit=2, ttl_seconds=LEASE_SECONDS):
+            try:
+                wake_at = await controller.step(lease)
+            except StaleLease:
+                self._world.trace.add(self._world.now, f"{owner} lost {lease.run_id}")
+                continue
+            await self._store.release(lease, wake_at=wake_at)
+
+
+class _People:
+    """Cancel, interrupt and continue, at any time."""
+
+    def __init__(self, world: World, store: MemoryRunStore, watch: Watch) -> None:
+        self._world, self._store, self._watch = world, store, watch
+        self.cancelled: set[str] = set()
+        self._interrupted = False
+
+    def act(self) -> None:
+        rng = self._world.rng
+        if self._world.is_calm:
+            if self._interrupted:
+                self._interrupt(False)
+        elif rng.random() < 0.004:
+            run = self._store.runs[rng.choice(list(self._store.runs))]
+            if not run.state.is_terminal and run.desired is Desired.RUN:
+                self.cancelled.add(run.id)
+                self._watch.cancelled(run.id)
+                self._world.trace.add(self._world.now, f"a person cancels {run.id}")
+                self._store.want(run.id, Desired.CANCEL)
+        elif rng.random() < 0.006:
+            self._interrupt(not self._interrupted)
+
+    def _interrupt(self, on: bool) -> None:
+        self._interrupted = on
+        self._world.trace.add(self._world.now, "the platform goes down" if on else "the platform is up again")
+        before, after = (Desired.RUN, Desired.INTERRUPT) if on else (Desired.INTERRUPT, Desired.RUN)
+        for run in list(self._store.runs.values()):
+            if run.desired is before and not run.state.is_terminal:
+                self._store.want(run.id, after)
+
+
+def _check_end(seed: int, store: MemoryRunStore, people: _People) -> None:
+    for run in store.runs.values():
+        states = [s.state for s in run.stages]
+        if run.state is RunState.SUCCEEDED and set(states) != {StageState.SUCCEEDED}:
+            raise Violation(f"seed {seed}: {run.id} succeeded with stages {states}")
+        if run.state is RunState.CANCELLED and run.id not in people.cancelled:
+            raise Violation(f"seed {seed}: {run.id} is cancelled, but nobody asked for it")
+        if run.state is RunState.FAILED and StageState.FAILED not in states:
+            raise Violation(f"seed {seed}: {run.id} failed without a failed stage: {states}")
+        for stage in run.stages:
+            if stage.state is StageState.FAILED and not _may_fail(stage):
+                causes = [a.cause for a in stage.attempts]
+                raise Violation(f"seed {seed}: {run.id} {stage.id} was given up though {causes} may be retried")
+
+
+def _may_fail(stage: StageView) -> bool:
+    last = stage.attempts[-1].cause
+    counted = sum(a.cause is not None and not RULES[a.cause].free for a in stage.attempts)
+    return last is not None and (not RULES[last].retried or counted >= stage.max_attempts or len(stage.attempts) >= 20)
+
+
+def _runs(rng: random.Random) -> list[RunView]:
+    made = []
+    for index in range(rng.choice([1, 1, 2])):
+        ids = [f"s{i}" for i in range(rng.choice([1, 2, 3]))]
+        stages = tuple(
+            StageView(
+                id=name, state=StageState.WAITING, needs=tuple(n for n in ids[:i] if rng.random() < 0.6), max_attempts=rng.choice([1, 2, 3]),
+                hang_seconds=rng.choice([None, 60.0]), phase_seconds={"train": 1.0},
+            )
+            for i, name in enumerate(ids)
+        )  # fmt: skip
+        made.append(RunView(f"run{index:07d}", RunState.PENDING, Desired.RUN, 1, stages))
+    return made
+
+
+_CODES: Sequence[tuple[int | None, float]] = (
+    (0, 0.6),
+    (64, 0.04),
+    (65, 0.03),
+    (75, 0.06),
+    (76, 0.04),
+    (137, 0.08),
+    (143, 0.03),
+    (1, 0.05),
+    (None, 0.07),
+)
+
+
+def _fate(rng: random.Random, attempt_id: str) -> Fate:
+    code = rng.choices([c for c, _ in _CODES], [w for _, w in _CODES])[0]
+    if int(attempt_id.rsplit("-", 1)[1]) > 8:
+        code = 0  # a world that fails for ever would hide a controller that does
+    killed = code == 137
+    return Fate(
+        code,
+        rng.uniform(0, 60),
+        out_of_memory=killed and rng.random() < 0.2,
+        node_lost=killed and rng.random() < 0.2,
+        listens=rng.random() < 0.8,
+    )
