@@ -57,7 +57,7 @@ def load_checkpoint(artifact: LocalArtifact, model: KimiK2, optimizer: MuonClip,
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise AbruzziError(
             "bad_data",
-            f"Checkpoint {artifact.manifest.name} does not fit this stage: {error}.",
+            f"Checkpoint {artifact.manifest.name} does not fit this stage: {' '.join(str(error).split())[:300]}.",
             hint="Model, optimizer kind and dtype must be those that it was saved with.",
         ) from error
     return state

@@ -26,6 +26,7 @@ from abruzzi.contracts.training import CheckpointConfig
 from abruzzi.store import (
     CorruptArtifact,
     DirectoryStore,
+    blob_key,
     check_free_space,
     list_manifests,
     prefix_of,
@@ -87,6 +88,12 @@ class Checkpointer:
         self._reports: list[SaveReport] = []
         self._verified: dict[str, bool] = {}
         self._began_at = time.monotonic()
+        self._base_step = -1
+
+    def begin(self, model: KimiK2, optimizer: MuonClip, *, resumed_step: int | None) -> None:
+        """Training begins, afresh or at a step of this very stage. Raises AbruzziError `disk_full` before any work could be lost."""
+        self._base_step = -1 if resumed_step is None else resumed_step
+        self.check_room(_size_bytes(model, optimizer))
 
     def is_due(self, step: int) -> bool:
         """After `step` steps: by steps, or by wall time since the last one began."""
@@ -169,7 +176,7 @@ class Checkpointer:
             try:
                 name = f"step-{state.step:08d}"
                 manifest = self._context.commit(ArtifactKind.CHECKPOINT, name, files, meta, state.step)
-                verify_manifest(self._context.store, manifest, self._context.spec.output_prefix)
+                self._heal(manifest, files)
                 self._verified[manifest.digest()] = True
                 return manifest
             except (OSError, AbruzziError) as error:
@@ -179,9 +186,25 @@ class Checkpointer:
                 time.sleep(self._pause_seconds * 2 ** (number - 1))
         raise AssertionError("the last try returns or raises")
 
+    def _heal(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
+        """Verify what is in the store. Training again what a damaged checkpoint held makes the same files, whose blobs are taken for present:
+        a damaged one is written anew. Raises CorruptArtifact when that does not help."""
+        store, prefix = self._context.store, self._context.spec.output_prefix
+        for _ in manifest.files:
+            try:
+                verify_manifest(store, manifest, prefix)
+                return
+            except CorruptArtifact as error:
+                logger.warning("%s Writing it anew.", error.message)
+                digest = next(entry.digest for entry in manifest.files if entry.path == error.path)
+                store.put(blob_key(prefix, digest), files[error.path])
+        verify_manifest(store, manifest, prefix)
+
     def _retain(self) -> int:
         removals = choose_removals(
             self._own(),
+            epoch=self._context.spec.epoch,
+            base_step=self._base_step,
             keep_last=self._config.keep_last,
             keep_every_steps=self._config.keep_every_steps,
             verifies=self._verifies,

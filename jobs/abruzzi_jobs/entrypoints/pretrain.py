@@ -7,7 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.client.stage import Preempted, Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi_jobs.checkpoint import randomness
@@ -26,6 +26,9 @@ def run(context: StageContext, reporter: Reporter) -> None:
         ranks = start_ranks()
         Pretraining(context, reporter, stage, ranks).run()
         stop_ranks()
+    except Preempted:
+        stop_ranks()  # in good order, after a barrier: a rank must not take the other's leaving for a failure
+        raise
     except RuntimeError as error:
         if context.world_size > 1 and _is_lost_peer(error):
             _await_the_end(context, error)

@@ -64,6 +64,8 @@ class Pretraining:
         """Raises Preempted when it was told to stop, AbruzziError `divergence`, `disk_full` and what else ends a stage."""
         self._introduce()
         self._resume()
+        if self.checkpointer is not None:
+            self.checkpointer.begin(self.model, self.optimizer, resumed_step=self._saved_step)
         try:
             self._loop()
         except BaseException:

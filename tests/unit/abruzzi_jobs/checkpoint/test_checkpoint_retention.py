@@ -31,6 +31,8 @@ def test_the_newest_good_ones_and_milestones_stay(
     pairs = [(f"{step}-{epoch}", manifest(step, epoch)) for step, epoch in found]
     removed = choose_removals(
         pairs,
+        epoch=3,
+        base_step=100,
         keep_last=keep_last,
         keep_every_steps=keep_every,
         verifies=lambda key, m: found[(m.step or 0, m.epoch)],
@@ -49,5 +51,21 @@ def test_the_newest_good_ones_and_milestones_stay(
 
 def test_a_copy_of_the_same_step_is_no_second_checkpoint() -> None:
     pairs = [("a", manifest(10, 1)), ("b", manifest(20, 1)), ("c", manifest(20, 2)), ("d", manifest(30, 2))]
-    removed = choose_removals(pairs, keep_last=2, keep_every_steps=None, verifies=lambda *_: True)
+    removed = choose_removals(
+        pairs, epoch=2, base_step=20, keep_last=2, keep_every_steps=None, verifies=lambda *_: True
+    )
     assert [key for key, _ in removed] == ["a"]
+
+
+def test_a_line_that_was_given_up_goes_once_the_new_one_has_two() -> None:
+    given_up = [("a", manifest(30, 1)), ("b", manifest(40, 1))]
+    line = [("c", manifest(20, 1)), ("d", manifest(25, 2))]
+
+    def removed(found: list[tuple[str, Manifest]]) -> list[str]:
+        chosen = choose_removals(
+            found, epoch=2, base_step=20, keep_last=2, keep_every_steps=10, verifies=lambda *_: True
+        )
+        return [key for key, _ in chosen]
+
+    assert removed(given_up + line[:1]) == []
+    assert removed(given_up + line) == ["a", "b"]
