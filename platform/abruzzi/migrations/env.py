@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from alembic import context
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.dialects.postgresql.base import ischema_names
@@ -14,7 +16,7 @@ config = context.config
 assert REGISTERED  # importing the module registers every noun's tables with Base.metadata
 
 
-ischema_names["xid8"] = Xid8
+cast("dict[str, Any]", ischema_names)["xid8"] = Xid8
 
 
 def include_name(name: str | None, kind: str, parents: object) -> bool:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, or_, select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import NotFound
@@ -78,7 +78,7 @@ async def list_runs(
     limit: int = 50,
 ) -> list[RunSummary]:
     """Newest first, after the (created_at, id) of the last one seen."""
-    query: Select[tuple[RunRow]] = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
+    query = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
     if project_id:
         query = query.where(RunRow.project_id == project_id)
     if states:
