@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
@@ -14,6 +15,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from sqlalchemy import text
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import SystemClock
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     check_permissions(app)
     app.add_middleware(_Compress, minimum_size=2048)
     app.add_middleware(Gatekeeper, state=app.state)
+    app.add_middleware(_Measure)
     return app
 
 
@@ -143,12 +146,26 @@ def _add_probes(app: FastAPI) -> None:
     async def prometheus() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.middleware("http")
-    async def measure(request: Request, call_next):  # type: ignore[no-untyped-def]
-        with SECONDS.labels(_route_label(request.url.path)).time():
-            response = await call_next(request)
-        REQUESTS.labels(_route_label(request.url.path), request.method, response.status_code).inc()
-        return response
+
+class _Measure:
+    """Counts requests and the time to an answer's start."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, label = time.monotonic(), _route_label(scope["path"])
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                SECONDS.labels(label).observe(time.monotonic() - began)
+                REQUESTS.labels(label, scope["method"], message["status"]).inc()
+            await send(message)
+
+        await self.app(scope, receive, measured)
 
 
 def _route_label(path: str) -> str:

@@ -51,6 +51,12 @@ class Gatekeeper:
             await send(message)
 
         path, method = scope["path"], scope["method"]
+        if "\0" in path or b"%00" in scope.get("query_string", b""):
+            # Postgres has no such character in text: nothing can be called so.
+            await problem("/", 404, "not_found", "There is nothing whose name holds a NUL character.")(
+                scope, receive, send_safely
+            )
+            return
         try:
             if path.startswith(API) and (method, path) not in PUBLIC:
                 scope.setdefault("state", {})["identity"] = await self._identify(Headers(scope=scope), method)

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg import OperationalError as PsycopgOperationalError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -97,6 +97,16 @@ def install(app: FastAPI) -> None:
 
     for kind in (OperationalError, InterfaceError, PoolTimeout, PsycopgOperationalError, ConnectionError):
         app.add_exception_handler(kind, _database)
+
+    @app.exception_handler(DataError)
+    async def _data(request: Request, error: DataError) -> JSONResponse:
+        return problem(
+            request.url.path,
+            422,
+            "invalid_value",
+            "A value cannot be stored (such as a NUL character in text).",
+            hint="Correct the value.",
+        )
 
     @app.exception_handler(DBAPIError)
     async def _dbapi(request: Request, error: DBAPIError) -> JSONResponse:

@@ -138,11 +138,11 @@ def log_stream(request: Request, identity: Identity, attempt_id: str, rank: int,
 
 
 async def _looks(request: Request, run_id: str | None) -> AsyncIterator[None]:
-    """At once, then at each ring or second, until the client is gone, the server stops, or the stream is old."""
+    """At once, then at each ring or second, until the server stops or the stream is old. A client that goes away cancels the stream."""
     state: Any = request.app.state
     ends_at = time.monotonic() + _LIFE_SECONDS
     async with state.bell.ringing(run_id) as ring:
-        while time.monotonic() < ends_at and not state.stopping.is_set() and not await request.is_disconnected():
+        while time.monotonic() < ends_at and not state.stopping.is_set():
             yield None
             try:
                 await asyncio.wait_for(ring.wait(), _LOOK_SECONDS)

@@ -91,7 +91,7 @@ async def test_an_ended_run_cannot_be_cancelled(world):
 async def test_steering_on_an_old_version_is_refused(world):
     run_id = await world.submit()
     await world.do(steer.cancel, run_id, expected_version=1)
-    with pytest.raises(Conflict, match="changed meanwhile"):
+    with pytest.raises(AbruzziError, match="changed meanwhile"):
         await world.do(steer.cancel, run_id, expected_version=1)
 
 

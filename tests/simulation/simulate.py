@@ -19,7 +19,7 @@ from abruzzi_operators.controller.controller import Controller, ControllerConfig
 
 CALM_AFTER = 600.0
 """Simulated seconds with faults; afterwards everything must come to its end."""
-END_AFTER = 40_000.0
+END_AFTER = 20_000.0
 LEASE_SECONDS = 15.0
 STORE_WRITES = ("lease", "release", "apply", "collect_artifacts", "spec")
 EXECUTOR_EFFECTS = ("create", "stop", "dump_stacks", "remove")

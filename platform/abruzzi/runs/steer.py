@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from abruzzi.contracts.errors import Conflict, NotFound
+from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
 from abruzzi.contracts.states import RunState, StageState
 from abruzzi.events import service as events
 from abruzzi.runs import query
@@ -109,9 +109,10 @@ async def wake(session: AsyncSession, run_id: str, now: datetime) -> None:
 async def _lock(session: AsyncSession, run_id: str, expected_version: int | None) -> RunRow:
     run = await query.row(session, run_id, lock=True)
     if expected_version is not None and run.version != expected_version:
-        raise Conflict(
+        raise AbruzziError(
+            "version_conflict",
             f"Run {run.id} changed meanwhile (version {run.version}).",
-            code="version_conflict",
+            status=412,
             hint="Look at it again, then repeat.",
         )
     return run
