@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -212,3 +213,14 @@ def test_after_a_failure_the_address_is_read_anew(platform: Platform, tmp_path: 
         reporter.log({"train/loss": 1.0}, step=1)
         until(lambda: reporter.points_sent == 1)
     assert platform.points() == {("train/loss", 1): 1.0}
+
+
+def test_an_outage_draws_none_of_the_stages_random_numbers(platform: Platform, tmp_path: Path) -> None:
+    platform.status = 503
+    random.seed(1)
+    before = random.getstate()
+    reporter = Reporter(rank=0, rank_dir=tmp_path, delivery=delivery(platform))
+    reporter.log({"train/loss": 1.0}, step=1)
+    until(lambda: platform.asked >= 2)
+    reporter.close(deadline_seconds=0.2)
+    assert random.getstate() == before

@@ -43,6 +43,7 @@ class Delivery:
         )
         self._away_until = 0.0
         self._pause = _AWAY_SECONDS
+        self._jitter = random.Random()  # of its own: the stage's random numbers must not depend on the API's health
 
     @classmethod
     def from_env(cls, attempt_id: str, attempt_dir: Path) -> Delivery | None:
@@ -79,7 +80,7 @@ class Delivery:
         self._http.close()
 
     def _later(self) -> Answer:
-        self._away_until = time.monotonic() + self._pause * random.uniform(0.7, 1.3)
+        self._away_until = time.monotonic() + self._pause * self._jitter.uniform(0.7, 1.3)
         self._pause = min(2 * self._pause, _LONGEST_AWAY_SECONDS)
         return Answer.LATER
 
