@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
 def check_permissions(app: FastAPI) -> None:
     """Raises RuntimeError for a route of the API that declares no action and is not on the list of public ones."""
     for route in api_routes(app):
-        for method in route.methods:
+        for method in route.methods or ():
             if permission(route) is None and (method, route.path) not in PUBLIC:
                 raise RuntimeError(f"{method} {route.path} declares no permission")
 

@@ -89,7 +89,10 @@ class Gatekeeper:
             return await identity_service.authenticate(session, token.strip(), now=self.state.clock.now())
 
     def _token_of_cookie(self, headers: Headers, method: str) -> str:
-        cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
+        cookies = {
+            name.strip(): value
+            for name, _, value in (part.partition("=") for part in headers.get("cookie", "").split(";"))
+        }
         token = open_cookie(cookies.get(COOKIE, ""), self.state.signing_key)
         if token is None:
             raise identity_service.Unauthenticated()

@@ -55,7 +55,12 @@ def metrics(
 
 
 def draw_curve(
-    title: str, curves: Sequence[tuple[str, SeriesOut]], *, log: bool = False, width: int | None = None, height: int = 18
+    title: str,
+    curves: Sequence[tuple[str, SeriesOut]],
+    *,
+    log: bool = False,
+    width: int | None = None,
+    height: int = 18,
 ) -> str:
     """A terminal picture; empty curves are left out."""
     plotext.clear_figure()

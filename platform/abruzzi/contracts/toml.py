@@ -219,7 +219,7 @@ def _fields_at(path: Path, data: Mapping[str, Any]) -> list[str]:
         return list(Recipe.model_fields)
     stages = data.get("stage")
     stage = stages[path[1]] if isinstance(stages, list) and len(path) > 1 and isinstance(path[1], int) else {}
-    model: type[BaseModel] | None = STAGE_CLASSES.get(stage.get("kind")) if isinstance(stage, dict) else None
+    model: type[BaseModel] | None = STAGE_CLASSES.get(str(stage.get("kind"))) if isinstance(stage, dict) else None  # type: ignore[arg-type]
     for part in path[2:]:
         if model is None or isinstance(part, int):
             continue
