@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
@@ -39,6 +40,7 @@ from abruzzi_api.v1.session import routes as session
 from abruzzi_api.v1.tokens import routes as tokens
 from abruzzi_api.work import Permit, Replay
 
+PREFIX = "/api/v1"
 NOUNS = (runs, pools, attempts, artifacts, metrics, logs, events, recipes, tokens, audit, projects, session)
 REQUESTS = Counter("abruzzi_api_requests_total", "Requests by route, method and status", ["route", "method", "status"])
 SECONDS = Histogram("abruzzi_api_request_seconds", "Time to the answer's start", ["route"])
@@ -60,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.signing_key = hashlib.sha256(settings.require("signing_key").encode()).digest()
     app.state.bell = Bell(url)
     app.state.stopping = asyncio.Event()
-    api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
+    api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     for noun in NOUNS:
         api.include_router(noun.router)
     app.include_router(api)
@@ -68,35 +70,37 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Replay, _replay)
     _add_probes(app)
     dashboard.mount(app, settings.web_dir)
-    check_permissions(app)
+    check_permissions(api_routes())
     app.add_middleware(_Compress, minimum_size=2048)
     app.add_middleware(Gatekeeper, state=app.state)
     app.add_middleware(_Measure)
     return app
 
 
-def check_permissions(app: FastAPI) -> None:
+@dataclass(frozen=True, slots=True)
+class ApiRoute:
+    """A route below /api/v1 with its whole path."""
+
+    path: str
+    methods: frozenset[str]
+    permit: Permit | None
+
+
+def check_permissions(routes: Sequence[ApiRoute]) -> None:
     """Raises RuntimeError for a route of the API that declares no action and is not on the list of public ones."""
-    for route in api_routes(app):
-        for method in route.methods or ():
-            if permission(route) is None and (method, route.path) not in PUBLIC:
+    for route in routes:
+        for method in route.methods:
+            if route.permit is None and (method, route.path) not in PUBLIC:
                 raise RuntimeError(f"{method} {route.path} declares no permission")
 
 
-def api_routes(app: FastAPI) -> list[APIRoute]:
-    """Every route below /api/v1."""
-    return [r for r in _walk(app.routes) if r.path.startswith(API)]
+def api_routes() -> list[ApiRoute]:
+    """Every route of every noun. From the nouns' own routers: what an application makes of included routers is its own affair."""
+    found = [route for noun in NOUNS for route in noun.router.routes if isinstance(route, APIRoute)]
+    return [ApiRoute(PREFIX + route.path, frozenset(route.methods or ()), _permit(route)) for route in found]
 
 
-def _walk(routes: list) -> list[APIRoute]:  # type: ignore[type-arg]
-    found: list[APIRoute] = []
-    for route in routes:
-        if isinstance(route, APIRoute):
-            found.append(route)
-    return found
-
-
-def permission(route: APIRoute) -> Permit | None:
+def _permit(route: APIRoute) -> Permit | None:
     return next((d.call for d in route.dependant.dependencies if isinstance(d.call, Permit)), None)
 
 

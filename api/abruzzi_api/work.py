@@ -96,7 +96,9 @@ class Permit:
                 self._audit(session, identity, request, "allowed")
 
     def _audit(self, session: AsyncSession, identity: Identity, request: Request, outcome: str) -> None:
-        action = f"{request.method} {request.scope['route'].path}"
+        # Included routers tell their own part of the path.
+        template = "/api/v1" + request.scope["route"].path.removeprefix("/api/v1")
+        action = f"{request.method} {template}"
         identity_service.audit(
             session,
             project_id=identity.projects[0],

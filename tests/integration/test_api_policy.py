@@ -13,15 +13,12 @@ from pydantic import SecretStr
 from abruzzi.contracts.states import Role
 from abruzzi.identity.policy import POLICY, Action
 from abruzzi.kit.settings import Settings
-from abruzzi_api.app import api_routes, create_app, permission
+from abruzzi_api.app import ApiRoute, api_routes, check_permissions, create_app
 from abruzzi_api.gatekeeper import CSRF_HEADER, PUBLIC
 
 APP = create_app(Settings(database_url=SecretStr("postgresql://nobody@localhost/none"), signing_key=SecretStr("none")))
 ROUTES = [
-    (method, route)
-    for route in api_routes(APP)
-    for method in sorted(route.methods)
-    if (method, route.path) not in PUBLIC
+    (method, route) for route in api_routes() for method in sorted(route.methods) if (method, route.path) not in PUBLIC
 ]
 PEOPLE = [Role.VIEWER, Role.MEMBER, Role.MAINTAINER, Role.ADMIN]
 
@@ -58,6 +55,8 @@ def ask(server: ApiServer, method: str, path: str, token: str | None, ids: dict[
     with httpx.Client(base_url=server.url, headers=headers, timeout=20.0) as client:
         if path.endswith("/stream"):
             with client.stream(method, filled, params={"attempt": ids["attempt_id"]}) as answer:
+                if not answer.is_success:
+                    answer.read()
                 return answer
         return client.request(method, filled, params=query, json={} if method in ("POST", "PUT") else None)
 
@@ -75,15 +74,18 @@ def ids(server: ApiServer) -> dict[str, str]:
 
 
 def test_every_route_of_the_api_is_here() -> None:
+    described = {(method.upper(), path) for path, item in APP.openapi()["paths"].items() for method in item}
+    here = {(method, route.path.replace(":path", "")) for route in api_routes() for method in route.methods}
+    assert here == described, here ^ described
     assert len(ROUTES) >= 30
-    assert {permission(route).action for _, route in ROUTES} == set(Action)  # type: ignore[union-attr]
+    assert {route.permit.action for _, route in ROUTES} == set(Action)
 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES, ids=lambda x: x if isinstance(x, str) else x.path)
 def test_each_identity_is_answered_as_the_policy_says(
     server: ApiServer, tokens: dict[str, str], ids: dict[str, str], method: str, route
 ) -> None:  # type: ignore[no-untyped-def]
-    action = permission(route).action  # type: ignore[union-attr]
+    action = route.permit.action
     for name, token in (
         ("nobody", None),
         ("garbage", "x"),
@@ -125,6 +127,11 @@ def test_another_projects_things_do_not_exist(
     assert ids["run_id"] not in answer.text.replace(answer.json().get("instance", ""), "").replace(
         answer.json().get("detail", ""), ""
     )
+
+
+def test_a_route_without_permission_stops_the_start() -> None:
+    with pytest.raises(RuntimeError, match="GET /api/v1/open declares no permission"):
+        check_permissions([ApiRoute("/api/v1/open", frozenset({"GET"}), None)])
 
 
 def test_lists_show_nothing_of_another_project(server: ApiServer, tokens: dict[str, str]) -> None:

@@ -84,8 +84,8 @@ def _platform(home: Path, port: int) -> Iterator[tuple[str, str, bool]]:
                     "start_failed", f"The platform did not answer within {_STARTUP_SECONDS:.0f} s.", hint=f"See {log}"
                 )
             time.sleep(0.1)
-        assert running is not None
-        yield *running, True
+        url, token = running
+        yield url, token, True
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
