@@ -1,0 +1,42 @@
+"""Recipes of `container` stages for the browser tests: the shape of a real run without its weight."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+STAGE = Path(__file__).with_name("stand_in_stage.py")
+
+
+def recipe(
+    *, name: str = "tiny-k2", steps: int = 200, pause: float = 0.05, ranks: int = 1, seed: int = 1, peak_lr: str = "2e-3", layers: int = 4,
+    clip: bool = True, hold_at: int | None = None, hold_file: Path | None = None, fail: str | None = None,
+) -> str:  # fmt: skip
+    """corpus → tokenize → pretrain → evaluate. `fail` names the stage that ends with a user error."""
+    hold = {"HOLD_AT": str(hold_at), "HOLD_FILE": str(hold_file)} if hold_at is not None else {}
+    quick = {"STEPS": "40", "BATCH": "10", "PAUSE": "0.02"}
+    train = {"ROLE": "train", "STEPS": str(steps), "BATCH": "5", "PAUSE": str(pause), "SEED": str(seed), "PEAK_LR": peak_lr, "LAYERS": str(layers),
+             "CLIP": "1" if clip else "0", **hold}  # fmt: skip
+    stages = [
+        ("corpus", [], 1, {"ROLE": "corpus", **quick}),
+        ("tokenize", ["corpus"], 1, {"ROLE": "tokenize", **quick}),
+        ("pretrain", ["tokenize"], ranks, train),
+        ("evaluate", ["pretrain"], 1, {"ROLE": "evaluate", **quick}),
+    ]
+    text = f'version = 1\nname = "{name}"\n'
+    for stage_id, needs, world, env in stages:
+        settings = {**env, **({"EXIT_CODE": "64"} if stage_id == fail else {})}
+        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+        text += f"""
+[[stage]]
+id = "{stage_id}"
+kind = "container"
+needs = {json.dumps(needs)}
+[stage.container]
+command = {json.dumps([sys.executable, str(STAGE)])}
+env = {{ {pairs} }}
+[stage.resources]
+ranks = {world}
+"""
+    return text

@@ -1,0 +1,46 @@
+import { Kbd } from "@/components/ui/code";
+import { Dialog } from "@/components/ui/dialog";
+import { mountedShortcuts } from "@/lib/keys";
+
+/** Every shortcut that works on the page as it is now. */
+export function KeySheet({ open, onClose }: { open: boolean; onClose: () => void }) {
+  return (
+    <Dialog title="Keyboard" open={open} onClose={onClose}>
+      {open && <Groups />}
+    </Dialog>
+  );
+}
+
+function Groups() {
+  const groups = Map.groupBy(mountedShortcuts(), (shortcut) => shortcut.where);
+  return (
+    <div className="flex flex-col gap-4">
+      {[...groups].map(([where, shortcuts]) => (
+        <section key={where}>
+          <h3 className="mb-1 text-sm font-medium text-muted">{where}</h3>
+          <dl className="grid grid-cols-[1fr_auto] gap-y-1">
+            {shortcuts.map(({ keys, what }) => (
+              <div key={keys} className="contents">
+                <dt>{what}</dt>
+                <dd className="flex gap-1 justify-self-end">
+                  {keys.split(" ").map((key) => (
+                    <Kbd key={key}>{key}</Kbd>
+                  ))}
+                </dd>
+              </div>
+            ))}
+            {where === "Everywhere" && (
+              <>
+                <dt>Search and act</dt>
+                <dd className="flex gap-1 justify-self-end">
+                  <Kbd>⌘K</Kbd>
+                  <Kbd>Ctrl K</Kbd>
+                </dd>
+              </>
+            )}
+          </dl>
+        </section>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,76 @@
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
+
+import { Button } from "@/components/ui/button";
+import { Empty, ProblemNotice } from "@/components/ui/notice";
+
+import { readCompareSearch, readNewRunSearch, readRunSearch, readRunsSearch } from "./search";
+import { Shell } from "./shell";
+
+const rootRoute = createRootRoute({
+  component: Shell,
+  notFoundComponent: () => <Empty title="There is no such page">Press ⌘K or Ctrl-K to go where you wanted.</Empty>,
+  errorComponent: ({ error, reset }) => (
+    <div className="mx-auto max-w-xl p-8">
+      <ProblemNotice error={error}>
+        <Button className="mt-2" onClick={reset}>
+          Try again
+        </Button>
+      </ProblemNotice>
+    </div>
+  ),
+});
+
+const homeRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/runs", replace: true });
+  },
+});
+
+const runsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/runs",
+  validateSearch: readRunsSearch,
+  component: lazyRouteComponent(() => import("@/routes/runs"), "RunsPage"),
+});
+
+const newRunRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/runs/new",
+  validateSearch: readNewRunSearch,
+  component: lazyRouteComponent(() => import("@/routes/new-run"), "NewRunPage"),
+});
+
+const runRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/runs/$runId",
+  validateSearch: readRunSearch,
+  component: lazyRouteComponent(() => import("@/routes/run"), "RunPage"),
+});
+
+const compareRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/compare",
+  validateSearch: readCompareSearch,
+  component: lazyRouteComponent(() => import("@/routes/compare"), "ComparePage"),
+});
+
+const tokensRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/tokens",
+  component: lazyRouteComponent(() => import("@/routes/tokens"), "TokensPage"),
+});
+
+export const router = createRouter({
+  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, compareRoute, tokensRoute]),
+  defaultPreload: "intent",
+  defaultPreloadStaleTime: 0,
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

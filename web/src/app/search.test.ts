@@ -1,0 +1,21 @@
+import { describe, expect, it } from "vitest";
+
+import { readCompareSearch, readRunSearch, readRunsSearch } from "./search";
+
+describe("state of the view in the address", () => {
+  it("keeps what is valid and drops the rest", () => {
+    expect(readRunsSearch({ q: "k2", state: ["failed", "nonsense"], sort: "loss", asc: true, sel: ["a", "a", 7], junk: 1 })).toEqual({
+      q: "k2", state: ["failed"], sort: "loss", asc: true, sel: ["a", "7"],
+    });
+  });
+  it("writes no defaults", () => {
+    expect(readRunSearch({ x: "step", smooth: 0, log: false, line: -1 })).toEqual({});
+  });
+  it("survives a second reading unchanged", () => {
+    const once = readCompareSearch({ runs: ["a", "b"], base: "a", x: "tokens", smooth: 0.9, zoom: "10,20" });
+    expect(readCompareSearch(once)).toEqual(once);
+  });
+  it("takes an id of digits for a text", () => {
+    expect(readRunSearch({ attempt: 1234567890 })).toEqual({ attempt: "1234567890" });
+  });
+});

@@ -1,0 +1,76 @@
+/** The state of every view, as it stands in the address. What is not valid is dropped; defaults are not written. */
+
+import type { RunState } from "@/api";
+
+type Raw = Record<string, unknown>;
+
+export type XAxis = "step" | "tokens" | "time";
+export type CurveSearch = {
+  /** Default: step. */
+  x?: XAxis;
+  /** Weight of the moving average, 0 to 0.99. */
+  smooth?: number;
+  log?: boolean;
+  /** "from,to" in units of x. */
+  zoom?: string;
+  /** "panel:log=1" or "panel:smooth=0.9" where a panel differs from the page, separated by spaces. */
+  panels?: string;
+};
+
+export type RunsSearch = { q?: string; state?: RunState[]; sort?: SortKey; asc?: boolean; sel?: string[] };
+export type SortKey = "name" | "state" | "progress" | "loss" | "bpb" | "took" | "age";
+export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe"] as const;
+export type RunTab = (typeof RUN_TABS)[number];
+export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string };
+export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; all?: boolean };
+export type NewRunSearch = { from?: string; recipe?: string };
+
+const STATES: readonly RunState[] = ["pending", "running", "cancelling", "interrupted", "succeeded", "failed", "cancelled"];
+const SORTS: readonly SortKey[] = ["name", "state", "progress", "loss", "bpb", "took", "age"];
+
+export function readRunsSearch(raw: Raw): RunsSearch {
+  return clean({ q: text(raw.q), state: many(raw.state, oneOf(STATES)), sort: oneOf(SORTS)(raw.sort), asc: flag(raw.asc), sel: many(raw.sel, text) });
+}
+
+export function readRunSearch(raw: Raw): RunSearch {
+  return clean({
+    ...readCurveSearch(raw),
+    tab: oneOf(RUN_TABS)(raw.tab),
+    stage: text(raw.stage),
+    attempt: text(raw.attempt),
+    rank: natural(raw.rank),
+    line: natural(raw.line),
+    find: text(raw.find),
+  });
+}
+
+export function readCompareSearch(raw: Raw): CompareSearch {
+  return clean({ ...readCurveSearch(raw), runs: many(raw.runs, text), base: text(raw.base), all: flag(raw.all) });
+}
+
+export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
+
+function readCurveSearch(raw: Raw): CurveSearch {
+  const smooth = typeof raw.smooth === "number" && raw.smooth > 0 && raw.smooth < 1 ? raw.smooth : undefined;
+  return clean({ x: oneOf(["tokens", "time"] as const)(raw.x), smooth, log: flag(raw.log), zoom: text(raw.zoom), panels: text(raw.panels) });
+}
+
+const text = (value: unknown): string | undefined => (typeof value === "string" || typeof value === "number" ? String(value) || undefined : undefined);
+const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
+const natural = (value: unknown): number | undefined => (typeof value === "number" && Number.isInteger(value) && value >= 0 ? value : undefined);
+
+const oneOf =
+  <T extends string>(allowed: readonly T[]) =>
+  (value: unknown): T | undefined =>
+    allowed.find((item) => item === value);
+
+function many<T>(value: unknown, read: (item: unknown) => T | undefined): T[] | undefined {
+  const items = (Array.isArray(value) ? value : []).map(read).filter((item): item is T => item !== undefined);
+  return items.length > 0 ? [...new Set(items)] : undefined;
+}
+
+type Cleaned<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+function clean<T extends object>(search: T): Cleaned<T> {
+  return Object.fromEntries(Object.entries(search).filter(([, value]) => value !== undefined)) as Cleaned<T>;
+}

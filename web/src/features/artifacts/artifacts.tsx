@@ -1,0 +1,133 @@
+import { useQuery } from "@tanstack/react-query";
+import { BadgeCheck, GitBranch, Terminal } from "lucide-react";
+import { useState } from "react";
+
+import type { ArtifactOut, RunOut } from "@/api";
+import { artifactsListOptions } from "@/api/@tanstack/react-query.gen";
+import { Button, IconButton } from "@/components/ui/button";
+import { Code } from "@/components/ui/code";
+import { Dialog } from "@/components/ui/dialog";
+import { Empty, ProblemNotice } from "@/components/ui/notice";
+import { SkeletonLines } from "@/components/ui/progress";
+import { Cell, Head, Table } from "@/components/ui/table";
+import { Tooltip } from "@/components/ui/tooltip";
+import { cn } from "@/lib/cn";
+import { ago, bytes, figure, whole } from "@/lib/format";
+import { useNow } from "@/lib/now";
+
+import { BranchDialog } from "./branch-dialog";
+import { Files } from "./files";
+import { Lineage } from "./lineage";
+
+/** Everything that the run has made: lineage first, then each artifact with what can be done with it. */
+export default function Artifacts({ run, stageId }: { run: RunOut; stageId: string | undefined }) {
+  const artifacts = useQuery(artifactsListOptions({ query: { run: run.id, limit: 200 } }));
+  const [branching, setBranching] = useState<ArtifactOut | null>(null);
+  const [open, setOpen] = useState<ArtifactOut | null>(null);
+  if (artifacts.error) return <div className="p-4"><ProblemNotice error={artifacts.error} /></div>;
+  if (!artifacts.data) return <SkeletonLines count={8} className="p-4" />;
+  const items = [...artifacts.data.items].reverse();
+  if (items.length === 0) {
+    return (
+      <Empty title="Nothing made yet" command={`abruzzi artifacts list ${run.id}`}>
+        Corpora, tokenizers, datasets, checkpoints and reports appear here when they are committed.
+      </Empty>
+    );
+  }
+  return (
+    <div>
+      <Lineage run={run} artifacts={artifacts.data.items} />
+      <Table label="Artifacts">
+        <thead>
+          <tr>
+            <Head>Artifact</Head>
+            <Head>Stage</Head>
+            <Head right>Step</Head>
+            <Head right>Size</Head>
+            <Head>Facts</Head>
+            <Head>Digests</Head>
+            <Head right>Made</Head>
+            <Head className="w-px">
+              <span className="sr-only">Actions</span>
+            </Head>
+          </tr>
+        </thead>
+        <tbody>
+          {items.map((artifact) => (
+            <Row key={artifact.id} artifact={artifact} isDim={stageId !== undefined && artifact.stage_id !== stageId} onBranch={setBranching} onOpen={setOpen} />
+          ))}
+        </tbody>
+      </Table>
+      {branching && <BranchDialog run={run} artifact={branching} onClose={() => setBranching(null)} />}
+      {open && (
+        <Dialog title={open.name} about={`${open.kind} of stage ${open.stage_id}`} open onClose={() => setOpen(null)} wide>
+          <Code text={`abruzzi artifacts pull ${open.id}`} className="mb-3" />
+          <Files artifact={open} />
+        </Dialog>
+      )}
+    </div>
+  );
+}
+
+type RowProps = { artifact: ArtifactOut; isDim: boolean; onBranch: (artifact: ArtifactOut) => void; onOpen: (artifact: ArtifactOut) => void };
+
+function Row({ artifact, isDim, onBranch, onOpen }: RowProps) {
+  const now = useNow();
+  const isGone = artifact.deleted_at !== null;
+  return (
+    <tr className={cn(isDim && "text-muted", isGone && "opacity-60")}>
+      <Cell>
+        <button type="button" className="font-medium hover:text-accent" onClick={() => onOpen(artifact)} disabled={isGone}>
+          {artifact.name}
+        </button>
+        <span className="ml-2 text-sm text-muted">{artifact.kind}</span>
+      </Cell>
+      <Cell className="text-muted">{artifact.stage_id}</Cell>
+      <Cell right>{artifact.step === null ? <span className="text-faint">–</span> : whole(artifact.step)}</Cell>
+      <Cell right>{bytes(artifact.size_bytes)}</Cell>
+      <Cell className="max-w-80 truncate text-sm text-muted">{facts(artifact.meta)}</Cell>
+      <Cell>{isGone ? <span className="text-muted">removed by retention</span> : <Verified at={artifact.verified_at} now={now} />}</Cell>
+      <Cell right className="text-muted" title={new Date(artifact.created_at).toLocaleString()}>
+        {ago(artifact.created_at, now)}
+      </Cell>
+      <Cell>
+        <div className="flex justify-end gap-1">
+          {artifact.kind === "checkpoint" && !isGone && (
+            <Button look="ghost" onClick={() => onBranch(artifact)}>
+              <GitBranch /> Branch
+            </Button>
+          )}
+          {!isGone && (
+            <IconButton label={`Files of ${artifact.name}`} onClick={() => onOpen(artifact)}>
+              <Terminal />
+            </IconButton>
+          )}
+        </div>
+      </Cell>
+    </tr>
+  );
+}
+
+function Verified({ at, now }: { at: string | null; now: number }) {
+  if (!at) {
+    return (
+      <Tooltip says="Every digest is checked before a stage goes on from it or uses it.">
+        <span className="text-muted">not checked yet</span>
+      </Tooltip>
+    );
+  }
+  return (
+    <Tooltip says={`Every byte was read and hashed ${ago(at, now)}.`}>
+      <span className="inline-flex items-center gap-1 text-ok">
+        <BadgeCheck className="size-3.5" aria-hidden /> verified
+      </span>
+    </Tooltip>
+  );
+}
+
+function facts(meta: Record<string, unknown>): string {
+  return Object.entries(meta)
+    .filter(([, value]) => typeof value === "number" || typeof value === "string")
+    .map(([key, value]) => `${key.replaceAll("_", " ")} ${typeof value === "number" ? figure(value) : String(value)}`)
+    .join(", ");
+}

@@ -1,0 +1,73 @@
+/** Which metric keys share a panel, in which order, and what the panel says about itself. Pure. */
+
+export type Panel = {
+  readonly id: string;
+  readonly title: string;
+  /** One sentence for the tooltip of the title. */
+  readonly about: string;
+  readonly keys: readonly string[];
+  /** One line a layer: coloured as a ramp instead of by name. */
+  readonly isLayered: boolean;
+  /** Not noisy: the page's smoothing would only lag behind it. */
+  readonly isExact: boolean;
+};
+
+type Known = { readonly id: string; readonly match: RegExp; readonly title: string; readonly about: string; readonly isExact?: boolean };
+
+const KNOWN: readonly Known[] = [
+  { id: "loss", match: /^(train|valid)\/loss$/, title: "Loss", about: "Cross entropy in nats a token." },
+  { id: "bits", match: /bits_per_byte$/, title: "Bits per byte", about: "Comparable across tokenizers; lower is better." },
+  { id: "max-logit", match: /^train\/max_logit(\/layer\.\d+)?$/, title: "Max attention logit", about: "Largest pre-softmax score by layer. QK-Clip holds it at τ." },
+  { id: "grad-norm", match: /^train\/grad_norm$/, title: "Gradient norm", about: "Before clipping." },
+  { id: "lr", match: /^train\/lr$/, title: "Learning rate", about: "Warm-up, stable, decay, anneal.", isExact: true },
+  { id: "throughput", match: /^train\/tokens_per_second$/, title: "Tokens per second", about: "Over all ranks." },
+  { id: "clipped-heads", match: /^train\/clipped_heads$/, title: "Clipped heads", about: "Heads whose W_q and W_k were rescaled in this step." },
+  { id: "gamma", match: /^train\/qk_clip_gamma_min$/, title: "Smallest clip factor γ", about: "1 means that nothing was clipped." },
+  { id: "expert-load", match: /^train\/expert_load\/layer\.\d+$/, title: "Expert load", about: "Busiest expert over the mean, by layer; 1 is balanced." },
+  { id: "update-rms", match: /^train\/update_rms\//, title: "Update RMS", about: "Muon is matched to AdamW at 0.2." },
+  { id: "spectral-q", match: /^train\/spectral_norm\/layer\.\d+\.q$/, title: "Spectral norm of W_q", about: "By layer." },
+  { id: "spectral-k", match: /^train\/spectral_norm\/layer\.\d+\.k$/, title: "Spectral norm of W_k", about: "By layer." },
+  { id: "entropy-q", match: /^train\/sv_entropy\/layer\.\d+\.q$/, title: "Singular-value entropy of W_q", about: "By layer; falls when a matrix loses rank." },
+  { id: "entropy-k", match: /^train\/sv_entropy\/layer\.\d+\.k$/, title: "Singular-value entropy of W_k", about: "By layer; falls when a matrix loses rank." },
+  { id: "aux-loss", match: /^train\/aux_loss$/, title: "Auxiliary loss", about: "Sequence-wise balance." },
+  { id: "step-seconds", match: /^train\/step_seconds$/, title: "Seconds per step", about: "Wall time of a step." },
+  { id: "tokens", match: /^train\/tokens$/, title: "Tokens seen", about: "Since the first step.", isExact: true },
+];
+
+const LAYER = /\/layer\.\d+(?=\.|$)/;
+
+/** Known panels in their order, then one for each other key or layered family, by name. */
+export function panelsOf(keys: readonly string[]): Panel[] {
+  const sorted = [...new Set(keys)].sort();
+  const left = new Set(sorted);
+  const panels: Panel[] = [];
+  for (const known of KNOWN) {
+    const mine = sorted.filter((key) => known.match.test(key));
+    if (mine.length === 0) continue;
+    for (const key of mine) left.delete(key);
+    const layered = mine.filter((key) => LAYER.test(key));
+    const shown = layered.length > 0 ? layered : mine;
+    panels.push({ id: known.id, title: known.title, about: known.about, keys: shown, isLayered: layered.length > 0, isExact: known.isExact ?? false });
+  }
+  const families = new Map<string, string[]>();
+  for (const key of left) {
+    const family = key.replace(LAYER, "");
+    families.set(family, [...(families.get(family) ?? []), key]);
+  }
+  for (const [family, members] of families) {
+    const isLayered = members.some((key) => LAYER.test(key));
+    panels.push({ id: family.replaceAll("/", "."), title: family, about: "", keys: members, isLayered, isExact: false });
+  }
+  return panels;
+}
+
+/** "train/max_logit/layer.03" → "layer 3"; otherwise what tells the keys of a panel apart. */
+export function lineLabel(key: string, panel: Pick<Panel, "keys" | "isLayered">): string {
+  const layer = /layer\.(\d+)/.exec(key);
+  if (panel.isLayered && layer) return `layer ${Number(layer[1])}`;
+  if (panel.keys.length === 1) return key;
+  const parts = panel.keys.map((other) => other.split("/"));
+  const mine = key.split("/");
+  const telling = mine.filter((part, i) => parts.some((other) => other[i] !== part));
+  return telling.join("/") || key;
+}

@@ -1,0 +1,123 @@
+import "@xyflow/react/dist/base.css";
+
+import { BaseEdge, type Edge, type EdgeProps, getSmoothStepPath, Handle, type Node, type NodeProps, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore } from "@xyflow/react";
+import { useQuery } from "@tanstack/react-query";
+import { useEffect, useMemo } from "react";
+
+import type { StageOut } from "@/api";
+import { Progress } from "@/components/ui/progress";
+import { cn } from "@/lib/cn";
+import { percent, span } from "@/lib/format";
+import { useNow } from "@/lib/now";
+
+import { columnsLayout, elkLayout, isChain, NODE } from "./layout";
+import { StateMark } from "./state-mark";
+import { tookSeconds } from "./states";
+
+type StageNode = Node<{ stage: StageOut; isSelected: boolean; onSelect: (id: string) => void }, "stage">;
+type Props = { stages: readonly StageOut[]; selected: string | undefined; onSelect: (id: string) => void };
+
+const HANDLE = "!min-h-0 !min-w-0 !size-px !border-0 opacity-0";
+const NODE_TYPES = { stage: StageCard };
+const EDGE_TYPES = { need: NeedEdge };
+const MARGIN = 32;
+const LEFT = 16;
+const MAX_HEIGHT = 260;
+
+/** The stages of a run as they need each other. */
+export default function StageGraph(props: Props) {
+  return (
+    <ReactFlowProvider>
+      <Graph {...props} />
+    </ReactFlowProvider>
+  );
+}
+
+function Graph({ stages, selected, onSelect }: Props) {
+  const { fitView, setViewport } = useReactFlow();
+  const room = useStore((state) => state.width);
+  const shape = stages.map((stage) => `${stage.id}<${stage.needs.join()}`).join(" ");
+  const quick = columnsLayout(stages);
+  const elk = useQuery({ queryKey: ["layout", shape], queryFn: () => elkLayout(stages), enabled: !isChain(stages), staleTime: Infinity });
+  const { places, height } = elk.data ?? quick;
+  const nodes = stages.map(
+    (stage): StageNode => ({
+      id: stage.id,
+      type: "stage",
+      position: places.get(stage.id) ?? { x: 0, y: 0 },
+      data: { stage, isSelected: stage.id === selected, onSelect },
+      ...NODE,
+      measured: NODE,
+    }),
+  );
+  const edges = useMemo(
+    () => stages.flatMap((stage): Edge[] => stage.needs.map((need) => ({ id: `${need} ${stage.id}`, source: need, target: stage.id, type: "need", data: { gate: stage.gate } }))),
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- edges follow from the shape alone; states change every second
+    [shape],
+  );
+  const width = Math.max(...[...places.values()].map((place) => place.x)) + NODE.width;
+  useEffect(() => {
+    // A small graph stands where the page's text begins; a large one is shown whole.
+    if (width + 2 * LEFT <= room && height <= MAX_HEIGHT) void setViewport({ x: LEFT, y: MARGIN / 2, zoom: 1 });
+    else void fitView({ maxZoom: 1, padding: 0.06 });
+  }, [fitView, setViewport, width, height, room]);
+  return (
+    <div style={{ height: Math.min(MAX_HEIGHT, height + MARGIN) }} aria-label="Stages" role="group">
+      <ReactFlow
+        nodes={nodes}
+        edges={edges}
+        nodeTypes={NODE_TYPES}
+        edgeTypes={EDGE_TYPES}
+        defaultViewport={{ x: LEFT, y: MARGIN / 2, zoom: 1 }}
+        minZoom={0.2}
+        nodesDraggable={false}
+        nodesConnectable={false}
+        nodesFocusable={false}
+        edgesFocusable={false}
+        zoomOnScroll={false}
+        preventScrolling={false}
+        disableKeyboardA11y
+        proOptions={{ hideAttribution: true }}
+      />
+    </div>
+  );
+}
+
+function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNode>) {
+  return (
+    <>
+      <Handle type="target" position={Position.Left} className={HANDLE} />
+      <button
+        type="button"
+        aria-pressed={isSelected}
+        aria-label={`Stage ${stage.id}, ${stage.kind}, ${stage.state}`}
+        title={stage.reason ?? (stage.gate ? `Gate: ${stage.gate}` : undefined)}
+        onClick={() => onSelect(stage.id)}
+        className={cn(
+          "nopan flex h-full w-full flex-col justify-between rounded-lg border bg-surface px-2.5 py-1.5 text-left hover:border-line-strong",
+          isSelected ? "border-accent ring-3 ring-accent-soft hover:border-accent" : "border-line",
+          (stage.state === "waiting" || stage.state === "skipped") && "border-dashed",
+        )}
+      >
+        <span className="flex items-center gap-1.5">
+          <StateMark state={stage.state} />
+          <span className="flex-1 truncate font-medium">{stage.id}</span>
+          <StageTime stage={stage} />
+        </span>
+        {stage.state === "running" ? <Progress share={stage.progress} label={`Progress of ${stage.id}`} /> : <span className="text-sm text-faint">{stage.kind === stage.id ? stage.state : stage.kind}</span>}
+      </button>
+      <Handle type="source" position={Position.Right} className={HANDLE} />
+    </>
+  );
+}
+
+function StageTime({ stage }: { stage: StageOut }) {
+  const took = tookSeconds(stage, useNow());
+  if (stage.state === "running" && stage.progress !== null) return <span className="text-sm text-muted">{percent(stage.progress)}</span>;
+  return took === null ? null : <span className="text-sm text-faint">{span(took)}</span>;
+}
+
+function NeedEdge(props: EdgeProps) {
+  const [path] = getSmoothStepPath({ ...props, borderRadius: 8 });
+  return <BaseEdge path={path} style={{ stroke: "var(--line-strong)", strokeWidth: 1.5 }} />;
+}

@@ -1,0 +1,64 @@
+import type ELKType from "elkjs/lib/elk-api";
+
+import type { StageOut } from "@/api";
+
+export type Place = { readonly x: number; readonly y: number };
+export type Placed = { readonly places: ReadonlyMap<string, Place>; readonly height: number };
+
+export const NODE = { width: 168, height: 54 } as const;
+const GAP = { x: 44, y: 18 } as const;
+
+/** Columns by depth: exact for a chain, and what is shown of any graph until ELK has answered. Pure. */
+export function columnsLayout(stages: readonly Pick<StageOut, "id" | "needs">[]): Placed {
+  const depth = new Map<string, number>();
+  const depthOf = (id: string): number => {
+    const known = depth.get(id);
+    if (known !== undefined) return known;
+    depth.set(id, 0);
+    const needs = stages.find((stage) => stage.id === id)?.needs ?? [];
+    const found = needs.length > 0 ? Math.max(...needs.map(depthOf)) + 1 : 0;
+    depth.set(id, found);
+    return found;
+  };
+  const filled = new Map<number, number>();
+  const places = new Map<string, Place>();
+  for (const { id } of stages) {
+    const column = depthOf(id);
+    const row = filled.get(column) ?? 0;
+    filled.set(column, row + 1);
+    places.set(id, { x: column * (NODE.width + GAP.x), y: row * (NODE.height + GAP.y) });
+  }
+  const rows = Math.max(1, ...filled.values());
+  return { places, height: rows * NODE.height + (rows - 1) * GAP.y };
+}
+
+export function isChain(stages: readonly Pick<StageOut, "id" | "needs">[]): boolean {
+  return stages.every((stage, i) => stage.needs.length === Number(i > 0) && stage.needs.every((need) => need === stages[i - 1]?.id));
+}
+
+let elk: Promise<InstanceType<typeof ELKType>> | undefined;
+
+/** Layered layout with few crossings, computed in a worker so that a large graph does not stop the page. */
+export async function elkLayout(stages: readonly Pick<StageOut, "id" | "needs">[]): Promise<Placed> {
+  elk ??= startElk();
+  const graph = await (await elk).layout({
+    id: "run",
+    layoutOptions: {
+      "elk.algorithm": "layered",
+      "elk.direction": "RIGHT",
+      "elk.layered.spacing.nodeNodeBetweenLayers": String(GAP.x),
+      "elk.spacing.nodeNode": String(GAP.y),
+    },
+    children: stages.map(({ id }) => ({ id, ...NODE })),
+    edges: stages.flatMap(({ id, needs }) => needs.map((need) => ({ id: `${need} ${id}`, sources: [need], targets: [id] }))),
+  });
+  const nodes = graph.children ?? [];
+  const top = Math.min(...nodes.map((node) => node.y ?? 0));
+  const places = new Map(nodes.map((node) => [node.id, { x: node.x ?? 0, y: (node.y ?? 0) - top }]));
+  return { places, height: Math.max(...[...places.values()].map((place) => place.y)) + NODE.height };
+}
+
+async function startElk(): Promise<InstanceType<typeof ELKType>> {
+  const [{ default: Elk }, { default: ElkWorker }] = await Promise.all([import("elkjs/lib/elk-api"), import("elkjs/lib/elk-worker.min.js?worker")]);
+  return new Elk({ workerFactory: () => new ElkWorker() });
+}

@@ -1,0 +1,25 @@
+import { describe, expect, it } from "vitest";
+
+import { ago, bytes, compact, figure, percent, span } from "./format";
+
+describe("figures for people", () => {
+  it("keep four significant figures and no noise", () => {
+    expect([2.10342, 0.002, 0.0000123, 21540, 0, 1, 123456789].map(figure)).toEqual(["2.103", "0.002", "1.23e-5", "21,540", "0", "1", "123.5M"]);
+    expect(figure(null)).toBe("–");
+  });
+  it("name large numbers as the paper does", () => {
+    expect(compact(1026408209408)).toBe("1.026T");
+  });
+  it("count bytes in decimal units", () => {
+    expect([512, 1000, 28917497856].map(bytes)).toEqual(["512 B", "1 kB", "28.9 GB"]);
+  });
+  it("say times in two units at most", () => {
+    expect([0.4, 59, 61, 3600, 3725, 90_000].map(span)).toEqual(["0 s", "59 s", "1 min 1 s", "1 h", "1 h 2 min", "1 d 1 h"]);
+  });
+  it("say 100 % only when it is done", () => {
+    expect([0.99999, 1, 0].map(percent)).toEqual(["99.9 %", "100 %", "0 %"]);
+  });
+  it("never speak of the future", () => {
+    expect(ago("2026-01-01T00:00:10Z", Date.parse("2026-01-01T00:00:00Z"))).toBe("just now");
+  });
+});

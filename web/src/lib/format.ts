@@ -1,0 +1,77 @@
+/** Numbers, sizes and times for people. Pure. */
+
+const THOUSANDS = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+/** 1234567 → "1,234,567". */
+export const whole = (value: number): string => THOUSANDS.format(value);
+
+/** Four significant figures, without noise: 2.1034, 0.002, 1.2e-5, 21,540. */
+export function figure(value: number | null | undefined): string {
+  if (value === null || value === undefined) return "–";
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 10_000) return size >= 1e7 ? compact(value) : whole(value);
+  if (size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e");
+  return trim(value.toPrecision(4));
+}
+
+/** 1026408209408 → "1.026T". */
+export function compact(value: number): string {
+  const units: [number, string][] = [[1e15, "P"], [1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
+  for (const [size, unit] of units) if (Math.abs(value) >= size) return trim((value / size).toPrecision(4)) + unit;
+  return trim(value.toPrecision(4));
+}
+
+/** 28917497856 → "28.9 GB" (decimal units, as the paper and disks use). */
+export function bytes(value: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let size = value;
+  let unit = 0;
+  while (size >= 999.5 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? size : trim(size.toPrecision(3))} ${units[unit]}`;
+}
+
+/** 3725 → "1 h 2 min"; two units at most. */
+export function span(seconds: number): string {
+  const total = Math.max(0, Math.round(seconds));
+  if (total < 60) return `${total} s`;
+  if (total < 3600) return pair(total, 60, "min", 1, "s");
+  if (total < 86_400) return pair(total, 3600, "h", 60, "min");
+  return pair(total, 86_400, "d", 3600, "h");
+}
+
+/** Seconds since an RFC 3339 time, never negative. */
+export const since = (time: string, now: number): number => Math.max(0, (now - Date.parse(time)) / 1000);
+
+/** "3 min ago", "just now". */
+export function ago(time: string, now: number): string {
+  const seconds = since(time, now);
+  if (seconds < 5) return "just now";
+  if (seconds < 60) return `${Math.round(seconds)} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
+  return `${Math.floor(seconds / 86_400)} d ago`;
+}
+
+/** 0.4375 → "43.8 %"; whole numbers at the ends, so that "100 %" means done. */
+export function percent(share: number): string {
+  if (share >= 1) return "100 %";
+  if (share <= 0) return "0 %";
+  return `${(Math.min(share, 0.999) * 100).toFixed(1)} %`;
+}
+
+/** Signed, for differences: +0.0123, −4.1 %. */
+export const signed = (value: number, text: string): string => (value > 0 ? `+${text}` : value < 0 ? `−${text}` : "±0");
+
+function trim(text: string): string {
+  return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
+}
+
+function pair(total: number, big: number, bigName: string, small: number, smallName: string): string {
+  const rest = Math.floor((total % big) / small);
+  return `${Math.floor(total / big)} ${bigName}${rest ? ` ${rest} ${smallName}` : ""}`;
+}
