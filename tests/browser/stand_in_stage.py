@@ -22,7 +22,10 @@ from abruzzi.contracts.states import ArtifactKind
 
 ENV = os.environ
 BASE = f"{ENV['ABRUZZI_URL']}/api/v1/attempts/{ENV['ABRUZZI_ATTEMPT']}"
-HEADERS = {"Authorization": f"Bearer {Path(ENV['ABRUZZI_TOKEN']).read_text().strip()}", "Content-Type": "application/json"}
+HEADERS = {
+    "Authorization": f"Bearer {Path(ENV['ABRUZZI_TOKEN']).read_text().strip()}",
+    "Content-Type": "application/json",
+}
 STEPS, BATCH, PAUSE = int(ENV.get("STEPS", "100")), int(ENV.get("BATCH", "10")), float(ENV.get("PAUSE", "0.1"))
 LAYERS, THRESHOLD = int(ENV.get("LAYERS", "4")), 100.0
 TOKENS_PER_STEP = 16_384
@@ -39,7 +42,17 @@ def post(path: str, body: dict[str, Any]) -> None:
 
 
 def heartbeat(step: int, phase: str, message: str = "") -> None:
-    post("heartbeats", {"rank": int(ENV["RANK"]), "step": step, "total_steps": STEPS, "phase": phase, "message": message, "at": time.time()})
+    post(
+        "heartbeats",
+        {
+            "rank": int(ENV["RANK"]),
+            "step": step,
+            "total_steps": STEPS,
+            "phase": phase,
+            "message": message,
+            "at": time.time(),
+        },
+    )
 
 
 def metrics(dice: random.Random, step: int) -> dict[str, float]:
@@ -59,8 +72,12 @@ def metrics(dice: random.Random, step: int) -> dict[str, float]:
     for layer in range(LAYERS):
         grown = 12 + (60 + 28 * layer) * step / STEPS * (1 if ENV.get("CLIP", "1") == "1" else 2.4) + dice.gauss(0, 2)
         clipped += grown > THRESHOLD
-        point[f"train/max_logit/layer.{layer:02d}"] = min(grown, THRESHOLD + abs(dice.gauss(0, 1.5))) if ENV.get("CLIP", "1") == "1" else grown
-        point[f"train/expert_load/layer.{layer:02d}"] = 1.15 + 1.2 * math.exp(-step / (0.1 * STEPS)) + abs(dice.gauss(0, 0.05))
+        point[f"train/max_logit/layer.{layer:02d}"] = (
+            min(grown, THRESHOLD + abs(dice.gauss(0, 1.5))) if ENV.get("CLIP", "1") == "1" else grown
+        )
+        point[f"train/expert_load/layer.{layer:02d}"] = (
+            1.15 + 1.2 * math.exp(-step / (0.1 * STEPS)) + abs(dice.gauss(0, 0.05))
+        )
     point["train/clipped_heads"] = float(clipped * 2)
     return point
 
@@ -92,7 +109,12 @@ def evaluation(context: StageContext) -> None:
         return {"value": value, "low": value - width, "high": value + width}
 
     held_out = {}
-    for domain, documents, mine, ngram in (("all", 412, 1.873, 2.118), ("code", 220, 1.604, 1.871), ("knowledge", 96, 2.031, 2.304), ("web", 96, 2.217, 2.398)):
+    for domain, documents, mine, ngram in (
+        ("all", 412, 1.873, 2.118),
+        ("code", 220, 1.604, 1.871),
+        ("knowledge", 96, 2.031, 2.304),
+        ("web", 96, 2.217, 2.398),
+    ):
         held_out[domain] = {
             "documents": documents, "bytes": documents * 1900, "bits_per_byte": interval(mine, 0.03), "ngram_bits_per_byte": interval(ngram, 0.03),
             "better_by": interval(ngram - mine, 0.02),
@@ -106,7 +128,12 @@ def evaluation(context: StageContext) -> None:
     }  # fmt: skip
     path = context.scratch / "report.json"
     path.write_text(json.dumps(report_json))
-    context.commit(ArtifactKind.REPORT, "report", {"report.json": path}, {"bits_per_byte": 1.873, "ngram_bits_per_byte": 2.118, "cloze_accuracy": 0.415})
+    context.commit(
+        ArtifactKind.REPORT,
+        "report",
+        {"report.json": path},
+        {"bits_per_byte": 1.873, "ngram_bits_per_byte": 2.118, "cloze_accuracy": 0.415},
+    )
 
 
 def main() -> int:
@@ -122,7 +149,10 @@ def main() -> int:
         if role == "train" and leader:
             point = report(dice, first, last)
             loss = point["train/loss"]
-            print(f"step {last:>6}/{STEPS}  loss {loss:.4f}  lr {point['train/lr']:.2e}  grad {point['train/grad_norm']:.2f}  {point['train/tokens_per_second']:,.0f} tok/s", flush=True)
+            print(
+                f"step {last:>6}/{STEPS}  loss {loss:.4f}  lr {point['train/lr']:.2e}  grad {point['train/grad_norm']:.2f}  {point['train/tokens_per_second']:,.0f} tok/s",
+                flush=True,
+            )
             if last % max(BATCH, STEPS // 4) < BATCH:
                 heartbeat(last, "save")
                 checkpoint(context, last, loss)
@@ -139,7 +169,11 @@ def main() -> int:
         evaluation(context)
     code = int(ENV.get("EXIT_CODE", "0"))
     if code:
-        print("Error: data/corpus.jsonl line 17: 'text' is missing. Name the field in stage.data.text_field.", file=sys.stderr, flush=True)
+        print(
+            "Error: data/corpus.jsonl line 17: 'text' is missing. Name the field in stage.data.text_field.",
+            file=sys.stderr,
+            flush=True,
+        )
     return code
 
 
