@@ -2,7 +2,8 @@ import type { SeriesOut } from "@/api";
 
 /** Curves of many layers as one: the highest value at each step, with the extrema of all. Attempts stay apart. Pure. */
 export function envelope(curves: readonly SeriesOut[], key: string): SeriesOut[] {
-  const byAttempt = Map.groupBy(curves, (curve) => curve.attempt_id);
+  const byAttempt = new Map<string, SeriesOut[]>();
+  for (const curve of curves) byAttempt.set(curve.attempt_id, [...(byAttempt.get(curve.attempt_id) ?? []), curve]);
   return [...byAttempt.values()].map((layers) => highest(layers, key));
 }
 
