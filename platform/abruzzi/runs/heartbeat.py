@@ -25,7 +25,7 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     if AttemptState(attempt.state).is_terminal:
         raise Conflict(f"Attempt {attempt_id} has ended.", code="attempt_ended")
     # A rank's clock may be off: times far from ours are replaced, so that a wrong clock can neither fake nor hide a hang.
-    said = from_unix(beat.at) or now
+    said = _moment(beat.at) or now
     at = said if abs(said - now) < _CLOCK_SLACK else now
     ranks = (attempt.spec or {}).get("world_size", 1)
     if attempt.spec is not None and beat.rank >= ranks:
@@ -66,3 +66,11 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
     rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
     await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+
+
+def _moment(unix_seconds: float) -> datetime | None:
+    """None for a time that no calendar has."""
+    try:
+        return from_unix(unix_seconds)
+    except (ValueError, OverflowError, OSError):
+        return None
