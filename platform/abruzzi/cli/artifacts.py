@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -10,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, age, client, find_run, print_json
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.states import ArtifactKind
 
 app = typer.Typer(
@@ -72,3 +75,30 @@ def pull(
             artifact, folder, on_file=lambda path, size: OUTPUT.print(f"  {decimal(size):>10}  {path}")
         )
     OUTPUT.print(f"[green]✓[/] {folder}: {len(manifest.files)} files, {decimal(manifest.size_bytes)}, digests verified")
+
+
+@app.command(epilog="Example: abruzzi artifacts export ARTIFACT --to ./tiny-k2-hf")
+def export(
+    artifact: ArtifactArgument,
+    to: Annotated[Path, typer.Option(help="Folder to write.")] = Path("export"),
+) -> None:
+    """Export a checkpoint as a Hugging Face DeepseekV3 folder, with the run's tokenizer."""
+    found = {point.name: point for point in entry_points(group="abruzzi.exporters")}
+    if "huggingface" not in found:
+        raise AbruzziError("no_exporter", "abruzzi-jobs is not installed here.", hint="pip install abruzzi-jobs")
+    with client() as connection, TemporaryDirectory() as scratch:
+        checkpoint = connection.artifacts.get(artifact)
+        if checkpoint.kind is not ArtifactKind.CHECKPOINT:
+            raise AbruzziError(
+                "no_checkpoint",
+                f"{artifact} is a {checkpoint.kind}, no checkpoint.",
+                hint=f"`abruzzi artifacts list {checkpoint.run_id} --kind checkpoint`",
+            )
+        connection.artifacts.pull(artifact, Path(scratch) / "checkpoint")
+        tokenizers = list(connection.artifacts.list(checkpoint.run_id, kind=ArtifactKind.TOKENIZER))
+        if tokenizers:
+            connection.artifacts.pull(tokenizers[-1].id, Path(scratch) / "tokenizer")
+        written = found["huggingface"].load()(
+            Path(scratch) / "checkpoint", to, Path(scratch) / "tokenizer" if tokenizers else None
+        )
+    OUTPUT.print(f"[green]✓[/] {to}: {', '.join(path.name for path in written)}")

@@ -18,7 +18,7 @@ import typer
 
 from abruzzi.cli.report import print_report
 from abruzzi.cli.run import follow
-from abruzzi.cli.session import OUTPUT, SetOption, overrides
+from abruzzi.cli.session import OUTPUT, SetOption, absolute_sources, overrides
 from abruzzi.client import Client
 from abruzzi.client.profile import home as default_home
 from abruzzi.contracts.errors import AbruzziError
@@ -39,7 +39,7 @@ def demo(
     path = recipe or _shipped_recipe()
     assigned = overrides(assign)
     text = path.read_text()
-    load_recipe(text, assigned, file=str(path))
+    assigned |= absolute_sources(load_recipe(text, assigned, file=str(path)), path.parent)
     stays = OUTPUT.is_terminal and os.environ.get("CI", "").lower() not in ("1", "true")
     with _platform(home or default_home(), port) as (url, token, started_here):
         OUTPUT.print(f"Dashboard  [bold]{url}/#token={token}[/]\n", soft_wrap=True)

@@ -19,6 +19,7 @@ from abruzzi.cli.session import (
     JsonOption,
     RecipeArgument,
     SetOption,
+    absolute_sources,
     age,
     client,
     duration,
@@ -56,7 +57,8 @@ def run(
 ) -> None:
     """Submit a recipe. Checked here first, so that a mistake costs no round trip."""
     text, assigned = read_recipe(recipe), overrides(assign)
-    load_recipe(text, assigned, file=str(recipe))
+    parsed = load_recipe(text, assigned, file=str(recipe))
+    assigned |= absolute_sources(parsed, recipe.parent)
     with client() as connection:
         submitted = connection.runs.submit(text, assigned, name=name)
         if not as_json:

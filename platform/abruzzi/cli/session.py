@@ -14,6 +14,7 @@ from rich.console import Console
 
 from abruzzi.client import Client
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.recipe import CorpusStage, Recipe
 from abruzzi.contracts.states import AttemptState, RunState, StageState
 
 # Where nobody looks at a terminal, lines are for other programs: wide enough that no column is cut.
@@ -96,6 +97,23 @@ def read_recipe(path: Path) -> str:
         raise AbruzziError(
             "no_recipe", f"{path}: {error.strerror}.", hint="Recipes that ship: recipes/*.toml."
         ) from error
+
+
+def absolute_sources(recipe: Recipe, base: Path) -> dict[str, str]:
+    """Overrides that make a corpus stage's own relative files absolute: the stage runs elsewhere. Relative to the recipe's folder."""
+    found: dict[str, str] = {}
+    for stage in recipe.stage:
+        if isinstance(stage, CorpusStage):
+            sources = [str((base / s).absolute()) if _is_relative_file(s) else s for s in stage.data.sources]
+            if sources != list(stage.data.sources):
+                found[f"stage.{stage.id}.data.sources"] = json.dumps(sources)
+    return found
+
+
+def _is_relative_file(source: str) -> bool:
+    """A path or glob, and no name of a shipped source, URL, or path from the root or a home."""
+    looks_like_file = any(c in source for c in "/*?[") or source.endswith((".txt", ".md", ".jsonl", ".zst", ".parquet"))
+    return looks_like_file and "://" not in source and not source.startswith(("/", "~"))
 
 
 def state_text(state: str) -> str:

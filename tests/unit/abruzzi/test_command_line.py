@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
@@ -12,12 +13,13 @@ from typer.testing import CliRunner
 
 from abruzzi.cli.main import app
 from abruzzi.cli.run import exit_code
-from abruzzi.cli.session import duration, overrides, quantity
+from abruzzi.cli.session import absolute_sources, duration, overrides, quantity
 from abruzzi.cli.summary import junit, markdown
 from abruzzi.client.profile import resolve_profile, save_profile
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageKind, StageState
+from abruzzi.contracts.toml import load_recipe
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -131,6 +133,27 @@ def test_profiles_prefer_the_environment_and_are_private(tmp_path: Path, monkeyp
     token_file.write_text("from-file\n")
     monkeypatch.setenv("ABRUZZI_TOKEN", str(token_file))
     assert resolve_profile().token == "from-file"
+
+
+def test_own_files_are_found_beside_the_recipe_wherever_the_stage_runs() -> None:
+    text = (
+        (RECIPES / "tiny.toml")
+        .read_text()
+        .replace(
+            'sources = ["python-stdlib"',
+            'sources = ["./own/*.jsonl", "notes.txt", "/data/a.txt", "s3://b/c/", "python-stdlib"',
+        )
+    )
+    (found,) = absolute_sources(load_recipe(text), Path("/recipes")).items()
+    assert found[0] == "stage.corpus.data.sources"
+    assert json.loads(found[1])[:5] == [
+        "/recipes/own/*.jsonl",
+        "/recipes/notes.txt",
+        "/data/a.txt",
+        "s3://b/c/",
+        "python-stdlib",
+    ]
+    assert absolute_sources(load_recipe((RECIPES / "tiny.toml").read_text()), Path("/recipes")) == {}
 
 
 def test_numbers_read_like_people_write_them() -> None:
