@@ -9,12 +9,14 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 import psycopg
 from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from abruzzi.contracts.stage import StageSpec
-from abruzzi.events.service import CHANNEL_RUNS
+from abruzzi.events import service as events
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import Sessions, create_engine, create_sessions, transaction
@@ -26,6 +28,7 @@ from abruzzi_operators.executors.local import LocalExecutor
 
 logger = logging.getLogger("abruzzi.controller")
 _RECONNECT_SECONDS = 0.5
+_OUTBOX_SECONDS = 2.0
 
 
 def main() -> None:
@@ -49,12 +52,13 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    bell = asyncio.create_task(_ring(url, controller.doorbell))
+    helpers = [asyncio.create_task(_ring(url, controller.doorbell)), asyncio.create_task(_dispatch(sessions))]
     logger.info("controller %s is looking for runs", config.owner)
     try:
         await controller.run(stop)
     finally:
-        bell.cancel()
+        for helper in helpers:
+            helper.cancel()
         await engine.dispose()
 
 
@@ -68,13 +72,28 @@ def _issuer(sessions: Sessions, clock: SystemClock):  # type: ignore[no-untyped-
     return issue
 
 
+async def _dispatch(sessions: Sessions) -> None:
+    """The outbox, in embedded mode: messages go to the log. (In production Celery takes them to their receivers.)"""
+
+    async def send(kind: str, body: dict[str, Any]) -> None:
+        logger.info("outbox %s %s", kind, body)
+
+    while True:
+        try:
+            async with transaction(sessions) as session:
+                await events.dispatch(session, send)
+        except (SQLAlchemyError, psycopg.Error) as error:
+            logger.warning("the outbox waits (%s)", type(error).__name__)
+        await asyncio.sleep(_OUTBOX_SECONDS)
+
+
 async def _ring(url: str, doorbell: asyncio.Event) -> None:
     """LISTEN on a connection of its own. While it is down the controller polls: slower, never lost."""
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
-                await connection.execute(f"LISTEN {CHANNEL_RUNS}")
+                await connection.execute(f"LISTEN {events.CHANNEL_RUNS}")
                 doorbell.set()
                 async for _ in connection.notifies():
                     doorbell.set()

@@ -4,7 +4,6 @@ import { Suspense, use } from "react";
 import { Toaster } from "sonner";
 
 import { sessionGetQueryKey } from "@/api/@tanstack/react-query.gen";
-import { TooltipProvider } from "@/components/ui/tooltip";
 import { type Arrival, ArrivalContext } from "@/features/session/arrival";
 import { connection } from "@/lib/connection";
 import { isPassing, isUnauthenticated } from "@/lib/problem";
@@ -38,12 +37,10 @@ export function App({ arrival }: { arrival: Promise<Arrival> }) {
   const theme = useTheme();
   return (
     <QueryClientProvider client={queryClient}>
-      <TooltipProvider delay={350}>
-        <Suspense fallback={null}>
-          <Arrived arrival={arrival} />
-        </Suspense>
-        <Toaster theme={theme} position="bottom-right" gap={8} toastOptions={{ className: "!text-[length:var(--text-base)] !font-sans" }} />
-      </TooltipProvider>
+      <Suspense fallback={null}>
+        <Arrived arrival={arrival} />
+      </Suspense>
+      <Toaster theme={theme} position="bottom-right" gap={8} toastOptions={{ className: "!text-[length:var(--text-base)] !font-sans" }} />
     </QueryClientProvider>
   );
 }

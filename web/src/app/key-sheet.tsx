@@ -3,10 +3,10 @@ import { Dialog } from "@/components/ui/dialog";
 import { mountedShortcuts } from "@/lib/keys";
 
 /** Every shortcut that works on the page as it is now. */
-export function KeySheet({ open, onClose }: { open: boolean; onClose: () => void }) {
+export default function KeySheet({ onClose }: { onClose: () => void }) {
   return (
-    <Dialog title="Keyboard" open={open} onClose={onClose}>
-      {open && <Groups />}
+    <Dialog title="Keyboard" open onClose={onClose}>
+      <Groups />
     </Dialog>
   );
 }

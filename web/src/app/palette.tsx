@@ -10,7 +10,7 @@ import { setTheme } from "@/lib/theme";
 
 import { RUN_TABS } from "./search";
 
-const ITEM = "flex cursor-default items-center gap-2.5 rounded-md px-2.5 py-2 data-[selected=true]:bg-hover [&_svg]:size-4 [&_svg]:text-muted";
+const ITEM = "flex cursor-default items-center gap-2.5 rounded-md px-2.5 py-2 data-[selected=true]:bg-hover [&>svg]:size-4 [&>svg]:text-muted";
 
 /** ⌘K: jump to any run by name or id, go to a page, act. */
 export default function Palette({ onClose }: { onClose: () => void }) {
@@ -54,7 +54,9 @@ export default function Palette({ onClose }: { onClose: () => void }) {
         <Group title="Runs">
           {(runs.data?.items ?? []).map((run) => (
             <Command.Item key={run.id} value={`${run.name} ${run.recipe_name} ${run.id}`} className={ITEM} onSelect={act(() => void navigate({ to: "/runs/$runId", params: { runId: run.id } }))}>
-              <StateMark state={run.state} />
+              <span>
+                <StateMark state={run.state} />
+              </span>
               <span className="flex-1 truncate">{run.name}</span>
               <span className="font-mono text-sm text-faint">{run.id}</span>
             </Command.Item>

@@ -17,10 +17,10 @@ import { setTheme, type Theme, useTheme } from "@/lib/theme";
 
 import { ConnectionBanner } from "./connection-banner";
 import { Logo } from "./logo";
-import { KeySheet } from "./key-sheet";
 import { useOverlay } from "./overlay";
 
 const Palette = lazy(() => import("./palette"));
+const KeySheet = lazy(() => import("./key-sheet"));
 
 /** Frame of every page. Without a session it asks for a token in place, so that the address stays. */
 export function Shell() {
@@ -92,12 +92,10 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
       <main id="content" tabIndex={-1} className="min-h-0 flex-1 overflow-auto outline-none">
         <Outlet />
       </main>
-      <KeySheet open={overlay === "keys"} onClose={() => setOverlay(null)} />
-      {overlay === "palette" && (
-        <Suspense fallback={null}>
-          <Palette onClose={() => setOverlay(null)} />
-        </Suspense>
-      )}
+      <Suspense fallback={null}>
+        {overlay === "keys" && <KeySheet onClose={() => setOverlay(null)} />}
+        {overlay === "palette" && <Palette onClose={() => setOverlay(null)} />}
+      </Suspense>
     </div>
   );
 }

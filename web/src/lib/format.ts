@@ -41,7 +41,8 @@ export function span(seconds: number): string {
   if (total < 60) return `${total} s`;
   if (total < 3600) return pair(total, 60, "min", 1, "s");
   if (total < 86_400) return pair(total, 3600, "h", 60, "min");
-  return pair(total, 86_400, "d", 3600, "h");
+  if (total < 730 * 86_400) return pair(total, 86_400, "d", 3600, "h");
+  return `${Math.floor(total / (365.25 * 86_400))} y`;
 }
 
 /** Seconds since an RFC 3339 time, never negative. */

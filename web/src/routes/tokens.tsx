@@ -102,7 +102,7 @@ function RevokeDialog({ token, onClose }: { token: TokenOut; onClose: () => void
     <Dialog title={`Revoke ${token.name}?`} open onClose={onClose}>
       <p className="text-muted">Whatever uses it is refused from now on. It cannot be brought back; make a new one instead. Runs go on.</p>
       <DialogActions>
-        <Button look="ghost" onClick={onClose}>
+        <Button look="ghost" data-first onClick={onClose}>
           Keep it
         </Button>
         <Button look="danger" disabled={revoke.isPending} onClick={() => revoke.mutate()}>

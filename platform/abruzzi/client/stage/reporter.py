@@ -28,7 +28,8 @@ from abruzzi.contracts.metric import Heartbeat, MetricBatch, Series
 logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"^[a-z0-9][a-z0-9_./-]{0,127}$")
-_FLUSH_SECONDS = 0.5
+_FLUSH_SECONDS = 1.0
+"""Every request costs the platform some milliseconds of a machine that, embedded, is also the one that trains."""
 _BATCH_POINTS = 10_000
 _BEAT_FILE_SECONDS = 0.1
 _QUEUE_ENTRIES = 200_000
@@ -63,6 +64,8 @@ class Reporter:
         self._spool = spool or Spool(rank_dir / "spool")
         self._closing = threading.Event()
         self._wake = threading.Event()
+        self.thread_seconds = 0.0
+        """Processor time of the thread so far."""
         self.points_sent = 0
         """Taken by the platform, directly or from the spool."""
         self.points_spooled = 0
@@ -147,6 +150,7 @@ class Reporter:
             except Exception:  # whatever it is, it must not end the thread, let alone the stage
                 logger.exception("telemetry failed; the stage goes on")
                 delivered = False
+            self.thread_seconds = time.thread_time()
             if closing and (delivered or self._delivery is None):
                 self._finish()
                 return

@@ -1,6 +1,6 @@
 import { Dialog as Base } from "@base-ui/react/dialog";
 import { X } from "lucide-react";
-import type { ReactNode } from "react";
+import { type ReactNode, useRef } from "react";
 
 import { cn } from "@/lib/cn";
 
@@ -8,12 +8,16 @@ import { IconButton } from "./button";
 
 type Props = { title: string; about?: ReactNode; open: boolean; onClose: () => void; children: ReactNode; wide?: boolean };
 
+/** Focus goes to what is marked `data-first`: a field, or the harmless one of two buttons. */
 export function Dialog({ title, about, open, onClose, children, wide = false }: Props) {
+  const popup = useRef<HTMLDivElement>(null);
   return (
     <Base.Root open={open} onOpenChange={(next) => !next && onClose()}>
       <Base.Portal>
         <Base.Backdrop className="fixed inset-0 z-40 bg-[oklch(0_0_0/0.35)] transition-opacity duration-100 data-ending-style:opacity-0 data-starting-style:opacity-0" />
         <Base.Popup
+          ref={popup}
+          initialFocus={() => popup.current?.querySelector<HTMLElement>("[data-first]") ?? true}
           className={cn(
             "pop fixed top-[14vh] left-1/2 z-50 flex max-h-[76vh] w-[calc(100vw-2rem)] -translate-x-1/2 flex-col overflow-hidden rounded-lg bg-raised shadow-pop outline-none",
             wide ? "max-w-2xl" : "max-w-md",

@@ -118,7 +118,7 @@ function Verified({ at, now }: { at: string | null; now: number }) {
   }
   return (
     <Tooltip says={`Every byte was read and hashed ${ago(at, now)}.`}>
-      <span className="inline-flex items-center gap-1 text-ok">
+      <span className="inline-flex items-center gap-1 align-middle text-ok">
         <BadgeCheck className="size-3.5" aria-hidden /> verified
       </span>
     </Tooltip>

@@ -46,7 +46,7 @@ export function BranchDialog({ run, artifact, onClose }: { run: RunOut; artifact
         </Consequences>
         <div className="flex flex-col gap-3">
           <Field label="Name of the new run" htmlFor="branch-name">
-            <Input id="branch-name" value={name} maxLength={80} onChange={(event) => setName(event.target.value)} />
+            <Input id="branch-name" data-first value={name} maxLength={80} onChange={(event) => setName(event.target.value)} />
           </Field>
           <fieldset className="flex flex-col gap-1.5">
             <legend className="mb-1 text-sm font-medium">Other values</legend>

@@ -1,6 +1,6 @@
 import { TriangleAlert } from "lucide-react";
 
-import { bytes, compact, percent, span, whole } from "@/lib/format";
+import { bytes, compact, span, whole } from "@/lib/format";
 
 import { type PlannedStage, readPlan } from "./plan-shape";
 
@@ -29,7 +29,7 @@ function Stage({ stage }: { stage: PlannedStage }) {
         ["States", t.stateBytes === null ? "–" : `${bytes(t.stateBytes)} on ${t.pipelineStages > 1 ? "a middle pipeline stage" : "a rank"}`],
         ["Activations", t.activationBytes === null ? "–" : bytes(t.activationBytes)],
         ["Expected time", t.seconds === null ? "–" : `${span(t.seconds)}${t.tokensPerSecond === null ? "" : ` at ${compact(t.tokensPerSecond)} tokens/s`}`],
-        ...(t.device ? ([["Assumes", `${t.device}${t.utilisation === null ? "" : ` at ${percent(t.utilisation)}`}`]] as [string, string][]) : []),
+        ...(t.device ? ([["Assumes", `${t.device}${t.utilisation === null ? "" : ` at ${Math.round(100 * t.utilisation)} %`}`]] as [string, string][]) : []),
       ]
     : [];
   return (

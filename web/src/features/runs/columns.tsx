@@ -41,7 +41,7 @@ function NameCell({ run }: { run: RunSummary }) {
           {run.name}
         </Link>
         <p className="flex gap-2 truncate text-sm text-faint">
-          <span className="font-mono text-xs leading-[1.125rem]">{run.id}</span>
+          <span>{run.id}</span>
           <span className="truncate">{run.recipe_name}</span>
         </p>
       </div>

@@ -27,7 +27,7 @@ export function CancelDialog({ run, open, onClose, steering }: Props) {
       </Consequences>
       <Code text={`abruzzi runs stop ${run.id}`} />
       <DialogActions>
-        <Button look="ghost" onClick={onClose}>
+        <Button look="ghost" data-first onClick={onClose}>
           Keep it running
         </Button>
         <Button
@@ -63,7 +63,7 @@ export function RetryDialog({ run, from, open, onClose, steering }: Props & { fr
       </Consequences>
       <Code text={`abruzzi runs retry ${run.id}${from ? ` --stage ${from}` : ""}`} />
       <DialogActions>
-        <Button look="ghost" onClick={onClose}>
+        <Button look="ghost" data-first onClick={onClose}>
           Leave it
         </Button>
         <Button

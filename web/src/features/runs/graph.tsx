@@ -10,7 +10,7 @@ import { cn } from "@/lib/cn";
 import { percent, span } from "@/lib/format";
 import { useNow } from "@/lib/now";
 
-import { columnsLayout, elkLayout, isChain, NODE } from "./layout";
+import { columnsLayout, elkLayout, isChain, NODE, reduced } from "./layout";
 import { StateMark } from "./state-mark";
 import { tookSeconds } from "./states";
 
@@ -37,8 +37,9 @@ function Graph({ stages, selected, onSelect }: Props) {
   const { fitView, setViewport } = useReactFlow();
   const room = useStore((state) => state.width);
   const shape = stages.map((stage) => `${stage.id}<${stage.needs.join()}`).join(" ");
-  const quick = columnsLayout(stages);
-  const elk = useQuery({ queryKey: ["layout", shape], queryFn: () => elkLayout(stages), enabled: !isChain(stages), staleTime: Infinity });
+  const drawn = reduced(stages);
+  const quick = columnsLayout(drawn);
+  const elk = useQuery({ queryKey: ["layout", shape], queryFn: () => elkLayout(drawn), enabled: !isChain(drawn), staleTime: Infinity });
   const { places, height } = elk.data ?? quick;
   const nodes = stages.map(
     (stage): StageNode => ({
@@ -51,7 +52,7 @@ function Graph({ stages, selected, onSelect }: Props) {
     }),
   );
   const edges = useMemo(
-    () => stages.flatMap((stage): Edge[] => stage.needs.map((need) => ({ id: `${need} ${stage.id}`, source: need, target: stage.id, type: "need", data: { gate: stage.gate } }))),
+    () => drawn.flatMap(({ id, needs }): Edge[] => needs.map((need) => ({ id: `${need} ${id}`, source: need, target: id, type: "need" }))),
     // eslint-disable-next-line react-hooks/exhaustive-deps -- edges follow from the shape alone; states change every second
     [shape],
   );
@@ -91,7 +92,7 @@ function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNod
         type="button"
         aria-pressed={isSelected}
         aria-label={`Stage ${stage.id}, ${stage.kind}, ${stage.state}`}
-        title={stage.reason ?? (stage.gate ? `Gate: ${stage.gate}` : undefined)}
+        title={[stage.reason, stage.needs.length > 0 && `Needs ${stage.needs.join(", ")}`, stage.gate && `Gate: ${stage.gate}`].filter(Boolean).join("\n") || undefined}
         onClick={() => onSelect(stage.id)}
         className={cn(
           "nopan flex h-full w-full flex-col justify-between rounded-lg border bg-surface px-2.5 py-1.5 text-left hover:border-line-strong",

@@ -15,12 +15,14 @@ const NAMES: Readonly<Record<string, string>> = {
   "train/loss": "Loss", "valid/loss": "Validation loss", bits_per_byte: "Bits per byte", ngram_bits_per_byte: "n-gram bits per byte", cloze_accuracy: "Cloze accuracy",
 };
 
+const MANIFOLD = 9;
+
 type Props = { runs: readonly RunOut[]; base: string; onBase: (id: string) => void; onRemove: (id: string) => void };
 
 /** The figures that people look for first, each with its difference to the baseline. */
 export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
   const now = useNow();
-  const keys = [...new Set(runs.flatMap((run) => Object.keys(run.headline)))].sort((a, b) => Number(b in NAMES) - Number(a in NAMES) || a.localeCompare(b));
+  const keys = [...new Set(runs.flatMap((run) => Object.keys(run.headline)))].sort((a, b) => Math.sign(rank(a) - rank(b)) || a.localeCompare(b));
   const baseline = runs.find((run) => run.id === base);
   const baseTook = baseline ? tookSeconds(baseline, now) : null;
   return (
@@ -31,11 +33,11 @@ export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
           <Head>Run</Head>
           <Head>State</Head>
           {keys.map((key) => (
-            <Head key={key} right>
+            <Head key={key} right className="pr-[4.625rem]">
               {NAMES[key] ?? key}
             </Head>
           ))}
-          <Head right>Took</Head>
+          <Head right className="pr-[4.625rem]">Took</Head>
           <Head className="w-px">
             <span className="sr-only">Actions</span>
           </Head>
@@ -52,7 +54,7 @@ export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
                 <input type="radio" name="baseline" checked={isBase} onChange={() => onBase(run.id)} aria-label={`${run.name} is the baseline`} className="size-3.5 accent-accent-fill align-middle" />
               </Cell>
               <Cell>
-                <span className="inline-flex items-center gap-2">
+                <span className="inline-flex items-center gap-2 align-middle">
                   <svg width="20" height="6" aria-hidden>
                     <line x1="0" y1="3" x2="20" y2="3" stroke={color} strokeWidth="2.5" strokeDasharray={dash.join(" ") || undefined} />
                   </svg>
@@ -68,12 +70,12 @@ export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
               {keys.map((key) => (
                 <Cell key={key} right>
                   {figure(run.headline[key])}
-                  {!isBase && <Delta value={run.headline[key]} base={baseline?.headline[key]} />}
+                  <Delta value={run.headline[key]} base={isBase ? undefined : baseline?.headline[key]} />
                 </Cell>
               ))}
               <Cell right className="text-muted">
                 {took === null ? "–" : span(took)}
-                {!isBase && took !== null && baseTook !== null && baseTook > 0 && <Delta value={took} base={baseTook} />}
+                <Delta value={took ?? undefined} base={isBase ? undefined : (baseTook ?? undefined)} />
               </Cell>
               <Cell>
                 <IconButton label={`Take ${run.name} out of the comparison`} onClick={() => onRemove(run.id)}>
@@ -88,9 +90,15 @@ export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
   );
 }
 
+/** Known keys first, in the order above. */
+function rank(key: string): number {
+  const at = Object.keys(NAMES).indexOf(key);
+  return at < 0 ? Infinity : at;
+}
+
 /** In percent of the baseline; which direction is better depends on the metric, so it has no colour. */
 function Delta({ value, base }: { value: number | undefined; base: number | undefined }) {
-  if (value === undefined || base === undefined || base === 0) return null;
-  const share = (value - base) / Math.abs(base);
-  return <span className="ml-2 inline-block w-16 text-sm text-muted">{signed(share, `${Math.abs(share * 100).toFixed(1)} %`)}</span>;
+  const share = value === undefined || base === undefined || base === 0 ? null : (value - base) / Math.abs(base);
+  const text = share === null ? "" : share > MANIFOLD ? `× ${(share + 1).toFixed(0)}` : signed(share, `${Math.abs(share * 100).toFixed(1)} %`);
+  return <span className="ml-2 inline-block w-14 text-sm text-muted">{text}</span>;
 }

@@ -32,6 +32,13 @@ export function columnsLayout(stages: readonly Pick<StageOut, "id" | "needs">[])
   return { places, height: rows * NODE.height + (rows - 1) * GAP.y };
 }
 
+/** Without the needs that follow from others: who needs tokenize, which needs corpus, is drawn behind tokenize alone. */
+export function reduced<T extends Pick<StageOut, "id" | "needs">>(stages: readonly T[]): { id: string; needs: string[] }[] {
+  const needsOf = new Map(stages.map((stage) => [stage.id, stage.needs]));
+  const reaches = (from: string, to: string): boolean => (needsOf.get(from) ?? []).some((need) => need === to || reaches(need, to));
+  return stages.map(({ id, needs }) => ({ id, needs: needs.filter((need) => !needs.some((other) => other !== need && reaches(other, need))) }));
+}
+
 export function isChain(stages: readonly Pick<StageOut, "id" | "needs">[]): boolean {
   return stages.every((stage, i) => stage.needs.length === Number(i > 0) && stage.needs.every((need) => need === stages[i - 1]?.id));
 }

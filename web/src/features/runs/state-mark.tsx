@@ -21,7 +21,7 @@ export function StateMark({ state, className }: { state: AnyState; className?: s
 
 export function StateLabel({ state }: { state: AnyState }) {
   return (
-    <span className={cn("inline-flex items-center gap-1.5", TONE_TEXT[toneOf(state)])}>
+    <span className={cn("inline-flex items-center gap-1.5 align-middle", TONE_TEXT[toneOf(state)])}>
       <StateMark state={state} />
       {state}
     </span>

@@ -37,7 +37,7 @@ export function CreateToken({ open, onClose }: { open: boolean; onClose: () => v
         <p className="mt-3 text-muted">In a terminal or in CI:</p>
         <Code className="mt-1" text={`export ABRUZZI_URL=${location.origin}\nexport ABRUZZI_TOKEN=…`} />
         <DialogActions>
-          <Button look="primary" onClick={close}>
+          <Button look="primary" data-first onClick={close}>
             I have it
           </Button>
         </DialogActions>
@@ -54,7 +54,7 @@ export function CreateToken({ open, onClose }: { open: boolean; onClose: () => v
         }}
       >
         <Field label="Name" htmlFor="token-name" hint="Who or what uses it; the audit log names it.">
-          <Input id="token-name" value={name} required maxLength={80} placeholder="ci" onChange={(event) => setName(event.target.value)} />
+          <Input id="token-name" data-first value={name} required maxLength={80} placeholder="ci" onChange={(event) => setName(event.target.value)} />
         </Field>
         <Field label="Role" htmlFor="token-role" hint={`It ${ROLES.find(([id]) => id === role)?.[1] ?? ""}.`}>
           <Select label="Role" id="token-role" value={role} onChange={(event) => setRole(event.target.value as Role)}>
