@@ -18,7 +18,7 @@ from torch.optim.adamw import adamw
 
 from abruzzi_jobs.models.config import ModelConfig
 from abruzzi_jobs.optim.config import OptimizerConfig
-from abruzzi_jobs.optim.newton_schulz import newton_schulz
+from abruzzi_jobs.optim.newton_schulz import matrices_per_chunk, newton_schulz
 from abruzzi_jobs.optim.plan import ParameterPlan, count_matrices, layer_of, plan_parameters
 from abruzzi_jobs.optim.qk_clip import ClipStatistics, clip_heads_, clip_statistics, gammas
 from abruzzi_jobs.optim.spectrum import Spectrum, key_rows, spectrum
@@ -85,19 +85,10 @@ class MuonClip:
         grads = self._gradients(gradients)
         self._steps += 1
         squares, count = 0.0, 0
+        lr = config.peak_lr * lr_scale
         for group in self._groups:
-            update = group.update(grads, momentum=config.momentum, nesterov=config.nesterov, grad_scale=grad_scale)
-            update = newton_schulz(
-                update,
-                steps=config.newton_schulz_steps,
-                precision=config.newton_schulz_precision,
-                out=group.workspace,
-            )
-            lr = config.peak_lr * lr_scale
-            group.apply(update, lr=lr, weight_decay=config.weight_decay)
-            if measure:
-                squares += float(update.square().sum()) * group.adjustment**2
-                count += update.numel()
+            more_squares, more = group.step(grads, config, lr=lr, grad_scale=grad_scale, measure=measure)
+            squares, count = squares + more_squares, count + more
         if measure and count:
             self._update_rms["muon"] = math.sqrt(squares / count)
         self._step_adamw(grads, lr_scale=lr_scale, grad_scale=grad_scale, measure=measure)
@@ -252,39 +243,94 @@ class MuonClip:
 
 
 class _ShapeGroup:
-    """All Muon matrices of one shape: stacked momentum, and the views that tie it to parameters."""
+    """All Muon matrices of one shape: their stacked momentum, taken through the whole update a chunk at a time.
+
+    A chunk is as many matrices as go through Newton-Schulz together. Momentum, iterations and weight update of one chunk before the next
+    begins means that on a CPU each tensor comes from memory once a step, and that only one chunk's update is ever held.
+    """
 
     def __init__(self, plans: list[ParameterPlan], masters: Mapping[str, Tensor]) -> None:
         self.plans = plans
         first = masters[plans[0].name]
-        total = sum(plan.num_matrices for plan in plans)
-        self.momentum_Nmn = first.new_zeros(total, plans[0].rows, plans[0].cols)
-        self.workspace = torch.empty_like(self.momentum_Nmn)
-        self.momentum_views = self.momentum_Nmn.split([plan.num_matrices for plan in plans])
-        self.workspace_views = self.workspace.split([plan.num_matrices for plan in plans])
-        self.master_views = [plan.view(masters[plan.name]) for plan in plans]
-        self.adjustment = RMS_MATCH * math.sqrt(max(plans[0].rows, plans[0].cols))
+        rows, cols = plans[0].rows, plans[0].cols
+        counts = [plan.num_matrices for plan in plans]
+        self.momentum_Nmn = first.new_zeros(sum(counts), rows, cols)
+        self.momentum_views = self.momentum_Nmn.split(counts)
+        self.adjustment = RMS_MATCH * math.sqrt(max(rows, cols))
+        size = min(sum(counts), matrices_per_chunk(rows, cols, first.device))
+        self._update = first.new_empty(size, rows, cols)
+        self._chunks = _chunks(plans, masters, self.momentum_Nmn, size)
 
-    def update(self, grads: Mapping[str, Tensor], *, momentum: float, nesterov: bool, grad_scale: float) -> Tensor:
-        """Momentum with this step's gradients taken in; the direction to orthogonalise."""
-        self.momentum_Nmn.mul_(momentum)
-        present = [i for i, plan in enumerate(self.plans) if plan.name in grads]
-        views = [self.plans[i].view(grads[self.plans[i].name].contiguous()) for i in present]
-        if views:
-            torch._foreach_add_([self.momentum_views[i] for i in present], views, alpha=grad_scale)
-        if not nesterov:
-            return self.momentum_Nmn
-        torch.mul(self.momentum_Nmn, momentum, out=self.workspace)
-        if views:
-            torch._foreach_add_([self.workspace_views[i] for i in present], views, alpha=grad_scale)
-        return self.workspace
+    def step(
+        self, grads: Mapping[str, Tensor], config: OptimizerConfig, *, lr: float, grad_scale: float, measure: bool
+    ) -> tuple[float, int]:
+        """One update of every matrix. With `measure` the sum of squares of all updates O, and how many entries they have."""
+        views = {plan.name: plan.view(grads[plan.name].contiguous()) for plan in self.plans if plan.name in grads}
+        squares, count = 0.0, 0
+        for momentum, pieces in self._chunks:
+            update = self._update[: len(momentum)]
+            self._direction(momentum, update, pieces, views, config, grad_scale)
+            source = update if config.nesterov else momentum
+            newton_schulz(
+                source, steps=config.newton_schulz_steps, precision=config.newton_schulz_precision, out=update
+            )
+            masters = [piece.master for piece in pieces]
+            if config.weight_decay:
+                torch._foreach_mul_(masters, 1 - lr * config.weight_decay)
+            updates = list(update.split([piece.last - piece.first for piece in pieces]))
+            torch._foreach_add_(masters, updates, alpha=-lr * self.adjustment)
+            if measure:
+                squares += float(update.square().sum()) * self.adjustment**2
+                count += update.numel()
+        return squares, count
 
-    def apply(self, update_Nmn: Tensor, *, lr: float, weight_decay: float) -> None:
-        """Decoupled decay at the plain rate, then the update at the matched rate."""
-        updates = update_Nmn.split([plan.num_matrices for plan in self.plans])
-        if weight_decay:
-            torch._foreach_mul_(self.master_views, 1 - lr * weight_decay)
-        torch._foreach_add_(self.master_views, list(updates), alpha=-lr * self.adjustment)
+    def _direction(
+        self,
+        momentum: Tensor,
+        update: Tensor,
+        pieces: list[_Piece],
+        views: Mapping[str, Tensor],
+        config: OptimizerConfig,
+        grad_scale: float,
+    ) -> None:
+        """Takes this step's gradients into the momentum; under Nesterov also writes the direction to `update`."""
+        present = [piece for piece in pieces if piece.name in views]
+        parts = [views[piece.name][piece.first : piece.last] for piece in present]
+        momentum.mul_(config.momentum)
+        if parts:
+            torch._foreach_add_([momentum[piece.span] for piece in present], parts, alpha=grad_scale)
+        if config.nesterov:
+            torch.mul(momentum, config.momentum, out=update)
+            if parts:
+                torch._foreach_add_([update[piece.span] for piece in present], parts, alpha=grad_scale)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Matrices `first` to `last` of one parameter, at `span` of their chunk."""
+
+    name: str
+    first: int
+    last: int
+    span: slice
+    master: Tensor
+
+
+def _chunks(
+    plans: list[ParameterPlan], masters: Mapping[str, Tensor], momentum_Nmn: Tensor, size: int
+) -> list[tuple[Tensor, list[_Piece]]]:
+    chunks: list[tuple[Tensor, list[_Piece]]] = [(chunk, []) for chunk in momentum_Nmn.split(size)]
+    place = 0
+    for plan in plans:
+        first = 0
+        while first < plan.num_matrices:
+            index, offset = divmod(place, size)
+            length = min(plan.num_matrices - first, size - offset)
+            master = plan.view(masters[plan.name])[first : first + length]
+            chunks[index][1].append(_Piece(plan.name, first, first + length, slice(offset, offset + length), master))
+            first += length
+            place += length
+    return chunks
 
 
 def _group_by_shape(plans: list[ParameterPlan], masters: Mapping[str, Tensor]) -> list[_ShapeGroup]:

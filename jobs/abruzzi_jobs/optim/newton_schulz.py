@@ -28,7 +28,7 @@ BFLOAT16_RESTART = 3
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-_CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
+_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
 """Float32 size of the matrices that go through all iterations together; on CPU what the cache holds."""
 
 
@@ -37,13 +37,17 @@ def newton_schulz(x_Nmn: Tensor, *, steps: int = 5, precision: Precision = "auto
     out = torch.empty_like(x_Nmn) if out is None else out
     rows, cols = x_Nmn.shape[-2:]
     dtype = compute_dtype(x_Nmn, precision)
-    limit = _CHUNK_BYTES.get(x_Nmn.device.type, _CHUNK_BYTES["cpu"])
-    size = max(1, limit // (rows * cols * 4))
+    size = matrices_per_chunk(rows, cols, x_Nmn.device)
     for x, target in zip(x_Nmn.split(size), out.split(size), strict=True):
         wide = x.transpose(1, 2) if rows > cols else x
         result = _orthogonalize(wide, steps, dtype)
         target.copy_(result.transpose(1, 2) if rows > cols else result)
     return out
+
+
+def matrices_per_chunk(rows: int, cols: int, device: torch.device) -> int:
+    """How many matrices go through all iterations together."""
+    return max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // (rows * cols * 4))
 
 
 def compute_dtype(x: Tensor, precision: Precision) -> torch.dtype:

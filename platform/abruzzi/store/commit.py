@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,8 +46,8 @@ class Resume:
 
     key: str | None
     manifest: Manifest | None
-    corrupt: list[str] = field(default_factory=list)
-    """Sentences, one a damaged checkpoint."""
+    corrupt: dict[str, str] = field(default_factory=dict)
+    """{manifest key: sentence} of damaged checkpoints."""
 
 
 def open_store(config: StoreConfig) -> ObjectStore:
@@ -126,6 +126,12 @@ def list_manifests(store: ObjectStore, prefix: str) -> Iterator[tuple[str, Manif
                     raise
 
 
+def missing_manifests(store: ObjectStore, keys: Collection[str]) -> set[str]:
+    """Those of `keys` that are no longer there. One listing an epoch, however many there are."""
+    epochs = {key.rsplit("/", 2)[0] + "/" for key in keys}
+    return set(keys) - {key for epoch in epochs for key in store.list(epoch)}
+
+
 def newest_verified_checkpoint(store: ObjectStore, output_prefix: str, *, max_epoch: int, skip: int = 0) -> Resume:
     """The newest checkpoint of the stage (by step, then epoch) whose digests verify, passing over `skip` good ones."""
     found = [
@@ -133,13 +139,13 @@ def newest_verified_checkpoint(store: ObjectStore, output_prefix: str, *, max_ep
         for key, manifest in list_manifests(store, output_prefix)
         if manifest.kind is ArtifactKind.CHECKPOINT and manifest.epoch <= max_epoch
     ]
-    corrupt: list[str] = []
+    corrupt: dict[str, str] = {}
     last: tuple[str, Manifest] | None = None
     for _, _, key, manifest in sorted(found, key=lambda f: f[:2], reverse=True):
         try:
             verify_manifest(store, manifest, output_prefix)
         except CorruptArtifact as error:
-            corrupt.append(error.message)
+            corrupt[key] = error.message
             continue
         last = (key, manifest)
         if skip == 0:

@@ -49,7 +49,7 @@ class S3Store:
 
     def open(self, key: str) -> BinaryIO:
         try:
-            response = self._client.get_object(self.bucket, check_key(key))
+            response = self._client.get_object(self.bucket, _readable(key))
         except S3Error as error:
             raise _translated(error, key) from error
         return cast(BinaryIO, io.BufferedReader(_Stream(response), 1 << 20))  # type: ignore[arg-type]
@@ -96,12 +96,13 @@ class S3Store:
 
     def size(self, key: str) -> int:
         try:
-            return self._client.stat_object(self.bucket, check_key(key)).size or 0
+            return self._client.stat_object(self.bucket, _readable(key)).size or 0
         except S3Error as error:
             raise _translated(error, key) from error
 
     def list(self, prefix: str) -> Iterator[str]:
-        for item in self._client.list_objects(self.bucket, prefix=prefix.rstrip("/") + "/", recursive=True):
+        below = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        for item in self._client.list_objects(self.bucket, prefix=below, recursive=True):
             if item.object_name and not item.is_dir:
                 yield item.object_name
 
@@ -135,6 +136,13 @@ class _Stream(io.RawIOBase):
             self._response.close()  # type: ignore[attr-defined]
             self._response.release_conn()  # type: ignore[attr-defined]
         super().close()
+
+
+def _readable(key: str) -> str:
+    """Objects that people put into their own buckets are read under whatever name they have: in S3 a key leads nowhere else."""
+    if not key:
+        raise AbruzziError("bad_key", "An object's key must not be empty.")
+    return key
 
 
 def _translated(error: S3Error, key: str) -> AbruzziError:

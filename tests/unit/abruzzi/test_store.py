@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -178,8 +179,8 @@ def test_a_damaged_checkpoint_is_found_out_and_the_one_before_it_used(
     found = newest_verified_checkpoint(store, PREFIX, max_epoch=1)
     assert found.manifest is not None
     assert found.manifest.step == 20
-    assert len(found.corrupt) == 1
-    assert "weights.txt" in found.corrupt[0]
+    [sentence] = found.corrupt.values()
+    assert "weights.txt" in sentence
     with pytest.raises(CorruptArtifact):
         materialize(store, newest.manifest, PREFIX, tmp_path / "out")
 
@@ -227,6 +228,21 @@ def test_a_manifest_that_is_no_manifest_is_passed_over(store: ObjectStore, confi
     found = newest_verified_checkpoint(store, PREFIX, max_epoch=1).manifest
     assert found is not None
     assert found.step == 10
+
+
+@pytest.mark.s3
+def test_in_s3_an_object_of_the_users_is_read_under_any_name(s3: S3Server, tmp_path: Path) -> None:
+    config = s3.new_bucket()
+    store = open_store(config)
+    store.put("plain", b"1")
+    key = "year=2026/my notes (ü).txt"
+    assert isinstance(store, S3Store)
+    store._client.put_object(config.bucket, key, io.BytesIO(b"2"), 1)
+    assert sorted(store.list("")) == ["plain", key]
+    assert list(store.list("year=2026")) == [key]
+    assert (store.get(key), store.size(key)) == (b"2", 1)
+    with pytest.raises(AbruzziError, match="no key"):
+        store.put(key, b"3")
 
 
 @pytest.mark.parametrize(
