@@ -13,13 +13,12 @@ from typing import Any
 import psycopg
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from abruzzi.contracts.errors import NotFound
 from abruzzi.events import service as events
 from abruzzi.identity.policy import Identity
-from abruzzi.kit.db import transaction
+from abruzzi.kit.db import connect_arguments, transaction
 from abruzzi.logs import service as logs
 from abruzzi.runs import query
 
@@ -36,13 +35,13 @@ class Bell:
     """One LISTEN connection for the whole process; streams wait for their run's ring."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._address = connect_arguments(url)
         self._waiting: dict[str | None, set[asyncio.Event]] = {}
 
     async def listen(self) -> None:
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+                async with await psycopg.AsyncConnection.connect(**self._address, autocommit=True) as connection:
                     await connection.execute(f"LISTEN {events.CHANNEL_EVENTS}")
                     async for note in connection.notifies():
                         for key in (note.payload, None):

@@ -11,6 +11,7 @@ from typing import Any
 from simulation.memory_executor import Fate, MemoryExecutor
 from simulation.memory_store import MemoryRunStore, Trace
 
+from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.policy import RULES
 from abruzzi.engine.ports import Lease, StaleLease
@@ -26,6 +27,7 @@ EXECUTOR_EFFECTS = ("create", "stop", "dump_stacks", "remove")
 FAULT_POINTS = {f"{when} {name}" for name in (*STORE_WRITES, *EXECUTOR_EFFECTS) for when in ("before", "after")} | {
     "unknown observe",
     "stale observe",
+    "retry by a person",
 }
 
 
@@ -154,6 +156,9 @@ class Watch:
     def cancelled(self, run_id: str) -> None:
         self._cancelled_at_attempts[run_id] = sum(len(s.attempts) for s in self._store.runs[run_id].stages)
 
+    def retried(self, run_id: str) -> None:
+        self._cancelled_at_attempts.pop(run_id, None)
+
     def _check_run(self, run: RunView) -> None:
         epochs = sorted(a.epoch for s in run.stages for a in s.attempts)
         self._require(len(set(epochs)) == len(epochs), f"{run.id}: epochs repeat: {epochs}")
@@ -189,7 +194,12 @@ class Watch:
             self._require(last.id in self._store.collected, f"{stage.id} is called done before its artifacts are known")
 
     def _known(self, attempt_id: str) -> bool:
-        return any(a.id == attempt_id for r in self._store.runs.values() for s in r.stages for a in s.attempts)
+        """Also of an earlier revision: a create that comes late is of an intent that was committed."""
+        try:
+            self._store.find(attempt_id)
+        except NotFound:
+            return False
+        return True
 
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:
@@ -260,7 +270,7 @@ class _Turns:
 
 
 class _People:
-    """Cancel, interrupt and continue, at any time."""
+    """Cancel, interrupt, continue and retry, at any time."""
 
     def __init__(self, world: World, store: MemoryRunStore, watch: Watch) -> None:
         self._world, self._store, self._watch = world, store, watch
@@ -278,17 +288,29 @@ class _People:
                 self.cancelled.add(run.id)
                 self._watch.cancelled(run.id)
                 self._world.trace.add(self._world.now, f"a person cancels {run.id}")
-                self._store.want(run.id, Desired.CANCEL)
+                self._store.cancel(run.id)
         elif rng.random() < 0.006:
             self._interrupt(not self._interrupted)
+        elif rng.random() < 0.03:
+            self._retry([r for r in self._store.runs.values() if r.state in (RunState.FAILED, RunState.CANCELLED)])
 
     def _interrupt(self, on: bool) -> None:
         self._interrupted = on
         self._world.trace.add(self._world.now, "the platform goes down" if on else "the platform is up again")
-        before, after = (Desired.RUN, Desired.INTERRUPT) if on else (Desired.INTERRUPT, Desired.RUN)
-        for run in list(self._store.runs.values()):
-            if run.desired is before and not run.state.is_terminal:
-                self._store.want(run.id, after)
+        if on:
+            self._store.interrupt_all()
+        else:
+            self._store.resume_interrupted()
+
+    def _retry(self, ended: Sequence[RunView]) -> None:
+        if ended:
+            run = self._world.rng.choice(ended)
+            stage_id = self._world.rng.choice([None, *(s.id for s in run.stages)])
+            self._world.faults["retry by a person"] += 1
+            self._world.trace.add(self._world.now, f"a person retries {run.id} from {stage_id or 'what failed'}")
+            self.cancelled.discard(run.id)
+            self._watch.retried(run.id)
+            self._store.retry(run.id, stage_id)
 
 
 def _check_end(seed: int, store: MemoryRunStore, people: _People) -> None:

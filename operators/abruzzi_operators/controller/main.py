@@ -12,14 +12,13 @@ import time
 from typing import Any
 
 import psycopg
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.events import service as events
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import SystemClock
-from abruzzi.kit.db import Sessions, create_engine, create_sessions, transaction
+from abruzzi.kit.db import Sessions, connect_arguments, create_engine, create_sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.runs.run_store import PostgresRunStore
 from abruzzi.store import open_store
@@ -89,10 +88,10 @@ async def _dispatch(sessions: Sessions) -> None:
 
 async def _ring(url: str, doorbell: asyncio.Event) -> None:
     """LISTEN on a connection of its own. While it is down the controller polls: slower, never lost."""
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    address = connect_arguments(url)
     while True:
         try:
-            async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
+            async with await psycopg.AsyncConnection.connect(**address, autocommit=True) as connection:
                 await connection.execute(f"LISTEN {events.CHANNEL_RUNS}")
                 doorbell.set()
                 async for _ in connection.notifies():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.events import service as events
+from abruzzi.events.models import EventRow
 from abruzzi.kit.ids import new_id
 
 
@@ -167,6 +168,27 @@ async def mark_deleted(session: AsyncSession, keys: Collection[str], *, now: dat
         .returning(ArtifactRow.id)
     )
     return len((await session.execute(statement)).all()) if keys else 0
+
+
+async def mark_corrupt(
+    session: AsyncSession, project_id: str, run_id: str, stage_id: str, damaged: Mapping[str, str]
+) -> None:
+    """`damaged`: {manifest key: what is wrong}. Their rows are called verified no longer, and an event names each, once."""
+    if not damaged:
+        return
+    cleared = (
+        update(ArtifactRow)
+        .where(ArtifactRow.manifest_key.in_(damaged), ArtifactRow.verified_at.is_not(None))
+        .values(verified_at=None)
+        .returning(ArtifactRow.manifest_key)
+    )
+    news = set((await session.execute(cleared)).scalars())
+    told = select(EventRow.body["key"].astext).where(EventRow.run_id == run_id, EventRow.kind == "artifact.corrupt")
+    news |= damaged.keys() - set((await session.execute(told)).scalars())
+    for key in sorted(news):
+        body = {"stage": stage_id, "key": key, "reason": damaged[key]}
+        events.append(session, project_id, run_id, "artifact.corrupt", body)
+    await events.ring(session, events.CHANNEL_EVENTS, run_id)
 
 
 def _storable(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The two doors of the controller: a store of runs and an executor. Postgres and the local executor stand behind them in
-production, memory and a seed in the simulation; one contract suite holds both sides to the same behaviour."""
+production, memory and a seed in the simulation; one contract suite a door (tests/simulation/*_contract.py) holds both sides to the same
+behaviour."""
 
 from __future__ import annotations
 
@@ -20,6 +21,10 @@ class VersionConflict(Exception):
     """The run changed since it was read: read and decide again."""
 
 
+class IllegalWrite(Exception):
+    """The write contradicts what is recorded: an ended thing would change, an attempt exist twice, an epoch not grow. A fault of whoever decided."""
+
+
 class SpecConflict(Exception):
     """A workload of that name exists with another spec: a fault to be shown, never adopted."""
 
@@ -35,11 +40,11 @@ class Lease:
 
 class RunStore(Protocol):
     async def lease(self, owner: str, *, limit: int, ttl_seconds: float) -> Sequence[Lease]:
-        """Runs that are due (wake_at passed, or rung) and not leased by another, locked with SKIP LOCKED."""
+        """Runs that are due (wake_at passed, or rung, or never given back) and not leased by another, the longest due first; SKIP LOCKED."""
         ...
 
     async def renew(self, lease: Lease, *, ttl_seconds: float) -> Lease:
-        """Raises StaleLease."""
+        """Raises StaleLease, also for a lease that was given back."""
         ...
 
     async def release(self, lease: Lease, *, wake_at: float | None) -> None:
@@ -49,7 +54,10 @@ class RunStore(Protocol):
     async def load(self, run_id: str) -> RunView: ...
 
     async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
-        """All writes, their event rows and outbox rows in one transaction. Returns the new version. Raises StaleLease, VersionConflict."""
+        """All writes, their event rows and outbox rows in one transaction; all or nothing. Returns the new version.
+
+        Raises StaleLease, VersionConflict, IllegalWrite, NotFound. Repeating a write that is done changes nothing and tells nobody twice.
+        """
         ...
 
     async def spec(self, attempt_id: str) -> StageSpec:

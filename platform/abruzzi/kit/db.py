@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import MetaData, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -26,6 +27,13 @@ def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
     """Async engine on psycopg 3. A connection that a restart of Postgres killed is noticed and replaced."""
     parsed = make_url(url).set(drivername="postgresql+psycopg")
     return create_async_engine(parsed, pool_size=pool_size, max_overflow=10, pool_pre_ping=True, pool_timeout=10)
+
+
+def connect_arguments(url: str) -> dict[str, Any]:
+    """Of psycopg's own `connect`, part by part: written as one address, a password with a space in it could not be read back."""
+    parsed = make_url(url)
+    options = {name: value if isinstance(value, str) else ",".join(value) for name, value in parsed.query.items()}
+    return {**parsed.translate_connect_args(username="user", database="dbname"), **options}
 
 
 def create_sessions(engine: AsyncEngine) -> Sessions:

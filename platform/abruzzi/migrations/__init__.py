@@ -12,6 +12,8 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import make_url
 
+from abruzzi.kit.db import connect_arguments
+
 logger = logging.getLogger(__name__)
 
 
@@ -31,8 +33,7 @@ def upgrade(url: str, role_urls: Mapping[str, str] | None = None) -> None:
 
 def set_passwords(url: str, role_urls: Mapping[str, str]) -> None:
     """Each time, so that a changed secret needs nothing else. The server sees verifiers, never the passwords."""
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain, autocommit=True) as connection:
+    with psycopg.connect(**connect_arguments(url), autocommit=True) as connection:
         for role, role_url in role_urls.items():
             password = make_url(role_url).password
             if not password:

@@ -8,15 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.artifacts import service as artifacts
 from abruzzi.artifacts.models import ArtifactRow
 from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.stage import StageSpec, StoreConfig
 from abruzzi.contracts.states import AttemptState, RunState, StageState
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
-from abruzzi.engine.ports import Lease, StaleLease, VersionConflict
+from abruzzi.engine.ports import IllegalWrite, Lease, StaleLease, VersionConflict
 from abruzzi.engine.view import RunView
 from abruzzi.events import service as events
 from abruzzi.kit.clock import Clock, from_unix
@@ -71,7 +73,8 @@ class PostgresRunStore:
         expires = self._clock.now() + timedelta(seconds=ttl_seconds)
         statement = (
             update(RunRow)
-            .where(RunRow.id == lease.run_id, RunRow.lease_token == lease.token)
+            # A lease that was given back is none: a renewal that comes late must not lock the run against everybody.
+            .where(RunRow.id == lease.run_id, RunRow.lease_token == lease.token, RunRow.lease_owner.is_not(None))
             .values(lease_expires_at=expires)
             .returning(RunRow.id)
         )
@@ -100,17 +103,18 @@ class PostgresRunStore:
         return run_view(run, stages, attempts, ranks)
 
     async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
-        async with transaction(self._sessions) as session:
-            run = await query.row(session, lease.run_id, lock=True)
-            if run.lease_token != lease.token:
-                raise StaleLease(lease.run_id)
-            if run.version != expected_version:
-                raise VersionConflict(lease.run_id)
-            for write in writes:
-                await self._write(session, run, write)
-            run.version += 1
-            await events.ring(session, events.CHANNEL_EVENTS, run.id)
-            return run.version
+        try:
+            async with transaction(self._sessions) as session:
+                run = await _held(session, lease)
+                if run.version != expected_version:
+                    raise VersionConflict(lease.run_id)
+                for write in writes:
+                    await self._write(session, run, write)
+                run.version += 1
+                await events.ring(session, events.CHANNEL_EVENTS, run.id)
+                return run.version
+        except IntegrityError as error:
+            raise IllegalWrite(str(error.orig).splitlines()[0]) from error
 
     async def spec(self, attempt_id: str) -> StageSpec:
         async with transaction(self._sessions) as session:
@@ -129,23 +133,19 @@ class PostgresRunStore:
 
     async def collect_artifacts(self, lease: Lease, attempt_id: str) -> int:
         async with transaction(self._sessions) as session:
-            attempt = await query.attempt_row(session, attempt_id)
+            attempt = await _attempt_of(session, lease.run_id, attempt_id)
             known = await artifacts.known_keys(session, attempt.run_id, attempt.stage_id)
         found, present, corrupt = await asyncio.to_thread(self._scan, attempt, {k for k, v in known.items() if v})
         now = self._clock.now()
         new = 0
         async with transaction(self._sessions) as session:
-            run = await query.row(session, lease.run_id, lock=True)
-            if run.lease_token != lease.token:
-                raise StaleLease(lease.run_id)
-            stage = await session.get(StageRow, (attempt.run_id, attempt.stage_id), with_for_update=True)
-            assert stage is not None
+            run = await _held(session, lease)
+            stage = await _stage_of(session, run.id, attempt.stage_id)
             facts: dict[str, float] = dict(stage.facts)
             for key, manifest in found:
                 new += await artifacts.record(session, key, manifest, verified_at=now) is not None
                 facts |= numeric_facts(manifest.meta)
-            for key, sentence in corrupt.items():
-                events.append(session, run.project_id, run.id, "artifact.corrupt", {"key": key, "reason": sentence})
+            await artifacts.mark_corrupt(session, run.project_id, run.id, stage.id, corrupt)
             if facts != stage.facts:
                 stage.facts = facts
                 run.headline = {
@@ -188,20 +188,9 @@ class PostgresRunStore:
         now = self._clock.now()
         match write:
             case CreateAttempt():
-                made = self._specs.attempt_row(run, write, now)
-                run.last_epoch = max(run.last_epoch, write.epoch)
-                session.add(made)
-                await session.flush()
-                events.append(
-                    session,
-                    run.project_id,
-                    run.id,
-                    "attempt.state",
-                    {"attempt": made.id, "stage": made.stage_id, "state": made.state},
-                )
+                await self._create(session, run, write)
             case SetAttempt():
-                attempt = await query.attempt_row(session, write.attempt_id, lock=True)
-                assert attempt.run_id == run.id, f"{attempt.id} is no attempt of the leased run {run.id}"
+                attempt = await _attempt_of(session, run.id, write.attempt_id, lock=True)
                 before = attempt.state
                 _update_attempt(attempt, write, now)
                 if attempt.state != before:
@@ -214,15 +203,13 @@ class PostgresRunStore:
                     }
                     events.append(session, run.project_id, run.id, "attempt.state", body)
             case SetStage():
-                stage = await session.get(StageRow, (run.id, write.stage_id), with_for_update=True)
-                assert stage is not None
+                stage = await _stage_of(session, run.id, write.stage_id)
                 changed = stage.state != write.state
                 stage.state, stage.reason, stage.not_before = write.state, write.reason, from_unix(write.not_before)
                 if write.state is StageState.RUNNING and stage.started_at is None:
                     stage.started_at = now
-                if write.state.is_terminal:
-                    stage.ended_at = now
                 if changed:
+                    stage.ended_at = now if write.state.is_terminal else stage.ended_at
                     events.append(
                         session,
                         run.project_id,
@@ -235,7 +222,7 @@ class PostgresRunStore:
                 run.state, run.reason = write.state, write.reason
                 if write.state is RunState.RUNNING and run.started_at is None:
                     run.started_at = now
-                if write.state.is_terminal:
+                if changed and write.state.is_terminal:
                     run.ended_at = now
                     events.enqueue(session, run.project_id, "run.ended", {"run_id": run.id, "state": run.state})
                 if changed:
@@ -243,21 +230,54 @@ class PostgresRunStore:
                         session, run.project_id, run.id, "run.state", {"state": run.state, "reason": run.reason}
                     )
 
+    async def _create(self, session: AsyncSession, run: RunRow, write: CreateAttempt) -> None:
+        await _stage_of(session, run.id, write.stage_id)
+        if write.epoch <= run.last_epoch:
+            raise IllegalWrite(f"epoch {write.epoch} is not above {run.last_epoch}, the last of run {run.id}")
+        made = self._specs.attempt_row(run, write, self._clock.now())
+        run.last_epoch = write.epoch
+        session.add(made)
+        await session.flush()
+        events.append(
+            session,
+            run.project_id,
+            run.id,
+            "attempt.state",
+            {"attempt": made.id, "stage": made.stage_id, "state": made.state},
+        )
+
     async def _note_resume(self, session: AsyncSession, attempt: AttemptRow, resume: Resume) -> None:
-        for sentence in resume.corrupt:
-            events.append(
-                session,
-                attempt.project_id,
-                attempt.run_id,
-                "artifact.corrupt",
-                {"stage": attempt.stage_id, "reason": sentence},
-            )
+        await artifacts.mark_corrupt(session, attempt.project_id, attempt.run_id, attempt.stage_id, resume.corrupt)
         if resume.key is not None and resume.manifest is not None:
             found = await session.execute(select(ArtifactRow.id).where(ArtifactRow.manifest_key == resume.key))
             attempt.resumed_from, attempt.resume_step = found.scalar_one_or_none(), resume.manifest.step
             if attempt.resumed_from is None:
                 now = self._clock.now()
                 attempt.resumed_from = await artifacts.record(session, resume.key, resume.manifest, verified_at=now)
+
+
+async def _held(session: AsyncSession, lease: Lease) -> RunRow:
+    """The leased run, locked. Raises StaleLease."""
+    run = await query.row(session, lease.run_id, lock=True)
+    if run.lease_token != lease.token or run.lease_owner is None:
+        raise StaleLease(lease.run_id)
+    return run
+
+
+async def _stage_of(session: AsyncSession, run_id: str, stage_id: str) -> StageRow:
+    """Locked. Raises NotFound."""
+    stage = await session.get(StageRow, (run_id, stage_id), with_for_update=True)
+    if stage is None:
+        raise NotFound("stage", stage_id)
+    return stage
+
+
+async def _attempt_of(session: AsyncSession, run_id: str, attempt_id: str, *, lock: bool = False) -> AttemptRow:
+    """Raises NotFound, also for an attempt of another run than the leased one."""
+    attempt = await query.attempt_row(session, attempt_id, lock=lock)
+    if attempt.run_id != run_id:
+        raise NotFound("attempt", attempt_id)
+    return attempt
 
 
 def _update_attempt(attempt: AttemptRow, write: SetAttempt, now: datetime) -> None:

@@ -16,7 +16,7 @@ from abruzzi.contracts.resources import ArtifactOut, AttemptOut, Resource
 from abruzzi.logs import service as logs
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import heartbeat, query
-from abruzzi.store import read_manifest
+from abruzzi.store import missing_manifests, read_manifest
 from abruzzi_api.work import ReadWork, ReportWork
 
 router = APIRouter(prefix="/attempts", tags=["attempts"])
@@ -92,5 +92,9 @@ async def report_artifact(attempt_id: AttemptId, body: ArtifactIn, work: ReportW
     manifest = await asyncio.to_thread(read_manifest, work.objects, body.manifest_key)
     if manifest.digest() != body.digest or manifest.attempt_id != attempt_id:
         raise AbruzziError("digest_mismatch", "The manifest does not hash to that digest.", status=409)
+    # A stage that commits a checkpoint removes old ones: their rows are marked now, not only when the attempt ends.
+    known = await artifacts.known_keys(work.session, attempt.run_id, attempt.stage_id)
+    gone = await asyncio.to_thread(missing_manifests, work.objects, known)
+    await artifacts.mark_deleted(work.session, gone, now=work.clock.now())
     artifact_id = await artifacts.record(work.session, body.manifest_key, manifest, verified_at=None)
     return Registered(artifact=await artifacts.get(work.session, artifact_id) if artifact_id else None)
