@@ -9,10 +9,13 @@ from sqlalchemy import select
 
 from abruzzi.artifacts import service as artifacts
 from abruzzi.contracts.metric import Heartbeat
+from abruzzi.contracts.stage import DirectoryStore, StageSpec
+from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.events import service as events
 from abruzzi.events.models import OutboxRow
 from abruzzi.kit.db import transaction
-from abruzzi.runs import heartbeat, steer, submit
+from abruzzi.runs import heartbeat, query, steer, submit
+from abruzzi.store import commit_artifact
 
 CHAIN = """
 version = 1
@@ -78,8 +81,21 @@ class PostgresGround(Scenes):
         return await self._world.do(submit.branch, parent_id, chosen, actor="me")
 
     async def commit(self, attempt_id: str, name: str, **facts: float) -> None:
+        async with transaction(self._world.sessions) as session:
+            attempt = await query.attempt_row(session, attempt_id)
+        # Not the store's own `spec`: that would pick a checkpoint to resume from, and remember it.
+        spec = StageSpec(
+            project_id=attempt.project_id, run_id=attempt.run_id, stage_id=attempt.stage_id, attempt_id=attempt_id, epoch=attempt.epoch,
+            kind=StageKind.CONTAINER, config={}, store=DirectoryStore(root="."),
+            output_prefix=f"projects/{attempt.project_id}/runs/{attempt.run_id}/{attempt.stage_id}/",
+        )  # fmt: skip
+        source = self._world.scratch / "committed.txt"
+        source.write_text(name)
         step = int(name.removeprefix("step-"))
-        await self._world.commit(attempt_id, "checkpoint", name, name, step=step, **facts)
+        files = {"file.txt": source}
+        commit_artifact(
+            self._world.objects, spec, kind=ArtifactKind.CHECKPOINT, name=name, files=files, step=step, meta=facts
+        )
 
     async def beat(self, attempt_id: str, rank: int, step: int, phase: str) -> None:
         beat = Heartbeat(rank=rank, step=step, phase=phase, at=self.now())

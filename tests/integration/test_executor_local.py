@@ -7,173 +7,23 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import psutil
 import pytest
+from executor_bench import IGNORES_TERM, WAITS_FOR_FILE, Bench, open_bench
 
-from abruzzi.contracts.stage import DirectoryStore, StageSpec
-from abruzzi.contracts.states import StageKind
+from abruzzi.contracts.stage import StageSpec
 from abruzzi.engine.ports import SpecConflict
-from abruzzi.engine.view import Phase, Seen
-from abruzzi_operators.executors.local import LocalExecutor
+from abruzzi.engine.view import Phase
 from abruzzi_operators.launcher.procfs import memory_kills, start_time
 
-DEADLINE_SECONDS = 30.0
-
-
-class LogApi:
-    """Takes logs as the API does: by offset, 409 on a gap; can be away."""
-
-    def __init__(self) -> None:
-        self.logs: dict[str, bytes] = {}
-        self.tokens: set[str] = set()
-        self.is_away = False
-        self.swallow_answers = 0
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_PUT(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                api.tokens.add(self.headers["Authorization"])
-                path, offset = urlsplit(self.path).path, int(parse_qs(urlsplit(self.path).query)["offset"][0])
-                if api.is_away:
-                    return self.answer(503, {"detail": "away"})
-                known = api.logs.get(path, b"")
-                if offset > len(known):
-                    return self.answer(409, {"expected_offset": len(known)})
-                assert known[offset : offset + len(body)] == body[: len(known) - offset]
-                api.logs[path] = known + body[len(known) - offset :]
-                if api.swallow_answers:
-                    api.swallow_answers -= 1
-                    self.close_connection = True
-                    return None
-                return self.answer(204, None)
-
-            def answer(self, status: int, body: dict[str, Any] | None) -> None:
-                content = json.dumps(body).encode() if body is not None else b""
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-
-    def of(self, attempt_id: str, rank: int = 0) -> str:
-        return self.logs.get(f"/api/v1/attempts/{attempt_id}/logs/{rank}", b"").decode()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
 
 @pytest.fixture
-def api() -> Iterator[LogApi]:
-    api = LogApi()
-    yield api
-    api.close()
-
-
-class Bench:
-    """An executor on a directory, replaceable by a new one, as after a crash of the control plane."""
-
-    def __init__(self, home: Path, api: LogApi) -> None:
-        self.home, self.api, self.number = home, api, 0
-        self.renew()
-
-    def renew(self) -> None:
-        async def issue(spec: StageSpec) -> str:
-            return f"token-of-{spec.attempt_id}"
-
-        self.executor = LocalExecutor(self.home / "attempts", api_url=self.api.url, issue_token=issue)
-
-    def spec(self, code: str, *, ranks: int = 1, env: dict[str, str] | None = None) -> StageSpec:
-        self.number += 1
-        command = ["python", "-u", "-c", code]
-        return StageSpec(
-            project_id="default", run_id="0123456789", stage_id="work", attempt_id=f"0123456789-work-{self.number}", epoch=self.number,
-            kind=StageKind.CONTAINER, config={"container": {"command": command, "env": env or {}}}, world_size=ranks,
-            store=DirectoryStore(root=str(self.home / "store")), output_prefix="projects/default/runs/0123456789/work/",
-        )  # fmt: skip
-
-    def directory(self, spec: StageSpec) -> Path:
-        return self.home / "attempts" / spec.attempt_id
-
-    def pid(self, spec: StageSpec, name: str) -> int:
-        return json.loads((self.directory(spec) / name).read_text())["pid"]
-
-    async def look(self, spec: StageSpec) -> Seen:
-        return (await self.executor.observe([spec.attempt_id]))[spec.attempt_id]
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            await asyncio.sleep(0.02)
-
-    async def until_printed(self, spec: StageSpec, text: str, rank: int = 0) -> None:
-        log = self.directory(spec) / f"rank-{rank}" / "output.log"
-        await self.until(lambda: log.exists() and text in log.read_text())
-
-    async def kill(self, spec: StageSpec, name: str) -> None:
-        pid = self.pid(spec, name)
-        os.kill(pid, signal.SIGKILL)
-        await self.until(lambda: start_time(pid) is None)
-
-    async def until_exited(self, spec: StageSpec) -> Seen:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while (seen := await self.look(spec)).phase != Phase.EXITED:
-            assert time.monotonic() < deadline, f"still {seen.phase}"
-            await asyncio.sleep(0.02)
-        return seen
-
-
-@pytest.fixture
-async def bench(tmp_path: Path, api: LogApi) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path, api)
-    yield bench
-    marks = str(tmp_path)
-    for process in psutil.process_iter():
-        try:
-            if marks in " ".join(process.cmdline()) or process.environ().get("ABRUZZI_ATTEMPT_DIR", "").startswith(
-                marks
-            ):
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-
-
-WAITS_FOR_FILE = """
-import os, signal, sys, time
-def save(*_):
-    print("saved", flush=True)
-    sys.exit(143)
-signal.signal(signal.SIGTERM, save)
-print("ready", flush=True)
-go = os.path.join(os.environ["ABRUZZI_ATTEMPT_DIR"], "go")
-while not os.path.exists(go):
-    time.sleep(0.02)
-print("done", flush=True)
-"""
-IGNORES_TERM = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
-)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with open_bench(tmp_path) as bench:
+        yield bench
 
 
 @pytest.mark.parametrize("code", [0, 64, 65, 75, 3])
@@ -210,6 +60,22 @@ async def test_creating_twice_starts_one_process_and_another_spec_is_a_conflict(
     assert (await bench.until_exited(spec)).exit_code == 0
     assert bench.api.of(spec.attempt_id) == "ready\ndone\n"
     assert (bench.directory(spec) / "token").stat().st_mode & 0o777 == 0o600
+
+
+async def test_creations_that_race_issue_one_token_and_it_is_the_attempts(bench: Bench) -> None:
+    issued: list[str] = []
+
+    async def issue(spec: StageSpec) -> str:
+        issued.append(f"token {len(issued)}")
+        await asyncio.sleep(0)
+        return issued[-1]
+
+    bench.executor._issue_token = issue
+    spec = bench.spec("print('bye')")
+    await asyncio.gather(*(bench.executor.create(spec) for _ in range(4)))
+    assert issued == ["token 0"]
+    await bench.until_exited(spec)
+    assert bench.api.tokens == {"Bearer token 0"}
 
 
 async def test_a_new_executor_adopts_what_the_old_one_started(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage
 from abruzzi.engine.ports import StaleLease, VersionConflict
 from abruzzi.engine.view import Phase, Seen
+from abruzzi.events import service as events
 from abruzzi.kit.db import transaction
 from abruzzi.runs import query, steer
 
@@ -202,6 +203,28 @@ async def test_the_next_attempt_resumes_from_the_newest_checkpoint_that_verifies
         known = {a.id: a.name for a in await artifacts.list_artifacts(session, run_id=run_id)}
     assert known[run.detail[0].attempts[1].resumed_from] == "step-00000010"
     assert (await world.store.load(run_id)).stages[0].attempts[1].resume_step == 10
+
+
+async def test_a_checkpoint_found_damaged_is_called_verified_no_longer_and_told_once(world):
+    run_id = await world.submit()
+    await world.steps(run_id)
+    await world.commit(f"{run_id}-first-1", "checkpoint", "step-00000010", "ten", step=10)
+    key, damaged = await world.commit(f"{run_id}-first-1", "checkpoint", "step-00000020", "twenty", step=20)
+    await world.end(f"{run_id}-first-1", exit_code=137)
+    world.objects.delete(
+        f"projects/default/runs/{run_id}/first/blobs/{damaged.files[0].digest.removeprefix('sha256:')}"
+    )
+    for number in (2, 3):
+        world.clock.turn(600)
+        await world.steps(run_id)
+        await world.store.spec(f"{run_id}-first-{number}")
+        async with transaction(world.sessions) as session:
+            made = await artifacts.list_artifacts(session, run_id=run_id)
+            told = [e.body for e in await events.read(session, run_id=run_id) if e.kind == "artifact.corrupt"]
+        assert {a.name: a.verified_at is not None for a in made} == {"step-00000010": True, "step-00000020": False}
+        assert [(body["stage"], body["key"]) for body in told] == [("first", key)]
+        assert "is gone" in told[0]["reason"]
+        await world.end(f"{run_id}-first-{number}", exit_code=137)
 
 
 async def test_divergence_goes_back_one_checkpoint_further_each_time(world):

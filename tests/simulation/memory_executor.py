@@ -1,4 +1,4 @@
-"""An Executor in memory: processes with a fate that the seed decides."""
+"""An Executor in memory, with the same contract as the local one (executor_contract.py holds both to it): processes with a fate that the seed decides."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class MemoryExecutor:
         self, fates: Callable[[str], Fate], *, now: Callable[[], float], rng: random.Random, switches: bool = False
     ) -> None:
         self.processes: dict[str, Process] = {}
+        self.started: list[str] = []
         self._removed: set[str] = set()
         self._fates, self._now, self._rng = fates, now, rng
         self._switch = Switch(switches)
@@ -64,6 +65,7 @@ class MemoryExecutor:
             if known.spec is not spec and known.spec.digest() != spec.digest():
                 raise SpecConflict(spec.attempt_id)
             return
+        self.started.append(spec.attempt_id)
         self.processes[spec.attempt_id] = Process(spec, self._fates(spec.attempt_id), self._now(), beat_at=self._now())
 
     async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
@@ -92,6 +94,16 @@ class MemoryExecutor:
     async def list_attempts(self) -> Sequence[str]:
         await self._switch
         return list(self.processes)
+
+    def successor(self) -> MemoryExecutor:
+        """Another object before the same processes."""
+        made = MemoryExecutor(self._fates, now=self._now, rng=self._rng)
+        made.processes, made.started, made._removed = self.processes, self.started, self._removed
+        return made
+
+    def kill(self, attempt_id: str) -> None:
+        """SIGKILL by a stranger."""
+        self._exit(self.processes[attempt_id], 137)
 
     def live(self) -> dict[str, Process]:
         return {attempt_id: p for attempt_id, p in self.processes.items() if p.is_alive}

@@ -137,6 +137,7 @@ class MemoryRunStore:
 
     def commit(self, attempt_id: str, name: str, facts: Mapping[str, float]) -> None:
         """An attempt's process commits an artifact to the object store; the database does not know it yet."""
+        self.find(attempt_id)
         self._committed.setdefault(attempt_id, {})[name] = facts
 
     def beat(self, attempt_id: str, rank: int, step: int, phase: str) -> None:

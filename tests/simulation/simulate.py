@@ -177,6 +177,9 @@ class Watch:
         for attempt in stage.attempts:
             if attempt.state.is_terminal:
                 ended = (attempt.state, attempt.cause, attempt.exit_code)
+                process = self._executor.processes.get(attempt.id)
+                lives = attempt.id not in self._ended and process is not None and process.is_alive
+                self._require(not lives, f"{attempt.id} is called {attempt.state} while its process lives")
                 self._require(self._ended.setdefault(attempt.id, ended) == ended, f"{attempt.id}: its outcome changed")
         for earlier in stage.attempts[:-1]:
             never = earlier.cause in (Cause.USER_ERROR, Cause.BAD_DATA, Cause.OUT_OF_MEMORY, Cause.CANCELLED)
@@ -266,6 +269,8 @@ class _Turns:
             except StaleLease:
                 self._world.trace.add(self._world.now, f"{owner} lost {lease.run_id}")
                 continue
+            except NotFound as error:
+                raise Violation(f"seed {self._world.seed} at {self._world.now:.1f}: {error}") from error
             await self._store.release(lease, wake_at=wake_at)
 
 

@@ -19,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ class AttemptDir:
             scratch.unlink()
         return True
 
+    @contextmanager
+    def creation(self) -> Iterator[bool]:
+        """The right to create, of all processes; False while another has it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = self._take_lock("create.lock")
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                os.close(lock)
+
     def spec(self) -> StageSpec:
         return StageSpec.model_validate_json((self.path / "spec.json").read_text())
 
@@ -93,6 +105,8 @@ class AttemptDir:
         self.signal_launcher(signal.SIGTERM)
 
     def mark_removed(self) -> None:
+        """Also where nothing was created: a create that comes late finds it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.is_removed:
             write_whole(self.path / "removed.json", {"at": time.time()})
 
@@ -141,9 +155,9 @@ class AttemptDir:
         except (FileNotFoundError, ValueError):
             return None
 
-    def _take_lock(self) -> int | None:
-        """None: a launcher lives."""
-        lock = os.open(self.path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _take_lock(self, name: str = "launcher.lock") -> int | None:
+        """None: somebody else has it; of `launcher.lock`: a launcher lives."""
+        lock = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

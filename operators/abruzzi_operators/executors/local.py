@@ -30,6 +30,8 @@ REMOVE_SECONDS = 10.0
 """How long `remove` waits for a living attempt to be killed."""
 SHIP_SECONDS = 2.0
 """How long `remove` waits for the rest of the logs; the launcher goes on shipping behind it."""
+CREATE_SECONDS = 10.0
+"""How long `create` waits for another process that creates the same attempt."""
 POLL_SECONDS = 0.05
 
 IssueToken = Callable[[StageSpec], Awaitable[str]]
@@ -58,9 +60,18 @@ class LocalExecutor:
     async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
         """`excluded_nodes` means nothing here: there is one node."""
         attempt = self._attempt(spec.attempt_id)
-        if not attempt.exists:
-            token = await self._issue_token(spec)
-            await asyncio.to_thread(attempt.create, spec, token=token, url=self._api_url)
+        if attempt.is_removed:
+            return
+        deadline = time.monotonic() + CREATE_SECONDS
+        while not attempt.exists:
+            with attempt.creation() as mine:  # one token is issued, not one a rival, of which the last alone is valid
+                if mine and not attempt.exists:
+                    token = await self._issue_token(spec)
+                    await asyncio.to_thread(attempt.create, spec, token=token, url=self._api_url)
+            if not mine and time.monotonic() > deadline:
+                raise AbruzziError("create_busy", f"Another process is creating {spec.attempt_id}.", status=500)
+            if not mine:
+                await asyncio.sleep(POLL_SECONDS)
         await asyncio.to_thread(self._adopt, attempt, spec)
 
     async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
@@ -80,8 +91,12 @@ class LocalExecutor:
 
     async def remove(self, attempt_id: str) -> None:
         attempt = self._attempt(attempt_id)
-        if not attempt.exists or attempt.is_removed:
+        if attempt.is_removed:
             return
+        if not attempt.exists:
+            await asyncio.to_thread(attempt.mark_removed)
+            if not attempt.exists:
+                return
         if attempt.outcome() is None:
             await self.stop(attempt_id, grace_seconds=0.0)
             if not await _until(lambda: attempt.outcome() is not None, seconds=REMOVE_SECONDS):
@@ -137,11 +152,9 @@ class LocalExecutor:
         living = []
         for path in sorted(self._attempts_dir.iterdir()):
             attempt = AttemptDir(path)
-            if not attempt.exists:
-                continue
             removed = attempt.read("removed.json")
             if removed is None:
-                living.append(path.name)
+                living += [path.name] if attempt.exists else []
             elif not attempt.logs_are_shipped and time.time() - removed["at"] < self._keep_removed_seconds:
                 attempt.move_to(self._api_url)
                 self._ensure_launcher(attempt)

@@ -85,6 +85,8 @@ class _Plan:
             if attempt.state.is_terminal and not attempt.workload_removed:
                 phase = self.seen.get(attempt.id, _NOT_SEEN).phase
                 if phase is Phase.GONE:
+                    # It may never have been created: the removal keeps a create that comes late from making it now.
+                    self.before.append(RemoveWorkload(attempt.id))
                     self.writes.append(SetAttempt(attempt.id, attempt.state, workload_removed=True))
                 elif phase is Phase.UNKNOWN:
                     self.wake(self.now + OBSERVE_SECONDS)

@@ -110,6 +110,8 @@ class PostgresRunStore:
                     raise VersionConflict(lease.run_id)
                 for write in writes:
                     await self._write(session, run, write)
+                    # One by one: the triggers must see each state, and events lie in the order of what they tell.
+                    await session.flush()
                 run.version += 1
                 await events.ring(session, events.CHANNEL_EVENTS, run.id)
                 return run.version
@@ -133,6 +135,9 @@ class PostgresRunStore:
 
     async def collect_artifacts(self, lease: Lease, attempt_id: str) -> int:
         async with transaction(self._sessions) as session:
+            await _held(
+                session, lease
+            )  # before gigabytes are read for nothing; the lease is checked again where it counts
             attempt = await _attempt_of(session, lease.run_id, attempt_id)
             known = await artifacts.known_keys(session, attempt.run_id, attempt.stage_id)
         found, present, corrupt = await asyncio.to_thread(self._scan, attempt, {k for k, v in known.items() if v})
