@@ -10,6 +10,8 @@ import typer
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, client, find_run, print_json
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.graph import nearest
 from abruzzi.contracts.resources import SeriesOut
 
 
@@ -45,6 +47,13 @@ def metrics(
             OUTPUT.print(table if keys else "No metrics yet.")
             return
         series = connection.metrics.series(run_id, key, max_points=max_points)
+        if not series:
+            known = sorted({item.key for item in connection.metrics.keys(run_id)})
+            raise AbruzziError(
+                "no_such_metric",
+                f"Run {run_id} has no points of {', '.join(key)}.",
+                hint=nearest(key[0], known) if known else "It has logged nothing yet.",
+            )
     if as_json:
         print_json(series)
         return

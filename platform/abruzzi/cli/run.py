@@ -142,6 +142,7 @@ class RunProgress:
         self.tasks: dict[str, int] = {}
         self.lines: list[str] = []
         self._states: dict[str, str] = {}
+        self._tenths: dict[str, int] = {}
 
     def update(self, run: RunOut) -> None:
         for stage in run.detail:
@@ -156,6 +157,10 @@ class RunProgress:
                     f"{stage.id}: {stage.state}"
                     + (f" after {age(stage.started_at, stage.ended_at)}" if stage.ended_at and stage.started_at else "")
                 )
+            tenth = int(10 * share)
+            if stage.state is StageState.RUNNING and tenth > self._tenths.get(stage.id, 0):
+                self._tenths[stage.id] = tenth
+                self.lines.append(f"{stage.id}: {10 * tenth} %  {_note(stage)}".rstrip())
 
     def note(self, text: str) -> None:
         if not self.lines or self.lines[-1] != text:
@@ -163,7 +168,7 @@ class RunProgress:
 
 
 class _Plain:
-    """Where there is no terminal: one line for each change of state."""
+    """Where there is no terminal: one line for each change of state, and for each tenth of a stage."""
 
     def __init__(self, view: RunProgress, quiet: bool) -> None:
         if not quiet:

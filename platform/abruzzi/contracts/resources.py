@@ -104,7 +104,7 @@ class RunOut(RunSummary):
     recipe: dict[str, Any]
     """Resolved."""
     recipe_toml: str
-    """As submitted."""
+    """As submitted, with the overrides written into it."""
     detail: list[StageOut]
     parent_artifact_id: str | None
 

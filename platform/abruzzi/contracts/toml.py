@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -63,6 +64,19 @@ def load_recipe(text: str, overrides: Mapping[str, str] | None = None, *, file: 
     if recipe is None:
         raise RecipeInvalid(found)
     return recipe
+
+
+def with_overrides(text: str, overrides: Mapping[str, str] | None) -> str:
+    """The recipe's text with the overrides written into it, comments kept: what a run keeps as its recipe, so that it can be submitted again.
+
+    `text` and `overrides` must be those of a recipe that `load_recipe` took.
+    """
+    if not overrides:
+        return text
+    document = tomlkit.parse(text)
+    for key, value in overrides.items():
+        _override(document, key, value)
+    return tomlkit.dumps(document)
 
 
 def parse_recipe(

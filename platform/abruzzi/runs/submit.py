@@ -12,7 +12,7 @@ from abruzzi.contracts.errors import Conflict
 from abruzzi.contracts.graph import ancestors, bind_inputs
 from abruzzi.contracts.recipe import Recipe
 from abruzzi.contracts.states import ArtifactKind, RunState, StageState
-from abruzzi.contracts.toml import load_recipe
+from abruzzi.contracts.toml import load_recipe, parse_recipe, with_overrides
 from abruzzi.events import service as events
 from abruzzi.kit.ids import new_run_id
 from abruzzi.recipes import service as recipes
@@ -36,8 +36,10 @@ async def submit(
 ) -> str:
     """Id of the new run. Raises RecipeInvalid with every mistake."""
     recipe = load_recipe(recipe_toml, overrides)
-    await recipes.save(session, project_id, recipe, recipe_toml, actor=actor, now=now)
-    run = _run_row(recipe, recipe_toml, project_id, name, actor, now)
+    toml = with_overrides(recipe_toml, overrides)
+    plain, _ = parse_recipe(recipe_toml)  # the library keeps the recipe itself, not each value that was tried with it
+    await recipes.save(session, project_id, plain or recipe, recipe_toml if plain else toml, actor=actor, now=now)
+    run = _run_row(recipe, toml, project_id, name, actor, now)
     session.add(run)
     await session.flush()
     session.add_all(_stage_rows(recipe, run))
@@ -78,7 +80,7 @@ async def branch(
         raise Conflict(
             f"The recipe has no stage {artifact.stage_id!r}, which made the checkpoint.", hint="Keep the stage's id."
         )
-    run = _run_row(recipe, toml, parent.project_id, name, actor, now)
+    run = _run_row(recipe, with_overrides(toml, overrides), parent.project_id, name, actor, now)
     run.parent_run_id, run.parent_artifact_id = parent.id, artifact_id
     session.add(run)
     await session.flush()

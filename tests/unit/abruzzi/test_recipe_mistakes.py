@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import string
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abruzzi.contracts.recipe import PretrainStage
-from abruzzi.contracts.toml import RecipeInvalid, load_recipe, parse_recipe
+from abruzzi.contracts.toml import RecipeInvalid, _override, load_recipe, parse_recipe, with_overrides
+
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 GOOD = """\
 version = 1
@@ -191,3 +195,36 @@ def test_no_edit_of_a_recipe_can_crash_the_reader(at: int, inserted: str, remove
     recipe, found = parse_recipe(GOOD[:at] + inserted + GOOD[at + removed :])
     assert (recipe is None) == bool(found)
     assert all(m.line >= 1 and m.message and m.hint for m in found)
+
+
+VALUES = st.one_of(
+    st.integers(-(10**12), 10**12).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.booleans().map(lambda b: str(b).lower()),
+    st.text(max_size=20),
+    st.lists(st.integers(0, 9), max_size=3).map(str),
+    st.just('{ a = 1, b = "x" }'),
+)
+KEYS = st.sampled_from(
+    [
+        "name",
+        "stage.corpus.data.max_bytes",
+        "stage.pretrain.seed",
+        "stage.pretrain.optimizer.peak_lr",
+        "stage.pretrain.retry.max_attempts",
+        "stage.evaluate.gate",
+        "stage.tokenize.resources.ranks",
+        "stage.pretrain.new.table.key",
+    ]
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=5))
+def test_overrides_written_into_a_recipe_are_what_they_were_and_change_nothing_else(overrides: dict[str, str]) -> None:
+    text = (RECIPES / "tiny.toml").read_text()
+    expected = tomllib.loads(text)
+    for key, value in overrides.items():
+        _override(expected, key, value)
+    written = with_overrides(text, overrides)
+    assert tomllib.loads(written) == expected
+    assert {line for line in text.splitlines() if line.startswith("#")} <= set(written.splitlines())

@@ -8,12 +8,12 @@ import { SkeletonLines } from "@/components/ui/progress";
 
 const Editor = lazy(() => import("./editor"));
 
-/** The recipe as it was submitted. */
+/** The recipe as it ran. */
 export default function RecipeTab({ run }: { run: RunOut }) {
   return (
     <div className="flex h-full min-h-96 flex-col">
       <div className="flex items-center gap-2 border-b border-line px-4 py-2">
-        <span className="text-muted">As submitted. Values given with --set are in the resolved recipe, which Compare shows.</span>
+        <span className="text-muted">As submitted; values given with --set are written into it.</span>
         <div className="flex-1" />
         <CopyButton text={run.recipe_toml} label="Copy the recipe" />
         <Link to="/runs/new" search={{ from: run.id }} className={buttonClass()}>
