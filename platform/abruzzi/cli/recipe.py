@@ -66,7 +66,7 @@ def _training_table(training: dict[str, Any]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     table.add_row(
-        "parameters", f"{quantity(parameters['total'])} total, {quantity(parameters['active'])} active a token"
+        "parameters", f"{_parameters(parameters['total'])} total, {quantity(parameters['active'])} active a token"
     )
     table.add_row(
         "work",
@@ -93,3 +93,8 @@ def _training_table(training: dict[str, Any]) -> Table:
         f"[dim]if each rank is one {assumed['device']} of {quantity(assumed['peak_flops'], 'FLOP/s')} at {assumed['utilisation']:.0%} ({assumed['source']})[/]",
     )
     return table
+
+
+def _parameters(count: float) -> str:
+    """1026.4B rather than 1.03T: model sizes are told apart by their billions."""
+    return f"{count / 1e9:.1f}B" if count >= 1e12 else quantity(count)

@@ -141,7 +141,7 @@ def duration(seconds: float | None) -> str:
 
 
 def quantity(number: float, unit: str = "") -> str:
-    """1026.4B style: three or four significant digits and a factor of thousand."""
+    """Three or four significant digits and a factor of thousand: 32.86B."""
     for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= factor:
             digits = number / factor

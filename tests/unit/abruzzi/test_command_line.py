@@ -105,7 +105,7 @@ def test_validate_exits_2_and_names_the_line(tmp_path: Path) -> None:
 def test_plan_of_k2_tells_its_size_in_words_of_the_field() -> None:
     result = CliRunner().invoke(app, ["plan", str(RECIPES / "k2.toml")])
     assert result.exit_code == 0
-    assert "1.03T total, 32.86B active" in result.stdout
+    assert "1026.4B total, 32.86B active" in result.stdout
     assert "28.92 GB" in result.stdout
 
 
