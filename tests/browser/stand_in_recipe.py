@@ -12,8 +12,12 @@ STAGE = Path(__file__).with_name("stand_in_stage.py")
 def recipe(
     *, name: str = "tiny-k2", steps: int = 200, pause: float = 0.05, ranks: int = 1, seed: int = 1, peak_lr: str = "2e-3", layers: int = 4,
     clip: bool = True, hold_at: int | None = None, hold_file: Path | None = None, fail: str | None = None,
+    only: str | None = None, gate: str | None = "pretrain.loss <= 4.5", say: str = "",
 ) -> str:  # fmt: skip
-    """corpus → tokenize → pretrain → evaluate. `fail` names the stage that ends with a user error."""
+    """corpus → tokenize → pretrain → evaluate, or `only` one of them. `fail` names the stage that ends with a user error.
+
+    `gate` stands before evaluate; `say` is a line that every stage prints.
+    """
     hold = {"HOLD_AT": str(hold_at), "HOLD_FILE": str(hold_file)} if hold_at is not None else {}
     quick = {"STEPS": "40", "BATCH": "10", "PAUSE": "0.02"}
     train = {"ROLE": "train", "STEPS": str(steps), "BATCH": "5", "PAUSE": str(pause), "SEED": str(seed), "PEAK_LR": peak_lr, "LAYERS": str(layers),
@@ -24,16 +28,19 @@ def recipe(
         ("pretrain", ["tokenize"], ranks, train),
         ("evaluate", ["pretrain"], 1, {"ROLE": "evaluate", **quick}),
     ]
+    if only is not None:
+        stages = [(stage_id, [], world, env) for stage_id, _, world, env in stages if stage_id == only]
     text = f'version = 1\nname = "{name}"\n'
     for stage_id, needs, world, env in stages:
-        settings = {**env, **({"EXIT_CODE": "64"} if stage_id == fail else {})}
+        settings = {**env, **({"EXIT_CODE": "64"} if stage_id == fail else {}), **({"SAY": say} if say else {})}
+        guarded = f"gate = {json.dumps(gate)}\n" if gate and stage_id == "evaluate" and needs else ""
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
         text += f"""
 [[stage]]
 id = "{stage_id}"
 kind = "container"
 needs = {json.dumps(needs)}
-[stage.container]
+{guarded}[stage.container]
 command = {json.dumps([sys.executable, str(STAGE)])}
 env = {{ {pairs} }}
 [stage.resources]

@@ -1,4 +1,4 @@
-import { QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { hashKey, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
 import { Suspense, use } from "react";
 import { Toaster } from "sonner";
@@ -16,7 +16,8 @@ const RETRIES = 3;
 const queryClient = new QueryClient({
   queryCache: new QueryCache({
     onError: (error, query) => {
-      if (isUnauthenticated(error) && query.queryKey !== sessionGetQueryKey()) void queryClient.invalidateQueries({ queryKey: sessionGetQueryKey() });
+      // The session itself is left alone: asking again because it was refused would never end.
+      if (isUnauthenticated(error) && query.queryHash !== hashKey(sessionGetQueryKey())) void queryClient.invalidateQueries({ queryKey: sessionGetQueryKey() });
     },
   }),
   defaultOptions: {

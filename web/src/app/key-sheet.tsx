@@ -1,6 +1,6 @@
 import { Kbd } from "@/components/ui/code";
 import { Dialog } from "@/components/ui/dialog";
-import { mountedShortcuts } from "@/lib/keys";
+import { mountedShortcuts, type Shortcut } from "@/lib/keys";
 
 /** Every shortcut that works on the page as it is now. */
 export default function KeySheet({ onClose }: { onClose: () => void }) {
@@ -12,7 +12,8 @@ export default function KeySheet({ onClose }: { onClose: () => void }) {
 }
 
 function Groups() {
-  const groups = Map.groupBy(mountedShortcuts(), (shortcut) => shortcut.where);
+  const groups = new Map<string, Shortcut[]>();
+  for (const shortcut of mountedShortcuts()) groups.set(shortcut.where, [...(groups.get(shortcut.where) ?? []), shortcut]);
   return (
     <div className="flex flex-col gap-4">
       {[...groups].map(([where, shortcuts]) => (

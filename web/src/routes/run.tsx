@@ -51,7 +51,8 @@ function Page({ run }: { run: RunOut }) {
   const navigate = route.useNavigate();
   const steering = useSteering(run);
   const keys = useMetricKeys(run.id);
-  const curves = new Map([...Map.groupBy(keys.data?.items ?? [], (item) => item.stage_id)].map(([id, items]) => [id, items.length]));
+  const curves = new Map<string, number>();
+  for (const { stage_id } of keys.data?.items ?? []) curves.set(stage_id, (curves.get(stage_id) ?? 0) + 1);
   const stage = run.detail.find((one) => one.id === search.stage) ?? stageToShow(run.detail, curves);
   const tab = search.tab ?? "curves";
   const show = (next: RunTab) => void navigate({ search: (old) => ({ ...old, tab: next === "curves" ? undefined : next }), replace: true });

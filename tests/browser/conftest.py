@@ -1,0 +1,121 @@
+"""One platform and one Chromium for all browser tests, gone as soon as the last of them is over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from browser.axe import SOURCE as AXE
+from browser.watch import Watch
+from browser.world import World, populate
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
+
+HERE = Path(__file__).parent
+BUILT = HERE.parents[1] / "web" / "dist" / "index.html"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE_MILLISECONDS = 15_000
+WINDOW = {"width": 1440, "height": 900}
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+_open = ExitStack()
+_pages: list[Page] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Not a session fixture's teardown: tests that measure time or run event loops may follow in the same session."""
+    yield
+    if nextitem is None or HERE not in nextitem.path.parents:
+        _open.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """What a failed test saw belongs to its message."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for number, page in enumerate(_pages):
+            picture = Path(item.funcargs["tmp_path_factory"].getbasetemp()) / f"{item.name}-{number}.png"
+            page.screenshot(path=picture)
+            report.sections.append(
+                (f"page {number}", f"{page.url}\n{picture}\n{page.locator('body').inner_text()[:3000]}")
+            )
+    return report
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Browser:
+    binary = next(filter(None, map(shutil.which, NAMES)), None)
+    if binary is None:
+        pytest.skip("no Chromium in the PATH: install the package chromium")
+    for path in (BUILT, AXE):
+        if not path.exists():
+            pytest.skip(f"{path.relative_to(HERE.parents[1])} is missing: run `make web`")
+    playwright = _open.enter_context(sync_playwright())
+    return playwright.chromium.launch(
+        executable_path=binary,
+        # As root in a container there are neither user namespaces for the sandbox nor room in /dev/shm.
+        args=["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"],
+    )
+
+
+@pytest.fixture(scope="session")
+def world(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("browser")
+    world = World(_open.enter_context(EmbeddedPlatform(folder / "home")), folder)
+    populate(world)
+    return world
+
+
+@pytest.fixture
+def open_page(
+    chromium: Browser, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., tuple[Page, Watch]]]:
+    """Pages with a browser profile of their own; whatever they did wrong fails the test at its end."""
+    watches: list[Watch] = []
+    with ExitStack() as opened:
+
+        def make(*, theme: str = "dark") -> tuple[Page, Watch]:
+            context = opened.enter_context(
+                chromium.new_context(
+                    base_url=world.url,
+                    viewport=WINDOW,
+                    color_scheme=theme,
+                    reduced_motion="reduce",
+                    permissions=["clipboard-read", "clipboard-write"],
+                )
+            )
+            context.set_default_timeout(PATIENCE_MILLISECONDS)
+            page = context.new_page()
+            watch = Watch(page)
+            watches.append(watch)
+            _pages.append(page)
+            return page, watch
+
+        yield make
+        _pages.clear()
+    faults = [fault for watch in watches for fault in watch.faults]
+    assert faults == []
+
+
+@pytest.fixture
+def signed_in(open_page: Callable[..., tuple[Page, Watch]], world: World) -> Callable[..., tuple[Page, Watch]]:
+    """As `open_page`, on the list of runs, by the address that `abruzzi up` prints."""
+
+    def make(*, theme: str = "dark") -> tuple[Page, Watch]:
+        page, watch = open_page(theme=theme)
+        page.goto(f"/#token={world.platform.token}")
+        expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
+        return page, watch
+
+    return make
+
+
+@pytest.fixture
+def page(signed_in: Callable[..., tuple[Page, Watch]]) -> Page:
+    return signed_in()[0]
