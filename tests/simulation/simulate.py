@@ -57,6 +57,8 @@ class World:
     faults: Counter[str] = field(default_factory=Counter)
     trace: Trace = field(default_factory=Trace)
     lie: Callable[[Seen], Seen] | None = None
+    broken: str | None = None
+    """The rule that was broken: a controller that goes on after an error must not hide it."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -206,7 +208,8 @@ class Watch:
 
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:
-            raise Violation(f"seed {self._world.seed} at {self._world.now:.1f}: {rule}")
+            self._world.broken = f"seed {self._world.seed} at {self._world.now:.1f}: {rule}"
+            raise Violation(self._world.broken)
 
 
 def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome:
@@ -226,6 +229,8 @@ def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome
         executor.tick()
         people.act()
         rng.choice(controllers).advance(rng.randint(1, 12) if not world.is_calm else 40)
+        if world.broken:
+            raise Violation(world.broken)
         if world.now > END_AFTER:
             stuck = {
                 r.id: (r.state, [(s.id, s.state, [a.state for a in s.attempts]) for s in r.stages])

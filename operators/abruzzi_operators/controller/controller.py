@@ -133,17 +133,23 @@ class Controller:
         return self._now()
 
     async def collect_orphans(self) -> None:
-        """Workloads that no attempt in the database stands for: stopped and removed."""
+        """Workloads that no attempt in the database stands for: stopped and removed. One that resists does not keep the others."""
         for attempt_id in await self._executor.list_attempts():
             try:
-                run = await self._store.load(attempt_id[:_RUN_ID_LENGTH])
-                known = {a.id for s in run.stages for a in s.attempts if not a.workload_removed}
-            except NotFound:
-                known = set()
-            if attempt_id not in known:
-                logger.warning("workload %s belongs to no attempt: removing it", attempt_id)
-                await self._executor.stop(attempt_id, grace_seconds=0.0)
-                await self._executor.remove(attempt_id)
+                await self._collect_orphan(attempt_id)
+            except Exception:
+                logger.exception("workload %s: cannot be looked up or removed; again later", attempt_id)
+
+    async def _collect_orphan(self, attempt_id: str) -> None:
+        try:
+            run = await self._store.load(attempt_id[:_RUN_ID_LENGTH])
+            known = {a.id for s in run.stages for a in s.attempts if not a.workload_removed}
+        except NotFound:
+            known = set()
+        if attempt_id not in known:
+            logger.warning("workload %s belongs to no attempt: removing it", attempt_id)
+            await self._executor.stop(attempt_id, grace_seconds=0.0)
+            await self._executor.remove(attempt_id)
 
     async def _act(self, lease: Lease, run: RunView, effect: Effect) -> None:
         match effect:
