@@ -75,15 +75,8 @@ def _platform(home: Path, port: int) -> Iterator[tuple[str, str, bool]]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + _STARTUP_SECONDS
-        while (running := _running(home)) is None:
-            if process.poll() is not None:
-                raise AbruzziError("start_failed", f"The platform did not start: {_last_line(log)}", hint=f"See {log}")
-            if time.monotonic() > deadline:
-                raise AbruzziError(
-                    "start_failed", f"The platform did not answer within {_STARTUP_SECONDS:.0f} s.", hint=f"See {log}"
-                )
-            time.sleep(0.1)
+        with OUTPUT.status(f"Starting PostgreSQL, API and controller in {home}"):
+            running = _started(home, process, log)
         url, token = running
         yield url, token, True
     finally:
@@ -93,6 +86,19 @@ def _platform(home: Path, port: int) -> Iterator[tuple[str, str, bool]]:
                 process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _started(home: Path, process: subprocess.Popen[bytes], log: Path) -> tuple[str, str]:
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while (running := _running(home)) is None:
+        if process.poll() is not None:
+            raise AbruzziError("start_failed", f"The platform did not start: {_last_line(log)}", hint=f"See {log}")
+        if time.monotonic() > deadline:
+            raise AbruzziError(
+                "start_failed", f"The platform did not answer within {_STARTUP_SECONDS:.0f} s.", hint=f"See {log}"
+            )
+        time.sleep(0.1)
+    return running
 
 
 def _running(home: Path) -> tuple[str, str] | None:
