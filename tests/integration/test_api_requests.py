@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -16,6 +17,10 @@ from api_server import RECIPE, ApiServer, serve
 from httpx_sse import connect_sse
 
 from abruzzi.contracts.resources import Problem
+from abruzzi.contracts.stage import DirectoryStore as StoreConfig
+from abruzzi.contracts.stage import StageSpec
+from abruzzi.contracts.states import ArtifactKind, StageKind
+from abruzzi.store import DirectoryStore, commit_artifact
 from abruzzi_api.openapi import PATH, describe
 
 
@@ -291,3 +296,28 @@ def test_the_page_carries_a_policy_and_unknown_addresses_of_it_still_open(server
         assert browser.get("/healthz").json() == {"status": "ok"}
         assert "abruzzi_api_requests_total" in browser.get("/metrics").text
         assert "root:" not in browser.get("/assets/%2e%2e/%2e%2e/etc/passwd").text
+
+
+def test_what_retention_removed_is_marked_at_the_next_checkpoint_not_only_at_the_end(
+    server: ApiServer, client: httpx.Client, tmp_path: Path
+) -> None:
+    run_id, attempt_id = server.run_with_attempt()
+    objects, source = DirectoryStore(server.store), tmp_path / "weights"
+    spec = StageSpec(
+        project_id="default", run_id=run_id, stage_id="train", attempt_id=attempt_id, epoch=1, kind=StageKind.CONTAINER, config={},
+        store=StoreConfig(root=str(server.store)), output_prefix=f"projects/default/runs/{run_id}/train/",
+    )  # fmt: skip
+    keys = []
+    with server.client(server.token_of(attempt_id)) as stage:
+        for step in (10, 20):
+            if keys:
+                objects.delete(keys[0])
+            source.write_text(str(step))
+            key, manifest = commit_artifact(
+                objects, spec, kind=ArtifactKind.CHECKPOINT, name=f"step-{step:08}", files={"w": source}, step=step
+            )
+            keys.append(key)
+            body = {"manifest_key": key, "digest": manifest.digest()}
+            assert stage.post(f"attempts/{attempt_id}/artifacts", json=body).status_code == 202
+    made = client.get("artifacts", params={"run": run_id}).json()["items"]
+    assert {a["name"]: a["deleted_at"] is not None for a in made} == {"step-00000010": True, "step-00000020": False}

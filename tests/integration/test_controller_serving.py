@@ -1,0 +1,100 @@
+"""What the controller's process does beside its loop, over a real database: it hears rings and sends the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from abruzzi.events import service as events
+from abruzzi.events.models import OutboxRow
+from abruzzi.kit.db import connect_arguments, transaction
+from abruzzi_operators.controller import main
+
+DEADLINE_SECONDS = 20.0
+PASSWORD = "two words, 100 % 'quoted' @:/?&=+\\"
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def rung(doorbell: asyncio.Event) -> None:
+    await asyncio.wait_for(doorbell.wait(), DEADLINE_SECONDS)
+    doorbell.clear()
+
+
+async def test_a_ring_is_heard_whatever_characters_the_password_has_and_also_after_the_connection_was_lost(
+    database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "_RECONNECT_SECONDS", 0.01)
+    doorbell = asyncio.Event()
+    with database.connect("superuser") as superuser:
+        superuser.execute(sql.SQL("CREATE ROLE listener LOGIN PASSWORD {}").format(sql.Literal(PASSWORD)))
+        try:
+            url = make_url(database.url("controller")).set(username="listener", password=PASSWORD)
+            address = url.render_as_string(hide_password=False).replace(" ", "%20")
+            async with beside(main._ring(address, doorbell)):
+                await rung(doorbell)  # at the connection: what was missed before is looked for
+                superuser.execute("SELECT pg_notify(%s, 'a run')", [events.CHANNEL_RUNS])
+                await rung(doorbell)
+                superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'listener'")
+                await rung(doorbell)
+                superuser.execute("SELECT pg_notify(%s, 'a run')", [events.CHANNEL_RUNS])
+                await rung(doorbell)
+        finally:
+            superuser.execute("DROP ROLE listener")
+
+
+def test_an_address_is_taken_apart_as_it_was_written() -> None:
+    url = f"postgresql+psycopg://me:{quote(PASSWORD, safe='')}@/db?host={quote('/tmp/a b', safe='')}&port=6000"
+    assert connect_arguments(url) == {
+        "user": "me", "password": PASSWORD, "dbname": "db", "host": "/tmp/a b", "port": "6000",
+    }  # fmt: skip
+    assert connect_arguments("postgresql://h:5/db?sslmode=require") == {
+        "host": "h", "port": 5, "dbname": "db", "sslmode": "require",
+    }  # fmt: skip
+
+
+async def test_the_outbox_is_sent_also_after_the_database_was_away(
+    sessions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(main, "_OUTBOX_SECONDS", 0.01)
+    dispatch, tries, sent = events.dispatch, iter(range(100)), asyncio.Event()
+
+    async def away_at_first(session: Any, send: Any) -> int:
+        number = next(tries)
+        if number == 0:
+            raise psycopg.OperationalError("away")
+        if number == 2:
+            sent.set()  # what the one before has sent is committed
+        return await dispatch(session, send)
+
+    monkeypatch.setattr(events, "dispatch", away_at_first)
+    caplog.set_level("INFO", logger="abruzzi.controller")
+    async with transaction(sessions) as session:
+        events.enqueue(session, "default", "run.ended", {"run_id": "r"})
+    async with beside(main._dispatch(sessions)):
+        await asyncio.wait_for(sent.wait(), DEADLINE_SECONDS)
+    async with transaction(sessions) as session:
+        row = await session.get_one(OutboxRow, 1)
+    assert [m for m in caplog.messages if "outbox" in m] == [
+        "the outbox waits (OperationalError)",
+        "outbox run.ended {'run_id': 'r'}",
+    ]
+    assert row.sent_at is not None
