@@ -107,7 +107,7 @@ def test_the_demo_ends_by_itself_with_a_report(demo: Demo) -> None:
         "evaluate: succeeded",
     ):
         assert line in demo.output
-    assert re.search(r"pretrain: \d0 %  ETA", demo.output)
+    assert re.search(r"pretrain: \d0 %  .* left", demo.output)
     for part in ("training loss", "Held-out bits per byte", "4-gram", "Cloze", "sample", "Checkpoint  step-"):
         assert part in demo.output
     assert "Traceback" not in demo.output

@@ -191,7 +191,7 @@ def _note(stage: StageOut) -> str:
     if stage.state is StageState.RUNNING and stage.attempts:
         ranks = stage.attempts[-1].ranks
         said = next((r.message for r in ranks if r.message), "")
-        eta = f"ETA {duration(stage.eta_seconds)}" if stage.eta_seconds else ""
+        eta = f"ETA {duration(stage.eta_seconds)}" if stage.eta_seconds and not said.endswith(" left") else ""
         retried = f"attempt {stage.attempts[-1].number}" if len(stage.attempts) > 1 else ""
         return "  ".join(part for part in (eta, said, retried) if part)
     if stage.ended_at and stage.started_at:
