@@ -4,6 +4,8 @@
 products of five plain iterations in the same precision, batched, which no scheduling can beat.
 Both do the same work: momentum, five iterations, RMS-matched update, weight decay. torch.optim.Muon computes Newton-Schulz in bfloat16
 always; ours is measured at its default (bfloat16 where the CPU multiplies it, as it says in the result), with float32 stated beside it.
+Where the CPU has bfloat16 units the same is measured once more with oneDNN told not to use them, and ours at what it chooses there (float32):
+the figure of a machine without them.
 
     python bench/optimizer_step.py --out optimizer_step.json
 """
@@ -11,7 +13,10 @@ always; ours is measured at its default (bfloat16 where the CPU multiplies it, a
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,31 +55,41 @@ def main() -> int:
     result: dict[str, Any] = {
         "bench": "optimizer_step",
         "machine": machine(threads=arguments.threads),
-        "experts_128x448": _compare(96, 128, 448, arguments.rounds),
-        "square_256x256": _compare(64, 256, 256, arguments.rounds),
+        "experts_128x448": _compare(96, 128, 448, arguments),
+        "square_256x256": _compare(64, 256, 256, arguments),
         "target_speedup_experts": TARGET,
     }
+    if arguments.precision == "auto" and compute_dtype(torch.zeros(()), "auto") == torch.bfloat16:
+        result["without_bfloat16_units"] = _without_bfloat16_units(arguments)
     result["ok"] = result["experts_128x448"]["speedup"] >= TARGET
     report(result, out=arguments.out)
     return 0 if result["ok"] else 1
 
 
-def _compare(count: int, rows: int, cols: int, rounds: int) -> dict[str, Any]:
+def _without_bfloat16_units(arguments: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--precision", "float32", "--rounds", "7", "--threads", str(arguments.threads)]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
+    child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
+    found = json.loads(child.stdout)
+    return {name: found[name] for name in ("experts_128x448", "square_256x256")}
+
+
+def _compare(count: int, rows: int, cols: int, arguments: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(count, rows, cols, generator=generator) * 0.02
     gradient = torch.randn(count, rows, cols, generator=generator)
     candidates = {
-        "ours": _ours(weight.clone(), gradient, "auto"),
+        "ours": _ours(weight.clone(), gradient, arguments.precision),
         "ours_float32": _ours(weight.clone(), gradient, "float32"),
         "torch": _torch(weight.clone(), gradient),
-        "matmul_limit": _matmul_limit(count, rows, cols, compute_dtype(weight, "auto")),
+        "matmul_limit": _matmul_limit(count, rows, cols, compute_dtype(weight, arguments.precision)),
     }
-    seconds = interleaved_seconds(candidates, rounds=rounds)
+    seconds = interleaved_seconds(candidates, rounds=arguments.rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "matrices": count,
         "shape": [rows, cols],
-        "precision": str(compute_dtype(weight, "auto")).removeprefix("torch."),
+        "precision": str(compute_dtype(weight, arguments.precision)).removeprefix("torch."),
         **{name: summary(values) for name, values in seconds.items()},
         "speedup": medians["torch"] / medians["ours"],
         "speedup_float32": medians["torch"] / medians["ours_float32"],
@@ -118,6 +133,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of ours")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
