@@ -227,6 +227,27 @@ async def test_a_checkpoint_found_damaged_is_called_verified_no_longer_and_told_
         await world.end(f"{run_id}-first-{number}", exit_code=137)
 
 
+async def test_a_checkpoint_that_is_damaged_when_it_is_collected_is_no_artifact_and_told_once(world):
+    run_id = await world.submit()
+    await world.steps(run_id)
+    key, damaged = await world.commit(f"{run_id}-first-1", "checkpoint", "step-00000010", "ten", step=10)
+    reported, also = await world.commit(f"{run_id}-first-1", "checkpoint", "step-00000020", "twenty", step=20)
+    async with transaction(world.sessions) as session:
+        await artifacts.record(session, reported, also, verified_at=None)
+    for manifest in (damaged, also):
+        blob = manifest.files[0].digest.removeprefix("sha256:")
+        world.objects.put(f"projects/default/runs/{run_id}/first/blobs/{blob}", b"changed")
+    for lease in await world.lease():
+        for _ in range(2):
+            assert await world.store.collect_artifacts(lease, f"{run_id}-first-1") == 0
+    async with transaction(world.sessions) as session:
+        made = await artifacts.list_artifacts(session, run_id=run_id)
+        told = [e.body["key"] for e in await events.read(session, run_id=run_id) if e.kind == "artifact.corrupt"]
+    assert [(a.name, a.verified_at) for a in made] == [("step-00000020", None)]
+    assert told == [key, reported]
+    assert (await world.store.load(run_id)).stages[0].facts == {}
+
+
 async def test_divergence_goes_back_one_checkpoint_further_each_time(world):
     run_id = await world.submit()
     await world.steps(run_id)
