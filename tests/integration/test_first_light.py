@@ -170,7 +170,7 @@ def test_tokens_are_made_shown_once_and_revoked(demo: Demo) -> None:
 
 
 def test_doctor_is_content(demo: Demo) -> None:
-    demo.command("doctor")
+    assert "✗" not in demo.command("doctor")
 
 
 @pytest.mark.parametrize(
