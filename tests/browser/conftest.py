@@ -11,7 +11,7 @@ import pytest
 from browser.axe import SOURCE as AXE
 from browser.watch import Watch
 from browser.world import World, populate
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
 
@@ -81,16 +81,7 @@ def open_page(
     with ExitStack() as opened:
 
         def make(*, theme: str = "dark") -> tuple[Page, Watch]:
-            context = opened.enter_context(
-                chromium.new_context(
-                    base_url=world.url,
-                    viewport=WINDOW,
-                    color_scheme=theme,
-                    reduced_motion="reduce",
-                    permissions=["clipboard-read", "clipboard-write"],
-                )
-            )
-            context.set_default_timeout(PATIENCE_MILLISECONDS)
+            context = opened.enter_context(_profile(chromium, world, theme))
             page = context.new_page()
             watch = Watch(page)
             watches.append(watch)
@@ -105,17 +96,47 @@ def open_page(
 
 @pytest.fixture
 def signed_in(open_page: Callable[..., tuple[Page, Watch]], world: World) -> Callable[..., tuple[Page, Watch]]:
-    """As `open_page`, on the list of runs, by the address that `abruzzi up` prints."""
+    """As `open_page`, with a session; test_browser_sign_in.py gets in through the page."""
 
     def make(*, theme: str = "dark") -> tuple[Page, Watch]:
         page, watch = open_page(theme=theme)
-        page.goto(f"/#token={world.platform.token}")
-        expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
+        _sign_in(page.context, world)
         return page, watch
 
     return make
 
 
+@pytest.fixture(scope="session")
+def shared_profile(chromium: Browser, world: World) -> BrowserContext:
+    """Signed in, with a warm cache."""
+    context = _open.enter_context(_profile(chromium, world))
+    _sign_in(context, world)
+    return context
+
+
 @pytest.fixture
-def page(signed_in: Callable[..., tuple[Page, Watch]]) -> Page:
-    return signed_in()[0]
+def page(shared_profile: BrowserContext) -> Iterator[Page]:
+    """With a session, on no page yet. For tests that leave nothing behind in the browser; the others take `signed_in`."""
+    page = shared_profile.new_page()
+    watch = Watch(page)
+    _pages.append(page)
+    yield page
+    _pages.clear()
+    page.close()
+    assert watch.faults == []
+
+
+def _profile(chromium: Browser, world: World, theme: str = "dark") -> BrowserContext:
+    context = chromium.new_context(
+        base_url=world.url,
+        viewport=WINDOW,
+        color_scheme=theme,
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    context.set_default_timeout(PATIENCE_MILLISECONDS)
+    return context
+
+
+def _sign_in(context: BrowserContext, world: World) -> None:
+    context.request.post("/api/v1/session", data={"token": world.platform.token}, headers={"X-Abruzzi-Request": "1"})

@@ -26,7 +26,7 @@ def recipe(
         ("corpus", [], 1, {"ROLE": "corpus", **quick}),
         ("tokenize", ["corpus"], 1, {"ROLE": "tokenize", **quick}),
         ("pretrain", ["tokenize"], ranks, train),
-        ("evaluate", ["pretrain"], 1, {"ROLE": "evaluate", **quick}),
+        ("evaluate", ["pretrain"], 1, {"ROLE": "evaluate", **quick, "SEED": str(seed)}),
     ]
     if only is not None:
         stages = [(stage_id, [], world, env) for stage_id, _, world, env in stages if stage_id == only]

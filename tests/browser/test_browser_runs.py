@@ -34,6 +34,7 @@ def test_the_list_shows_each_run_with_its_state_and_figures(page):
 
 
 def test_text_and_state_filter_the_list_and_stand_in_the_address(page):
+    page.goto("/runs")
     page.get_by_label("Filter by name, recipe or id").fill("plain")
     expect(page.get_by_role("table", name="Runs").get_by_role("link")).to_have_text([NAMES["other"]])
     expect(page).to_have_url(re.compile(r"q=plain"))
@@ -77,6 +78,7 @@ def test_the_list_is_walked_selected_and_compared_by_keyboard(page, world):
     expect(page.get_by_text("2 selected")).to_be_visible()
     page.keyboard.press("c")
     expect(page).to_have_url(re.compile(r"/compare\?runs="))
+    expect(page.get_by_role("heading", level=1, name="Compare")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("checkbox", name=f"Select {order[1]}")).to_be_checked()
     page.keyboard.press("j")
@@ -85,6 +87,7 @@ def test_the_list_is_walked_selected_and_compared_by_keyboard(page, world):
 
 
 def test_slash_goes_to_the_filter_and_letters_typed_there_are_no_shortcuts(page):
+    page.goto("/runs")
     expect(page.get_by_role("table", name="Runs")).to_be_visible()
     page.keyboard.press("/")
     expect(page.get_by_label("Filter by name, recipe or id")).to_be_focused()
@@ -94,6 +97,7 @@ def test_slash_goes_to_the_filter_and_letters_typed_there_are_no_shortcuts(page)
 
 
 def test_question_mark_lists_the_keys_and_two_keys_go_somewhere(page):
+    page.goto("/runs")
     expect(page.get_by_role("table", name="Runs")).to_be_visible()
     page.keyboard.press("?")
     sheet = page.get_by_role("dialog", name="Keyboard")
@@ -108,7 +112,9 @@ def test_question_mark_lists_the_keys_and_two_keys_go_somewhere(page):
         page.mouse.click(700, 22)  # out of the editor, where letters are text
 
 
-def test_the_palette_finds_a_run_and_a_page(page):
+def test_the_palette_finds_a_run_and_acts(signed_in):
+    page, _ = signed_in()
+    page.goto("/runs")
     expect(page.get_by_role("table", name="Runs")).to_be_visible()
     page.keyboard.press("Control+k")
     page.get_by_placeholder("Run, page or action").fill("plain")
@@ -123,6 +129,7 @@ def test_the_palette_finds_a_run_and_a_page(page):
 
 def test_a_chosen_theme_stays_and_system_follows_the_system(signed_in):
     page, _ = signed_in(theme="dark")
+    page.goto("/runs")
     background = "() => getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
     page.get_by_role("button", name="Theme").click()

@@ -48,6 +48,7 @@ def test_a_refused_token_in_the_address_says_so(open_page):
 def test_signing_out_ends_the_session(signed_in):
     page, watch = signed_in()
     watch.allow(r"^401 GET .*/api/v1/")
+    page.goto("/runs")
     page.get_by_role("button", name=re.compile("Signed in as")).click()
     page.get_by_role("menuitem", name="Sign out").click()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()

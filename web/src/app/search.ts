@@ -65,12 +65,11 @@ const oneOf =
     allowed.find((item) => item === value);
 
 function many<T>(value: unknown, read: (item: unknown) => T | undefined): T[] | undefined {
-  const items = (Array.isArray(value) ? value : []).map(read).filter((item): item is T => item !== undefined);
+  const items = (Array.isArray(value) ? value : [value]).map(read).filter((item): item is T => item !== undefined);
   return items.length > 0 ? [...new Set(items)] : undefined;
 }
 
 type Cleaned<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
-function clean<T extends object>(search: T): Cleaned<T> {
-  return Object.fromEntries(Object.entries(search).filter(([, value]) => value !== undefined)) as Cleaned<T>;
-}
+/** What was dropped stays as `undefined`: the router lays this over the raw address, and only a key that is there hides the raw value. */
+const clean = <T extends object>(search: T): Cleaned<T> => search as Cleaned<T>;

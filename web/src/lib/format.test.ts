@@ -4,7 +4,7 @@ import { ago, bytes, compact, figure, percent, span } from "./format";
 
 describe("figures for people", () => {
   it("keep four significant figures and no noise", () => {
-    expect([2.10342, 0.002, 0.0000123, 21540, 0, 1, 123456789].map(figure)).toEqual(["2.103", "0.002", "1.23e-5", "21,540", "0", "1", "123.5M"]);
+    expect([2.10342, 0.002, 0.0005, 0.0000123, 21540, 0, 1, 123456789].map(figure)).toEqual(["2.103", "0.002", "0.0005", "1.23e-5", "21,540", "0", "1", "123.5M"]);
     expect(figure(null)).toBe("–");
   });
   it("name large numbers as the paper does", () => {

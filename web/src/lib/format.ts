@@ -5,14 +5,14 @@ const THOUSANDS = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 /** 1234567 → "1,234,567". */
 export const whole = (value: number): string => THOUSANDS.format(value);
 
-/** Four significant figures, without noise: 2.1034, 0.002, 1.2e-5, 21,540. */
+/** Four significant figures, without noise: 2.1034, 0.002, 0.0005, 1.2e-5, 21,540. */
 export function figure(value: number | null | undefined): string {
   if (value === null || value === undefined) return "–";
   if (!Number.isFinite(value)) return String(value);
   const size = Math.abs(value);
   if (size === 0) return "0";
   if (size >= 10_000) return size >= 1e7 ? compact(value) : whole(value);
-  if (size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e");
+  if (size < 1e-4) return value.toExponential(2).replace(/\.?0+e/, "e");
   return trim(value.toPrecision(4));
 }
 

@@ -11,6 +11,9 @@ export class ApiProblem extends Error {
   }
 }
 
+/** What `fetch` says in Chromium, Firefox and Safari; any other TypeError is a mistake of the page. */
+const UNREACHABLE = /fetch|load failed|network/i;
+
 /** Any error as a problem. `Aborted` requests stay what they are. */
 export function toProblem(error: unknown, response?: Response, path = ""): Problem {
   if (error instanceof ApiProblem) return error.problem;
@@ -19,7 +22,7 @@ export function toProblem(error: unknown, response?: Response, path = ""): Probl
     const said = typeof error === "string" ? error.slice(0, 300) : "";
     return made("http_error", `HTTP ${response.status}`, response.status, said || response.statusText, path, "Try again; if it stays, read the API's log.");
   }
-  if (error instanceof TypeError) {
+  if (error instanceof TypeError && UNREACHABLE.test(error.message)) {
     return made("unreachable", "No connection", 0, "The platform does not answer.", path, "Is it running? `abruzzi up` starts it.");
   }
   return made("page_error", "Error in this page", 0, error instanceof Error ? error.message : String(error), path, "Reload the page.");

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { BadgeCheck, GitBranch, Terminal } from "lucide-react";
+import { BadgeCheck, Files as FilesSign, GitBranch } from "lucide-react";
 import { useState } from "react";
 
 import type { ArtifactOut, RunOut } from "@/api";
@@ -99,7 +99,7 @@ function Row({ artifact, isDim, onBranch, onOpen }: RowProps) {
           )}
           {!isGone && (
             <IconButton label={`Files of ${artifact.name}`} onClick={() => onOpen(artifact)}>
-              <Terminal />
+              <FilesSign />
             </IconButton>
           )}
         </div>

@@ -55,7 +55,7 @@ export function BranchDialog({ run, artifact, onClose }: { run: RunOut; artifact
                 <Input aria-label={`Key ${i + 1}`} value={key} placeholder="stage.pretrain.optimizer.peak_lr" className="flex-1 font-mono" onChange={(event) => change(i, { key: event.target.value })} />
                 <span aria-hidden className="text-muted">=</span>
                 <Input aria-label={`Value ${i + 1}`} value={value} placeholder="1e-3" className="w-36 font-mono" onChange={(event) => change(i, { value: event.target.value })} />
-                <IconButton label={`Leave out value ${i + 1}`} onClick={() => setChanges(changes.filter((_, at) => at !== i))}>
+                <IconButton label={`Leave out line ${i + 1}`} onClick={() => setChanges(changes.filter((_, at) => at !== i))}>
                   <X />
                 </IconButton>
               </div>

@@ -58,7 +58,7 @@ export function LogLines({ lines, line, query, follow, onFollow, onLine, onTop, 
 
   return (
     // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a box that scrolls must be reachable by keyboard
-    <div ref={scroll} tabIndex={0} role="region" aria-label={label} onScroll={onScroll} className="min-h-0 flex-1 overflow-auto bg-sunken font-mono text-sm">
+    <div ref={scroll} tabIndex={0} role="region" aria-label={label} onScroll={onScroll} className="min-h-0 flex-1 overflow-auto bg-sunken py-2 font-mono text-sm">
       <div className="relative min-w-full" style={{ height: virtual.getTotalSize() }}>
         {virtual.getVirtualItems().map((item) => {
           const shown = lines[item.index];

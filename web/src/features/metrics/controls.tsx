@@ -15,7 +15,7 @@ export function CurveControls({ view }: { view: CurveView }) {
         options={[["step", "Step"], ["tokens", "Tokens"], ["time", "Time"]]}
       />
       <Smoothing value={view.smooth} onChange={(smooth) => view.set({ smooth: smooth || undefined })} />
-      <Toggle label="Logarithmic vertical axes" pressed={view.log} onChange={(log) => view.set({ log: log || undefined })}>
+      <Toggle label="Log scale of the vertical axes" pressed={view.log} onChange={(log) => view.set({ log: log || undefined })}>
         Log
       </Toggle>
       {view.range && (
@@ -38,6 +38,7 @@ export function Smoothing({ value, onChange, label = "Smoothing" }: { value: num
         max={0.99}
         step={0.01}
         value={value}
+        aria-label={label}
         aria-valuetext={value === 0 ? "none" : String(value)}
         onChange={(event) => onChange(Number(event.target.value))}
         className="slider w-24"

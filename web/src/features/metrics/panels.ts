@@ -21,7 +21,7 @@ const KNOWN: readonly Known[] = [
   { id: "grad-norm", match: /^train\/grad_norm$/, title: "Gradient norm", about: "Before clipping." },
   { id: "lr", match: /^train\/lr$/, title: "Learning rate", about: "Warm-up, stable, decay, anneal.", isExact: true },
   { id: "throughput", match: /^train\/tokens_per_second$/, title: "Tokens per second", about: "Over all ranks." },
-  { id: "clipped-heads", match: /^train\/clipped_heads$/, title: "Clipped heads", about: "Heads whose W_q and W_k were rescaled in this step." },
+  { id: "clipped-heads", match: /^train\/clipped_heads$/, title: "Clipped heads", about: "Heads whose W_q and W_k were rescaled in this step.", isExact: true },
   { id: "gamma", match: /^train\/qk_clip_gamma_min$/, title: "Smallest clip factor γ", about: "1 means that nothing was clipped." },
   { id: "expert-load", match: /^train\/expert_load\/layer\.\d+$/, title: "Expert load", about: "Busiest expert over the mean, by layer; 1 is balanced." },
   { id: "update-rms", match: /^train\/update_rms\//, title: "Update RMS", about: "Muon is matched to AdamW at 0.2." },

@@ -1,4 +1,4 @@
-import { StreamLanguage, syntaxHighlighting, HighlightStyle } from "@codemirror/language";
+import { HighlightStyle, StreamLanguage, type StreamParser, syntaxHighlighting } from "@codemirror/language";
 import { toml } from "@codemirror/legacy-modes/mode/toml";
 import { type Diagnostic, lintGutter, setDiagnostics } from "@codemirror/lint";
 import { EditorState } from "@codemirror/state";
@@ -15,10 +15,19 @@ type Props = { text: string; label: string; mistakes?: readonly MistakeOut[]; on
 const COLOURS = HighlightStyle.define([
   { tag: tags.comment, color: "var(--faint)", fontStyle: "italic" },
   { tag: tags.string, color: "var(--ok)" },
-  { tag: [tags.number, tags.bool, tags.atom], color: "var(--curve-2)" },
+  { tag: [tags.number, tags.bool], color: "var(--warn)" },
+  { tag: tags.atom, color: "var(--accent)" },
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--text)" },
-  { tag: tags.bracket, color: "var(--accent)" },
+  { tag: tags.bracket, color: "var(--muted)" },
 ]);
+
+type TomlState = { inString: boolean; lhs: boolean };
+
+/** The mode as it comes reads 4e-3 as two numbers with a name between them. */
+const TOML: StreamParser<TomlState> = {
+  ...(toml as StreamParser<TomlState>),
+  token: (stream, state) => (!state.inString && !state.lhs && stream.match(/^[+-]?\d[\d_]*(\.\d+)?[eE][+-]?\d+/) ? "number" : (toml as StreamParser<TomlState>).token(stream, state)),
+};
 
 const LOOK = EditorView.theme({
   "&": { height: "100%", fontSize: "0.75rem", backgroundColor: "var(--surface)", color: "var(--text)" },
@@ -49,11 +58,11 @@ export default function Editor({ text, label, mistakes, onChange }: Props) {
         extensions: [
           lineNumbers(),
           minimalSetup,
-          StreamLanguage.define(toml),
+          StreamLanguage.define(TOML),
           syntaxHighlighting(COLOURS),
           LOOK,
           ...(isReadOnly ? [EditorState.readOnly.of(true)] : [lintGutter()]),
-          EditorView.contentAttributes.of({ "aria-label": start.current.label }),
+          EditorView.contentAttributes.of({ "aria-label": start.current.label, tabindex: "0" }),
           EditorView.updateListener.of((update) => {
             if (update.docChanged) start.current.onChange?.(update.state.doc.toString());
           }),

@@ -15,7 +15,7 @@ export function RecipeDiff({ runs, all, onAll }: { runs: readonly RunOut[]; all:
         <h2 className="font-medium">Recipe</h2>
         <span className="text-sm text-muted">{all ? `${rows.length} keys` : `${shown.length} of ${rows.length} keys differ`}</span>
         <div className="flex-1" />
-        <Toggle label="Show keys that are the same, too" pressed={all} onChange={onAll}>
+        <Toggle label="All keys, also those that are the same" pressed={all} onChange={onAll}>
           All keys
         </Toggle>
       </header>

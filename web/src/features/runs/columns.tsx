@@ -10,7 +10,7 @@ import { useNow } from "@/lib/now";
 
 import { StageStrip } from "./stage-strip";
 import { StateMark } from "./state-mark";
-import { bitsOf, isActive, lossOf, tookSeconds } from "./states";
+import { bitsOf, isActive, lossOf, submittedBy, tookSeconds } from "./states";
 
 export const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns: { alphanumeric: sortFn_alphanumeric } });
 const helper = createColumnHelper<typeof features, RunSummary>();
@@ -80,7 +80,7 @@ function TookCell({ run }: { run: RunSummary }) {
 
 function AgeCell({ run }: { run: RunSummary }) {
   return (
-    <time dateTime={run.created_at} title={`${new Date(run.created_at).toLocaleString()} by ${run.created_by}`} className="text-muted">
+    <time dateTime={run.created_at} title={`${new Date(run.created_at).toLocaleString()} by ${submittedBy(run)}`} className="text-muted">
       {ago(run.created_at, useNow())}
     </time>
   );

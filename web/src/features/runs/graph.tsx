@@ -91,7 +91,6 @@ function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNod
       <button
         type="button"
         aria-pressed={isSelected}
-        aria-label={`Stage ${stage.id}, ${stage.kind}, ${stage.state}`}
         title={[stage.reason, stage.needs.length > 0 && `Needs ${stage.needs.join(", ")}`, stage.gate && `Gate: ${stage.gate}`].filter(Boolean).join("\n") || undefined}
         onClick={() => onSelect(stage.id)}
         className={cn(
@@ -102,7 +101,9 @@ function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNod
       >
         <span className="flex items-center gap-1.5">
           <StateMark state={stage.state} />
+          <span className="sr-only">Stage</span>
           <span className="flex-1 truncate font-medium">{stage.id}</span>
+          <span className="sr-only">{stage.state}</span>
           <StageTime stage={stage} />
         </span>
         {stage.state === "running" ? <Progress share={stage.progress} label={`Progress of ${stage.id}`} /> : <span className="text-sm text-faint">{stage.kind === stage.id ? stage.state : stage.kind}</span>}

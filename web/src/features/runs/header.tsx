@@ -15,7 +15,7 @@ import { CancelDialog, RetryDialog } from "./confirm";
 import { CopyAs } from "./copy-as";
 import { type Steering, useWhy } from "./queries";
 import { StateLabel } from "./state-mark";
-import { isEnded, tookSeconds } from "./states";
+import { isEnded, submittedBy, tookSeconds } from "./states";
 
 type Props = { run: RunOut; steering: Steering; stageId: string | undefined };
 
@@ -98,7 +98,7 @@ function Facts({ run }: { run: RunOut }) {
       </span>
       <span>{run.recipe_name}</span>
       <span title={new Date(run.created_at).toLocaleString()}>
-        submitted {ago(run.created_at, now)} by {run.created_by}
+        submitted {ago(run.created_at, now)} by {submittedBy(run)}
       </span>
       {took !== null && <span>{isEnded(run.state) ? `took ${span(took)}` : `running for ${span(took)}`}</span>}
       {run.parent_run_id && (

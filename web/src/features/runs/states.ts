@@ -51,5 +51,8 @@ export function retriedStages(stages: readonly StageOut[], from: string | null):
   return stages.filter((stage) => again.has(stage.id)).map((stage) => stage.id);
 }
 
+/** Name of the token that submitted it; before the colon stands the token's id. */
+export const submittedBy = (run: Pick<RunSummary, "created_by">): string => run.created_by.replace(/^[^:]*:/, "");
+
 export const lossOf = (run: Pick<RunSummary, "headline">): number | null => run.headline["train/loss"] ?? null;
 export const bitsOf = (run: Pick<RunSummary, "headline">): number | null => run.headline.bits_per_byte ?? null;

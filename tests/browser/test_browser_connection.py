@@ -1,0 +1,47 @@
+"""The API is killed under an open page: it says so, waits, and goes on with what it missed."""
+
+from __future__ import annotations
+
+import pytest
+from browser.stand_in_recipe import recipe
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+PROVOKED = (r"^net::ERR_", r"^50[234] ", r"^exception: .*fetch")
+
+
+def test_a_killed_api_is_told_and_the_page_goes_on_by_itself_when_it_is_back(signed_in, world):
+    page, watch = signed_in()
+    watch.allow(*PROVOKED)
+    go_on = world.folder / "reconnect"
+    run_id = world.submit(
+        recipe(name="outlives", only="pretrain", steps=100, pause=0.02, hold_at=49, hold_file=go_on), "outlives"
+    )
+    world.until(lambda: world.is_training(run_id, 50), "the run is held at step 50")
+    page.goto(f"/runs/{run_id}")
+    rate = page.get_by_role("region", name="Learning rate").get_by_role("row", name="train/lr").get_by_role("cell")
+    expect(rate.first).to_have_text("0.002")
+    page.evaluate("() => { window.isTheSamePage = true }")
+    world.kill_api()
+    expect(page.get_by_text("Connection lost.")).to_be_visible()
+    go_on.touch()
+    expect(page.get_by_text("Connected again after")).to_be_visible()
+    expect(page.get_by_text("Connection lost.")).to_be_hidden()
+    expect(rate.first).to_have_text("0.00026")
+    expect(page.get_by_label("State of the run")).to_contain_text("succeeded")
+    assert page.evaluate("() => window.isTheSamePage")
+
+
+def test_the_list_comes_back_too(signed_in, world):
+    page, watch = signed_in()
+    watch.allow(*PROVOKED)
+    page.goto("/runs")
+    expect(page.get_by_role("table", name="Runs")).to_be_visible()
+    world.kill_api()
+    expect(page.get_by_text("Connection lost.")).to_be_visible()
+    expect(page.get_by_text("Connection lost.")).to_be_hidden()
+    world.until(world.api_answers, "the API answers")
+    run_id = world.submit(recipe(name="afterwards", only="corpus"), "afterwards")
+    expect(page.get_by_role("link", name="afterwards")).to_be_visible()
+    world.until_ended(run_id)

@@ -1,0 +1,163 @@
+"""The page of a run: its stages, its curves while they grow, what it made, its recipe."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser.stand_in_recipe import recipe
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.browser
+
+PEAK_LR, LAST_LR = "0.002", "0.00023"
+"""Of stand_in_stage.py: in the middle and at the end of 200 steps."""
+
+
+def panel(page: Page, title: str) -> Locator:
+    return page.get_by_role("region", name=title, exact=True)
+
+
+def numbers(page: Page, title: str, line: str | re.Pattern[str]) -> Locator:
+    """Last, lowest and highest value of a line, from the table that stands beside each chart."""
+    return panel(page, title).get_by_role("row", name=line).get_by_role("cell")
+
+
+def test_stages_stand_as_a_graph_and_choosing_one_shows_its_facts(page, world):
+    page.goto(f"/runs/{world.runs['failed']}")
+    graph = page.get_by_role("group", name="Stages")
+    for stage, state in (
+        ("corpus", "succeeded"),
+        ("tokenize", "failed"),
+        ("pretrain", "skipped"),
+        ("evaluate", "skipped"),
+    ):
+        expect(graph.get_by_role("button", name=re.compile(rf"^Stage {stage} {state}\b.*container"))).to_be_visible()
+    expect(graph.get_by_role("button", name=re.compile("Stage tokenize"))).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("region", name="Stage tokenize")).to_contain_text("failed")
+    graph.get_by_role("button", name=re.compile("Stage evaluate")).click()
+    expect(page.get_by_role("region", name="Stage evaluate")).to_contain_text("gate pretrain.loss <= 4.5")
+    expect(page).to_have_url(re.compile(r"stage=evaluate"))
+    page.keyboard.press("[")
+    expect(page.get_by_role("region", name="Stage pretrain")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("region", name="Stage pretrain")).to_be_visible()
+
+
+def test_the_page_says_why_a_run_is_where_it_is_and_attempts_say_how_it_ended(page, world):
+    page.goto(f"/runs/{world.runs['failed']}")
+    expect(page.get_by_text("Stage 'tokenize' failed (user_error, exit code 64)").first).to_be_visible()
+    page.keyboard.press("5")
+    row = page.get_by_role("region", name="Attempts").get_by_role("row").filter(has_text="tokenize")
+    expect(row).to_contain_text("64")
+    expect(row).to_contain_text("user error")
+    row.get_by_role("link", name="Log").click()
+    expect(page.get_by_text("Name the field in stage.data.text_field.")).to_be_visible()
+
+
+def test_curves_grow_while_the_run_goes_on_without_a_reload(page, world):
+    go_on = world.folder / "grow"
+    run_id = world.submit(
+        recipe(name="growing", only="pretrain", steps=200, pause=0.02, hold_at=99, hold_file=go_on), "growing"
+    )
+    page.goto(f"/runs/{run_id}")
+    page.evaluate("() => { window.isTheSamePage = true }")
+    rate = numbers(page, "Learning rate", "train/lr").first
+    expect(rate).to_have_text(PEAK_LR)
+    loss = numbers(page, "Loss", "train/loss").first.inner_text()
+    expect(page.get_by_role("region", name="Stage pretrain")).to_contain_text("step 100 / 200")
+    expect(panel(page, "Max attention logit").get_by_role("listitem").filter(has_text="layer 3")).to_be_visible()
+    go_on.touch()
+    expect(rate).to_have_text(LAST_LR)
+    expect(numbers(page, "Loss", "train/loss").first).not_to_have_text(loss)
+    expect(page.get_by_label("State of the run")).to_contain_text("succeeded")
+    assert page.evaluate("() => window.isTheSamePage")
+
+
+def test_smoothing_log_scale_and_axis_stand_in_the_address_and_survive_a_reload(page, world):
+    page.goto(f"/runs/{world.runs['finished']}")
+    raw = numbers(page, "Gradient norm", "train/grad_norm").first
+    expect(raw).to_have_text(re.compile(r"^0\.\d+"))
+    before = raw.inner_text()
+    page.get_by_label("Smoothing", exact=True).fill("0.9")
+    expect(page).to_have_url(re.compile(r"smooth=0\.9"))
+    expect(raw).not_to_have_text(before)
+    smoothed = raw.inner_text()
+    page.get_by_role("button", name="Log scale of the vertical axes").click()
+    page.get_by_role("radio", name="Tokens").click()
+    expect(page).to_have_url(re.compile(r"log=true"))
+    page.reload()
+    expect(page.get_by_label("Smoothing", exact=True)).to_have_value("0.9")
+    expect(page.get_by_role("button", name="Log scale of the vertical axes")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("radio", name="Tokens")).to_be_checked()
+    expect(raw).to_have_text(smoothed)
+
+
+def test_a_panel_may_differ_from_the_page(page, world):
+    page.goto(f"/runs/{world.runs['finished']}?smooth=0.5")
+    loss = panel(page, "Loss")
+    loss.hover()
+    loss.get_by_role("button", name="Settings of Loss").click()
+    page.get_by_role("dialog", name="Settings of Loss").get_by_role("radio", name="Log", exact=True).click()
+    expect(page).to_have_url(re.compile(r"panels=loss"))
+    page.keyboard.press("Escape")
+    loss.get_by_role("button", name="Make Loss large").click()
+    expect(loss.get_by_role("button", name="Make Loss small")).to_be_visible()
+
+
+def test_dragging_over_a_chart_zooms_all_of_them_until_the_zoom_is_taken_away(page, world):
+    page.goto(f"/runs/{world.runs['finished']}")
+    chart = panel(page, "Loss").get_by_role("img")
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 80, steps=8)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"zoom=\d"))
+    page.reload()
+    page.get_by_role("button", name="Show everything").click()
+    expect(page).not_to_have_url(re.compile(r"zoom="))
+
+
+def test_what_a_run_made_is_listed_with_lineage_files_and_digests(page, world):
+    page.goto(f"/runs/{world.runs['finished']}")
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("4 checkpoints")
+    expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("to step 600")
+    artifacts = page.get_by_role("region", name="Artifacts")
+    expect(artifacts.get_by_role("row")).to_have_count(1 + 4 + 1)
+    artifacts.get_by_role("button", name="Files of step-00000600").click()
+    files = page.get_by_role("dialog", name="step-00000600")
+    expect(files.get_by_role("link", name="model.safetensors")).to_be_visible()
+    with page.expect_download() as download:
+        files.get_by_role("link", name="state.json").click()
+    assert download.value.path().read_text() == '{"step": 600}'
+
+
+def test_the_report_shows_held_out_figures_and_sample_text(page, world):
+    page.goto(f"/runs/{world.runs['finished']}?tab=report")
+    expect(page.get_by_role("region", name="Bits per byte by domain")).to_contain_text("knowledge")
+    expect(page.get_by_text("In the beginning ")).to_be_visible()
+    expect(page.get_by_text("41.5 %")).to_be_visible()
+
+
+def test_the_recipe_is_shown_as_it_was_submitted_and_begins_a_new_run(page, world):
+    page.goto(f"/runs/{world.runs['finished']}?tab=recipe")
+    expect(page.get_by_role("textbox", name="Recipe")).to_contain_text('name = "tiny-k2"')
+    page.get_by_role("button", name="Copy the recipe").click()
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    assert copied == world.run(world.runs["finished"]).recipe_toml
+    page.get_by_role("link", name="New run from it").click()
+    expect(page.get_by_label("Recipe in TOML")).to_contain_text('name = "tiny-k2"')
+
+
+def test_a_run_can_be_copied_as_commands_without_the_token(page, world):
+    page.goto(f"/runs/{world.runs['finished']}")
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("menuitem", name="Copy as CLI, curl, Python").click()
+    dialog = page.get_by_role("dialog", name="Copy as")
+    expect(dialog).to_contain_text(f"abruzzi runs show {world.runs['finished']}")
+    dialog.get_by_role("radio", name="curl").click()
+    expect(dialog).to_contain_text(f"{world.url}/api/v1/runs/{world.runs['finished']}")
+    expect(dialog).not_to_contain_text(world.platform.token)
