@@ -12,9 +12,9 @@ STAGE = Path(__file__).with_name("stand_in_stage.py")
 def recipe(
     *, name: str = "tiny-k2", steps: int = 200, pause: float = 0.05, ranks: int = 1, seed: int = 1, peak_lr: str = "2e-3", layers: int = 4,
     clip: bool = True, hold_at: int | None = None, hold_file: Path | None = None, fail: str | None = None,
-    only: str | None = None, gate: str | None = "pretrain.loss <= 4.5", say: str = "",
+    only: str = "corpus tokenize pretrain evaluate", gate: str | None = "pretrain.loss <= 4.5", say: str = "",
 ) -> str:  # fmt: skip
-    """corpus → tokenize → pretrain → evaluate, or `only` one of them. `fail` names the stage that ends with a user error.
+    """corpus → tokenize → pretrain → evaluate, or `only` some of them. `fail` names the stage that ends with a user error.
 
     `gate` stands before evaluate; `say` is a line that every stage prints.
     """
@@ -22,16 +22,16 @@ def recipe(
     quick = {"STEPS": "40", "BATCH": "10", "PAUSE": "0.02"}
     train = {"ROLE": "train", "STEPS": str(steps), "BATCH": "5", "PAUSE": str(pause), "SEED": str(seed), "PEAK_LR": peak_lr, "LAYERS": str(layers),
              "CLIP": "1" if clip else "0", **hold}  # fmt: skip
-    stages = [
-        ("corpus", [], 1, {"ROLE": "corpus", **quick}),
-        ("tokenize", ["corpus"], 1, {"ROLE": "tokenize", **quick}),
-        ("pretrain", ["tokenize"], ranks, train),
-        ("evaluate", ["pretrain"], 1, {"ROLE": "evaluate", **quick, "SEED": str(seed)}),
-    ]
-    if only is not None:
-        stages = [(stage_id, [], world, env) for stage_id, _, world, env in stages if stage_id == only]
+    roles = {
+        "corpus": (1, {"ROLE": "corpus", **quick}),
+        "tokenize": (1, {"ROLE": "tokenize", **quick}),
+        "pretrain": (ranks, train),
+        "evaluate": (1, {"ROLE": "evaluate", **quick, "SEED": str(seed)}),
+    }
     text = f'version = 1\nname = "{name}"\n'
-    for stage_id, needs, world, env in stages:
+    needs: list[str] = []
+    for stage_id in only.split():
+        world, env = roles[stage_id]
         settings = {**env, **({"EXIT_CODE": "64"} if stage_id == fail else {}), **({"SAY": say} if say else {})}
         guarded = f"gate = {json.dumps(gate)}\n" if gate and stage_id == "evaluate" and needs else ""
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
@@ -46,4 +46,5 @@ env = {{ {pairs} }}
 [stage.resources]
 ranks = {world}
 """
+        needs = [stage_id]
     return text

@@ -51,6 +51,15 @@ def test_text_and_state_filter_the_list_and_stand_in_the_address(page):
     expect(page).to_have_url(re.compile(r"/runs$"))
 
 
+def test_what_is_not_valid_in_an_address_is_passed_over(page, world):
+    page.goto("/runs?state=nonsense&sort=nonsense&sel=7&q=tiny-k2%2C")
+    expect(page.get_by_role("table", name="Runs").get_by_role("link")).to_have_count(len(NAMES))
+    page.goto(f"/runs/{world.runs['finished']}?tab=nonsense&x=nonsense&smooth=7&zoom=b,a&stage=nonsense&rank=-1")
+    expect(page.get_by_role("tab", name="Curves")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("radio", name="Step")).to_be_checked()
+    expect(page.get_by_role("region", name="Loss", exact=True)).to_be_visible()
+
+
 def test_a_click_on_a_heading_sorts_and_reload_keeps_it(page):
     only_these(page)
     page.get_by_role("button", name="Run", exact=True).click()

@@ -16,7 +16,9 @@ def state(page: Page):
 
 
 def test_cancel_asks_first_and_the_stage_stops(page, world):
-    run_id = world.submit(recipe(name="cancel-me", hold_at=0, hold_file=world.folder / "never"), "cancel me")
+    run_id = world.submit(
+        recipe(name="cancel-me", only="pretrain evaluate", hold_at=0, hold_file=world.folder / "never"), "cancel me"
+    )
     world.until(lambda: world.is_training(run_id), "pretrain runs")
     page.goto(f"/runs/{run_id}")
     expect(state(page)).to_contain_text("running")
@@ -39,7 +41,9 @@ def test_cancel_asks_first_and_the_stage_stops(page, world):
 
 
 def test_retry_from_a_stage_runs_it_and_what_needs_it_again(page, world):
-    run_id = world.submit(recipe(name="retry-me", steps=40, pause=0.0, fail="evaluate"), "retry me")
+    run_id = world.submit(
+        recipe(name="retry-me", only="tokenize pretrain evaluate", steps=40, pause=0.0, fail="evaluate"), "retry me"
+    )
     world.until_ended(run_id)
     page.goto(f"/runs/{run_id}")
     expect(state(page)).to_contain_text("failed")
@@ -47,14 +51,14 @@ def test_retry_from_a_stage_runs_it_and_what_needs_it_again(page, world):
     page.get_by_role("menuitem", name="from pretrain").click()
     dialog = page.get_by_role("dialog", name="Retry from pretrain?")
     expect(dialog).to_contain_text("pretrain and evaluate run again")
-    expect(dialog).to_contain_text("corpus and tokenize are kept as they are")
+    expect(dialog).to_contain_text("tokenize is kept as it is")
     dialog.get_by_role("button", name="Retry", exact=True).click()
     expect(page.get_by_text("Running again from pretrain.")).to_be_visible()
     expect(state(page)).not_to_contain_text("failed")
     expect(state(page)).to_contain_text("failed")
     page.get_by_role("tab", name="Attempts").click()
     attempts = page.get_by_role("region", name="Attempts").get_by_role("row")
-    for stage, count in (("corpus", 1), ("tokenize", 1), ("pretrain", 2), ("evaluate", 2)):
+    for stage, count in (("tokenize", 1), ("pretrain", 2), ("evaluate", 2)):
         expect(attempts.filter(has=page.get_by_role("cell", name=stage, exact=True))).to_have_count(count)
 
 

@@ -15,6 +15,12 @@ describe("state of the view in the address", () => {
     const once = readCompareSearch({ runs: ["a", "b"], base: "a", x: "tokens", smooth: 0.9, zoom: "10,20" });
     expect(readCompareSearch(once)).toEqual(once);
   });
+  it("takes one value for a list of one", () => {
+    expect(readCompareSearch({ runs: "a" })).toEqual({ runs: ["a"] });
+  });
+  it("names what it dropped, so that the raw value in the address is hidden", () => {
+    expect(Object.keys(readRunSearch({ tab: "nonsense" }))).toContain("tab");
+  });
   it("takes an id of digits for a text", () => {
     expect(readRunSearch({ attempt: 1234567890 })).toEqual({ attempt: "1234567890" });
   });
