@@ -63,10 +63,6 @@ class TokenDataset:
     def vocab_size(self) -> int:
         return self.info.vocab_size
 
-    @property
-    def epoch(self) -> int:
-        return self.position // self.num_sequences
-
     def next_batch(self, sequences: int, *, rank: int = 0, world_size: int = 1) -> Batch:
         """This rank's share of the next `sequences` global rows; the position moves by all of them.
 

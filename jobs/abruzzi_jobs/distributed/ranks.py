@@ -27,16 +27,6 @@ class Ranks:
         """Maximum over ranks, in place: attention logits."""
         return self._all_reduce_(tensor, dist.ReduceOp.MAX)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag holds on any rank: a signal to save reaches all at the same step."""
-        return bool(self.max_(torch.tensor(int(flag), device=self.device)).item())
-
-    def broadcast_(self, tensor: Tensor) -> Tensor:
-        """Rank 0's values, in place."""
-        if self.world_size > 1:
-            dist.broadcast(tensor, src=0)
-        return tensor
-
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()

@@ -44,10 +44,6 @@ class KneserNeyBytes:
     def order(self) -> int:
         return len(self._levels)
 
-    @property
-    def distinct_ngrams(self) -> int:
-        return len(self._levels[-1].codes)
-
     @classmethod
     def train(
         cls, documents: Iterable[bytes], *, order: int, tell: Callable[[int], None] | None = None

@@ -53,7 +53,7 @@ class Router(nn.Module):
             weights_TK = weights_TK / (weights_TK.sum(-1, keepdim=True) + 1e-20)
         weights_TK = weights_TK * config.routed_scaling_factor
         counts_BE = _counts(experts_TK.view(*x_BLD.shape[:1], -1), config.num_experts)
-        return Routing(experts_TK, weights_TK, counts_BE.sum(0), self._sequence_aux_loss(scores_BLE, counts_BE))
+        return Routing(experts_TK, weights_TK, counts_BE.sum(0), self._sequence_aux_loss(scores_BLE))
 
     @torch.no_grad()
     def update_bias(self, counts_E: Tensor, *, rate: float) -> None:
@@ -61,13 +61,17 @@ class Router(nn.Module):
         counts = counts_E.to(self.e_score_correction_bias)
         self.e_score_correction_bias.add_(torch.sign(counts.mean() - counts), alpha=rate)
 
-    def _sequence_aux_loss(self, scores_BLE: Tensor, counts_BE: Tensor) -> Tensor:
-        """alpha · Σ_i f_i P_i for each sequence: f the share of choices times E/K, P the mean normalised score."""
+    def _sequence_aux_loss(self, scores_BLE: Tensor) -> Tensor:
+        """alpha · Σ_i f_i P_i for each sequence: f the share of top-K places times E/K, P the mean normalised score.
+
+        f counts the top K of the scores themselves, not the experts that the bias chose (DeepSeek-V3).
+        """
         config = self.config
         if config.sequence_aux_loss == 0 or not torch.is_grad_enabled():
             return scores_BLE.new_zeros(())
         B, L, E = scores_BLE.shape
-        share_BE = counts_BE.to(scores_BLE.dtype) * (E / (config.num_experts_per_token * L))
+        top_BLK = torch.topk(scores_BLE.detach(), config.num_experts_per_token, sorted=False).indices
+        share_BE = _counts(top_BLK.flatten(1), E).to(scores_BLE.dtype) * (E / (config.num_experts_per_token * L))
         probability_BE = (scores_BLE / scores_BLE.sum(-1, keepdim=True)).mean(1)
         return (share_BE * probability_BE).sum() * (config.sequence_aux_loss / B)
 

@@ -38,11 +38,6 @@ class ParameterPlan:
         """The parameter (or its gradient, or its state) as [num_matrices, rows, cols], sharing memory."""
         return tensor.view(self.num_matrices, self.rows, self.cols)
 
-    def newton_schulz_flops(self, *, steps: int) -> int:
-        """Of one step over all its matrices: 4m²n + 2m³ an iteration, m the shorter side. Ownership is balanced by it."""
-        m, n = sorted((self.rows, self.cols))
-        return self.num_matrices * steps * (4 * m * m * n + 2 * m**3)
-
 
 def plan_parameters(
     shapes: Mapping[str, tuple[int, ...]], config: OptimizerConfig, *, model: ModelConfig

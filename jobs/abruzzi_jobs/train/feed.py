@@ -47,10 +47,6 @@ class Feed:
         self._reader = self._open(0)
 
     @property
-    def epoch(self) -> int:
-        return self._reader.epoch
-
-    @property
     def vocab_size(self) -> int:
         return self._reader.vocab_size
 

@@ -37,6 +37,7 @@ _MEASURE_EVERY_STEPS = 10
 class Pretraining:
     def __init__(self, context: StageContext, reporter: Reporter, stage: PretrainStage, ranks: Ranks) -> None:
         self.context, self.reporter, self.stage, self.ranks = context, reporter, stage, ranks
+        _refuse_unexecuted(stage, ranks)
         try:
             policy = MemoryPolicy.from_dict(stage.memory.model_dump())
             model_config = ModelConfig.from_dict(stage.model.model_dump())
@@ -262,6 +263,24 @@ class Pretraining:
             message = f"loss {self._loss:.3f}, {self.pace.tokens_per_second:,.0f} tokens/s"
             message += "" if left is None else f", {duration(left)} left"
         self.reporter.heartbeat(self.step, phase, total_steps=self.schedule.total_steps, message=message)
+
+
+def _refuse_unexecuted(stage: PretrainStage, ranks: Ranks) -> None:
+    """A recipe's word is never dropped silently. (Memory policies: abruzzi_jobs.memory.)"""
+    for key in ("pp", "vpp", "ep"):
+        value = getattr(stage.parallel, key)
+        if value > 1:
+            raise AbruzziError(
+                "invalid_config",
+                f"Stage {stage.id!r}: parallel.{key} = {value} is not executed by this version, which trains on data-parallel ranks.",
+                hint=f"Leave parallel.{key} at 1 and set resources.ranks; `abruzzi plan` computes with any value.",
+            )
+    if stage.resources.ranks != ranks.world_size:
+        raise AbruzziError(
+            "invalid_config",
+            f"Stage {stage.id!r}: resources.ranks is {stage.resources.ranks}, but {ranks.world_size} ranks were started.",
+            hint="The launcher starts as many as the spec's world_size says.",
+        )
 
 
 def _number(value: float | None) -> str:

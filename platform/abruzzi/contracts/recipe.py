@@ -93,10 +93,12 @@ class PretrainStage(StageBase):
             raise ValueError(
                 f"batch.sequence_length: {self.batch.sequence_length} is longer than model.max_position {self.model.max_position}"
             )
-        if self.resources.pool == "local" and (self.parallel.pp > 1 or self.parallel.ep > 1):
-            raise ValueError(
-                'parallel: pipeline and expert parallelism need a cluster pool; on pool "local" use pp = 1, ep = 1 and resources.ranks'
-            )
+        if self.resources.pool == "local":
+            for key in ("pp", "vpp", "ep"):
+                if getattr(self.parallel, key) > 1:
+                    raise ValueError(
+                        f'parallel.{key}: pipeline and expert parallelism need a cluster pool; on pool "local" leave {key} = 1 and set resources.ranks'
+                    )
         if self.parallel.dp != "auto" and self.parallel.pp * self.parallel.dp != self.resources.ranks:
             raise ValueError(
                 f"parallel.dp: pp x dp is {self.parallel.pp * self.parallel.dp}, but resources.ranks is {self.resources.ranks}"

@@ -125,6 +125,14 @@ BAD = {
         "longer than model.max_position",
         "",
     ),
+    "virtual stages on a laptop": (
+        "[stage.schedule]",
+        "[stage.parallel]\nvpp = 2\n[stage.schedule]",
+        22,
+        "stage.pretrain.parallel.vpp",
+        "need a cluster pool",
+        "",
+    ),
     "single brackets": (
         '[[stage]]\nid = "evaluate"',
         '[stage2]\nid = "evaluate"',

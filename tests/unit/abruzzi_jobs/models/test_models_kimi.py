@@ -184,13 +184,21 @@ def test_forward_and_backward_give_the_same_bits_twice() -> None:
 
 
 def test_the_model_imports_torch_and_numpy_only() -> None:
+    """By what lies in sys.modules afterwards: torch, numpy, what these two load themselves, and the standard library."""
     code = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {'abruzzi', 'pydantic', 'safetensors', 'tokenizers', 'transformers'}:
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-import abruzzi_jobs.models, abruzzi_jobs.optim, abruzzi_jobs.distributed, abruzzi_jobs.memory
+import importlib, pkgutil, sys
+import torch, numpy, torch.distributed, torch.optim.adamw
+before = set(sys.modules)
+for package in ("models", "optim", "distributed", "memory"):
+    parent = importlib.import_module(f"abruzzi_jobs.{package}")
+    for module in pkgutil.walk_packages(parent.__path__, parent.__name__ + "."):
+        importlib.import_module(module.name)
+ours = {name for name in sys.modules if name.startswith("abruzzi_jobs.")}
+assert len(ours) > 20, ours
+allowed = {"torch", "numpy", *sys.stdlib_module_names}
+others = {name.split(".")[0] for name in set(sys.modules) - before - ours} - allowed - {"abruzzi_jobs"}
+strange = {name for name in ours if name.split(".")[1] not in ("models", "optim", "distributed", "memory")}
+assert not others and not strange, (others, strange)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

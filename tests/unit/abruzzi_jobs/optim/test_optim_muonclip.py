@@ -94,7 +94,7 @@ def test_a_plan_splits_heads_on_request_and_counts_k2s_experts() -> None:
     planned = plan_parameters({n: tuple(p.shape) for n, p in stage.named_parameters()}, OptimizerConfig(), model=k2)
     assert sum(plan.num_matrices for plan in planned) == 2 * (384 * 3 + 3 + 1 + 5)
     expert = next(plan for plan in planned if plan.name.endswith("experts.down_proj"))
-    assert expert.newton_schulz_flops(steps=5) == 384 * 5 * (4 * 2048**2 * 7168 + 2 * 2048**3)
+    assert (expert.num_matrices, expert.rows, expert.cols) == (384, 7168, 2048)
 
 
 def test_head_split_orthogonalises_each_head_by_itself() -> None:

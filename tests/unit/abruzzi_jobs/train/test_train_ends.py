@@ -6,9 +6,15 @@ import json
 import signal
 
 import pytest
+import torch
 from training_lab import Lab
 
+from abruzzi.client.stage import Reporter, StageContext, exit_code_of
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.states import ExitCode
+from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.train.pretraining import Pretraining
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +30,22 @@ def test_divergence_exits_76_and_keeps_the_last_good_checkpoint(lab: Lab) -> Non
     assert attempt.wait() == [ExitCode.DIVERGENCE]
     assert "the loss is" in last_line(attempt.log())
     assert lab.checkpoints(), "the steps before it are saved"
+
+
+@pytest.mark.parametrize(
+    ("key", "parallel", "ranks"),
+    [("pp", {"pp": 2}, 2), ("vpp", {"vpp": 4}, 1), ("ep", {"ep": 8}, 1)],
+)
+def test_parallelism_that_is_not_executed_is_refused_by_its_key(
+    lab: Lab, key: str, parallel: dict[str, int], ranks: int
+) -> None:
+    spec = lab.spec({"parallel": parallel, "resources": {"pool": "h800", "ranks": ranks}})
+    context = StageContext(spec, 0, ranks, lab.root, lab.store)
+    stage = PretrainStage.model_validate(spec.config)
+    with pytest.raises(AbruzziError, match=rf"parallel\.{key} = {parallel[key]} is not executed") as refused:
+        Pretraining(context, Reporter.from_context(context), stage, Ranks(0, ranks, torch.device("cpu")))
+    assert refused.value.code == "invalid_config"
+    assert exit_code_of(refused.value) == ExitCode.USER_ERROR
 
 
 def test_a_full_disk_stops_the_stage_before_it_is_full(lab: Lab) -> None:
