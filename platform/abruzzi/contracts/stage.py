@@ -24,6 +24,8 @@ ENV_ATTEMPT = "ABRUZZI_ATTEMPT"
 ENV_EPOCH = "ABRUZZI_EPOCH"
 ENV_RESUME = "ABRUZZI_RESUME"
 """Key of the checkpoint manifest to resume from, or empty."""
+ENV_STORE_CREDENTIALS = "ABRUZZI_STORE_CREDENTIALS"
+"""Path of a JSON file with the object store's credentials of this attempt; rewritten before they expire. Absent: the environment holds them."""
 ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
 """A writable directory that outlives the process: spool, heartbeat files, stacks."""
 
@@ -38,7 +40,8 @@ class DirectoryStore(BaseModel):
 
 
 class S3Store(BaseModel):
-    """S3-compatible object store. Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), never from the spec."""
+    """S3-compatible object store. Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or from the file
+    in ABRUZZI_STORE_CREDENTIALS, never from the spec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -7,7 +7,6 @@ need not be signed, and the server honours it. Large objects are single PUTs of 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import S3Store as S3Config
+from abruzzi.store.credentials import credentials_provider
 from abruzzi.store.objects import check_key
 
 _ABSENT = ("NoSuchKey", "NoSuchObject", "NotFound")
@@ -27,20 +27,13 @@ _EXPIRY = timedelta(minutes=15)
 
 
 class S3Store:
-    """Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+    """Credentials come from the file that ABRUZZI_STORE_CREDENTIALS names (an attempt on a cluster), else from the environment."""
 
     def __init__(self, config: S3Config) -> None:
-        try:
-            access, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
-        except KeyError as missing:
-            raise AbruzziError(
-                "no_credentials", f"{missing.args[0]} is not set.", hint="S3 credentials come from the environment."
-            ) from None
         self.bucket = config.bucket
         self._client = Minio(
-            config.endpoint, access_key=access, secret_key=secret, secure=config.secure, region=config.region,
-            session_token=os.environ.get("AWS_SESSION_TOKEN"),
-        )  # fmt: skip
+            config.endpoint, secure=config.secure, region=config.region, credentials=credentials_provider()
+        )
         self._http = httpx.Client(timeout=httpx.Timeout(300.0, connect=10.0))
 
     def get(self, key: str) -> bytes:

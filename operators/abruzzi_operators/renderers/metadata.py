@@ -1,0 +1,25 @@
+"""Metadata of a workload: who it stands for, and which spec it was made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from abruzzi.contracts.stage import StageSpec
+from abruzzi_operators.renderers.names import (
+    ANNOTATION_DIGEST,
+    ANNOTATION_FOREIGN,
+    LABEL_QUEUE,
+    attempt_labels,
+    object_name,
+)
+from abruzzi_operators.renderers.placement import Placement
+
+
+def workload_metadata(spec: StageSpec, placement: Placement) -> dict[str, Any]:
+    labels = {**placement.labels, **attempt_labels(spec)}
+    if placement.queue:
+        labels[LABEL_QUEUE] = placement.queue
+    annotations = {ANNOTATION_DIGEST: spec.digest()}
+    if placement.is_foreign(spec):
+        annotations[ANNOTATION_FOREIGN] = "true"
+    return {"name": object_name(spec), "namespace": placement.namespace, "labels": labels, "annotations": annotations}

@@ -1,0 +1,39 @@
+"""Names, labels and annotations of everything that Abruzzi makes in a cluster."""
+
+from __future__ import annotations
+
+from abruzzi.contracts.stage import StageSpec, workload_name
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "abruzzi"
+LABEL_PROJECT = "abruzzi.io/project"
+LABEL_RUN = "abruzzi.io/run"
+LABEL_STAGE = "abruzzi.io/stage"
+LABEL_ATTEMPT = "abruzzi.io/attempt"
+LABEL_EPOCH = "abruzzi.io/epoch"
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+ANNOTATION_DIGEST = "abruzzi.io/spec-digest"
+ANNOTATION_FOREIGN = "abruzzi.io/foreign-image"
+"""`true`: no launcher of ours is in the pod, so exit codes and logs are the kubelet's."""
+ANNOTATION_STACKS = "abruzzi.io/stacks"
+"""On a pod: `<rank> <time>`; the launcher reads it through the downward API and keeps that rank's stacks."""
+ANNOTATION_REQUIRED_TOPOLOGY = "kueue.x-k8s.io/podset-required-topology"
+ANNOTATION_PREFERRED_TOPOLOGY = "kueue.x-k8s.io/podset-preferred-topology"
+SELECTOR = f"{MANAGED_BY}={MANAGER},{LABEL_ATTEMPT}"
+"""Objects of attempts."""
+
+
+def attempt_labels(spec: StageSpec) -> dict[str, str]:
+    return {
+        MANAGED_BY: MANAGER,
+        LABEL_PROJECT: spec.project_id,
+        LABEL_RUN: spec.run_id,
+        LABEL_STAGE: spec.stage_id,
+        LABEL_ATTEMPT: spec.attempt_id,
+        LABEL_EPOCH: str(spec.epoch),
+    }
+
+
+def object_name(spec: StageSpec) -> str:
+    """Of the workload and of its Secret."""
+    return workload_name(spec.attempt_id)
