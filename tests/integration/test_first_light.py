@@ -98,6 +98,14 @@ def test_the_dashboard_is_there_at_once(demo: Demo) -> None:
     assert '<div id="root">' in demo.dashboard_page
 
 
+def test_a_log_of_the_demo_holds_no_token_and_its_home_is_closed_to_others(demo: Demo) -> None:
+    token = (demo.home / "token").read_text().strip()
+    assert token not in demo.output
+    assert token not in (demo.home / "logs" / "up.log").read_text()
+    private = [demo.home, *demo.home.iterdir(), *(demo.home / "logs").iterdir()]
+    assert [str(path) for path in private if path.stat().st_mode & 0o077 and path.name != "store"] == []
+
+
 def test_the_demo_ends_by_itself_with_a_report(demo: Demo) -> None:
     assert demo.code == 0, demo.output
     for line in (

@@ -117,6 +117,11 @@ class AttemptDir:
         os.close(lock)
         return False
 
+    def ranks_live(self) -> bool:
+        """Whether any rank runs, with or without a launcher."""
+        recorded = [_read(rank / "shim.json") for rank in self.ranks()]
+        return any(shim is not None and is_same_process(shim) for shim in recorded)
+
     def signal_launcher(self, number: int) -> None:
         recorded = self.read("launcher.json")
         if recorded is not None and is_same_process(recorded):

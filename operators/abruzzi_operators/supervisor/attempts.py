@@ -16,13 +16,14 @@ POLL_SECONDS = 0.05
 def living_attempts(attempts: Path) -> list[AttemptDir]:
     """Those whose ranks have not all ended."""
     found = [AttemptDir(path) for path in sorted(attempts.iterdir())] if attempts.is_dir() else []
-    return [attempt for attempt in found if attempt.exists and attempt.outcome() is None and attempt.launcher_lives()]
+    return [a for a in found if a.exists and a.outcome() is None and (a.launcher_lives() or a.ranks_live())]
 
 
 def request_stops(attempts: Path, *, grace_seconds: float) -> None:
     """SIGTERM to all ranks, SIGKILL after the grace; for a controller that cannot do it."""
     for attempt in living_attempts(attempts):
         attempt.request_stop(kill_at=time.time() + grace_seconds)
+        attempt.ensure_launcher()  # where it was killed, another adopts the ranks and passes the request on
 
 
 async def gone(attempts: Path, *, seconds: float) -> None:

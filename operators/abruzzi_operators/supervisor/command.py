@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,4 +32,6 @@ def up(
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         typer.echo(f"Warning: {host} can be reached by other machines. The token is the only lock.", err=True)
-    asyncio.run(Supervisor(home, host=host, port=port, say=typer.echo).run())
+    # What goes to a file or a CI log is read by others than whoever sits at a terminal.
+    show_token = sys.stdout.isatty()
+    asyncio.run(Supervisor(home, host=host, port=port, say=typer.echo, show_token=show_token).run())

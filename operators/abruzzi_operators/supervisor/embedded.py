@@ -13,11 +13,13 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_operators.supervisor.child import last_line
-from abruzzi_operators.supervisor.home import read_up
+from abruzzi_operators.supervisor.home import open_private_log, private_directory, read_up
 from abruzzi_operators.supervisor.postgres_binaries import guarded
+from abruzzi_operators.supervisor.supervise import PATIENCE_SECONDS
 
 START_SECONDS = 90.0
-STOP_SECONDS = 150.0
+STOP_SECONDS = PATIENCE_SECONDS + 15.0
+"""Longer than the supervisor's own patience, which saves what runs."""
 POLL_SECONDS = 0.02
 
 
@@ -33,7 +35,7 @@ class EmbeddedPlatform:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> EmbeddedPlatform:
-        return self.start()
+        return self if self._process is not None else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -66,9 +68,10 @@ class EmbeddedPlatform:
 
     def start(self) -> EmbeddedPlatform:
         """Returns when the API answers. Raises AbruzziError with the reason that `abruzzi up` gives."""
-        self.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self.home, self.log_path.parent):
+            private_directory(directory)
         command = [sys.executable, "-m", "abruzzi.cli.main", "up", "--home", str(self.home), "--port", str(self._port)]
-        with self.log_path.open("ab") as log:
+        with open_private_log(self.log_path) as log:
             self._process = subprocess.Popen(
                 guarded(command, identity="same", death_signal=signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
@@ -77,9 +80,17 @@ class EmbeddedPlatform:
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
+        try:
+            self._wait_until_up(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while (up := read_up(self.home)) is None or up["pid"] != self._process.pid:
-            if self._process.poll() is not None:
+        while (up := read_up(self.home)) is None or up["pid"] != process.pid:
+            if process.poll() is not None:
                 raise AbruzziError(
                     "start_failed",
                     f"The platform did not start: {last_line(self.log_path)}",
@@ -93,22 +104,30 @@ class EmbeddedPlatform:
                     hint=f"Read {self.log_path}.",
                 )
             time.sleep(POLL_SECONDS)
-        return self
 
     def stop(self) -> None:
-        """As Ctrl-C: running attempts save, their runs are continued by the next start. Idempotent."""
+        """As Ctrl-C: running attempts save, their runs are continued by the next start. Idempotent.
+
+        An interrupt while it waits is passed on: the supervisor then waits for nobody any more.
+        """
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AbruzziError(
-                "stop_failed", f"The platform did not stop within {STOP_SECONDS:.0f} s.", hint=f"Read {self.log_path}."
-            ) from None
+        deadline = time.monotonic() + STOP_SECONDS
+        while process.poll() is None:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except (KeyboardInterrupt, SystemExit):
+                process.send_signal(signal.SIGTERM)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AbruzziError(
+                    "stop_failed",
+                    f"The platform did not stop within {STOP_SECONDS:.0f} s.",
+                    hint=f"Read {self.log_path}.",
+                ) from None
 
     def kill(self) -> None:
         """kill -9 of the supervisor. Running attempts go on; the next start on the same home adopts them."""

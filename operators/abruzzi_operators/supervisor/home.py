@@ -6,8 +6,9 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.kit.ids import new_token
@@ -27,11 +28,11 @@ class Home:
 
     def take(self) -> None:
         """Create the directory and lock it. Raises AbruzziError that names who holds it."""
-        if self.path.exists() and not self.path.is_dir():
-            raise AbruzziError("home", f"{self.path} is not a directory.", hint="Name another one with --home.")
         try:
             for directory in (self.path, self.logs, self.attempts):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_directory(directory)
+            for log in self.logs.iterdir():
+                log.chmod(0o600)
             descriptor = os.open(self.path / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError as error:
             raise AbruzziError(
@@ -92,6 +93,7 @@ class Home:
         path = self.logs / f"{name}.log"
         if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
+        open_private_log(path).close()
         return path
 
 
@@ -101,6 +103,28 @@ def read_up(home: Path) -> dict[str, Any] | None:
         return json.loads((home / "up.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def private_directory(path: Path) -> None:
+    """For its owner alone. One that is there already is closed to others, unless it holds other things than a platform's state
+    (`--home /tmp`): what lies in such a one is private by itself."""
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise AbruzziError("home", f"{path} is not a directory.", hint="Name another one with --home.") from None
+        found = path.stat()
+        names = set(os.listdir(path))
+        ours = not names or "up.lock" in names or path.parent.joinpath("up.lock").exists()
+        if ours and found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
+            path.chmod(0o700)
+
+
+def open_private_log(path: Path) -> BinaryIO:
+    """For appending; 0600, also where an earlier version left it open to others."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "ab")
 
 
 def _in_use(path: Path, holder: str) -> AbruzziError:

@@ -16,7 +16,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import DirectoryStore
 from abruzzi.engine.policy import GRACE_SECONDS
 from abruzzi_operators.supervisor.attempts import end_attempts, gone, living_attempts, request_stops
-from abruzzi_operators.supervisor.child import Child, PostgresChild, PythonChild, last_line
+from abruzzi_operators.supervisor.child import STOP_SECONDS, Child, PostgresChild, PythonChild, last_line
 from abruzzi_operators.supervisor.home import Home
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 from abruzzi_operators.supervisor.process import Process, describe, end
@@ -37,6 +37,8 @@ PROBE_SECONDS = 0.05
 SAVE_SECONDS = GRACE_SECONDS + 15.0
 """How long Ctrl-C waits for attempts to save: the engine's grace, and time to write down how they ended."""
 KILL_SECONDS = 5.0
+PATIENCE_SECONDS = 2 * SAVE_SECONDS + 3 * KILL_SECONDS + 3 * STOP_SECONDS
+"""The longest that a stop takes: the runs are told, their processes are, what is left is killed, three children go."""
 
 Say = Callable[[str], None]
 
@@ -44,11 +46,15 @@ Say = Callable[[str], None]
 class Supervisor:
     """`run` from the main thread: children are bound to the thread that started them."""
 
-    def __init__(self, home: Path, *, host: str = "127.0.0.1", port: int | None = None, say: Say) -> None:
+    def __init__(
+        self, home: Path, *, host: str = "127.0.0.1", port: int | None = None, say: Say, show_token: bool = True
+    ) -> None:
+        """`show_token`: whether whoever reads what it says may have the administrator's token."""
         self._home = Home(home)
         self._host = host
         self._asked_port = port
         self._print = say
+        self._show_token = show_token
         self._began = time.monotonic()
         self._started_at = time.time()
         self._processes: dict[str, Process] = {}
@@ -72,11 +78,12 @@ class Supervisor:
             self._url = f"http://{_reachable(self._host)}:{port}"
             self._home.announce(self._url)
             self._home.remember_port(port)
-            self._say(f"Dashboard  {self._url}/#token={self._home.token()}")
+            token = self._home.token()
+            key = f"/#token={token}" if self._show_token else f"  (the token is in {self._home.path / 'token'})"
+            self._say(f"Dashboard  {self._url}{key}")
             await self._start(port, keepers)
             await self._stop.wait()
-            if self._failure is None:
-                await self._save_runs()
+            await self._save_runs()
         finally:
             self._stop.set()
             await self._stop_children(keepers)
@@ -167,21 +174,34 @@ class Supervisor:
             await asyncio.sleep(PROBE_SECONDS)
 
     async def _save_runs(self) -> None:
-        """Ctrl-C: every attempt saves and ends; its run is continued by the next `abruzzi up`."""
+        """Ctrl-C, or a failure of the supervisor's own: every attempt saves and ends; its run is continued by the next `abruzzi up`."""
+        if not self._is_up:
+            return  # attempts of an earlier platform, which this one never took over, wait for the next
         attempts = living_attempts(self._home.attempts)
         if attempts:
             self._say(f"Stopping: {len(attempts)} running attempts save their work (Ctrl-C again does not wait).")
-        if self._is_up:
-            interruption = self._python_child("database", INTERRUPT_TARGET)
-            process = await interruption.start()
-            await _first(process.wait(), self._hurry.wait(), asyncio.sleep(SAVE_SECONDS))
-            told = process.returncode == 0
-            await interruption.stop(process)
-            if not told and not self._hurry.is_set():
-                self._say(f"The runs could not be told (read {interruption.log_path}); their processes are.")
-                await end(self._processes["controller"], signal.SIGTERM, seconds=KILL_SECONDS)
-                request_stops(self._home.attempts, grace_seconds=GRACE_SECONDS)
+        if not await self._tell_runs() and not self._hurry.is_set():
+            self._say(f"The runs could not be told (read {self._home.logs / 'database.log'}); their processes are.")
+            if (controller := self._processes.get("controller")) is not None:
+                await end(controller, signal.SIGTERM, seconds=KILL_SECONDS)
+            request_stops(self._home.attempts, grace_seconds=GRACE_SECONDS)
         await _first(self._hurry.wait(), gone(self._home.attempts, seconds=SAVE_SECONDS))
+
+    async def _tell_runs(self) -> bool:
+        """By the database, so that the controller stops each attempt and writes down how it ended. False when that did not work."""
+        interruption = self._python_child("database", INTERRUPT_TARGET)
+        process = None
+        try:
+            process = await interruption.start()
+            # Without the controller nobody would act on what the database says.
+            controller = self._processes["controller"].wait()
+            await _first(process.wait(), controller, self._hurry.wait(), asyncio.sleep(SAVE_SECONDS))
+            return process.returncode == 0
+        except OSError as error:  # no process can be started, perhaps what brought the platform down
+            self._say(f"Cannot start a process: {error.strerror}.")
+            return False
+        finally:
+            await interruption.stop(process)
 
     async def _stop_children(self, keepers: list[asyncio.Task[None]]) -> None:
         for keeper in keepers:
@@ -222,8 +242,9 @@ class Supervisor:
         }
 
     def _say(self, text: str) -> None:
-        # Nobody may be listening any more (`abruzzi up | head`); that is no reason to stop.
-        with contextlib.suppress(BrokenPipeError):
+        # Nobody may be listening any more (`abruzzi up | head`, a terminal that was closed: EIO, a full disk behind `> log`).
+        # That is no reason to stop, and least of all to stop without saving.
+        with contextlib.suppress(OSError):
             self._print(text)
 
     def _listen_for_signals(self) -> None:

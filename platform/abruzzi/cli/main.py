@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.markup import escape
 
-from abruzzi.cli import artifacts, compare, demo, doctor, login, logs, metrics, recipe, run, runs, tokens
+from abruzzi.cli import artifacts, compare, doctor, login, logs, metrics, recipe, run, runs, tokens
 from abruzzi.cli.session import ERRORS
 from abruzzi.contracts.errors import AbruzziError
 
@@ -23,7 +23,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-app.command("demo", epilog="Example: abruzzi demo --home /tmp/demo")(demo.demo)
 app.command("run", epilog="Example: abruzzi run recipes/tiny.toml --set stage.pretrain.optimizer.peak_lr=1e-3 --wait")(
     run.run
 )

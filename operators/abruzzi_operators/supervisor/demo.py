@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +19,8 @@ from abruzzi.client import Client
 from abruzzi.client.profile import home as default_home
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.toml import load_recipe
-
-_STARTUP_SECONDS = 60.0
+from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
+from abruzzi_operators.supervisor.home import read_up
 
 
 def demo(
@@ -35,14 +31,21 @@ def demo(
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the dashboard; 0: a free one.")] = 0,
 ) -> None:
-    """Start the platform, train a small Kimi K2 on real text, show a report. On a terminal the dashboard then stays up until Ctrl-C."""
+    """Start the platform, train a small Kimi K2 on real text, show a report. On a terminal the dashboard then stays up until Ctrl-C.
+
+    Example: abruzzi demo --home /tmp/demo
+    """
     path = recipe or _shipped_recipe()
     assigned = overrides(assign)
     text = path.read_text()
     assigned |= absolute_sources(load_recipe(text, assigned, file=str(path)), path.parent)
     stays = OUTPUT.is_terminal and os.environ.get("CI", "").lower() not in ("1", "true")
-    with _platform(home or default_home(), port) as (url, token, started_here):
-        OUTPUT.print(f"Dashboard  [bold]{url}/#token={token}[/]\n", soft_wrap=True)
+    _end_in_good_order()
+    where = (home or default_home()).expanduser()
+    with _platform(where, port) as (url, token, started_here):
+        # A file or a CI log is read by others than whoever sits at a terminal: it gets the way to the token only.
+        key = f"/#token={token}" if OUTPUT.is_terminal else f"  (the token is in {where / 'token'})"
+        OUTPUT.print(f"Dashboard  [bold]{url}{key}[/]\n", soft_wrap=True)
         with Client(url, token, retry_seconds=60.0) as connection:
             run = connection.runs.submit(text, assigned)
             code = follow(connection, run.id)
@@ -59,55 +62,37 @@ def demo(
 @contextmanager
 def _platform(home: Path, port: int) -> Iterator[tuple[str, str, bool]]:
     """(url, token, started here): the platform that runs in `home`, or one that lives as long as the block."""
-    home.mkdir(parents=True, exist_ok=True)
     running = _running(home)
     if running:
         yield *running, False
         return
-    log = home / "logs" / "up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "abruzzi.cli.main", "up", "--home", str(home), "--port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    try:
-        with OUTPUT.status(f"Starting PostgreSQL, API and controller in {home}"):
-            running = _started(home, process, log)
-        url, token = running
-        yield url, token, True
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _started(home: Path, process: subprocess.Popen[bytes], log: Path) -> tuple[str, str]:
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while (running := _running(home)) is None:
-        if process.poll() is not None:
-            raise AbruzziError("start_failed", f"The platform did not start: {_last_line(log)}", hint=f"See {log}")
-        if time.monotonic() > deadline:
-            raise AbruzziError(
-                "start_failed", f"The platform did not answer within {_STARTUP_SECONDS:.0f} s.", hint=f"See {log}"
-            )
-        time.sleep(0.1)
-    return running
+    platform = EmbeddedPlatform(home, port=port)
+    with OUTPUT.status(f"Starting PostgreSQL, API and controller in {home}"):
+        platform.start()
+    with platform:
+        yield platform.url, platform.token, True
 
 
 def _running(home: Path) -> tuple[str, str] | None:
+    up = read_up(home)
+    if up is None:
+        return None
+    url = str(up["url"]).rstrip("/")
     try:
-        url = json.loads((home / "up.json").read_text())["url"].rstrip("/")
         token = (home / "token").read_text().strip()
         return (url, token) if httpx.get(f"{url}/readyz", timeout=2.0).is_success else None
-    except (FileNotFoundError, KeyError, json.JSONDecodeError, httpx.TransportError):
+    except (FileNotFoundError, httpx.TransportError):
         return None
+
+
+def _end_in_good_order() -> None:
+    """A closed terminal and a plain `kill` end the block as Ctrl-C does, so that the platform is stopped and the run saved."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
 
 
 def _shipped_recipe() -> Path:
@@ -127,8 +112,3 @@ def _until_interrupted() -> None:
         signal.pause()
     except KeyboardInterrupt:
         OUTPUT.print("\nStopping.")
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it printed nothing"
