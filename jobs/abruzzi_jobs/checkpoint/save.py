@@ -10,9 +10,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -47,6 +48,7 @@ _TRIES = 4
 _PAUSE_SECONDS = 1.0
 
 Snapshot = Mapping[str, Mapping[str, Tensor]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +156,10 @@ class Checkpointer:
         try:
             shutil.rmtree(folder, ignore_errors=True)
             files = _write(snapshot, state, folder)
-            manifest = self._commit(files, state)
-            removed = self._retain()
-            self._reports.append(self._report(manifest, stall, time.monotonic() - began))
+            manifest = self._persistently(lambda: self._commit(files, state), state.step)
+            removed = self._retain(state.step)
+            seconds = time.monotonic() - began
+            self._reports.append(self._persistently(lambda: self._report(manifest, stall, seconds), state.step))
             logger.info(
                 "checkpoint %s: %.1f MB, training stood still for %.0f ms%s",
                 manifest.name, manifest.size_bytes / 1e6, 1e3 * stall,
@@ -172,17 +175,21 @@ class Checkpointer:
         meta |= {
             name: value for name, value in (("loss", state.loss), ("valid_loss", state.valid_loss)) if value is not None
         }
+        name = f"step-{state.step:08d}"
+        manifest = self._context.commit(ArtifactKind.CHECKPOINT, name, files, meta, state.step)
+        self._heal(manifest, files)
+        self._verified[manifest.digest()] = True
+        return manifest
+
+    def _persistently(self, act: Callable[[], T], step: int) -> T:
+        """Again and again while the store is away; what is done already is found and not done twice."""
         for number in range(1, _TRIES + 1):
             try:
-                name = f"step-{state.step:08d}"
-                manifest = self._context.commit(ArtifactKind.CHECKPOINT, name, files, meta, state.step)
-                self._heal(manifest, files)
-                self._verified[manifest.digest()] = True
-                return manifest
+                return act()
             except (OSError, AbruzziError) as error:
                 if number == _TRIES or (isinstance(error, AbruzziError) and error.status < 500):
                     raise
-                logger.warning("checkpoint step %d: %s; trying again", state.step, error)
+                logger.warning("checkpoint step %d: %s Trying again.", step, error)
                 time.sleep(self._pause_seconds * 2 ** (number - 1))
         raise AssertionError("the last try returns or raises")
 
@@ -200,8 +207,14 @@ class Checkpointer:
                 store.put(blob_key(prefix, digest), files[error.path])
         verify_manifest(store, manifest, prefix)
 
-    def _retain(self) -> int:
-        removals = choose_removals(
+    def _retain(self, step: int) -> int:
+        removals = self._persistently(self._choose_removals, step)
+        for key, manifest in removals:
+            self._persistently(lambda key=key, m=manifest: remove_artifact(self._context.store, key, m), step)
+        return len(removals)
+
+    def _choose_removals(self) -> list[tuple[str, Manifest]]:
+        return choose_removals(
             self._own(),
             epoch=self._context.spec.epoch,
             base_step=self._base_step,
@@ -209,9 +222,6 @@ class Checkpointer:
             keep_every_steps=self._config.keep_every_steps,
             verifies=self._verifies,
         )
-        for key, manifest in removals:
-            remove_artifact(self._context.store, key, manifest)
-        return len(removals)
 
     def _own(self) -> list[tuple[str, Manifest]]:
         """Of this stage, by this attempt and those before it: never of one that has replaced it."""

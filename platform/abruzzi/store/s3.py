@@ -2,20 +2,27 @@
 
 Its public `put_object` has no If-None-Match. The conditional write is therefore a presigned PUT sent with that header: the header
 need not be signed, and the server honours it. Large objects are single PUTs of at most 5 GiB here, which is also S3's limit.
+
+A server that is away, restarting or overloaded is `store_away`, status 503, from every call and from every read of an open stream:
+what may pass by itself is told from what was refused.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import certifi
 import httpx
+import urllib3
 from minio import Minio
-from minio.error import S3Error
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from minio.error import InvalidResponseError, S3Error, ServerError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import S3Store as S3Config
@@ -23,7 +30,21 @@ from abruzzi.store.credentials import credentials_provider
 from abruzzi.store.objects import check_key
 
 _ABSENT = ("NoSuchKey", "NoSuchObject", "NotFound")
+_PASSING = (
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "RequestTimeout",
+    "InternalError",
+    "ServiceUnavailable",
+    "OperationAborted",
+)
 _EXPIRY = timedelta(minutes=15)
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 300.0
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, AbruzziError) and error.code == "store_away"
 
 
 class S3Store:
@@ -32,38 +53,42 @@ class S3Store:
     def __init__(self, config: S3Config) -> None:
         self.bucket = config.bucket
         self._client = Minio(
-            config.endpoint, secure=config.secure, region=config.region, credentials=credentials_provider()
+            config.endpoint,
+            secure=config.secure,
+            region=config.region,
+            credentials=credentials_provider(),
+            http_client=_pool(),
         )
-        self._http = httpx.Client(timeout=httpx.Timeout(300.0, connect=10.0))
+        self._http = httpx.Client(timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS))
 
     def get(self, key: str) -> bytes:
         with self.open(key) as stream:
             return stream.read()
 
     def open(self, key: str) -> BinaryIO:
-        try:
+        with _talking(key):
             response = self._client.get_object(self.bucket, _readable(key))
-        except S3Error as error:
-            raise _translated(error, key) from error
-        return cast(BinaryIO, io.BufferedReader(_Stream(response), 1 << 20))  # type: ignore[arg-type]
+        return cast(BinaryIO, io.BufferedReader(_Stream(response, key), 1 << 20))  # type: ignore[arg-type]
 
     def put(self, key: str, content: bytes | Path) -> None:
-        try:
+        with _talking(key):
             if isinstance(content, Path):
                 self._client.fput_object(self.bucket, check_key(key), str(content))
             else:
                 self._client.put_object(self.bucket, check_key(key), io.BytesIO(content), len(content))
-        except S3Error as error:
-            raise _translated(error, key) from error
 
     @retry(
-        retry=retry_if_exception_type(httpx.TransportError),
+        retry=retry_if_exception(_is_away),
         wait=wait_random_exponential(max=3),
         stop=stop_after_attempt(5),
         reraise=True,
     )
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """A retry after a lost answer may find its own write and say False: the commit protocol compares contents then."""
+        with _talking(key):
+            return self._put_conditionally(key, content)
+
+    def _put_conditionally(self, key: str, content: bytes | Path) -> bool:
         url = self._client.presigned_put_object(self.bucket, check_key(key), expires=_EXPIRY)
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         headers = {"If-None-Match": "*", "Content-Length": str(size)}
@@ -72,8 +97,11 @@ class S3Store:
                 answer = self._http.put(url, content=iter(lambda: source.read(1 << 20), b""), headers=headers)
         else:
             answer = self._http.put(url, content=content, headers=headers)
-        if answer.status_code in (409, 412):
+        if answer.status_code == 412:
             return False
+        if answer.status_code == 409 or answer.status_code >= 500:
+            # 409 says that another write of this key was under way, not that one is there: ask again.
+            raise _away(key, f"answered {answer.status_code}")
         if not answer.is_success:
             raise AbruzziError(
                 "store_error", f"The object store answered {answer.status_code} to the write of {key!r}.", status=502
@@ -88,39 +116,41 @@ class S3Store:
         return True
 
     def size(self, key: str) -> int:
-        try:
+        with _talking(key):
             return self._client.stat_object(self.bucket, _readable(key)).size or 0
-        except S3Error as error:
-            raise _translated(error, key) from error
 
     def list(self, prefix: str) -> Iterator[str]:
         below = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
-        for item in self._client.list_objects(self.bucket, prefix=below, recursive=True):
-            if item.object_name and not item.is_dir:
-                yield item.object_name
+        with _talking(prefix):
+            for item in self._client.list_objects(self.bucket, prefix=below, recursive=True):
+                if item.object_name and not item.is_dir:
+                    yield item.object_name
 
     def delete(self, key: str) -> None:
-        self._client.remove_object(self.bucket, check_key(key))
+        with _talking(key):
+            self._client.remove_object(self.bucket, check_key(key))
 
     def free_bytes(self) -> None:
         return None
 
     def ensure_bucket(self) -> None:
-        if not self._client.bucket_exists(self.bucket):
-            self._client.make_bucket(self.bucket)
+        with _talking(self.bucket):
+            if not self._client.bucket_exists(self.bucket):
+                self._client.make_bucket(self.bucket)
 
 
 class _Stream(io.RawIOBase):
     """urllib3's response as a raw stream that gives its connection back when closed."""
 
-    def __init__(self, response: object) -> None:
-        self._response = response
+    def __init__(self, response: object, key: str) -> None:
+        self._response, self._key = response, key
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        chunk: bytes = self._response.read(len(buffer))  # type: ignore[attr-defined]
+        with _talking(self._key):
+            chunk: bytes = self._response.read(len(buffer))  # type: ignore[attr-defined]
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
@@ -138,7 +168,44 @@ def _readable(key: str) -> str:
     return key
 
 
+def _pool() -> urllib3.PoolManager:
+    """minio's own, but for the time to connect (theirs is five minutes): an address that swallows packets is soon known to be away."""
+    return urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+        maxsize=10,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
+    )
+
+
+@contextmanager
+def _talking(key: str) -> Iterator[None]:
+    """Three libraries' errors in our words."""
+    try:
+        yield
+    except S3Error as error:
+        raise _translated(error, key) from error
+    except ServerError as error:
+        raise _away(key, f"answered {error.status_code}") from error
+    except InvalidResponseError as error:
+        raise _away(key, "answered something that is not S3's (a proxy before it?)") from error
+    except (urllib3.exceptions.HTTPError, httpx.TransportError, ConnectionError, TimeoutError) as error:
+        raise _away(key, f"does not answer ({type(error).__name__})") from error
+
+
+def _away(key: str, what: str) -> AbruzziError:
+    return AbruzziError(
+        "store_away",
+        f"The object store {what}, at {key!r}.",
+        status=503,
+        hint="It is tried again; see that the store runs.",
+    )
+
+
 def _translated(error: S3Error, key: str) -> AbruzziError:
     if error.code in _ABSENT:
         return NotFound("object", key)
+    if error.response.status >= 500 or error.code in _PASSING:
+        return _away(key, f"answered {error.code}")
     return AbruzziError("store_error", f"The object store refused {key!r}: {error.code}.", status=502)

@@ -7,14 +7,21 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from s3_server import S3Server
+from tenacity import wait_none
 
-from abruzzi.contracts.errors import AbruzziError, NotFound
+from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
 from abruzzi.contracts.stage import DirectoryStore as DirectoryConfig
 from abruzzi.contracts.stage import S3Store as S3Config
 from abruzzi.contracts.stage import StageSpec, StoreConfig
@@ -27,9 +34,11 @@ from abruzzi.store import (
     check_key,
     commit_artifact,
     list_manifests,
+    manifest_key,
     materialize,
     newest_verified_checkpoint,
     open_store,
+    read_manifest,
     remove_artifact,
     verify_manifest,
 )
@@ -107,24 +116,88 @@ def test_put_if_absent_keeps_the_first(store: ObjectStore) -> None:
     assert store.get("k") == b"first"
 
 
-def _race(task: tuple[str, dict[str, str], str, int]) -> bool:
-    raw, credentials, key, writer = task
-    os.environ.update(credentials)
-    data = json.loads(raw)
-    store = open_store(DirectoryConfig(**data) if data["kind"] == "directory" else S3Config(**data))
+WRITERS, RACES = 4, 8
+
+
+class _Racing:
+    """What a writing process keeps between its races."""
+
+    barrier: Barrier
+    config: StoreConfig
+
+    @classmethod
+    def enter(cls, barrier: Barrier, raw: str, credentials: dict[str, str]) -> None:
+        os.environ.update(credentials)
+        data = json.loads(raw)
+        cls.barrier = barrier
+        cls.config = DirectoryConfig(**data) if data["kind"] == "directory" else S3Config(**data)
+
+
+def _race(task: tuple[str, int]) -> bool:
+    key, writer = task
+    store = open_store(_Racing.config)
+    _Racing.barrier.wait(30)
     return store.put_if_absent(key, f"writer {writer}".encode() * 1000)
 
 
-def test_of_racing_writers_exactly_one_wins(store: ObjectStore, config: StoreConfig) -> None:
-    credentials = {
-        name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in os.environ
-    }
-    with ProcessPoolExecutor(4) as pool:
-        for race in range(5):
-            tasks = [(config.model_dump_json(), credentials, f"race/{race}", writer) for writer in range(4)]
-            won = list(pool.map(_race, tasks))
-            assert sum(won) == 1, won
-            assert store.get(f"race/{race}") == f"writer {won.index(True)}".encode() * 1000
+def _race_to_commit(task: tuple[str, str, int]) -> str:
+    folder, name, writer = task
+    source = Path(folder) / f"{name}-{writer}"
+    source.write_text(f"{name} by writer {writer}")
+    store = open_store(_Racing.config)
+    put_if_absent = store.put_if_absent
+
+    def at_once(key: str, content: bytes | Path) -> bool:
+        _Racing.barrier.wait(30)  # all have stored their files; now for the manifest
+        return put_if_absent(key, content)
+
+    store.put_if_absent = at_once  # type: ignore[method-assign]
+    try:
+        _, manifest = commit_artifact(
+            store, spec(_Racing.config), kind=ArtifactKind.FILES, name=name, files={"file": source}
+        )
+    except Conflict as error:
+        return error.code
+    return manifest.files[0].digest
+
+
+@pytest.fixture(params=["directory", pytest.param("s3", marks=pytest.mark.s3)])
+def racing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[StoreConfig, ProcessPoolExecutor]]:
+    """A store whose conditional write is atomic (moto's is not), and processes that begin together."""
+    with ExitStack() as stack:
+        if request.param == "s3":
+            server: S3Server = request.getfixturevalue("s3")
+            if not server.is_real:
+                server = stack.enter_context(S3Server(real=True))
+            config: StoreConfig = server.new_bucket()
+        else:
+            config = DirectoryConfig(root=str(tmp_path / "store"))
+        credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        arguments = (get_context().Barrier(WRITERS), config.model_dump_json(), credentials)
+        pool = stack.enter_context(ProcessPoolExecutor(WRITERS, initializer=_Racing.enter, initargs=arguments))
+        yield config, pool
+
+
+def test_of_racing_writers_exactly_one_wins(racing: tuple[StoreConfig, ProcessPoolExecutor]) -> None:
+    config, pool = racing
+    store = open_store(config)
+    for race in range(RACES):
+        won = list(pool.map(_race, [(f"race/{race}", writer) for writer in range(WRITERS)]))
+        assert sum(won) == 1, won
+        assert store.get(f"race/{race}") == f"writer {won.index(True)}".encode() * 1000
+
+
+def test_of_racing_commits_of_different_contents_one_stands_and_the_others_are_told(
+    racing: tuple[StoreConfig, ProcessPoolExecutor], tmp_path: Path
+) -> None:
+    config, pool = racing
+    store = open_store(config)
+    for race in range(RACES):
+        ends = list(pool.map(_race_to_commit, [(str(tmp_path), f"race-{race}", w) for w in range(WRITERS)]))
+        assert sorted(ends)[:-1] == ["artifact_exists"] * (WRITERS - 1), ends
+        manifest = read_manifest(store, manifest_key(PREFIX, 1, f"race-{race}"))
+        assert manifest.files[0].digest == sorted(ends)[-1]
+        verify_manifest(store, manifest, PREFIX)
 
 
 def test_a_committed_artifact_comes_back_verified(store: ObjectStore, config: StoreConfig, tmp_path: Path) -> None:
@@ -228,6 +301,79 @@ def test_a_manifest_that_is_no_manifest_is_passed_over(store: ObjectStore, confi
     found = newest_verified_checkpoint(store, PREFIX, max_epoch=1).manifest
     assert found is not None
     assert found.step == 10
+
+
+@pytest.mark.s3
+def test_a_server_that_is_away_is_a_service_that_is_away_whatever_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with S3Server() as server:
+        store = S3Store(server.new_bucket())
+        store.put("a/b", b"1" * (64 << 20))  # more than sockets buffer
+        stream = store.open("a/b")
+        assert stream.read(10) == b"1" * 10
+        server.stop()
+        with stream, pytest.raises(AbruzziError) as broken:
+            stream.read()
+        asked = {
+            "get": lambda: store.get("a/b"),
+            "put": lambda: store.put("a/b", b"2"),
+            "put a file": lambda: store.put("a/b", tmp_path / "file"),
+            "put if absent": lambda: S3Store.put_if_absent.__wrapped__(store, "a/b", b"2"),  # type: ignore[attr-defined]
+            "exists": lambda: store.exists("a/b"),
+            "list": lambda: list(store.list("a/")),
+            "delete": lambda: store.delete("a/b"),
+        }
+        for name, ask in asked.items():
+            with pytest.raises(AbruzziError) as away:
+                ask()
+            assert (away.value.code, away.value.status) == ("store_away", 503), name
+        assert (broken.value.code, broken.value.status) == ("store_away", 503)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A server that gives the answers of a list, then 200."""
+
+    codes: ClassVar[list[int]] = []
+    asked: ClassVar[list[str]] = []
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append(self.headers["If-None-Match"])
+        self.send_response(self.codes.pop(0) if self.codes else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("codes", "ends"), [([409, 503, 409], True), ([409, 412], False), ([412], False), ([403], "store_error")]
+)
+def test_a_conflict_of_the_moment_is_asked_again_and_is_no_word_that_the_object_is_there(
+    monkeypatch: pytest.MonkeyPatch, codes: list[int], ends: bool | str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setattr(S3Store.put_if_absent.retry, "wait", wait_none())  # type: ignore[attr-defined]
+    monkeypatch.setattr(_Answers, "codes", list(codes))
+    monkeypatch.setattr(_Answers, "asked", [])
+    with HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            store = S3Store(S3Config(endpoint=f"127.0.0.1:{server.server_port}", bucket="bucket", secure=False))
+            if isinstance(ends, str):
+                with pytest.raises(AbruzziError) as refused:
+                    store.put_if_absent("k", b"1")
+                assert refused.value.code == ends
+            else:
+                assert store.put_if_absent("k", b"1") is ends
+        finally:
+            server.shutdown()
+            thread.join()
+    assert set(_Answers.asked) == {"*"}
+    assert len(_Answers.asked) == len(codes) + (ends is True)
 
 
 @pytest.mark.s3
