@@ -61,7 +61,7 @@ def test_an_attempts_credentials_reach_its_stages_prefix_and_what_it_was_given(
         lambda: store.put("projects/default/runs/0123456789/work-2/e1/x/manifest.json", b"x"),
         lambda: store.put_if_absent("projects/other/runs/9876543210/x/e1/x/manifest.json", b"x"),
     ):
-        with pytest.raises(AbruzziError, match="AccessDenied|403"):
+        with pytest.raises(AbruzziError, match=r"AccessDenied|403"):
             forbidden()
 
 
