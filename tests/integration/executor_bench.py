@@ -42,10 +42,13 @@ IGNORES_TERM = (
 
 
 class LogApi:
-    """Takes logs as the API does: by offset, 409 on a gap; can be away."""
+    """Takes logs as the API does (by offset, 409 on a gap) and points; can be away."""
 
     def __init__(self) -> None:
         self.logs: dict[str, bytes] = {}
+        self.points: dict[tuple[str, int], float] = {}
+        """By key and step: a point that is sent twice is there once."""
+        self.refuse_points = False
         self.tokens: set[str] = set()
         self.is_away = False
         self.swallow_answers = 0
@@ -70,6 +73,19 @@ class LogApi:
                     self.close_connection = True
                     return None
                 return self.answer(204, None)
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                api.tokens.add(self.headers["Authorization"])
+                if api.is_away:
+                    return self.answer(503, {"detail": "away"})
+                if api.refuse_points:
+                    return self.answer(422, {"detail": "no such points"})
+                for key, series in body["series"].items():
+                    api.points.update(
+                        {(key, step): value for step, value in zip(series["steps"], series["values"], strict=True)}
+                    )
+                return self.answer(202, {})
 
             def answer(self, status: int, body: dict[str, Any] | None) -> None:
                 content = json.dumps(body).encode() if body is not None else b""

@@ -17,7 +17,8 @@ from executor_bench import IGNORES_TERM, WAITS_FOR_FILE, Bench, open_bench
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Phase
-from abruzzi_operators.launcher.procfs import memory_kills, start_time
+from abruzzi_operators.executors.attempt_dir import AttemptDir
+from abruzzi_operators.launcher.procfs import memory_kills, start_time, started_with
 
 
 @pytest.fixture
@@ -117,6 +118,20 @@ async def test_a_rank_that_ends_while_no_launcher_lives_keeps_its_code(bench: Be
     assert (await bench.until_exited(spec)).exit_code == 75
 
 
+async def test_what_the_rank_of_a_killed_shim_had_started_ends_before_the_outcome_is_written(bench: Bench) -> None:
+    shell = "sleep 600 & (sleep 600 & wait) & wait"
+    code = "import subprocess, sys; subprocess.Popen(['setsid', 'sleep', '600']); subprocess.Popen(['sh', '-c', sys.argv[1]]).wait()"
+    spec = bench.spec("")
+    config = {"container": {"command": ["python", "-c", code, shell], "env": {}}}
+    await bench.executor.create(spec := spec.model_copy(update={"config": config}))
+    marks = {"ABRUZZI_ATTEMPT_DIR": str(bench.directory(spec)), "RANK": "0"}
+    await bench.until(lambda: len(started_with(marks)) >= 6)  # shim, rank, shell, three times sleep
+    await bench.kill(spec, "rank-0/shim.json")
+    seen = await bench.until_exited(spec)
+    assert started_with(marks) == []
+    assert (seen.exit_code, seen.out_of_memory) == (137, False)
+
+
 @pytest.mark.parametrize("victim", ["rank-0/rank.json", "rank-0/shim.json"])
 async def test_a_killed_rank_or_shim_ends_the_attempt_as_killed_not_as_out_of_memory(bench: Bench, victim: str) -> None:
     spec = bench.spec(WAITS_FOR_FILE)
@@ -192,6 +207,39 @@ async def test_logs_survive_an_outage_and_lost_answers_without_gap_or_duplicate(
     bench.api.swallow_answers = 2
     assert (await bench.until_exited(spec)).exit_code == 0
     await bench.until(lambda: bench.api.of(spec.attempt_id) == expected)
+
+
+LEAVES_A_SPOOL = """
+import json, os, pathlib
+spool = pathlib.Path(os.environ["ABRUZZI_ATTEMPT_DIR"], "rank-0", "spool")
+spool.mkdir()
+for segment in range(2):
+    steps = [2 * segment, 2 * segment + 1]
+    body = json.dumps({"series": {"train/loss": {"steps": steps, "values": [0.5, 0.25], "at": [1.0, 2.0]}}})
+    (spool / f"{segment:010d}.jsonl").write_text(body + "\\n" + '{"series": {"tra')
+"""
+
+
+async def test_points_that_a_rank_left_in_its_spool_are_sent_by_the_launcher_even_after_an_outage(bench: Bench) -> None:
+    bench.api.is_away = True
+    spec = bench.spec(LEAVES_A_SPOOL)
+    await bench.executor.create(spec)
+    await bench.until(lambda: (bench.directory(spec) / "rank-0" / "exit.json").exists())
+    await bench.kill(spec, "launcher.json")
+    assert not AttemptDir(bench.directory(spec)).logs_are_shipped
+    bench.api.is_away = False
+    assert (await bench.until_exited(spec)).exit_code == 0
+    await bench.until(lambda: AttemptDir(bench.directory(spec)).logs_are_shipped)
+    assert bench.api.points == {("train/loss", step): 0.5 / (1 + step % 2) for step in range(4)}
+
+
+async def test_points_that_are_refused_for_good_do_not_keep_the_attempt(bench: Bench) -> None:
+    bench.api.refuse_points = True
+    spec = bench.spec(LEAVES_A_SPOOL)
+    await bench.executor.create(spec)
+    assert (await bench.until_exited(spec)).exit_code == 0
+    await bench.until(lambda: AttemptDir(bench.directory(spec)).logs_are_shipped)
+    assert "refused with 422: no such points" in (bench.directory(spec) / "launcher.log").read_text()
 
 
 async def test_removing_ships_the_rest_forgets_the_attempt_and_keeps_its_directory(bench: Bench) -> None:

@@ -105,6 +105,7 @@ class LocalExecutor:
                     f"Attempt {attempt_id} did not end {REMOVE_SECONDS:.0f} s after SIGKILL.",
                     status=500,
                 )
+        await asyncio.to_thread(attempt.move_to, self._api_url)
         await asyncio.to_thread(self._ensure_launcher, attempt)  # ships what is left, also after this returns
         await _until(lambda: attempt.logs_are_shipped, seconds=SHIP_SECONDS)
         await asyncio.to_thread(attempt.mark_removed)

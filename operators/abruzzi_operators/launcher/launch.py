@@ -57,13 +57,15 @@ class Launcher:
         outcome = self._read("outcome.json")
         if outcome is None:
             exits = self._run_ranks()
+            shipper.take_spools()
             if not shipper.flush(FLUSH_SECONDS):
-                self._say("the API does not take the rest of the logs yet; the outcome does not wait for it")
+                self._say("the API does not take the rest of logs and points yet; the outcome does not wait for it")
             outcome = summary(
                 exits, started_at=self._began()["at"], ended_at=time.time(), stop_requested=self._stop_requested
             )
             write_whole(self._directory / "outcome.json", outcome)
             self._say(f"ended with code {outcome['exit_code']}: {outcome['reason'] or 'done'}")
+        shipper.take_spools()
         self._terminated = False
         deadline = time.monotonic() + LINGER_SECONDS
         while not shipper.flush(LOOK_SECONDS) and not self._terminated and time.monotonic() < deadline:

@@ -65,11 +65,10 @@ def catches_signal(pid: int, number: int) -> bool:
 def descendants(pid: int) -> list[int]:
     """Every living process below `pid`, parents first (Linux)."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            fields = _read(f"/proc/{name}/stat").rpartition(")")[2].split()
-            if fields and fields[0] not in ("Z", "X"):
-                children.setdefault(int(fields[1]), []).append(int(name))
+    for process in _processes():
+        fields = _read(f"/proc/{process}/stat").rpartition(")")[2].split()
+        if fields and fields[0] not in ("Z", "X"):
+            children.setdefault(int(fields[1]), []).append(process)
     found: list[int] = []
     queue = [pid]
     while queue:
@@ -77,6 +76,30 @@ def descendants(pid: int) -> list[int]:
         found += below
         queue += below
     return found
+
+
+def session_members(session: int) -> list[int]:
+    """Every living process of the session (Linux)."""
+    found = []
+    for pid in _processes():
+        fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if fields and fields[0] not in ("Z", "X") and int(fields[3]) == session:
+            found.append(pid)
+    return found
+
+
+def started_with(marks: dict[str, str]) -> list[int]:
+    """Every living process whose environment, as it was started with, holds all `marks`: also one that has made a session of its own (Linux)."""
+    wanted = {f"{name}={value}" for name, value in marks.items()}
+    return [
+        pid
+        for pid in _processes()
+        if wanted <= set(_read(f"/proc/{pid}/environ").split("\0")) and start_time(pid) is not None
+    ]
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc/self") else []
 
 
 def memory_kills() -> int | None:

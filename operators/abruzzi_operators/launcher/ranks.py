@@ -9,13 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from abruzzi.contracts.states import ExitCode
+from abruzzi_operators.launcher.environment import ENV_ATTEMPT_DIR
 from abruzzi_operators.launcher.outcome import RankExit
-from abruzzi_operators.launcher.procfs import boot_id, is_same_process
+from abruzzi_operators.launcher.procfs import boot_id, is_same_process, session_members, start_time, started_with
 
 SHIM = Path(__file__).with_name("shim.py")
+DEATH_SECONDS = 0.5
+"""How long a look waits for what it has killed; the next look goes on."""
+POLL_SECONDS = 0.01
 
 
 class Rank:
@@ -62,7 +67,7 @@ class Rank:
 
     def look(self) -> RankExit | None:
         """How it ended, once it has. Asks the shim's record, and the kernel when there is none."""
-        if self._exit is None and self.was_started and not self._shim_runs():
+        if self._exit is None and self.was_started and not self._shim_runs() and self._nothing_is_left():
             self._exit = self._read_exit()
         return self._exit
 
@@ -84,6 +89,33 @@ class Rank:
             return True
         recorded = self._read("shim.json")
         return recorded is not None and is_same_process(recorded)
+
+    def _nothing_is_left(self) -> bool:
+        """A shim that was killed could not end what its rank had started, and the next attempt must not run beside that. False: not yet."""
+        if self._read("exit.json") is not None:
+            return True
+        deadline = time.monotonic() + DEATH_SECONDS
+        while left := self._left_behind():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def _left_behind(self) -> set[int]:
+        """The rank, its session, and whoever left the session with the rank's environment."""
+        shim, rank = self._read("shim.json"), self._read("rank.json")
+        if shim is None or shim.get("boot_id") != boot_id():
+            return set()
+        found = set(started_with({ENV_ATTEMPT_DIR: str(self._attempt_directory), "RANK": str(self.rank)}))
+        if rank is not None:
+            leader = int(str(rank["pid"]))
+            # The kernel gives a session's number to nobody else while one of its members lives.
+            if is_same_process(rank) or start_time(leader) is None:
+                found.update(session_members(leader))
+        return found
 
     def _read_exit(self) -> RankExit:
         by_launcher = self.asked_to_stop or self.asked_to_die

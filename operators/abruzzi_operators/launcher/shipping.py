@@ -1,7 +1,11 @@
-"""Ships what the ranks print to the API, from where it stopped, through outages; never in the way of the ranks.
+"""Ships what the ranks print to the API, and what their telemetry left in its spool; from where it stopped, through outages; never in the
+way of the ranks.
 
 `PUT /api/v1/attempts/{id}/logs/{rank}?offset=N` with raw bytes is idempotent by offset, so a chunk may be sent twice and a restarted
 launcher goes on at `shipped.json`. A gap is answered by 409 with `expected_offset`.
+
+`rank-<r>/spool/*.jsonl` holds bodies of `POST /api/v1/attempts/{id}/metrics`, one a line, which are idempotent too. A living rank sends them
+itself; once all ranks have ended, nobody else would.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ POLL_SECONDS = 0.2
 REQUEST_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+REFUSED_FOR_GOOD = (400, 409, 413, 422)
+"""Answers to a batch of points that sending it again would not change."""
 
 
 class LogShipper:
@@ -33,6 +39,7 @@ class LogShipper:
         self._offsets = self._read_offsets()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._ranks_have_ended = threading.Event()
         self._caught_up = threading.Condition()
         self._connection: http.client.HTTPConnection | None = None
         self._address = ""
@@ -42,19 +49,24 @@ class LogShipper:
     def start(self) -> None:
         self._thread.start()
 
+    def take_spools(self) -> None:
+        """All ranks have ended: what they could not send is ours to send."""
+        self._ranks_have_ended.set()
+
     def stop(self) -> None:
         self._stopping.set()
         self._wake.set()
         self._thread.join(REQUEST_SECONDS)
 
     def flush(self, seconds: float) -> bool:
-        """True when all logs are shipped before the time is over."""
+        """True when everything is shipped before the time is over."""
         self._wake.set()
         with self._caught_up:
             return self._caught_up.wait_for(self.is_complete, seconds)
 
     def is_complete(self) -> bool:
-        return all(self._offsets.get(rank, 0) >= self._size(rank) for rank in range(self._world_size))
+        logs = all(self._offsets.get(rank, 0) >= self._size(rank) for rank in range(self._world_size))
+        return logs and not (self._ranks_have_ended.is_set() and spooled(self._directory))
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -62,6 +74,8 @@ class LogShipper:
             try:
                 for rank in range(self._world_size):
                     self._ship(rank)
+                if self._ranks_have_ended.is_set():
+                    self._ship_spools()
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self._note_trouble(str(error) or type(error).__name__)
                 self._disconnect()
@@ -90,22 +104,38 @@ class LogShipper:
 
     def _put(self, rank: int, offset: int, chunk: bytes) -> int:
         """The offset to go on at. Raises OSError or HTTPException when it should be tried again."""
+        status, problem = self._request("PUT", f"logs/{rank}?offset={offset}", chunk, "application/octet-stream")
+        if 200 <= status < 300:
+            return offset + len(chunk)
+        expected = problem.get("expected_offset")
+        if status == 409 and isinstance(expected, int) and 0 <= expected <= self._size(rank):
+            return expected
+        raise OSError(f"PUT logs/{rank} answers {status}: {problem.get('detail', '')}")
+
+    def _ship_spools(self) -> None:
+        for segment in spooled(self._directory):
+            for line in segment.read_bytes().splitlines():
+                if self._stopping.is_set():
+                    return
+                if not _as_object(line):
+                    continue  # cut by a crash
+                status, problem = self._request("POST", "metrics", line, "application/json")
+                if status in REFUSED_FOR_GOOD:
+                    self._say(f"points: refused with {status}: {problem.get('detail', '')}; dropped")
+                elif not 200 <= status < 300:
+                    raise OSError(f"POST metrics answers {status}: {problem.get('detail', '')}")
+            segment.unlink()
+
+    def _request(self, method: str, what: str, body: bytes, media_type: str) -> tuple[int, dict[str, object]]:
+        """(status, the answer's JSON object)."""
         connection = self._connected()
-        path = f"/api/v1/attempts/{self._attempt_id}/logs/{rank}?offset={offset}"
         headers = {
             "Authorization": f"Bearer {(self._directory / 'token').read_text().strip()}",
-            "Content-Type": "application/octet-stream",
+            "Content-Type": media_type,
         }
-        connection.request("PUT", path, body=chunk, headers=headers)
+        connection.request(method, f"/api/v1/attempts/{self._attempt_id}/{what}", body=body, headers=headers)
         response = connection.getresponse()
-        body = response.read()
-        if 200 <= response.status < 300:
-            return offset + len(chunk)
-        problem = _as_object(body)
-        expected = problem.get("expected_offset")
-        if response.status == 409 and isinstance(expected, int) and 0 <= expected <= self._size(rank):
-            return expected
-        raise OSError(f"PUT {path.partition('?')[0]} answers {response.status}: {problem.get('detail', '')}")
+        return response.status, _as_object(response.read())
 
     def _connected(self) -> http.client.HTTPConnection:
         # Read anew: a restarted platform may listen elsewhere and has then written its address here.
@@ -125,7 +155,7 @@ class LogShipper:
 
     def _note_trouble(self, text: str) -> None:
         if text != self._trouble:
-            self._say(f"logs: {text}; trying again" if text else "logs: shipping again")
+            self._say(f"logs and points: {text}; trying again" if text else "logs and points: shipping again")
             self._trouble = text
 
     def _log(self, rank: int) -> Path:
@@ -150,13 +180,19 @@ class LogShipper:
 
 
 def logs_are_shipped(directory: Path) -> bool:
-    """Whether every byte of every rank has been accepted by the API, as far as the files say."""
+    """Whether every byte of every rank, and every point in its spool, has been accepted by the API, as far as the files say."""
     try:
         shipped = json.loads((directory / "shipped.json").read_text())
     except (FileNotFoundError, ValueError):
         shipped = {}
     logs = directory.glob("rank-*/output.log")
-    return all(shipped.get(log.parent.name.removeprefix("rank-"), 0) >= log.stat().st_size for log in logs)
+    is_shipped = all(shipped.get(log.parent.name.removeprefix("rank-"), 0) >= log.stat().st_size for log in logs)
+    return is_shipped and not spooled(directory)
+
+
+def spooled(directory: Path) -> list[Path]:
+    """Segments of all ranks' telemetry that wait to be sent, oldest first (abruzzi.client.stage.spool)."""
+    return sorted(directory.glob("rank-*/spool/*.jsonl"))
 
 
 def read_launch(directory: Path) -> dict[str, str]:
