@@ -274,6 +274,24 @@ async def test_a_removed_attempt_goes_when_its_time_is_over(bench: Bench) -> Non
     assert not bench.directory(spec).exists()
 
 
+async def test_logs_left_over_for_longer_than_a_token_lives_are_shipped_with_a_new_one(bench: Bench) -> None:
+    spec = bench.spec("print('kept')")
+    await bench.executor.create(spec)
+    await bench.until_exited(spec)
+    await bench.executor.remove(spec.attempt_id)
+    await bench.until(lambda: start_time(bench.pid(spec, "launcher.json")) is None)
+    with (bench.directory(spec) / "rank-0" / "output.log").open("a") as log:
+        log.write("left over\n")
+
+    async def issue(_: StageSpec) -> str:
+        return "late"
+
+    bench.executor._issue_token = issue
+    assert await bench.executor.list_attempts() == []
+    await bench.until(lambda: bench.api.of(spec.attempt_id) == "kept\nleft over\n")
+    assert "Bearer late" in bench.api.tokens
+
+
 async def test_what_a_rank_leaves_running_goes_with_it(bench: Bench) -> None:
     spec = bench.spec("import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)")
     await bench.executor.create(spec)

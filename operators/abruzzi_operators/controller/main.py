@@ -16,10 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.events import service as events
-from abruzzi.identity import service as identity
 from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import Sessions, connect_arguments, create_engine, create_sessions, transaction
 from abruzzi.kit.settings import Settings
+from abruzzi.runs import ownership
 from abruzzi.runs.run_store import PostgresRunStore
 from abruzzi.store import open_store
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
@@ -64,9 +64,7 @@ async def serve(settings: Settings) -> None:
 def _issuer(sessions: Sessions, clock: SystemClock):  # type: ignore[no-untyped-def]
     async def issue(spec: StageSpec) -> str:
         async with transaction(sessions) as session:
-            return await identity.mint_attempt_token(
-                session, project_id=spec.project_id, attempt_id=spec.attempt_id, now=clock.now()
-            )
+            return await ownership.issue_token(session, spec.attempt_id, now=clock.now())
 
     return issue
 

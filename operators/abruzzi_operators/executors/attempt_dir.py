@@ -97,6 +97,10 @@ class AttemptDir:
         if self.read("launch.json") != {"url": url}:
             write_whole(self.path / "launch.json", {"url": url})
 
+    def renew_token(self, token: str) -> None:
+        """The next request of a launcher reads it."""
+        write_private(self.path / "token", token)
+
     def request_stop(self, *, kill_at: float) -> None:
         """Lasts; an earlier deadline stays. The signal to the launcher is only the bell."""
         known = self.read("stop.json")

@@ -8,6 +8,7 @@ adopts the ranks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.metric import Heartbeat
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.engine.ports import SpecConflict
@@ -111,7 +112,13 @@ class LocalExecutor:
         await asyncio.to_thread(attempt.mark_removed)
 
     async def list_attempts(self) -> Sequence[str]:
-        return await asyncio.to_thread(self._sweep)
+        living, unshipped = await asyncio.to_thread(self._sweep)
+        for attempt in unshipped:
+            # The token that it was born with lasts an hour beyond its end; its machine may have been off for longer.
+            with contextlib.suppress(NotFound):  # an orphan's: nobody would take its logs
+                attempt.renew_token(await self._issue_token(attempt.spec()))
+                await asyncio.to_thread(self._ensure_launcher, attempt)
+        return living
 
     def _attempt(self, attempt_id: str) -> AttemptDir:
         return AttemptDir(self._attempts_dir / attempt_id)
@@ -148,20 +155,21 @@ class LocalExecutor:
         if launcher is not None and launcher.poll() is not None:
             del self._launchers[attempt_id]
 
-    def _sweep(self) -> list[str]:
-        """The attempts that exist. Removed ones whose logs are not shipped get another launcher, old ones go."""
-        living = []
+    def _sweep(self) -> tuple[list[str], list[AttemptDir]]:
+        """(the attempts that exist, removed ones whose logs nobody ships to their end). Old removed ones go."""
+        living, unshipped = [], []
         for path in sorted(self._attempts_dir.iterdir()):
             attempt = AttemptDir(path)
             removed = attempt.read("removed.json")
             if removed is None:
                 living += [path.name] if attempt.exists else []
-            elif not attempt.logs_are_shipped and time.time() - removed["at"] < self._keep_removed_seconds:
+            elif time.time() - removed["at"] >= self._keep_removed_seconds:
+                if not attempt.launcher_lives():
+                    shutil.rmtree(path)
+            elif attempt.exists and not attempt.logs_are_shipped:
                 attempt.move_to(self._api_url)
-                self._ensure_launcher(attempt)
-            elif time.time() - removed["at"] >= self._keep_removed_seconds and not attempt.launcher_lives():
-                shutil.rmtree(path)
-        return living
+                unshipped += [] if attempt.launcher_lives() else [attempt]
+        return living, unshipped
 
 
 def _seen(attempt: AttemptDir, outcome: dict[str, Any] | None, *, node: str, now: float) -> Seen:

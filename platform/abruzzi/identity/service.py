@@ -25,6 +25,8 @@ from abruzzi.kit.ids import new_id, new_secret
 _TOKEN = re.compile(r"^abruzzi_([0-9a-z]{8,20})_([A-Za-z0-9_-]{43})$")
 _USED_RESOLUTION = timedelta(minutes=1)
 ATTEMPT_TOKEN_LIFE = timedelta(days=30)
+LATE_TOKEN_LIFE = timedelta(hours=1)
+"""Of an ended attempt's token. A launcher goes on shipping logs for 15 minutes; one that is started again later gets a token of its own."""
 ADMIN_TOKEN_LIFE = timedelta(days=3650)
 
 
@@ -74,15 +76,25 @@ async def create_token(
     return TokenCreated(**_token_out(row).model_dump(), token=token)
 
 
-async def mint_attempt_token(session: AsyncSession, *, project_id: str, attempt_id: str, now: datetime) -> str:
+async def mint_attempt_token(
+    session: AsyncSession, *, project_id: str, attempt_id: str, now: datetime, life: timedelta = ATTEMPT_TOKEN_LIFE
+) -> str:
     """A token that reaches one attempt. Earlier ones of the same attempt are revoked: one workload, one token."""
     await session.execute(
         update(TokenRow).where(TokenRow.attempt_id == attempt_id, TokenRow.revoked_at.is_(None)).values(revoked_at=now)
     )
-    _, token = await _add(
-        session, project_id, attempt_id, Role.ATTEMPT, attempt_id, "controller", now, now + ATTEMPT_TOKEN_LIFE
-    )
+    _, token = await _add(session, project_id, attempt_id, Role.ATTEMPT, attempt_id, "controller", now, now + life)
     return token
+
+
+async def retire_attempt_token(session: AsyncSession, attempt_id: str, *, now: datetime) -> None:
+    """The attempt's outcome is committed: its token lives on only as long as its last log lines may be on their way."""
+    until = now + LATE_TOKEN_LIFE
+    await session.execute(
+        update(TokenRow)
+        .where(TokenRow.attempt_id == attempt_id, TokenRow.expires_at > until, TokenRow.revoked_at.is_(None))
+        .values(expires_at=until)
+    )
 
 
 async def ensure_admin_token(session: AsyncSession, token: str, *, now: datetime) -> None:

@@ -63,8 +63,10 @@ Known points are looked up once for the whole batch: ON CONFLICT would do it row
 time). That is exact because `ingest` holds the attempt's lock; the primary key stands behind it."""
 
 
-async def ingest(session: AsyncSession, *, project_id: str, run_id: str, attempt_id: str, batch: MetricBatch) -> int:
-    """Number of new points. Part of the caller's transaction."""
+async def ingest(
+    session: AsyncSession, *, project_id: str, run_id: str, attempt_id: str, batch: MetricBatch, is_live: bool
+) -> int:
+    """Number of new points. Part of the caller's transaction. What an attempt reports after its end changes its curves, not the run's headline."""
     taken = {key: _once_each_step(series) for key, series in batch.series.items() if series.steps}
     if not taken:
         return 0
@@ -92,7 +94,7 @@ async def ingest(session: AsyncSession, *, project_id: str, run_id: str, attempt
     }
     new = (await session.execute(_INGEST, parameters)).scalar_one()
     headline = {k: taken[k].values[-1] for k in HEADLINE_KEYS if k in taken and math.isfinite(taken[k].values[-1])}
-    if headline and new:
+    if headline and new and is_live:
         await _set_headline(session, run_id, headline)
     await events.ring(session, events.CHANNEL_EVENTS, run_id)
     return int(new)

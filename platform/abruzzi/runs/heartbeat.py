@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from abruzzi.contracts.errors import AbruzziError, Conflict
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.metric import Heartbeat
-from abruzzi.contracts.states import AttemptState
 from abruzzi.events import service as events
 from abruzzi.kit.clock import from_unix
 from abruzzi.runs import query
 from abruzzi.runs.models import RankRow
+from abruzzi.runs.ownership import require_live
 
 _KEPT_SAMPLES = 64
 _CLOCK_SLACK = timedelta(seconds=60)
@@ -22,8 +22,7 @@ _CLOCK_SLACK = timedelta(seconds=60)
 async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now: datetime) -> None:
     """Newest heartbeat of a rank; an older one that comes late changes nothing. Raises Conflict when the attempt has ended."""
     attempt = await query.attempt_row(session, attempt_id)
-    if AttemptState(attempt.state).is_terminal:
-        raise Conflict(f"Attempt {attempt_id} has ended.", code="attempt_ended")
+    require_live(attempt)
     # A rank's clock may be off: times far from ours are replaced, so that a wrong clock can neither fake nor hide a hang.
     said = _moment(beat.at) or now
     at = said if abs(said - now) < _CLOCK_SLACK else now

@@ -14,21 +14,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from abruzzi.artifacts import service as artifacts
 from abruzzi.artifacts.models import ArtifactRow
 from abruzzi.contracts.artifact import Manifest
-from abruzzi.contracts.errors import NotFound
+from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import StageSpec, StoreConfig
 from abruzzi.contracts.states import AttemptState, RunState, StageState
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
 from abruzzi.engine.ports import IllegalWrite, Lease, StaleLease, VersionConflict
 from abruzzi.engine.view import RunView
 from abruzzi.events import service as events
+from abruzzi.identity import service as identity
 from abruzzi.kit.clock import Clock, from_unix
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.runs import query
 from abruzzi.runs.facts import numeric_facts
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
+from abruzzi.runs.ownership import output_prefix, require_own
 from abruzzi.runs.specs import SpecBuilder
 from abruzzi.runs.views import run_view
-from abruzzi.store import CorruptArtifact, ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
+from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
 _COPIED = ("exit_code", "reason", "node", "workload_removed")
 _MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at")
@@ -164,27 +166,22 @@ class PostgresRunStore:
     def _scan(
         self, attempt: AttemptRow, verified: set[str]
     ) -> tuple[list[tuple[str, Manifest]], set[str], dict[str, str]]:
-        """(sound manifests of the attempt's epoch, keys of all of the stage's, sentences about damaged ones), steps in order.
-
-        A stage writes its manifests itself, so what one says about whose it is must agree with where it lies.
-        """
-        prefix = self._specs.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id)
-        expected = (attempt.project_id, attempt.run_id, attempt.stage_id, attempt.id, attempt.epoch)
+        """(sound manifests of the attempt's epoch, keys of all of the stage's, sentences about damaged ones), steps in order."""
+        prefix = output_prefix(attempt)
         manifests = list(list_manifests(self._objects, prefix))
         sound: list[tuple[str, Manifest]] = []
         corrupt: dict[str, str] = {}
         for key, manifest in manifests:
             if not key.startswith(f"{prefix}e{attempt.epoch}/"):
                 continue
-            said = (manifest.project_id, manifest.run_id, manifest.stage_id, manifest.attempt_id, manifest.epoch)
-            if said != expected:
-                corrupt[key] = f"{key} says that attempt {manifest.attempt_id} made it."
-                continue
             try:
+                require_own(attempt, key, manifest)
                 if key not in verified:
                     verify_manifest(self._objects, manifest, prefix_of(key))
                 sound.append((key, manifest))
-            except CorruptArtifact as error:
+            except AbruzziError as error:
+                if error.code not in ("foreign_artifact", "corrupt_artifact"):
+                    raise
                 corrupt[key] = error.message
         sound.sort(key=lambda found: (found[1].step or 0, found[1].created_at, found[0]))
         return sound, {key for key, _ in manifests}, corrupt
@@ -207,6 +204,8 @@ class PostgresRunStore:
                         "reason": attempt.reason,
                     }
                     events.append(session, run.project_id, run.id, "attempt.state", body)
+                    if write.state.is_terminal:
+                        await identity.retire_attempt_token(session, attempt.id, now=now)
             case SetStage():
                 stage = await _stage_of(session, run.id, write.stage_id)
                 changed = stage.state != write.state

@@ -16,6 +16,7 @@ from abruzzi.contracts.states import ArtifactKind, AttemptState, StageKind
 from abruzzi.engine.actions import CreateAttempt
 from abruzzi.runs import query
 from abruzzi.runs.models import AttemptRow, RunRow, StageRow
+from abruzzi.runs.ownership import output_prefix
 from abruzzi.store import (
     CorruptArtifact,
     ObjectStore,
@@ -44,10 +45,6 @@ class SpecBuilder:
     def __init__(self, objects: ObjectStore, store_config: StoreConfig) -> None:
         self._objects = objects
         self._config = store_config
-
-    @staticmethod
-    def output_prefix(project_id: str, run_id: str, stage_id: str) -> str:
-        return f"projects/{project_id}/runs/{run_id}/{stage_id}/"
 
     @staticmethod
     def attempt_row(run: RunRow, write: CreateAttempt, now: datetime) -> AttemptRow:
@@ -82,9 +79,8 @@ class SpecBuilder:
         attempt = draft.attempt
         if StageKind(draft.stage.kind) not in RESUMABLE:
             return Resume(None, None)
-        prefix = self.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id)
         found = newest_verified_checkpoint(
-            self._objects, prefix, max_epoch=attempt.epoch, skip=attempt.checkpoints_back
+            self._objects, output_prefix(attempt), max_epoch=attempt.epoch, skip=attempt.checkpoints_back
         )
         if found.manifest is not None or draft.branch_key is None:
             return found
@@ -111,7 +107,7 @@ class SpecBuilder:
             config=stage.config,
             inputs=draft.inputs,
             store=self._config,
-            output_prefix=self.output_prefix(attempt.project_id, attempt.run_id, attempt.stage_id),
+            output_prefix=output_prefix(attempt),
             resume=_reference(resume.key, resume.manifest),
             world_size=stage.world_size,
             seed=int(stage.config.get("seed", 0)),

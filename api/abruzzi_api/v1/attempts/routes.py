@@ -13,9 +13,11 @@ from abruzzi.contracts.artifact import Digest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.metric import Heartbeat, MetricBatch
 from abruzzi.contracts.resources import ArtifactOut, AttemptOut, Resource
+from abruzzi.contracts.states import AttemptState
 from abruzzi.logs import service as logs
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import heartbeat, query
+from abruzzi.runs.ownership import output_prefix, require_live, require_own
 from abruzzi.store import missing_manifests, read_manifest
 from abruzzi_api.work import ReadWork, ReportWork
 
@@ -53,8 +55,9 @@ async def report_metrics(attempt_id: AttemptId, body: MetricBatch, work: ReportW
     """Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered."""
     attempt = await query.attempt_row(work.session, attempt_id)
     new = await metrics.ingest(
-        work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body
-    )
+        work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body,
+        is_live=not AttemptState(attempt.state).is_terminal,
+    )  # fmt: skip
     return Accepted(accepted=sum(len(s.steps) for s in body.series.values()), new=new)
 
 
@@ -84,14 +87,15 @@ async def report_log(
 
 @router.post("/{attempt_id}/artifacts", operation_id="attempts_report_artifact", status_code=202)
 async def report_artifact(attempt_id: AttemptId, body: ArtifactIn, work: ReportWork) -> Registered:
-    """A manifest that the stage has committed. The platform reads it itself and trusts only that."""
+    """A manifest that the stage has committed. The platform reads it itself and trusts only that. 409 `attempt_ended` after its outcome."""
     attempt = await query.attempt_row(work.session, attempt_id)
-    prefix = f"projects/{attempt.project_id}/runs/{attempt.run_id}/{attempt.stage_id}/e{attempt.epoch}/"
-    if not body.manifest_key.startswith(prefix):
+    require_live(attempt)
+    if not body.manifest_key.startswith(output_prefix(attempt)):  # before anything of another stage is read
         raise AbruzziError("foreign_artifact", "The manifest is not below this attempt's prefix.", status=403)
     manifest = await asyncio.to_thread(read_manifest, work.objects, body.manifest_key)
-    if manifest.digest() != body.digest or manifest.attempt_id != attempt_id:
+    if manifest.digest() != body.digest:
         raise AbruzziError("digest_mismatch", "The manifest does not hash to that digest.", status=409)
+    require_own(attempt, body.manifest_key, manifest)
     # A stage that commits a checkpoint removes old ones: their rows are marked now, not only when the attempt ends.
     known = await artifacts.known_keys(work.session, attempt.run_id, attempt.stage_id)
     gone = await asyncio.to_thread(missing_manifests, work.objects, known)
