@@ -8,7 +8,9 @@ import pytest
 
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.metric import Heartbeat
-from abruzzi.contracts.states import RunState
+from abruzzi.contracts.reason import ADVICE, SENTENCES, Reason
+from abruzzi.contracts.states import Cause, RunState
+from abruzzi.engine.policy import POISON_AFTER, RULES
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.kit.db import transaction
 from abruzzi.runs import heartbeat, query, steer
@@ -152,6 +154,27 @@ async def test_why_tells_each_state_with_numbers(world):
         "Stage 'first' failed after 2 attempts (user_error, exit code 64): The stage's code or configuration is wrong; its log says where. "
         "It is not retried: correct the recipe or the code, then retry from this stage."
     )
+
+
+async def test_why_of_a_quarantined_stage_promises_no_free_retry_and_its_facts_carry_public_codes(world):
+    run_id = await world.submit()
+    for number in range(1, POISON_AFTER + 1):
+        assert (await world.get(run_id)).state in (RunState.PENDING, RunState.RUNNING)
+        world.clock.turn(1000)
+        await world.steps(run_id)
+        await world.end(f"{run_id}-first-{number}", exit_code=143)
+    assert (await world.get(run_id)).state is RunState.FAILED
+    answer = await world.do(why, run_id)
+    assert f"failed after {POISON_AFTER} attempts (preemption, exit code 143): Quarantined" in answer.sentence
+    assert "not retried any more" in answer.sentence
+    assert "free" not in answer.sentence
+    assert [fact["code"] for fact in answer.facts] == ["quarantined", "not_started", "not_started"]
+
+
+def test_every_reason_has_a_sentence_and_every_cause_that_is_given_up_has_advice():
+    assert set(SENTENCES) == set(Reason)
+    given_up = {c for c in Cause if not RULES[c].free and c is not Cause.CANCELLED}
+    assert given_up == set(ADVICE)
 
 
 async def test_why_names_the_rank_that_hangs(world):

@@ -13,7 +13,7 @@ from simulation.memory_store import MemoryRunStore, Trace
 
 from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
-from abruzzi.engine.policy import RULES
+from abruzzi.engine.policy import POISON_AFTER, RULES
 from abruzzi.engine.ports import Lease, StaleLease
 from abruzzi.engine.view import Desired, Phase, RunView, Seen, StageView
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
@@ -28,6 +28,7 @@ FAULT_POINTS = {f"{when} {name}" for name in (*STORE_WRITES, *EXECUTOR_EFFECTS) 
     "unknown observe",
     "stale observe",
     "retry by a person",
+    "doomed stage",
 }
 
 
@@ -217,7 +218,8 @@ def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome
     world = World(seed, lie=lie)
     rng = world.rng
     store = MemoryRunStore(_runs(rng), now=lambda: world.now, switches=True)
-    executor = MemoryExecutor(lambda a: _fate(rng, a), now=lambda: world.now, rng=rng, switches=True)
+    fates = _Fates(world)
+    executor = MemoryExecutor(fates, now=lambda: world.now, rng=rng, switches=True)
     watch = Watch(world, store, executor)
     rate = rng.choice([0.0, 0.02, 0.08, 0.2])
     controllers = [_Turns(f"c{i}", world, store, executor, watch, rate) for i in range(rng.choice([1, 2, 2]))]
@@ -237,7 +239,7 @@ def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome
                 for r in store.runs.values()
             }
             raise Violation(f"seed {seed}: it does not come to an end: {stuck}")
-    _check_end(seed, store, people)
+    _check_end(seed, store, people, fates)
     return Outcome(dict(store.runs), world.faults, world.trace, steps)
 
 
@@ -323,7 +325,7 @@ class _People:
             self._store.retry(run.id, stage_id)
 
 
-def _check_end(seed: int, store: MemoryRunStore, people: _People) -> None:
+def _check_end(seed: int, store: MemoryRunStore, people: _People, fates: _Fates) -> None:
     for run in store.runs.values():
         states = [s.state for s in run.stages]
         if run.state is RunState.SUCCEEDED and set(states) != {StageState.SUCCEEDED}:
@@ -336,12 +338,20 @@ def _check_end(seed: int, store: MemoryRunStore, people: _People) -> None:
             if stage.state is StageState.FAILED and not _may_fail(stage):
                 causes = [a.cause for a in stage.attempts]
                 raise Violation(f"seed {seed}: {run.id} {stage.id} was given up though {causes} may be retried")
+            if f"{run.id}-{stage.id}" in fates.doomed and stage.attempts and stage.state not in _ENDS_OF_DOOMED:
+                raise Violation(f"seed {seed}: {run.id} {stage.id} can only fail, but is called {stage.state}")
 
 
 def _may_fail(stage: StageView) -> bool:
     last = stage.attempts[-1].cause
-    counted = sum(a.cause is not None and not RULES[a.cause].free for a in stage.attempts)
-    return last is not None and (not RULES[last].retried or counted >= stage.max_attempts or len(stage.attempts) >= 20)
+    if last is None or not RULES[last].retried:
+        return last is not None
+    if RULES[last].free:
+        return len(stage.attempts) >= POISON_AFTER
+    return sum(a.cause is not None and not RULES[a.cause].free for a in stage.attempts) >= stage.max_attempts
+
+
+_ENDS_OF_DOOMED = (StageState.FAILED, StageState.CANCELLED)
 
 
 def _runs(rng: random.Random) -> list[RunView]:
@@ -372,10 +382,29 @@ _CODES: Sequence[tuple[int | None, float]] = (
 )
 
 
-def _fate(rng: random.Random, attempt_id: str) -> Fate:
+class _Fates:
+    """What becomes of each process. Some stages are doomed: whatever is tried, they end the same free way, or by turns, for ever."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.doomed: dict[str, tuple[int, ...]] = {}
+        self._known: set[str] = set()
+
+    def __call__(self, attempt_id: str) -> Fate:
+        rng, stage = self._world.rng, attempt_id.rsplit("-", 1)[0]
+        if stage not in self._known:
+            self._known.add(stage)
+            if rng.random() < 0.02:
+                self.doomed[stage] = rng.choice([(75,), (137,), (143,), (143, 75), (137, 143, 75)])
+                self._world.faults["doomed stage"] += 1
+        if stage in self.doomed:
+            codes = self.doomed[stage]
+            return Fate(codes[int(attempt_id.rsplit("-", 1)[1]) % len(codes)], rng.uniform(0, 60))
+        return _fate(rng)
+
+
+def _fate(rng: random.Random) -> Fate:
     code = rng.choices([c for c, _ in _CODES], [w for _, w in _CODES])[0]
-    if int(attempt_id.rsplit("-", 1)[1]) > 8:
-        code = 0  # a world that fails for ever would hide a controller that does
     killed = code == 137
     return Fate(
         code,

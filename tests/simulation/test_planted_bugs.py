@@ -1,4 +1,4 @@
-"""Does the simulation find faults? Ten are planted, one at a time; each must be found, and the seed that finds it must find it again."""
+"""Does the simulation find faults? A dozen are planted, one at a time; each must be found, and the seed that finds it must find it again."""
 
 from __future__ import annotations
 
@@ -96,6 +96,14 @@ def a_rival_waits_for_no_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Plan, "insist", lambda self, attempt: hasty(self, attempt, Seen(Phase.RUNNING)))
 
 
+def a_process_that_claims_preemption_is_retried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide_module, "was_asked", lambda attempt: attempt.cause is Cause.PREEMPTION)
+
+
+def nothing_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide_module, "POISON_AFTER", 10**9)
+
+
 BUGS: tuple[Plant, ...] = (
     user_errors_are_retried,
     unknown_is_taken_for_gone,
@@ -108,6 +116,8 @@ BUGS: tuple[Plant, ...] = (
     the_budget_is_not_counted,
     a_cancel_does_not_hold_new_attempts_back,
     a_rival_waits_for_no_exit,
+    a_process_that_claims_preemption_is_retried_for_ever,
+    nothing_is_quarantined,
 )
 
 

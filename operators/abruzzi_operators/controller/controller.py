@@ -24,7 +24,7 @@ from abruzzi.engine.actions import (
     SetAttempt,
     StopWorkload,
 )
-from abruzzi.engine.decide import decide
+from abruzzi.engine.decide import decide, excluded_nodes
 from abruzzi.engine.ports import Executor, Lease, RunStore, SpecConflict, StaleLease, VersionConflict
 from abruzzi.engine.view import RunView
 
@@ -166,7 +166,8 @@ class Controller:
 
     async def _create(self, lease: Lease, run: RunView, attempt_id: str) -> None:
         """A spec that cannot be resolved, or a workload of that name with another spec, ends the attempt with a sentence."""
-        excluded = sorted({a.node for s in run.stages for a in s.attempts if a.node and a.cause is Cause.NODE})
+        stage_id = attempt_id[_RUN_ID_LENGTH + 1 :].rsplit("-", 1)[0]
+        excluded = next((excluded_nodes(s) for s in run.stages if s.id == stage_id), ())
         try:
             spec: StageSpec = await self._store.spec(attempt_id)
             await self._executor.create(spec, excluded_nodes=excluded)

@@ -211,6 +211,7 @@ class WhyOut(Resource):
     sentence: str
     """Why the run is where it is and what happens next."""
     facts: list[dict[str, Any]]
+    """One for each stage, with the `code` of its reason (contracts/reason.py)."""
 
 
 class Problem(Resource):

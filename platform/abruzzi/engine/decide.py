@@ -34,6 +34,7 @@ from abruzzi.engine.classify import classify
 from abruzzi.engine.hang import find_stall
 from abruzzi.engine.policy import (
     GRACE_SECONDS,
+    MOST_EXCLUDED_NODES,
     OBSERVE_SECONDS,
     POISON_AFTER,
     RULES,
@@ -211,18 +212,16 @@ class _Plan:
         cause = last.cause or Cause.UNKNOWN
         rule = RULES[cause]
         same = trailing(stage, cause)
+        asked = was_asked(last)
         if last.state is AttemptState.CANCELLED:
             self.writes.append(SetStage(stage.id, StageState.CANCELLED, "Cancelled."))
         elif not rule.retried or (not rule.free and counted(stage) >= stage.max_attempts):
             self.writes.append(SetStage(stage.id, StageState.FAILED, last.reason))
-        elif rule.free and cause is not Cause.PREEMPTION and same >= POISON_AFTER:
-            self.writes.append(
-                SetStage(
-                    stage.id, StageState.FAILED, f"The same failure {same} times in a row, quarantined: {last.reason}"
-                )
-            )
+        elif rule.free and not asked and same >= POISON_AFTER:
+            reason = f"Quarantined: {same} attempts in a row ended without one new step, the last with {cause}: {last.reason}"
+            self.writes.append(SetStage(stage.id, StageState.FAILED, reason))
         else:
-            wait = backoff_seconds(rule, same, last.id)
+            wait = 0.0 if asked else backoff_seconds(rule, same, last.id)
             not_before = (last.ended_at if last.ended_at is not None else self.now) + wait
             self.writes.append(SetStage(stage.id, StageState.PENDING, last.reason, not_before))
             self.wake(not_before)
@@ -233,9 +232,8 @@ class _Plan:
             return
         number = (stage.attempts[-1].number if stage.attempts else stage.attempts_before) + 1
         self.epoch += 1
-        nodes = {a.node for a in stage.attempts if a.node and a.cause is not None and RULES[a.cause].excludes_node}
         back = sum(a.cause is not None and RULES[a.cause].steps_back for a in stage.attempts)
-        self.writes.append(CreateAttempt(stage.id, number, self.epoch, back, tuple(sorted(nodes))))
+        self.writes.append(CreateAttempt(stage.id, number, self.epoch, back, excluded_nodes(stage)))
         self.writes.append(SetStage(stage.id, StageState.RUNNING))
         self.after.append(CreateWorkload(attempt_id(self.run.id, stage.id, number)))
 
@@ -277,19 +275,39 @@ class _Plan:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
 
 
+def excluded_nodes(stage: StageView) -> tuple[str, ...]:
+    """Nodes that the stage's next attempt avoids, sorted."""
+    found = [a.node for a in stage.attempts if a.node and a.cause is not None and RULES[a.cause].excludes_node]
+    newest_first = dict.fromkeys(reversed(found))
+    return tuple(sorted(list(newest_first)[:MOST_EXCLUDED_NODES]))
+
+
 def trailing(stage: StageView, cause: Cause) -> int:
-    """Attempts at the end of the list that ended with this cause and got no further than where they resumed."""
-    count = 0
-    furthest: int | None = None
-    for attempt in reversed(stage.attempts):
-        if attempt.cause is not cause:
-            break
+    """Attempts at the end of the list that failed alike since one got further than all before it.
+
+    Alike: of the same cause; and the free causes are all alike, for a stage that fails now by this one, now by that one makes no more
+    progress. Attempts that the platform itself stopped are no failures and are left out.
+    """
+    count, furthest = 0, -1
+    for attempt in stage.attempts:
         step = max((b.step for b in attempt.beats.values()), default=attempt.resume_step or 0)
-        if furthest is not None and step < furthest:
-            break  # the later attempt got further: not the same failure in place
-        furthest = step if furthest is None else min(furthest, step)
-        count += 1
+        further, furthest = step > furthest, max(furthest, step)
+        if was_asked(attempt):
+            count = 0 if further else count
+        elif attempt.cause is None or not _alike(attempt.cause, cause):
+            count = 0
+        else:
+            count = 1 if further else count + 1
     return count
+
+
+def was_asked(attempt: AttemptView) -> bool:
+    """It ended because the platform asked it to make room. A process that says so by itself (exit code 143) was not asked."""
+    return attempt.cause is Cause.PREEMPTION and attempt.stop_cause is Cause.PREEMPTION
+
+
+def _alike(one: Cause, other: Cause) -> bool:
+    return one is other or (RULES[one].free and RULES[other].free)
 
 
 def counted(stage: StageView) -> int:

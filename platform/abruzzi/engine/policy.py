@@ -14,6 +14,7 @@ class RetryRule:
     free: bool = False
     """Does not count against the stage's budget."""
     excludes_node: bool = False
+    """The next attempt avoids the node where this one ended."""
     steps_back: bool = False
     """From an earlier checkpoint, one further back each time."""
     first_seconds: float = 1.0
@@ -27,16 +28,20 @@ RULES: dict[Cause, RetryRule] = {
     Cause.OUT_OF_MEMORY: RetryRule(retried=False),
     Cause.POISON: RetryRule(retried=False),
     Cause.CANCELLED: RetryRule(retried=False),
-    Cause.INFRASTRUCTURE: RetryRule(retried=True, free=True),
+    Cause.INFRASTRUCTURE: RetryRule(retried=True, free=True, excludes_node=True),
     Cause.NODE: RetryRule(retried=True, free=True, excludes_node=True),
-    Cause.PREEMPTION: RetryRule(retried=True, free=True, first_seconds=0.0),
+    # At once where the platform asked for it; a process that ends so by itself waits like any other (engine/decide.py, was_asked).
+    Cause.PREEMPTION: RetryRule(retried=True, free=True),
     Cause.HANG: RetryRule(retried=True),
     Cause.DIVERGENCE: RetryRule(retried=True, steps_back=True),
     Cause.UNKNOWN: RetryRule(retried=True, first_seconds=2.0),
 }
 
 POISON_AFTER = 20
-"""So many attempts in a row that ended with the same free cause without one new step: quarantined, so that nothing is retried for ever."""
+"""So many attempts in a row that ended with a free cause without one new step: quarantined, so that nothing is retried for ever."""
+
+MOST_EXCLUDED_NODES = 8
+"""The newest ones: a service that is down for everybody must not talk the whole pool away."""
 
 HANG_FACTOR = 10.0
 """Deadline = p99 of the phase's step times x this, and at least HANG_FLOOR_SECONDS."""
@@ -56,7 +61,7 @@ milliseconds of a machine that also trains."""
 
 def backoff_seconds(rule: RetryRule, failures: int, salt: str) -> float:
     """Exponential, with a jitter of 0 to 50 % that depends on `salt` alone: the same decision twice is the same date."""
-    if failures <= 0 or rule.first_seconds == 0:
+    if failures <= 0:
         return 0.0
     plain = min(rule.most_seconds, rule.first_seconds * 2.0 ** min(failures - 1, 30))
     return plain * (1.0 + 0.5 * (zlib.crc32(salt.encode()) % 1000) / 1000)

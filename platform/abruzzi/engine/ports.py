@@ -71,7 +71,10 @@ class RunStore(Protocol):
 
 class Executor(Protocol):
     async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
-        """Idempotent by attempt id and spec digest; nothing happens for an attempt that was removed. Raises SpecConflict."""
+        """Idempotent by attempt id and spec digest; nothing happens for an attempt that was removed. Raises SpecConflict.
+
+        `excluded_nodes` are avoided as long as another node will do: an attempt on a doubtful node is better than one that waits for ever.
+        """
         ...
 
     async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:

@@ -26,6 +26,7 @@ from abruzzi.engine.decide import decide, live_attempt, trailing
 from abruzzi.engine.hang import deadline_seconds, find_stall, newest_beats
 from abruzzi.engine.policy import (
     GRACE_SECONDS,
+    MOST_EXCLUDED_NODES,
     OBSERVE_SECONDS,
     POISON_AFTER,
     RULES,
@@ -148,14 +149,47 @@ class TestRetry:
         assert isinstance(again, SetStage)
         assert isinstance(given_up, SetStage)
         assert (again.state, given_up.state) == (StageState.PENDING, StageState.FAILED)
-        assert "quarantined" in (given_up.reason or "")
+        assert f"Quarantined: {POISON_AFTER} attempts in a row" in (given_up.reason or "")
+
+    def test_a_process_that_says_by_itself_that_it_was_preempted_waits_ever_longer_and_is_quarantined(self) -> None:
+        waits, last = [], None
+        for count in range(1, POISON_AFTER + 1):
+            past = [failed(n, Cause.PREEMPTION) for n in range(1, count + 1)]
+            [last] = decided(run(stage(*past, max_attempts=1))).writes
+            assert isinstance(last, SetStage)
+            waits += [last.not_before - (NOW - 1)] if last.not_before is not None else []
+        assert last is not None
+        assert last.state is StageState.FAILED
+        assert len(waits) == POISON_AFTER - 1
+        assert all(wait >= 1.0 for wait in waits)
+        assert waits[8] > 100 * waits[0]
+
+    def test_what_the_platform_preempted_goes_on_at_once_however_often(self) -> None:
+        past = [failed(n, Cause.PREEMPTION, stop_cause=Cause.PREEMPTION) for n in range(1, 3 * POISON_AFTER)]
+        [again] = decided(run(stage(*past, max_attempts=1))).writes
+        assert again == SetStage("work", StageState.PENDING, "preemption.", NOW - 1)
+        assert trailing(stage(*past, failed(99, Cause.INFRASTRUCTURE)), Cause.INFRASTRUCTURE) == 1
+
+    def test_free_causes_that_take_turns_are_no_way_round_the_quarantine(self) -> None:
+        free = [c for c in Cause if RULES[c].free]
+        past = [failed(n, free[n % len(free)]) for n in range(1, POISON_AFTER + 1)]
+        [given_up] = decided(run(stage(*past, max_attempts=1))).writes
+        assert isinstance(given_up, SetStage)
+        assert given_up.state is StageState.FAILED
+
+    def test_attempts_of_different_length_that_never_pass_the_furthest_are_no_progress(self) -> None:
+        reached = [50, 30, 10, 40, 20]
+        past = [
+            failed(n, Cause.INFRASTRUCTURE, beats={0: RankBeat(step, "train", NOW)}) for n, step in enumerate(reached, 1)
+        ]  # fmt: skip
+        assert trailing(stage(*past), Cause.INFRASTRUCTURE) == len(reached)
 
     def test_progress_between_failures_begins_the_count_anew(self) -> None:
         further = [
             failed(n, Cause.INFRASTRUCTURE, beats={0: RankBeat(10 * n, "train", NOW)}) for n in range(1, POISON_AFTER + 5)
         ]  # fmt: skip
         assert trailing(stage(*further), Cause.INFRASTRUCTURE) == 1
-        assert trailing(stage(*further[:3], failed(9, Cause.NODE)), Cause.INFRASTRUCTURE) == 0
+        assert trailing(stage(*further[:3], failed(9, Cause.UNKNOWN)), Cause.INFRASTRUCTURE) == 0
 
     def test_a_stage_waits_for_its_date_and_then_starts(self) -> None:
         waiting = run(stage(failed(1, Cause.UNKNOWN), state=StageState.PENDING, not_before=NOW + 5))
@@ -168,6 +202,12 @@ class TestRetry:
         past = [failed(1, Cause.NODE, node="b"), failed(2, Cause.DIVERGENCE, node="c"), failed(3, Cause.NODE, node="a")]
         [create, _] = decided(run(stage(*past, state=StageState.PENDING))).writes
         assert create == CreateAttempt("work", 4, 4, checkpoints_back=1, excluded_nodes=("a", "b"))
+
+    def test_infrastructure_excludes_its_node_too_but_never_more_than_the_newest_few(self) -> None:
+        past = [failed(n, Cause.INFRASTRUCTURE, node=f"n{n:02}") for n in range(1, 16)]
+        [create, _] = decided(run(stage(*past, state=StageState.PENDING))).writes
+        assert isinstance(create, CreateAttempt)
+        assert create.excluded_nodes == tuple(f"n{n:02}" for n in range(16 - MOST_EXCLUDED_NODES, 16))
 
     def test_numbers_go_on_from_before_a_persons_retry(self) -> None:
         view = RunView(

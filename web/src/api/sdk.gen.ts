@@ -50,7 +50,7 @@ export const attemptsGet = <ThrowOnError extends boolean = false>(options: Optio
 /**
  * Report Artifact
  *
- * A manifest that the stage has committed. The platform reads it itself and trusts only that.
+ * A manifest that the stage has committed. The platform reads it itself and trusts only that. 409 `attempt_ended` after its outcome.
  */
 export const attemptsReportArtifact = <ThrowOnError extends boolean = false>(options: Options<AttemptsReportArtifactData, ThrowOnError>) => (options.client ?? client).post<AttemptsReportArtifactResponses, AttemptsReportArtifactErrors, ThrowOnError>({
     url: '/api/v1/attempts/{attempt_id}/artifacts',

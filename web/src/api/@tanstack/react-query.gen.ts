@@ -194,7 +194,7 @@ export const attemptsGetOptions = (options: Options<AttemptsGetData>) => queryOp
 /**
  * Report Artifact
  *
- * A manifest that the stage has committed. The platform reads it itself and trusts only that.
+ * A manifest that the stage has committed. The platform reads it itself and trusts only that. 409 `attempt_ended` after its outcome.
  */
 export const attemptsReportArtifactMutation = (options?: Partial<Options<AttemptsReportArtifactData>>): UseMutationOptions<AttemptsReportArtifactResponse, AttemptsReportArtifactError, Options<AttemptsReportArtifactData>> => {
     const mutationOptions: UseMutationOptions<AttemptsReportArtifactResponse, AttemptsReportArtifactError, Options<AttemptsReportArtifactData>> = {

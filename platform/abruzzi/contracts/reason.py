@@ -1,0 +1,67 @@
+"""Why a run or a stage is where it is: public codes, each with its sentence. `why` tells them; dashboards and scripts may match the codes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from abruzzi.contracts.states import Cause
+
+
+class Reason(StrEnum):
+    # Runs
+    ACCEPTED = "accepted"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    SUCCEEDED = "succeeded"
+    # Stages
+    WAITS_FOR_STAGES = "waits_for_stages"
+    WAITS_FOR_GATE = "waits_for_gate"
+    BACKING_OFF = "backing_off"
+    STARTING = "starting"
+    RUNNING = "running"
+    SILENT = "silent"
+    """Running, and no rank has reported yet."""
+    STOPPING = "stopping"
+    DONE = "done"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    NOT_STARTED = "not_started"
+    STOPPED = "stopped"
+
+
+SENTENCES: dict[Reason, str] = {
+    Reason.ACCEPTED: "It was accepted and waits for a controller, which looks at least every few seconds. If this stays: is the controller running?",
+    Reason.CANCELLING: "It is being cancelled: running stages save a checkpoint and stop.",
+    Reason.CANCELLED: "Somebody cancelled it with {done} of {total} stages done. Its checkpoints stay and can be branched.",
+    Reason.INTERRUPTED: "The platform was stopped with {done} of {total} stages done; it goes on when the platform is started again.",
+    Reason.SUCCEEDED: "All {total} stages succeeded in {time}.",
+    Reason.WAITS_FOR_STAGES: "Stage {stage!r} waits for {stages}.",
+    Reason.WAITS_FOR_GATE: "Stage {stage!r} waits for {stages} and for its gate {gate!r}.",
+    Reason.BACKING_OFF: "Stage {stage!r} waits {time} before it tries again{after}.",
+    Reason.STARTING: "Stage {stage!r} is next: its inputs are there and it is being started.",
+    Reason.RUNNING: "Stage {stage!r} is running{attempt}: {progress}.",
+    Reason.SILENT: "Stage {stage!r} is running{attempt}: no rank has reported yet.",
+    Reason.STOPPING: "Stage {stage!r} is being stopped (attempt {number}): it saves a checkpoint first.",
+    Reason.DONE: "Stage {stage!r} succeeded.",
+    Reason.FAILED: "Stage {stage!r} failed{tries}{cause}: {reason}.",
+    Reason.QUARANTINED: "Stage {stage!r} failed{tries}{cause}: {reason}.",
+    Reason.NOT_STARTED: "Stage {stage!r} was not started: {reason}",
+    Reason.STOPPED: "Stage {stage!r} was cancelled.",
+}
+"""With places for facts; `tell` fills them."""
+
+ADVICE: dict[Cause, str] = {
+    Cause.USER_ERROR: "It is not retried: correct the recipe or the code, then retry from this stage.",
+    Cause.BAD_DATA: "It is not retried: correct the input, then retry from this stage.",
+    Cause.HANG: "The stacks of the stalled rank are kept beside its log.",
+    Cause.OUT_OF_MEMORY: "It is not retried: lower batch.micro_sequences or the model, or give it more memory, then retry.",
+    Cause.DIVERGENCE: "Earlier checkpoints did not help: lower peak_lr or qk_clip_threshold, then retry.",
+    Cause.POISON: "It is not retried any more: look at the log and at the nodes, remove the cause, then retry from this stage.",
+    Cause.UNKNOWN: "The log's last lines say more.",
+}
+"""What a person can do about a stage that was given up. A free cause is given up by quarantine only: then it is POISON's advice."""
+
+
+def tell(reason: Reason, /, **facts: object) -> str:
+    return SENTENCES[reason].format(**facts)
