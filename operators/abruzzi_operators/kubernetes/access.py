@@ -38,7 +38,10 @@ class Access:
         self._context = context
         self._lock = threading.Lock()
         self.namespace = "default"
+        self.tls_version = 0
+        """Grows when `reload` finds another server, authority or client certificate: then old connections should go."""
         self._configuration = self._load()
+        self._fingerprint = self._read_tls_files(self._configuration)
 
     @property
     def server(self) -> str:
@@ -51,6 +54,11 @@ class Access:
             return "the pod's service account"
         return f"kubeconfig {self._kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'}"
 
+    @property
+    def may_block(self) -> bool:
+        """Whether `headers` may have to run a plugin or ask an identity provider."""
+        return not self._in_cluster and self._configuration.refresh_api_key_hook is not None
+
     def headers(self) -> dict[str, str]:
         """With a token that the plugin or file gave lately. Blocks while an exec plugin runs."""
         with self._lock:
@@ -62,12 +70,13 @@ class Access:
         name = self._configuration.tls_server_name
         return {"sni_hostname": name} if name else {}
 
-    def reload(self) -> bool:
-        """Read everything again; whether anything differs. Raises AbruzziError `no_cluster_access`."""
+    def reload(self) -> None:
+        """Read everything again. Raises AbruzziError `no_cluster_access`, and keeps what it has."""
         with self._lock:
-            before = self._fingerprint(self._configuration)
+            before = self._fingerprint
             self._configuration = self._load()
-            return self._fingerprint(self._configuration) != before
+            self._fingerprint = self._read_tls_files(self._configuration)
+            self.tls_version += self._fingerprint != before
 
     def client(self) -> httpx.AsyncClient:
         """A new pool of connections as configured now. Proxies by the usual environment variables."""
@@ -127,7 +136,6 @@ class Access:
         return context
 
     @staticmethod
-    def _fingerprint(configuration: Configuration) -> tuple[object, ...]:
+    def _read_tls_files(configuration: Configuration) -> tuple[str | bytes, ...]:
         files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
-        contents = tuple(Path(name).read_bytes() if name else b"" for name in files)
-        return (configuration.host, tuple(sorted(configuration.api_key.items())), *contents)
+        return (configuration.host, *(Path(name).read_bytes() if name else b"" for name in files))

@@ -16,7 +16,7 @@ PAGE_SIZE = 500
 """Objects a page of a list: a page of pods is about 4 MB of JSON."""
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
-PatchKind = Literal["merge", "json", "strategic"]
+PatchKind = Literal["merge", "json"]
 
 
 @dataclass(frozen=True, slots=True)
