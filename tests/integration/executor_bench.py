@@ -174,10 +174,10 @@ def open_bench(home: Path) -> Iterator[Bench]:
         yield Bench(home, api)
     finally:
         api.close()
-        _end_processes_of(str(home))
+        end_processes_of(str(home))
 
 
-def _end_processes_of(home: str) -> None:
+def end_processes_of(home: str) -> None:
     for process in psutil.process_iter():
         try:
             directory = process.environ().get("ABRUZZI_ATTEMPT_DIR", "")

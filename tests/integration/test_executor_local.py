@@ -341,7 +341,7 @@ async def test_the_stacks_of_a_python_rank_are_kept_and_shown_in_its_log(bench: 
 async def test_where_py_spy_is_missing_the_stages_fault_handler_is_asked(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abruzzi_operators.executors.stacks.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("abruzzi_operators.launcher.stacks.shutil.which", lambda *_, **__: None)
     handler = (
         "import faulthandler, os, signal\n"
         "f = open(os.environ['ABRUZZI_ATTEMPT_DIR'] + '/rank-0/stacks.txt', 'a')\n"

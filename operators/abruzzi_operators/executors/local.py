@@ -23,8 +23,8 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Phase, RankBeat, Seen
 from abruzzi_operators.executors.attempt_dir import AttemptDir
-from abruzzi_operators.executors.stacks import dump_stacks
 from abruzzi_operators.launcher.procfs import is_same_process
+from abruzzi_operators.launcher.stacks import dump_stacks
 
 KEEP_REMOVED_SECONDS = 7 * 24 * 3600.0
 REMOVE_SECONDS = 10.0

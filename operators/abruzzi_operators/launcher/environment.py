@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from abruzzi_operators.launcher.node import Node
+
 # The names of abruzzi.contracts.stage, which would bring pydantic into every launcher; a test holds the two together.
 ENV_SPEC = "ABRUZZI_SPEC"
 ENV_URL = "ABRUZZI_URL"
@@ -18,6 +20,7 @@ ENV_STAGE = "ABRUZZI_STAGE"
 ENV_ATTEMPT = "ABRUZZI_ATTEMPT"
 ENV_EPOCH = "ABRUZZI_EPOCH"
 ENV_RESUME = "ABRUZZI_RESUME"
+ENV_STORE_CREDENTIALS = "ABRUZZI_STORE_CREDENTIALS"
 ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
 
 STAGE_MODULE = "abruzzi_jobs.entrypoints.main"
@@ -37,10 +40,9 @@ def command(spec: Mapping[str, Any]) -> list[str]:
 
 
 def attempt_environment(
-    base: Mapping[str, str], *, directory: Path, spec: Mapping[str, Any], url: str, port: int
+    base: Mapping[str, str], *, directory: Path, spec: Mapping[str, Any], url: str, node: Node, port: int
 ) -> dict[str, str]:
-    """For all ranks alike. `port`: where rank 0 of torch.distributed will listen."""
-    world_size = int(spec["world_size"])
+    """For all ranks of the node alike. `port`: where rank 0 of torch.distributed will listen."""
     resume = spec.get("resume")
     environment = without_private(base) | {
         ENV_SPEC: str(directory / "spec.json"),
@@ -52,11 +54,11 @@ def attempt_environment(
         ENV_EPOCH: str(spec["epoch"]),
         ENV_RESUME: resume["manifest_key"] if resume else "",
         ENV_ATTEMPT_DIR: str(directory),
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": node.master_address,
         "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "OMP_NUM_THREADS": str(threads(spec, cores=usable_cores())),
+        "WORLD_SIZE": str(int(spec["world_size"])),
+        "LOCAL_WORLD_SIZE": str(node.ranks),
+        "OMP_NUM_THREADS": str(threads(spec, node)),
         # libgomp's threads spin for seconds while they wait for each other. Where anything else runs on the cores, the one that spins holds
         # up the one that works: the tiny preset fell from 6 500 to 1 400 tokens/s on a busy machine. Short spins cost nothing on an idle one.
         "GOMP_SPINCOUNT": base.get("GOMP_SPINCOUNT", "10000"),
@@ -64,23 +66,21 @@ def attempt_environment(
         # `python` in a recipe's command is the interpreter that runs the platform.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
     }
+    if ENV_STORE_CREDENTIALS in base:
+        environment[ENV_STORE_CREDENTIALS] = base[ENV_STORE_CREDENTIALS]
     if spec["kind"] == "container":
         environment |= {str(name): str(value) for name, value in spec["config"]["container"].get("env", {}).items()}
     return environment
 
 
-def rank_environment(environment: Mapping[str, str], *, rank: int) -> dict[str, str]:
-    return {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+def rank_environment(environment: Mapping[str, str], *, rank: int, node: Node) -> dict[str, str]:
+    return {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank - node.first_rank)}
 
 
-def threads(spec: Mapping[str, Any], *, cores: int) -> int:
-    """CPU threads a rank: the recipe's number, or an equal share of the cores."""
+def threads(spec: Mapping[str, Any], node: Node) -> int:
+    """CPU threads a rank: the recipe's number, or an equal share of the node's cores."""
     asked = (spec["config"].get("resources") or {}).get("threads")
-    return int(asked) if asked else max(1, cores // int(spec["world_size"]))
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(asked) if asked else max(1, node.cores // max(1, node.ranks))
 
 
 def free_port() -> int:

@@ -13,33 +13,40 @@ import selectors
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from abruzzi_operators.launcher.environment import attempt_environment, command, free_port, rank_environment
+from abruzzi_operators.launcher.node import Node, whole
 from abruzzi_operators.launcher.outcome import RankExit, summary
 from abruzzi_operators.launcher.procfs import identity
 from abruzzi_operators.launcher.ranks import Rank
 from abruzzi_operators.launcher.shipping import LogShipper, read_launch, write_whole
 
-GRACE_SECONDS = 30.0
-"""Between SIGTERM and SIGKILL when the request names no other time."""
 PEER_GRACE_SECONDS = 5.0
 """The same for the other ranks once one has failed: without it they can save nothing in common."""
 FLUSH_SECONDS = 10.0
 """How long the outcome waits for an API that is away."""
-LINGER_SECONDS = 900.0
-"""How long the launcher then goes on shipping what is left."""
 LOOK_SECONDS = 1.0
 """A look at the files even when no signal came; without pidfd (not Linux) every tenth of it."""
 
 
 class Launcher:
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        node: Callable[[int], Node] = whole,
+        on_outcome: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        """`node`: the part of an attempt of so many ranks that is run here. `on_outcome` hears of it before the rest of the logs is shipped."""
         self._directory = directory
         self._spec: dict[str, Any] = json.loads((directory / "spec.json").read_text())
-        self._ranks = [Rank(directory, rank=r) for r in range(int(self._spec["world_size"]))]
+        self._node = node(int(self._spec["world_size"]))
+        self._on_outcome = on_outcome
+        self._ranks = [Rank(directory, rank=r) for r in self._node.all_ranks]
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, int] = {}
         self._stop_at: float | None = None
@@ -51,7 +58,7 @@ class Launcher:
         """Exit code of the attempt."""
         self._watch_signals()
         shipper = LogShipper(
-            self._directory, attempt_id=self._spec["attempt_id"], world_size=len(self._ranks), say=self._say
+            self._directory, attempt_id=self._spec["attempt_id"], ranks=self._node.all_ranks, say=self._say
         )
         shipper.start()
         outcome = self._read("outcome.json")
@@ -65,9 +72,10 @@ class Launcher:
             )
             write_whole(self._directory / "outcome.json", outcome)
             self._say(f"ended with code {outcome['exit_code']}: {outcome['reason'] or 'done'}")
+        self._on_outcome(outcome)
         shipper.take_spools()
         self._terminated = False
-        deadline = time.monotonic() + LINGER_SECONDS
+        deadline = time.monotonic() + self._node.linger_seconds
         while not shipper.flush(LOOK_SECONDS) and not self._terminated and time.monotonic() < deadline:
             continue
         shipper.stop()
@@ -97,10 +105,11 @@ class Launcher:
             directory=self._directory,
             spec=self._spec,
             url=read_launch(self._directory)["url"],
+            node=self._node,
             port=int(self._began()["master_port"]),
         )
         for rank in missing:
-            rank.start(command(self._spec), rank_environment(environment, rank=rank.rank))
+            rank.start(command(self._spec), rank_environment(environment, rank=rank.rank, node=self._node))
         if missing:
             self._say(f"started {len(missing)} ranks")
 
@@ -108,7 +117,7 @@ class Launcher:
         """What must be the same for every launcher of this attempt; decided by the first."""
         began = self._read("began.json")
         if began is None:
-            began = {"at": time.time(), "master_port": free_port()}
+            began = {"at": time.time(), "master_port": self._node.master_port or free_port()}
             write_whole(self._directory / "began.json", began)
         return began
 
@@ -136,7 +145,7 @@ class Launcher:
         if request is None and not self._terminated:
             return
         if request is None:
-            request = {"kill_at": time.time() + GRACE_SECONDS}
+            request = {"kill_at": time.time() + self._node.grace_seconds}
             write_whole(self._directory / "stop.json", request)
         kill_at = float(request["kill_at"])
         self._stop_requested = True
@@ -190,7 +199,12 @@ class Launcher:
         sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}" + "\n")
 
 
-def run(directory: Path) -> int:
+def run(
+    directory: Path,
+    *,
+    node: Callable[[int], Node] = whole,
+    on_outcome: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> int:
     """Take the attempt's lock (an executor hands it over, open, in `ABRUZZI_LAUNCHER_LOCK_FD`) and live the attempt."""
     handed_over = os.environ.pop("ABRUZZI_LAUNCHER_LOCK_FD", None)
     lock = (
@@ -205,4 +219,4 @@ def run(directory: Path) -> int:
         sys.stderr.write(f"Another launcher runs the attempt in {directory}." + "\n")
         return 0
     write_whole(directory / "launcher.json", identity(os.getpid()))
-    return Launcher(directory).run()
+    return Launcher(directory, node=node, on_outcome=on_outcome).run()

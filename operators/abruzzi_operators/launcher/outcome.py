@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -78,3 +79,35 @@ def reason(exits: Sequence[RankExit], code: int) -> str | None:
         by = " after the grace period" if culprit.by_launcher else ""
         return f"Signal {culprit.signal} ended {who}{by}."
     return f"{who[0].upper()}{who[1:]} ended with code {code}; the end of its log says why."
+
+
+# What a pod leaves behind: its termination message, of which the kubelet keeps 4096 bytes
+
+MESSAGE_BYTES = 4096
+_FIELDS = ("rank", "code", "signal", "out_of_memory", "by_launcher", "node_lost", "ended_at")
+
+
+def to_message(outcome: dict[str, Any]) -> str:
+    """The outcome of one node's ranks. Where they are too many, the most significant ones are told."""
+    kept = sorted(outcome["ranks"], key=lambda rank: (rank["by_launcher"], significance(rank["code"])))
+    while True:
+        ranks = [[int(r[f]) if isinstance(r[f], bool) else r[f] for f in _FIELDS] for r in kept]
+        text = json.dumps({"abruzzi": 1, "ranks": ranks, "stopped": outcome["stop_requested"]}, separators=(",", ":"))
+        if len(text.encode()) <= MESSAGE_BYTES:
+            return text
+        kept = kept[: len(kept) // 2]
+
+
+def from_message(text: str) -> list[RankExit] | None:
+    """None when no launcher of ours wrote it."""
+    try:
+        content = json.loads(text)
+        if content["abruzzi"] != 1:
+            return None
+        made = []
+        for rank, code, number, out_of_memory, by_launcher, node_lost, ended_at in content["ranks"]:
+            flags = (bool(out_of_memory), bool(by_launcher), bool(node_lost))
+            made.append(RankExit(int(rank), int(code), int(number), *flags, float(ended_at)))
+        return made
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -15,7 +15,7 @@ import json
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,10 +31,10 @@ REFUSED_FOR_GOOD = (400, 409, 413, 422)
 class LogShipper:
     """One thread per attempt. `flush` waits until everything that is in the files now has been accepted."""
 
-    def __init__(self, directory: Path, *, attempt_id: str, world_size: int, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, *, attempt_id: str, ranks: Sequence[int], say: Callable[[str], None]) -> None:
         self._directory = directory
         self._attempt_id = attempt_id
-        self._world_size = world_size
+        self._ranks = ranks
         self._say = say
         self._offsets = self._read_offsets()
         self._wake = threading.Event()
@@ -65,14 +65,14 @@ class LogShipper:
             return self._caught_up.wait_for(self.is_complete, seconds)
 
     def is_complete(self) -> bool:
-        logs = all(self._offsets.get(rank, 0) >= self._size(rank) for rank in range(self._world_size))
+        logs = all(self._offsets.get(rank, 0) >= self._size(rank) for rank in self._ranks)
         return logs and not (self._ranks_have_ended.is_set() and spooled(self._directory))
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             try:
-                for rank in range(self._world_size):
+                for rank in self._ranks:
                     self._ship(rank)
                 if self._ranks_have_ended.is_set():
                     self._ship_spools()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from abruzzi.contracts import stage as contract
 from abruzzi_operators.launcher import environment
-from abruzzi_operators.launcher.outcome import RankExit, exit_code, significance, summary
+from abruzzi_operators.launcher.node import Node, from_pod, whole
+from abruzzi_operators.launcher.outcome import RankExit, exit_code, from_message, significance, summary, to_message
 from abruzzi_operators.launcher.procfs import identity, is_same_process
 
 
@@ -73,7 +75,10 @@ def spec(**changes: object) -> dict[str, object]:
 
 def test_a_stage_gets_the_contract_and_no_secret_of_the_control_plane(tmp_path: Path) -> None:
     base = {"PATH": "/bin", "ABRUZZI_CONTROLLER_DATABASE_URL": "secret", "PGPASSWORD": "secret", "LANG": "C"}
-    made = environment.attempt_environment(base, directory=tmp_path, spec=spec(), url="http://127.0.0.1:1", port=5)
+    here = whole(2)
+    made = environment.attempt_environment(
+        base, directory=tmp_path, spec=spec(), url="http://127.0.0.1:1", node=here, port=5
+    )
     assert "secret" not in made.values()
     assert made["ABRUZZI_SPEC"] == str(tmp_path / "spec.json")
     assert (made["ABRUZZI_EPOCH"], made["ABRUZZI_RESUME"], made["WORLD_SIZE"], made["MASTER_PORT"]) == (
@@ -83,13 +88,60 @@ def test_a_stage_gets_the_contract_and_no_secret_of_the_control_plane(tmp_path: 
         "5",
     )
     assert (made["LANG"], made["GREETING"]) == ("C", "hello")
-    assert environment.rank_environment(made, rank=1)["RANK"] == "1"
+    assert environment.rank_environment(made, rank=1, node=here)["RANK"] == "1"
 
 
-def test_threads_are_the_recipes_or_an_equal_share() -> None:
-    assert environment.threads({"config": {}, "world_size": 2}, cores=5) == 2
-    assert environment.threads({"config": {}, "world_size": 8}, cores=2) == 1
-    assert environment.threads({"config": {"resources": {"threads": 3}}, "world_size": 8}, cores=2) == 3
+@pytest.mark.parametrize(("asked", "ranks", "cores", "expected"), [(None, 2, 5, 2), (None, 8, 2, 1), (3, 8, 2, 3)])
+def test_threads_are_the_recipes_or_an_equal_share_of_the_nodes_cores(
+    asked: int | None, ranks: int, cores: int, expected: int
+) -> None:
+    config = {"resources": {"threads": asked}} if asked else {}
+    assert environment.threads({"config": config}, Node(first_rank=0, ranks=ranks, cores=cores)) == expected
+
+
+PYTORCH_JOB = {"MASTER_ADDR": "abruzzi-x-master-0", "MASTER_PORT": "23456", "PET_MASTER_ADDR": "abruzzi-x-master-0"}
+TRAIN_JOB = {"PET_MASTER_ADDR": "x-node-0-0.x", "PET_MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("given", "ranks", "address", "port"),
+    [
+        ({}, range(4), "127.0.0.1", None),
+        ({**PYTORCH_JOB, "RANK": "0", "ABRUZZI_RANKS_PER_NODE": "2"}, range(2), "127.0.0.1", 23456),
+        ({**PYTORCH_JOB, "RANK": "1", "ABRUZZI_RANKS_PER_NODE": "2"}, range(2, 4), "abruzzi-x-master-0", 23456),
+        ({**TRAIN_JOB, "PET_NODE_RANK": "1", "ABRUZZI_RANKS_PER_NODE": "3"}, range(3, 4), "x-node-0-0.x", 29500),
+    ],
+    ids=["job", "master", "worker", "train job, fewer ranks on the last node"],
+)
+def test_a_pod_runs_the_ranks_of_its_node(given: dict[str, str], ranks: range, address: str, port: int | None) -> None:
+    node = from_pod({"ABRUZZI_RANKS_PER_NODE": "4", "ABRUZZI_CPUS": "6", **given}, world_size=4)
+    assert (node.all_ranks, node.master_address, node.master_port, node.cores) == (ranks, address, port, 6)
+    made = environment.rank_environment({}, rank=ranks[-1], node=node)
+    assert made == {"RANK": str(ranks[-1]), "LOCAL_RANK": str(len(ranks) - 1)}
+
+
+def outcome_of(exits: list[RankExit]) -> dict[str, Any]:
+    return summary(exits, started_at=0.0, ended_at=1.0, stop_requested=False)
+
+
+def test_a_pods_last_message_tells_how_each_of_its_ranks_ended() -> None:
+    exits = [*ended(0, 137), RankExit(rank=2, code=137, signal=9, out_of_memory=True, ended_at=2.5)]
+    assert sorted(from_message(to_message(outcome_of(exits))) or [], key=lambda e: e.rank) == exits
+
+
+def test_the_message_of_many_ranks_fits_the_kubelets_limit_and_keeps_the_cause() -> None:
+    exits = [RankExit(rank=r, code=143, by_launcher=True, ended_at=1764115200.123456) for r in range(500)]
+    exits[321] = RankExit(rank=321, code=65, ended_at=1764115200.5)
+    text = to_message(outcome_of(exits))
+    assert len(text.encode()) <= 4096
+    told = from_message(text) or []
+    assert exits[321] in told
+    assert exit_code(told) == 65
+
+
+@pytest.mark.parametrize("text", ["", "Killed", "{}", '{"abruzzi": 2, "ranks": []}', '{"abruzzi": 1, "ranks": [[1]]}'])
+def test_a_message_that_no_launcher_wrote_is_none(text: str) -> None:
+    assert from_message(text) is None
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_not_the_same_process() -> None:
