@@ -51,7 +51,7 @@ class Placement:
     """Node label of the level that all pods must share, such as a block; empty: no wish."""
     preferred_topology: str = ""
     excluded_nodes: tuple[str, ...] = ()
-    """Host names that this attempt must avoid."""
+    """Host names that this attempt avoids where another node will do."""
     lost_node_seconds: int = 30
     """How long a pod may stay on a node that is not ready (Kubernetes' own default is 300)."""
     grace_seconds: int = 65

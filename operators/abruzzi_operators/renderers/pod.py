@@ -212,8 +212,9 @@ def _lost_node_tolerations(seconds: int) -> list[dict[str, Any]]:
 
 
 def _affinity(placement: Placement) -> Mapping[str, Any]:
+    """Avoided, not forbidden (engine/ports.py): where no other node is left, an attempt on a doubtful one beats one that waits for ever."""
     if not placement.excluded_nodes:
         return {}
     away = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": sorted(placement.excluded_nodes)}
-    required = {"nodeSelectorTerms": [{"matchExpressions": [away]}]}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    preferred = [{"weight": 100, "preference": {"matchExpressions": [away]}}]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
