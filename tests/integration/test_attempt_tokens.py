@@ -116,8 +116,25 @@ def test_an_ended_attempt_may_send_the_rest_of_its_telemetry_and_nothing_else(co
         points = {"series": {"train/loss": {"steps": [1], "values": [0.1], "at": [0.0]}}}
         assert stage.post(f"{path}/metrics", json=points).json()["new"] == 1
         assert stage.put(f"{path}/logs/0", params={"offset": 0}, content=b"last words\n").status_code == 200
-    with committed.server.client() as admin:
-        assert admin.get(f"runs/{committed.manifest.run_id}").json()["headline"] == {}
+
+
+def test_what_a_superseded_attempt_still_reports_is_not_the_runs_headline(committed: Committed) -> None:
+    def report(step: int, loss: float) -> dict[str, float]:
+        points = {"series": {"train/loss": {"steps": [step], "values": [loss], "at": [0.0]}}}
+        with committed.server.client(committed.server.token_of(committed.attempt_id)) as stage:
+            assert stage.post(f"attempts/{committed.attempt_id}/metrics", json=points).json()["new"] == 1
+        with committed.server.client() as admin:
+            return admin.get(f"runs/{committed.manifest.run_id}").json()["headline"]
+
+    committed.end()
+    assert report(1, 0.5) == {"train/loss": 0.5}
+    with psycopg.connect(committed.server.owner_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO attempts (id, project_id, run_id, stage_id, number, epoch, state, created_at) "
+            "VALUES (%s, 'default', %s, 'train', 2, 2, 'running', now())",
+            (f"{committed.manifest.run_id}-train-2", committed.manifest.run_id),
+        )
+    assert report(2, 9.0) == {"train/loss": 0.5}
 
 
 async def test_a_token_dies_an_hour_after_its_attempts_outcome_and_one_issued_later_lives_no_longer(world) -> None:  # type: ignore[no-untyped-def]

@@ -14,7 +14,8 @@ from abruzzi.engine.ports import StaleLease, VersionConflict
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.events import service as events
 from abruzzi.kit.db import transaction
-from abruzzi.runs import query, steer
+from abruzzi.runs import query, steer, submit
+from abruzzi.runs.why import why
 
 
 async def test_two_controllers_never_hold_one_run(world):
@@ -246,6 +247,84 @@ async def test_a_checkpoint_that_is_damaged_when_it_is_collected_is_no_artifact_
     assert [(a.name, a.verified_at) for a in made] == [("step-00000020", None)]
     assert told == [key, reported]
     assert (await world.store.load(run_id)).stages[0].facts == {}
+
+
+async def with_two_models(world):
+    """(run, the older manifest, the newer one): `second` has succeeded with both, `third` is being started."""
+    run_id = await world.submit()
+    await world.steps(run_id)
+    await world.commit(f"{run_id}-first-1", "files", "files")
+    await world.end(f"{run_id}-first-1")
+    _, older = await world.commit(f"{run_id}-second-1", "checkpoint", "step-00000010", "ten", step=10, score=1.0)
+    _, newer = await world.commit(f"{run_id}-second-1", "checkpoint", "step-00000020", "twenty", step=20, score=1.0)
+    await world.end(f"{run_id}-second-1")
+    return run_id, older, newer
+
+
+def blob_of(run_id, manifest):
+    return f"projects/default/runs/{run_id}/second/blobs/{manifest.files[0].digest.removeprefix('sha256:')}"
+
+
+async def test_the_successor_of_a_stage_whose_newest_checkpoint_is_damaged_gets_the_one_before(world):
+    run_id, older, newer = await with_two_models(world)
+    world.objects.put(blob_of(run_id, newer), b"TWENTY")
+    spec = await world.store.spec(f"{run_id}-third-1")
+    assert spec.inputs["model"].digest == older.digest()
+    async with transaction(world.sessions) as session:
+        made = await artifacts.list_artifacts(session, run_id=run_id, stage_id="second")
+        told = [e.body for e in await events.read(session, run_id=run_id) if e.kind == "artifact.corrupt"]
+    assert {a.name: (a.corrupt_at is None, a.verified_at is None) for a in made} == {
+        "step-00000010": (True, False), "step-00000020": (False, True),
+    }  # fmt: skip
+    assert [(body["stage"], "step-00000020" in body["key"]) for body in told] == [("second", True)]
+    with pytest.raises(AbruzziError, match="found damaged"):
+        await world.do(submit.branch, run_id, made[1].id, actor="me")
+
+
+@pytest.mark.parametrize("damage", ["a changed manifest", "a manifest that is gone", "no manifest"])
+async def test_a_checkpoint_whose_manifest_is_not_what_was_committed_is_no_input_either(world, damage):
+    run_id, older, newer = await with_two_models(world)
+    key = f"projects/default/runs/{run_id}/second/e2/step-00000020/manifest.json"
+    world.objects.delete(key)
+    if damage == "a changed manifest":
+        world.objects.put(key, newer.model_copy(update={"files": older.files}).canonical_bytes())
+    elif damage == "no manifest":
+        world.objects.put(key, b"{}")
+    assert (await world.store.spec(f"{run_id}-third-1")).inputs["model"].digest == older.digest()
+
+
+async def test_when_every_checkpoint_is_damaged_the_successor_says_which(world):
+    run_id, older, newer = await with_two_models(world)
+    for manifest in (older, newer):
+        world.objects.delete(blob_of(run_id, manifest))
+    with pytest.raises(
+        AbruzziError, match=r"every checkpoint of stage 'second' is damaged \(step-00000010, step-00000020\)"
+    ):
+        await world.store.spec(f"{run_id}-third-1")
+
+
+async def test_a_retry_from_above_starts_fresh_on_its_new_inputs_and_says_so(world):
+    run_id = await world.submit()
+    await world.steps(run_id)
+    await world.commit(f"{run_id}-first-1", "files", "files", "old text")
+    await world.end(f"{run_id}-first-1")
+    await world.commit(f"{run_id}-second-1", "checkpoint", "step-00000010", "trained on old text", step=10)
+    await world.end(f"{run_id}-second-1", exit_code=64)
+    await world.do(steer.retry, run_id, "first")
+    await world.steps(run_id)
+    _, data = await world.commit(f"{run_id}-first-2", "files", "files", "new text")
+    await world.end(f"{run_id}-first-2")
+    spec = await world.store.spec(f"{run_id}-second-2")
+    assert (spec.inputs["data"].digest, spec.resume) == (data.digest(), None)
+    told = (await world.do(why, run_id)).sentence
+    assert "It starts from the beginning: the checkpoint of earlier attempts came from other inputs." in told
+    own, _ = await world.commit(f"{run_id}-second-2", "checkpoint", "step-00000005", "trained on new text", step=5)
+    await world.end(f"{run_id}-second-2", exit_code=137)
+    world.clock.turn(600)
+    await world.steps(run_id)
+    resume = (await world.store.spec(f"{run_id}-second-3")).resume
+    assert resume is not None
+    assert resume.manifest_key == own
 
 
 async def test_divergence_goes_back_one_checkpoint_further_each_time(world):

@@ -34,6 +34,8 @@ class ArtifactRow(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     meta: Mapped[dict[str, Any]] = mapped_column(JSONB)
     verified_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    corrupt_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    """When it was found damaged; nothing is bound to it or resumed from it any more."""
     deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 

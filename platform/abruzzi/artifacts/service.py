@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -55,7 +55,7 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
             await session.execute(
                 update(ArtifactRow)
                 .where(ArtifactRow.manifest_key == key, ArtifactRow.verified_at.is_(None))
-                .values(verified_at=verified_at)
+                .values(verified_at=verified_at, corrupt_at=None)
             )
         return None
     if manifest.parents:
@@ -117,7 +117,7 @@ async def list_artifacts(
 
 
 async def newest(session: AsyncSession, run_id: str, stage_id: str, kind: str) -> ArtifactRow | None:
-    """The stage's output of this kind: for checkpoints the last step, else the last one made."""
+    """The stage's output of this kind that is there and not known to be damaged: for checkpoints the last step, else the last one made."""
     query = (
         select(ArtifactRow)
         .where(
@@ -125,11 +125,27 @@ async def newest(session: AsyncSession, run_id: str, stage_id: str, kind: str) -
             ArtifactRow.stage_id == stage_id,
             ArtifactRow.kind == kind,
             ArtifactRow.deleted_at.is_(None),
+            ArtifactRow.corrupt_at.is_(None),
         )
         .order_by(ArtifactRow.step.desc().nulls_last(), ArtifactRow.epoch.desc(), ArtifactRow.created_at.desc())
         .limit(1)
     )
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def damaged(session: AsyncSession, run_id: str, stage_id: str, kind: str) -> list[str]:
+    """Names of the stage's outputs of this kind that were found damaged."""
+    query = (
+        select(ArtifactRow.name)
+        .where(
+            ArtifactRow.run_id == run_id,
+            ArtifactRow.stage_id == stage_id,
+            ArtifactRow.kind == kind,
+            ArtifactRow.corrupt_at.is_not(None),
+        )
+        .order_by(ArtifactRow.name)
+    )
+    return list((await session.execute(query)).scalars())
 
 
 async def lineage(session: AsyncSession, artifact_id: str) -> list[ArtifactOut]:
@@ -173,13 +189,16 @@ async def mark_deleted(session: AsyncSession, keys: Collection[str], *, now: dat
 async def mark_corrupt(
     session: AsyncSession, project_id: str, run_id: str, stage_id: str, damaged: Mapping[str, str]
 ) -> None:
-    """`damaged`: {manifest key: what is wrong}. Their rows are called verified no longer, and an event names each, once."""
+    """`damaged`: {manifest key: what is wrong}. Their rows are marked, called verified no longer, and an event names each, once."""
     if not damaged:
         return
     cleared = (
         update(ArtifactRow)
-        .where(ArtifactRow.manifest_key.in_(damaged), ArtifactRow.verified_at.is_not(None))
-        .values(verified_at=None)
+        .where(
+            ArtifactRow.manifest_key.in_(damaged),
+            or_(ArtifactRow.verified_at.is_not(None), ArtifactRow.corrupt_at.is_(None)),
+        )
+        .values(verified_at=None, corrupt_at=func.now())
         .returning(ArtifactRow.manifest_key)
     )
     news = set((await session.execute(cleared)).scalars())
@@ -189,6 +208,16 @@ async def mark_corrupt(
         body = {"stage": stage_id, "key": key, "reason": damaged[key]}
         events.append(session, project_id, run_id, "artifact.corrupt", body)
     await events.ring(session, events.CHANNEL_EVENTS, run_id)
+
+
+async def mark_damaged_inputs(session: AsyncSession, damaged: Mapping[str, str]) -> None:
+    """`mark_corrupt` for artifacts of any stage and run: each is told where it was made."""
+    rows = (
+        await session.execute(select(ArtifactRow).where(ArtifactRow.manifest_key.in_(damaged)).order_by(ArtifactRow.id))
+    ).scalars()
+    for row in rows.all():
+        told = {row.manifest_key: damaged[row.manifest_key]}
+        await mark_corrupt(session, row.project_id, row.run_id, row.stage_id, told)
 
 
 def _storable(value: Any) -> Any:
@@ -232,6 +261,7 @@ async def _outputs(session: AsyncSession, rows: Sequence[ArtifactRow]) -> list[A
             meta=r.meta,
             parents=parents[r.id],
             verified_at=r.verified_at,
+            corrupt_at=r.corrupt_at,
             deleted_at=r.deleted_at,
             created_at=r.created_at,
         )

@@ -125,6 +125,8 @@ class ArtifactOut(Resource):
     parents: list[str]
     """Ids of the artifacts that it was made from."""
     verified_at: datetime | None
+    corrupt_at: datetime | None
+    """Found damaged: nothing is bound to it or resumed from it any more."""
     deleted_at: datetime | None
     """Retention removed its files; the record stays."""
     created_at: datetime

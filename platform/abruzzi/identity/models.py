@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, LargeBinary, Text, func
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, LargeBinary, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from abruzzi.kit.db import Base
@@ -57,4 +58,5 @@ class IdempotencyRow(Base):
     body_hash: Mapped[bytes] = mapped_column(LargeBinary)
     status: Mapped[int]
     response: Mapped[str] = mapped_column(Text)
+    headers: Mapped[dict[str, str]] = mapped_column(JSONB, default=dict, server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(Moment, server_default=func.now())

@@ -6,6 +6,7 @@ reordering and duplicates change nothing. A tier's bucket keeps the exact minimu
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -63,10 +64,8 @@ Known points are looked up once for the whole batch: ON CONFLICT would do it row
 time). That is exact because `ingest` holds the attempt's lock; the primary key stands behind it."""
 
 
-async def ingest(
-    session: AsyncSession, *, project_id: str, run_id: str, attempt_id: str, batch: MetricBatch, is_live: bool
-) -> int:
-    """Number of new points. Part of the caller's transaction. What an attempt reports after its end changes its curves, not the run's headline."""
+async def ingest(session: AsyncSession, *, project_id: str, run_id: str, attempt_id: str, batch: MetricBatch) -> int:
+    """Number of new points. Part of the caller's transaction. What a superseded attempt reports changes its curves, not the run's headline."""
     taken = {key: _once_each_step(series) for key, series in batch.series.items() if series.steps}
     if not taken:
         return 0
@@ -94,8 +93,8 @@ async def ingest(
     }
     new = (await session.execute(_INGEST, parameters)).scalar_one()
     headline = {k: taken[k].values[-1] for k in HEADLINE_KEYS if k in taken and math.isfinite(taken[k].values[-1])}
-    if headline and new and is_live:
-        await _set_headline(session, run_id, headline)
+    if headline and new:
+        await _set_headline(session, run_id, attempt_id, headline)
     await events.ring(session, events.CHANNEL_EVENTS, run_id)
     return int(new)
 
@@ -186,14 +185,13 @@ async def _curve(
     )
 
 
-async def _set_headline(session: AsyncSession, run_id: str, headline: dict[str, float]) -> None:
-    for key, value in headline.items():
-        await session.execute(
-            text(
-                "UPDATE runs SET headline = jsonb_set(headline, ARRAY[CAST(:key AS text)], to_jsonb(CAST(:value AS float8))) WHERE id = :run"
-            ),
-            {"key": key, "value": value, "run": run_id},
-        )
+async def _set_headline(session: AsyncSession, run_id: str, attempt_id: str, headline: dict[str, float]) -> None:
+    statement = text("""
+        UPDATE runs SET headline = headline || CAST(:headline AS jsonb) WHERE id = :run AND NOT EXISTS (
+          SELECT FROM attempts mine JOIN attempts newer ON (newer.run_id, newer.stage_id) = (mine.run_id, mine.stage_id) AND newer.number > mine.number
+          WHERE mine.id = :attempt)
+    """)
+    await session.execute(statement, {"headline": json.dumps(headline), "run": run_id, "attempt": attempt_id})
 
 
 def _once_each_step(series: Series) -> Series:

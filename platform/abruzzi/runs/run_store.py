@@ -121,17 +121,25 @@ class PostgresRunStore:
             raise IllegalWrite(str(error.orig).splitlines()[0]) from error
 
     async def spec(self, attempt_id: str) -> StageSpec:
-        async with transaction(self._sessions) as session:
-            attempt = await query.attempt_row(session, attempt_id)
-            if attempt.spec is not None:
-                return StageSpec.model_validate(attempt.spec)
-            draft = await self._specs.draft(session, attempt)
+        while True:
+            async with transaction(self._sessions) as session:
+                attempt = await query.attempt_row(session, attempt_id)
+                if attempt.spec is not None:
+                    return StageSpec.model_validate(attempt.spec)
+                draft = await self._specs.draft(session, attempt)
+            damaged = await asyncio.to_thread(self._specs.damaged_inputs, draft)
+            if not damaged:
+                break
+            # Each is marked and never bound again: the next draft falls back on the one before, or finds none and says so.
+            async with transaction(self._sessions) as session:
+                await artifacts.mark_damaged_inputs(session, damaged)
         resume = await asyncio.to_thread(self._specs.find_resume, draft)
         async with transaction(self._sessions) as session:
             attempt = await query.attempt_row(session, attempt_id, lock=True)
             if attempt.spec is None:
                 built = self._specs.finish(draft, resume)
                 attempt.spec = built.model_dump(mode="json")
+                attempt.reason = draft.note(resume)
                 await self._note_resume(session, attempt, resume)
             return StageSpec.model_validate(attempt.spec)
 

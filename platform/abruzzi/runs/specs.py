@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,6 +39,20 @@ class SpecDraft:
     inputs: dict[str, ArtifactRef]
     branch_key: str | None
     """Manifest key of the checkpoint that the run was branched from, if this stage made it."""
+    others: set[str] = field(default_factory=set)
+    """Names of checkpoints of this stage that were passed over: they were made from other inputs (a stage above was retried)."""
+
+    def is_made_from_these_inputs(self, manifest: Manifest) -> bool:
+        same = manifest.parents == tuple(sorted(i.digest for i in self.inputs.values()))
+        self.others.update(() if same else [manifest.name])
+        return same
+
+    def note(self, resume: Resume) -> str | None:
+        """For people: why it does not go on from what is there."""
+        if resume.manifest is not None or not self.others:
+            return None
+        found = "the checkpoint" if len(self.others) == 1 else f"all {len(self.others)} checkpoints"
+        return f"It starts from the beginning: {found} of earlier attempts came from other inputs."
 
 
 class SpecBuilder:
@@ -80,7 +94,11 @@ class SpecBuilder:
         if StageKind(draft.stage.kind) not in RESUMABLE:
             return Resume(None, None)
         found = newest_verified_checkpoint(
-            self._objects, output_prefix(attempt), max_epoch=attempt.epoch, skip=attempt.checkpoints_back
+            self._objects,
+            output_prefix(attempt),
+            max_epoch=attempt.epoch,
+            skip=attempt.checkpoints_back,
+            accept=draft.is_made_from_these_inputs,
         )
         if found.manifest is not None or draft.branch_key is None:
             return found
@@ -94,6 +112,23 @@ class SpecBuilder:
                 status=409,
             ) from error
         return Resume(draft.branch_key, manifest, found.corrupt)
+
+    def damaged_inputs(self, draft: SpecDraft) -> dict[str, str]:
+        """{manifest key: what is wrong}. Of checkpoints, for which there is another to fall back on, every file is read, as for a resume; of
+        the rest the manifest, and the stage verifies the files as it reads them."""
+        found: dict[str, str] = {}
+        for name, ref in draft.inputs.items():
+            try:
+                manifest = read_manifest(self._objects, ref.manifest_key)
+                if manifest.digest() != ref.digest:
+                    found[ref.manifest_key] = f"The manifest of input {name!r} is not the one that was committed."
+                elif ref.kind is ArtifactKind.CHECKPOINT:
+                    verify_manifest(self._objects, manifest, prefix_of(ref.manifest_key))
+            except AbruzziError as error:
+                if error.code not in ("corrupt_artifact", "corrupt_manifest", "not_found"):
+                    raise
+                found[ref.manifest_key] = error.message
+        return found
 
     def finish(self, draft: SpecDraft, resume: Resume) -> StageSpec:
         attempt, stage = draft.attempt, draft.stage
@@ -131,9 +166,14 @@ class SpecBuilder:
                     binding["kind"],
                 ):
                     found = branched
+                    if branched.corrupt_at is not None:
+                        raise _damaged_input(name, stage_id, binding, [branched.name])
             chosen = current.parent_artifact_id
             if found is not None:
                 return ArtifactRef(kind=ArtifactKind(found.kind), manifest_key=found.manifest_key, digest=found.digest)
+            lost = await artifacts.damaged(session, current.id, binding["stage_id"], binding["kind"])
+            if lost:
+                raise _damaged_input(name, stage_id, binding, lost)
             current = await query.row(session, current.parent_run_id) if current.parent_run_id else None
         raise AbruzziError(
             "missing_input",
@@ -141,6 +181,15 @@ class SpecBuilder:
             hint=f"Retry from stage {binding['stage_id']!r}.",
             status=409,
         )
+
+
+def _damaged_input(name: str, stage_id: str, binding: dict[str, str], lost: list[str]) -> AbruzziError:
+    return AbruzziError(
+        "corrupt_artifact",
+        f"Input {name!r} of stage {stage_id!r}: every {binding['kind']} of stage {binding['stage_id']!r} is damaged ({', '.join(lost)}).",
+        hint=f"Retry from stage {binding['stage_id']!r}.",
+        status=409,
+    )
 
 
 def _reference(key: str | None, manifest: Manifest | None) -> ArtifactRef | None:

@@ -74,6 +74,10 @@ async def branch(
             f"The files of {artifact.name} were removed by retention.",
             hint="Choose a newer checkpoint, or raise checkpoint.keep_last.",
         )
+    if artifact.corrupt_at is not None:
+        raise Conflict(
+            f"{artifact.name} was found damaged.", code="corrupt_artifact", hint="Choose another checkpoint of the run."
+        )
     toml = recipe_toml or parent.recipe_toml
     recipe = load_recipe(toml, overrides) if recipe_toml or overrides else Recipe.model_validate(parent.recipe)
     if artifact.stage_id not in {s.id for s in recipe.stage}:

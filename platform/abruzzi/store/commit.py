@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,12 +132,19 @@ def missing_manifests(store: ObjectStore, keys: Collection[str]) -> set[str]:
     return set(keys) - {key for epoch in epochs for key in store.list(epoch)}
 
 
-def newest_verified_checkpoint(store: ObjectStore, output_prefix: str, *, max_epoch: int, skip: int = 0) -> Resume:
-    """The newest checkpoint of the stage (by step, then epoch) whose digests verify, passing over `skip` good ones."""
+def newest_verified_checkpoint(
+    store: ObjectStore,
+    output_prefix: str,
+    *,
+    max_epoch: int,
+    skip: int = 0,
+    accept: Callable[[Manifest], bool] = lambda manifest: True,
+) -> Resume:
+    """The newest checkpoint of the stage (by step, then epoch) that is acceptable and whose digests verify, passing over `skip` good ones."""
     found = [
         (manifest.step or 0, manifest.epoch, key, manifest)
         for key, manifest in list_manifests(store, output_prefix)
-        if manifest.kind is ArtifactKind.CHECKPOINT and manifest.epoch <= max_epoch
+        if manifest.kind is ArtifactKind.CHECKPOINT and manifest.epoch <= max_epoch and accept(manifest)
     ]
     corrupt: dict[str, str] = {}
     last: tuple[str, Manifest] | None = None

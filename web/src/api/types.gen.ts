@@ -46,6 +46,10 @@ export type ArtifactOut = {
      */
     attempt_id: string;
     /**
+     * Corrupt At
+     */
+    corrupt_at: string | null;
+    /**
      * Created At
      */
     created_at: string;

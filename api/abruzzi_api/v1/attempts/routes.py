@@ -13,7 +13,6 @@ from abruzzi.contracts.artifact import Digest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.metric import Heartbeat, MetricBatch
 from abruzzi.contracts.resources import ArtifactOut, AttemptOut, Resource
-from abruzzi.contracts.states import AttemptState
 from abruzzi.logs import service as logs
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import heartbeat, query
@@ -55,9 +54,8 @@ async def report_metrics(attempt_id: AttemptId, body: MetricBatch, work: ReportW
     """Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered."""
     attempt = await query.attempt_row(work.session, attempt_id)
     new = await metrics.ingest(
-        work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body,
-        is_live=not AttemptState(attempt.state).is_terminal,
-    )  # fmt: skip
+        work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body
+    )
     return Accepted(accepted=sum(len(s.steps) for s in body.series.values()), new=new)
 
 
