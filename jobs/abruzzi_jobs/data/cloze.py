@@ -32,19 +32,30 @@ class ClozeItem:
 def make_items(facts: Iterable[Fact]) -> list[ClozeItem]:
     """At most MAX_PER_RELATION a relation, relations in turn; the same facts in any order give the same items.
 
-    A subject with several answers is left out, and so is a relation with too few answers for distractors.
+    Left out are a subject with several answers or one that was told in every wording, and a relation with too few answers for distractors.
     """
     by_relation: dict[str, dict[str, list[Fact]]] = defaultdict(lambda: defaultdict(list))
+    shown: dict[tuple[str, str], set[int]] = defaultdict(set)
     for fact in facts:
         by_relation[fact.relation][fact.subject].append(fact)
+        # "North East Lincolnshire belongs to" has also shown "Lincolnshire belongs to".
+        words = fact.subject.split(" ")
+        for first in range(len(words)):
+            shown[fact.relation, " ".join(words[first:])].add(fact.wording)
+
+    def unshown(fact: Fact) -> list[str]:
+        """Wordings in which no document states this fact."""
+        seen = shown[fact.relation, fact.subject]
+        return [wording for index, wording in enumerate(WORDINGS[fact.relation]) if index not in seen]
+
     columns = []
     for relation, subjects in sorted(by_relation.items()):
         answers = sorted({f.answer for told in subjects.values() for f in told})
         if len(answers) <= DISTRACTORS:
             continue
-        sure = [told[0] for told in subjects.values() if len({f.answer for f in told}) == 1]
-        sure.sort(key=lambda f: choice(f"order\0{relation}\0{f.subject}", 2**60))
-        columns.append([_item(fact, answers) for fact in sure[:MAX_PER_RELATION]])
+        sure = [told[0] for told in subjects.values() if len({f.answer for f in told}) == 1 and unshown(told[0])]
+        sure.sort(key=lambda f: choice(f"order\0{f.relation}\0{f.subject}", 2**60))
+        columns.append([_item(fact, unshown(fact), answers) for fact in sure[:MAX_PER_RELATION]])
     return [item for row in zip_longest(*columns) for item in row if item is not None]
 
 
@@ -68,11 +79,9 @@ def read_items(path: Path) -> list[ClozeItem]:
     return items
 
 
-def _item(fact: Fact, answers: list[str]) -> ClozeItem:
-    wordings = WORDINGS[fact.relation]
+def _item(fact: Fact, wordings: list[str], answers: list[str]) -> ClozeItem:
     key = f"{fact.relation}\0{fact.subject}"
-    others = [w for i, w in enumerate(wordings) if i != fact.wording] or list(wordings)
-    prompt = others[choice(f"question\0{key}", len(others))].format(fact.subject)
+    prompt = wordings[choice(f"question\0{key}", len(wordings))].format(fact.subject)
     distractors: list[str] = []
     attempt = 0
     while len(distractors) < DISTRACTORS:

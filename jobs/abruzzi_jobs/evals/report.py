@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+TOO_FEW = "too few documents"
+
 
 def markdown(report: dict[str, Any]) -> str:
     """Tables of the numbers, the comparison in one sentence, and the samples."""
@@ -44,7 +46,10 @@ def _verdict(report: dict[str, Any]) -> str:
     name = f"an interpolated Kneser-Ney {report['ngram_order']}-gram byte model of the same training text"
     share = abs(gain["value"]) / ngram
     word = "better" if gain["value"] > 0 else "worse"
-    certain = "" if gain["low"] * gain["high"] > 0 else " (the interval includes 0: no certain difference)"
+    if gain["low"] is None:
+        certain = f" ({TOO_FEW}: how certain that is cannot be said)"
+    else:
+        certain = "" if gain["low"] * gain["high"] > 0 else " (the interval includes 0: no certain difference)"
     return (
         f"The model needs {model:.3f} bits a byte, {name} {ngram:.3f}: {word} by {abs(gain['value']):.3f} bits a byte, "
         f"{share:.1%}{certain}."
@@ -60,7 +65,9 @@ def _cloze(cloze: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _interval(entry: dict[str, float]) -> str:
+def _interval(entry: dict[str, Any]) -> str:
+    if entry["low"] is None:
+        return f"{entry['value']:.3f} [{TOO_FEW}]"
     return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 

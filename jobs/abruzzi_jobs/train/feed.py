@@ -25,6 +25,8 @@ class Rows:
     """int64 [B, L + 1]: inputs are [:, :-1], targets [:, 1:]."""
     segments_BL: Tensor
     """int32 [B, L + 1]: attention stays within one document of a row."""
+    target_bytes: int
+    """UTF-8 bytes that the targets stand for; <|endoftext|> is a target of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,6 @@ class HeldOut:
     """This rank's share; maybe none."""
     targets: int
     """Over all ranks."""
-    target_bytes: int
-    """UTF-8 bytes that these targets stand for, over all ranks."""
 
 
 class Feed:
@@ -45,21 +45,19 @@ class Feed:
         self._rank, self._world_size = rank, world_size
         self._index = 0
         self._reader = self._open(0)
+        self._token_bytes = np.asarray(self._reader.info.token_bytes, dtype=np.int64)
 
     @property
     def vocab_size(self) -> int:
         return self._reader.vocab_size
-
-    @property
-    def bytes_per_token(self) -> float:
-        return self._reader.info.bytes_per_token
 
     def next(self, step: int) -> tuple[Phase, Rows]:
         """Phase and rows of step `step`, from 0."""
         index, phase = self._schedule.phase_at(step)
         if index != self._index:
             self._index, self._reader = index, self._open(index)
-        return phase, _rows(self._reader.next_batch(phase.sequences, rank=self._rank, world_size=self._world_size))
+        batch = self._reader.next_batch(phase.sequences, rank=self._rank, world_size=self._world_size)
+        return phase, self._rows(batch, slice(None))
 
     def state_dict(self) -> dict[str, Any]:
         return {"phase": self._index, "reader": self._reader.state_dict()}
@@ -78,16 +76,14 @@ class Feed:
             return None
         reader = TokenDataset(self._folder, sequence_length=length, seed=0, split="heldout")
         batch = reader.rows(0, min(sequences, reader.num_sequences))
-        targets = batch.tokens_BL[:, 1:]
-        sizes = np.asarray(reader.info.token_bytes, dtype=np.int64)
-        mine = slice(self._rank, None, self._world_size)
-        rows = Rows(torch.from_numpy(batch.tokens_BL[mine]), torch.from_numpy(batch.segments_BL[mine]))
-        return HeldOut(rows, targets.size, int(sizes[targets].sum()))
+        mine = self._rows(batch, slice(self._rank, None, self._world_size))
+        return HeldOut(mine, batch.tokens_BL[:, 1:].size)
 
     def _open(self, index: int) -> TokenDataset:
         phase = self._schedule.phases[index]
         return TokenDataset(self._folder, sequence_length=phase.sequence_length, seed=self._seed + 1000 * index)
 
-
-def _rows(batch: Batch) -> Rows:
-    return Rows(torch.from_numpy(batch.tokens_BL), torch.from_numpy(batch.segments_BL))
+    def _rows(self, batch: Batch, mine: slice) -> Rows:
+        tokens_BL, segments_BL = batch.tokens_BL[mine], batch.segments_BL[mine]
+        target_bytes = int(self._token_bytes[tokens_BL[:, 1:]].sum())
+        return Rows(torch.from_numpy(tokens_BL), torch.from_numpy(segments_BL), target_bytes)

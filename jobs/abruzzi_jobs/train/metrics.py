@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from abruzzi_jobs.optim import MuonClip
@@ -11,12 +9,12 @@ from abruzzi_jobs.train.trainer import StepResult
 
 
 def step_metrics(
-    result: StepResult, *, lr: float, tokens: int, seconds: float, tokens_per_second: float, bytes_per_token: float
+    result: StepResult, *, lr: float, tokens: int, seconds: float, tokens_per_second: float
 ) -> dict[str, float]:
     """Per layer: the largest attention logit, and the busiest expert's load over the mean."""
     found: dict[str, float] = {
         "train/loss": result.loss,
-        "train/bits_per_byte": bits_per_byte(result.loss, bytes_per_token),
+        "train/bits_per_byte": result.bits_per_byte,
         "train/aux_loss": result.aux_loss,
         "train/lr": lr,
         "train/grad_norm": result.grad_norm,
@@ -57,8 +55,3 @@ def spectral_metrics(optimizer: MuonClip) -> dict[str, float]:
             found[f"train/spectral_norm/layer.{layer:02d}.{side}"] = spectrum.spectral_norm
             found[f"train/sv_entropy/layer.{layer:02d}.{side}"] = spectrum.singular_value_entropy
     return found
-
-
-def bits_per_byte(loss: float, bytes_per_token: float) -> float:
-    """From nats a token."""
-    return loss / math.log(2) / bytes_per_token if bytes_per_token > 0 else float("nan")

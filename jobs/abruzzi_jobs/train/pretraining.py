@@ -22,7 +22,7 @@ from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import Feed
-from abruzzi_jobs.train.metrics import bits_per_byte, spectral_metrics, step_metrics, update_metrics
+from abruzzi_jobs.train.metrics import spectral_metrics, step_metrics, update_metrics
 from abruzzi_jobs.train.progress import Pace, duration
 from abruzzi_jobs.train.schedule import Phase, build_schedule
 from abruzzi_jobs.train.trainer import StepResult, Trainer
@@ -112,7 +112,6 @@ class Pretraining:
             tokens=self.tokens,
             seconds=seconds,
             tokens_per_second=phase.sequences * phase.sequence_length / seconds,
-            bytes_per_token=self.feed.bytes_per_token,
         )
         if measured:
             found |= update_metrics(self.optimizer)
@@ -134,16 +133,9 @@ class Pretraining:
         if self.held_out is None or every == 0 or (self.step % every and self.step != total):
             return
         self._beat("evaluate")
-        self.valid_loss = self.trainer.held_out_loss(self.held_out)
-        bytes_per_target = self.held_out.target_bytes / self.held_out.targets
+        self.valid_loss, bits = self.trainer.held_out_loss(self.held_out)
         if self.ranks.rank == 0:
-            self.reporter.log(
-                {
-                    "valid/loss": self.valid_loss,
-                    "valid/bits_per_byte": bits_per_byte(self.valid_loss, bytes_per_target),
-                },
-                step=self.step,
-            )
+            self.reporter.log({"valid/loss": self.valid_loss, "valid/bits_per_byte": bits}, step=self.step)
 
     def _save_or_stop(self, *, began: bool) -> None:
         """Rank 0 knows when a checkpoint is due, any rank may have been told to stop: all agree, at the same step."""

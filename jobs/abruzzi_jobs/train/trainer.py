@@ -8,6 +8,7 @@ Shapes: B rows of this rank, L sequence length, Y layers, H heads, M expert laye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from abruzzi_jobs.train.feed import HeldOut, Rows
 class StepResult:
     loss: float
     """Mean cross-entropy of the global batch, nats a token."""
+    bits_per_byte: float
     aux_loss: float
     grad_norm: float
     """Before clipping."""
@@ -33,6 +35,11 @@ class StepResult:
     expert_counts_ME: Tensor
     """Of the global batch."""
     clip: ClipStatistics
+
+
+def bits_per_byte(loss_sum: float, target_bytes: float) -> float:
+    """Of nats summed over targets, and the UTF-8 bytes that the same targets stand for."""
+    return loss_sum / math.log(2) / target_bytes if target_bytes > 0 else math.nan
 
 
 class Trainer:
@@ -53,7 +60,8 @@ class Trainer:
     def step(self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False) -> StepResult:
         """One update from this rank's rows of `sequences` in all. Raises AbruzziError `divergence` before the weights are touched."""
         global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
-        totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
+        totals = torch.zeros(3, dtype=torch.float64, device=self.ranks.device)
+        totals[2] = rows.target_bytes
         maxima: list[Tensor] = []
         counts: list[Tensor] = []
         for tokens_BL, segments_BL in self._micro_batches(rows):
@@ -62,11 +70,11 @@ class Trainer:
             share = len(tokens_BL) / sequences
             (out.loss_sum / global_targets + out.aux_loss * share).backward()
             self._gradients.accumulate()
-            totals += torch.stack([out.loss_sum.detach().double(), out.aux_loss.detach().double() * share])
+            totals[:2] += torch.stack([out.loss_sum.detach().double(), out.aux_loss.detach().double() * share])
             maxima.append(out.max_logit_per_layer.detach())
             counts.append(out.expert_counts)
         gradients = self._gradients.reduce()
-        loss_sum, aux_loss = self.ranks.sum_(totals).tolist()
+        loss_sum, aux_loss, target_bytes = self.ranks.sum_(totals).tolist()
         loss = loss_sum / global_targets
         norm = float(self.optimizer.gradient_norm(gradients))
         self.watch.check(step, loss, norm)
@@ -78,16 +86,18 @@ class Trainer:
         clip = self.optimizer.clip_qk(max_logit_YH)
         self.model.update_router_bias(counts_ME)
         self._gradients.reset()
-        return StepResult(loss, aux_loss, norm, max_logit_YH, counts_ME, clip)
+        return StepResult(loss, bits_per_byte(loss_sum, target_bytes), aux_loss, norm, max_logit_YH, counts_ME, clip)
 
     @torch.no_grad()
-    def held_out_loss(self, held_out: HeldOut) -> float:
-        """Mean cross-entropy over the held-out rows of all ranks, nats a token; all ranks call it."""
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+    def held_out_loss(self, held_out: HeldOut) -> tuple[float, float]:
+        """(mean cross-entropy in nats a token, bits a byte) over the held-out rows of all ranks; all ranks call it."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
+        totals[1] = held_out.rows.target_bytes
         for tokens_BL, segments_BL in self._micro_batches(held_out.rows):
             losses = self.model.token_losses(tokens_BL[:, :-1], tokens_BL[:, 1:], segments_BL[:, :-1])
-            loss_sum += losses.double().sum()
-        return float(self.ranks.sum_(loss_sum)) / held_out.targets
+            totals[0] += losses.double().sum()
+        loss_sum, target_bytes = self.ranks.sum_(totals).tolist()
+        return loss_sum / held_out.targets, bits_per_byte(loss_sum, target_bytes)
 
     def _micro_batches(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         count = len(rows.tokens_BL)

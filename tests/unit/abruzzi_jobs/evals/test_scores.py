@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from abruzzi.cli.report import _print_evaluation
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import CorpusData, EvaluationConfig, TokenizerConfig
 from abruzzi.contracts.training import MODEL_PRESETS
@@ -149,6 +150,21 @@ def test_the_report_agrees_with_its_parts_and_reads_well(model: KimiK2, inputs: 
     assert "| web |" in text
     assert "````text" in text
     assert {"cloze items", "sample text", "bits per byte of held-out text"} <= set(heard)
+
+
+def test_a_domain_of_few_documents_is_reported_without_an_interval(
+    inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EvaluationConfig(max_bytes=60, cloze_items=0, sample_tokens=0)
+    report = json.loads(json.dumps(evaluate(**inputs, config=config)))
+    few = [name for name, entry in report["held_out"].items() if entry["documents"] < 5]
+    assert few
+    for name in few:
+        entry = report["held_out"][name]
+        assert entry["bits_per_byte"]["low"] is entry["better_by"]["high"] is None
+    assert "[too few documents]" in markdown(report)
+    _print_evaluation(report)
+    assert "too few documents" in capsys.readouterr().out
 
 
 def test_the_same_evaluation_gives_the_same_report(inputs: dict[str, Path]) -> None:
