@@ -49,7 +49,7 @@ def make_items(facts: Iterable[Fact]) -> list[ClozeItem]:
         return [wording for index, wording in enumerate(WORDINGS[fact.relation]) if index not in seen]
 
     columns = []
-    for relation, subjects in sorted(by_relation.items()):
+    for _, subjects in sorted(by_relation.items()):
         answers = sorted({f.answer for told in subjects.values() for f in told})
         if len(answers) <= DISTRACTORS:
             continue
