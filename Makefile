@@ -12,7 +12,7 @@ NPM := PATH="$(NODE_PATH_PREFIX)$$PATH" npm
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
-.PHONY: help demo up test check prove install dev web bench openapi screenshots clean
+.PHONY: help demo up test check prove install dev web bench openapi screenshots clean cluster cluster-down cluster-tools
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -34,6 +34,18 @@ prove: dev web ## The longer proofs; each has a shortened twin in `make test`
 
 bench: dev ## All figures of bench/, one after the other, as JSON in bench/results
 	@scripts/bench
+
+CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
+CLUSTER_WITH ?= kueue,training-operator,kuberay
+
+cluster: dev ## Start a real Kubernetes on this machine (root; CLUSTER_WITH=kueue,… chooses its operators)
+	@$(CLUSTER) up --with "$(CLUSTER_WITH)"
+
+cluster-down: dev ## End it and remove all that it made
+	@$(CLUSTER) down
+
+cluster-tools: dev ## Build the cluster's binaries that ABRUZZI_CLUSTER_TOOLS does not have (half an hour)
+	@$(CLUSTER) build-tools
 
 install: $(CACHE)/install.stamp ## Everything that the platform needs to run
 dev: $(CACHE)/dev.stamp ## Everything that tests and benches need, too

@@ -1,0 +1,48 @@
+"""Fixtures of the cluster suite: one cluster for all of it, a fresh namespace for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cluster.errors import CannotRunHere
+from cluster.handle import ClusterHandle, the_cluster
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m` chooses: a test that uses the cluster is marked so."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("cluster")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterHandle]:
+    """A running Kubernetes with its API as administrator. Skips, saying what is missing, where none can run."""
+    try:
+        with the_cluster() as handle:
+            yield handle
+    except CannotRunHere as error:
+        pytest.skip(f"no test cluster here: {error}")
+
+
+@pytest.fixture
+def namespace(cluster: ClusterHandle, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Its name; deleted afterwards. A failed test prints what happened in it."""
+    with cluster.new_namespace() as name:
+        yield name
+        report = request.node.stash.get(FAILED, None)
+        if report:
+            print(cluster.what_happened(name))
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    if call.when == "call" and report.failed:
+        item.stash[FAILED] = True
+    return report

@@ -1,0 +1,120 @@
+"""What a test is given: one cluster, ours or somebody's, with the few differences named."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import images, installs, simulated_nodes
+from cluster.binaries import Toolbox
+from cluster.errors import ClusterError
+from cluster.kubectl import Kubectl
+from cluster.layout import HOST_ADDRESS
+from cluster.local_cluster import LocalCluster
+
+KUBECONFIG, IMAGE_PREFIX = "KUBECONFIG", "ABRUZZI_TEST_IMAGE_PREFIX"
+EVENT_LINES = 60
+
+
+class ClusterHandle:
+    """`local` is the cluster on this machine, or None when the suite runs on a cluster that somebody already has."""
+
+    def __init__(self, kubeconfig: Path, local: LocalCluster | None, image_prefix: str = "") -> None:
+        self.kubeconfig = kubeconfig
+        self.tools = local.tools if local else Toolbox()
+        self.kubectl = Kubectl(self.tools.path("kubectl"), kubeconfig)
+        self._local = local
+        self._image_prefix = image_prefix
+
+    @property
+    def local(self) -> LocalCluster:
+        """For tests that stop parts of the cluster, import images, or let pods reach this machine; they skip elsewhere."""
+        if self._local is None:
+            pytest.skip("this test stops or changes parts of the cluster, so it runs only on the project's own one")
+        return self._local
+
+    @property
+    def is_local(self) -> bool:
+        return self._local is not None
+
+    @property
+    def host_address(self) -> str:
+        """Where a pod reaches a server that a test started on this machine (listening on this address or on 0.0.0.0)."""
+        return HOST_ADDRESS if self.local else ""
+
+    def image(self, name: str) -> str:
+        """The name under which the cluster knows a test image: `busybox`, `python`, or one that `add_image` brought."""
+        return f"{self._image_prefix}{name}:1" if self._image_prefix else f"docker.io/abruzzi-test/{name}:1"
+
+    def add_image(self, image: images.Image) -> str:
+        """Imports an image that the node does not have yet. On somebody's cluster it must be in their registry under the prefix."""
+        if self._local is not None and image.name not in images.imported(self._local.layout):
+            images.import_image(self._local.layout, image)
+        return image.name
+
+    def install(self, *operators: str) -> None:
+        """Operators by name (installs.OPERATORS), ready to use when it returns; at once when they are there already.
+
+        On somebody's cluster nothing is installed: a test that needs what is not there is skipped with a sentence.
+        """
+        if self._local is not None:
+            installs.install(self.kubectl, self._local.layout, self.tools, operators)
+            return
+        there = installs.served_crds(self.kubectl)
+        if absent := [each.name for each in installs.chosen(operators) if each.crd not in there]:
+            pytest.skip(f"this cluster has no {', '.join(absent)}, and the suite installs operators only on its own one")
+
+    def add_simulated_nodes(self, count: int) -> list[str]:
+        """Names of `count` Ready H800 nodes of 8 GPUs each; they stay for the tests after."""
+        simulated_nodes.add(self.local.layout, self.tools, count)
+        return [simulated_nodes.node_name(index) for index in range(count)]
+
+    @contextmanager
+    def new_namespace(self, labels: Mapping[str, str] | None = None) -> Iterator[str]:
+        """A namespace for one test. When the test fails, its events and pods are printed; its end is not waited for."""
+        name = f"test-{uuid.uuid4().hex[:10]}"
+        self.kubectl.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}})
+        try:
+            yield name
+        except BaseException:
+            print(self.what_happened(name))
+            raise
+        finally:
+            self.kubectl.try_run("delete", "namespace", name, "--wait=false")
+
+    def what_happened(self, namespace: str) -> str:
+        """Pods and the newest events, for the message of a failed test."""
+        pods = self.kubectl.try_run("get", "pods", "-n", namespace, "-o", "wide").stdout
+        events = self.kubectl.try_run("get", "events", "-n", namespace, "--sort-by=.lastTimestamp").stdout.splitlines()
+        return "\n".join([pods, *events[-EVENT_LINES:]])
+
+    def get(self, kind: str, name: str, namespace: str) -> Any:
+        return self.kubectl.json("get", kind, name, "-n", namespace)
+
+
+@contextmanager
+def the_cluster() -> Iterator[ClusterHandle]:
+    """Somebody's cluster when KUBECONFIG and ABRUZZI_TEST_IMAGE_PREFIX are both set; else ours.
+
+    Ours is started and ended here, unless it runs already (`make cluster`): then it is used and left running.
+    KUBECONFIG alone is not taken: a developer's shell has one for other reasons, and this suite deletes things.
+    """
+    prefix = os.environ.get(IMAGE_PREFIX)
+    if prefix:
+        if not os.environ.get(KUBECONFIG):
+            raise ClusterError(f"{IMAGE_PREFIX} names images for a cluster that {KUBECONFIG} does not name: set both or neither")
+        yield ClusterHandle(Path(os.environ[KUBECONFIG]), None, prefix)
+        return
+    local = LocalCluster()
+    was_started = local.up()
+    try:
+        yield ClusterHandle(local.layout.kubeconfig(), local)
+    finally:
+        if was_started:
+            local.down()

@@ -1,0 +1,154 @@
+"""Images without a registry: written as docker archives by us (thin ones), or by buildah (container_builds.py), and handed to containerd."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import shutil
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.errors import ClusterError
+from cluster.layout import Layout
+from cluster.node import PAUSE_IMAGE, run
+
+BUSYBOX_IMAGE = "docker.io/abruzzi-test/busybox:1"
+PYTORCH_INIT_IMAGE = "docker.io/library/alpine:3.10"
+"""What the training operator's worker pods wait for their master with: a loop over `nslookup`."""
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_NSLOOKUP = """#!/bin/sh
+# Busybox's own nslookup knows no search domains; the init container asks for a Service of its own namespace.
+for domain in $(sed -n 's/^search //p' /etc/resolv.conf) ""; do
+  /bin/busybox nslookup "$1${domain:+.$domain}" >/dev/null 2>&1 && exit 0
+done
+exit 1
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """`files` maps paths inside the image to a host's file or to a text; `links` maps paths to where they point."""
+
+    name: str
+    files: Mapping[str, Path | str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    folders: Sequence[str] = ("tmp",)
+    layers: Sequence[Path] = ()
+    """Uncompressed layer archives that lie below `files`."""
+    command: Sequence[str] = ()
+    user: str = ""
+
+
+def operator_image(name: str, binary: Path) -> Image:
+    """FROM scratch: the binary as /manager, an empty /tmp, not root (KubeRay's manifest says runAsNonRoot and no user)."""
+    return Image(name, {"manager": binary}, command=["/manager"], user="65532:65532")
+
+
+def busybox_image(name: str = BUSYBOX_IMAGE) -> Image:
+    """A shell with the usual small programs, one static binary."""
+    busybox = _busybox()
+    applets = [line for line in run(busybox, "--list").split() if line not in ("busybox", "nslookup")]
+    return Image(
+        name,
+        {"bin/busybox": busybox, "bin/nslookup": _NSLOOKUP},
+        {f"bin/{applet}": "busybox" for applet in applets},
+        folders=("tmp", "etc", "root", "work"),
+        command=["/bin/sh"],
+    )
+
+
+def pause_image() -> Image:
+    """What holds a pod's network; containerd ends it with SIGKILL, so that it needs no handler."""
+    return Image(
+        PAUSE_IMAGE, {"bin/busybox": _busybox()}, command=["/bin/busybox", "sleep", "infinity"], user="65535:65535"
+    )
+
+
+def _busybox() -> Path:
+    found = shutil.which("busybox")
+    if not found:
+        raise ClusterError("busybox is not here; it comes with Debian's package busybox-static")
+    return Path(found)
+
+
+def write_archive(image: Image, target: Path) -> Path:
+    """`docker save`'s format, the one that `ctr images import` and `buildah pull` read."""
+    own = target.with_suffix(".layer")
+    _write_layer(image, own)
+    layers = [*image.layers, own]
+    digests = [_sha256(layer) for layer in layers]
+    settings = {"User": image.user, "Cmd": list(image.command), "Env": [_PATH]}
+    config = json.dumps(
+        {
+            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        }
+    ).encode()
+    config_name = f"{hashlib.sha256(config).hexdigest()}.json"
+    layer_names = [f"{digest}.tar" for digest in digests]
+    manifest = json.dumps([{"Config": config_name, "RepoTags": [image.name], "Layers": layer_names}]).encode()
+    with tarfile.open(target, "w") as archive:
+        for layer, name in zip(layers, layer_names, strict=True):
+            archive.add(layer, arcname=name)
+        for name, data in ((config_name, config), ("manifest.json", manifest)):
+            _add(archive, name, data)
+    own.unlink()
+    return target
+
+
+def import_archive(layout: Layout, archive: Path) -> None:
+    run("ctr", "-a", layout.containerd_socket, "-n", "k8s.io", "images", "import", archive)
+
+
+def import_image(layout: Layout, image: Image) -> None:
+    """Builds and imports; nothing of it stays on disk but containerd's own copy."""
+    archive = layout.images / f"{hashlib.sha256(image.name.encode()).hexdigest()[:16]}.tar"
+    write_archive(image, archive)
+    import_archive(layout, archive)
+    archive.unlink()
+
+
+def imported(layout: Layout) -> set[str]:
+    """Names that the node has."""
+    return set(run("ctr", "-a", layout.containerd_socket, "-n", "k8s.io", "images", "list", "-q").split())
+
+
+def _write_layer(image: Image, target: Path) -> None:
+    with tarfile.open(target, "w") as layer:
+        made: set[str] = set()
+
+        def make_folder(path: str) -> None:
+            for folder in [*reversed(Path(path).parents), Path(path)]:
+                if str(folder) != "." and str(folder) not in made:
+                    made.add(str(folder))
+                    entry = tarfile.TarInfo(str(folder))
+                    entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder.name == "tmp" else 0o755
+                    layer.addfile(entry)
+
+        for folder in image.folders:
+            make_folder(folder)
+        for path, content in image.files.items():
+            make_folder(str(Path(path).parent))
+            _add(layer, path, content.read_bytes() if isinstance(content, Path) else content.encode(), mode=0o755)
+        for path, to in image.links.items():
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
+            layer.addfile(entry)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), mode
+    archive.addfile(entry, io.BytesIO(data))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
