@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cluster import images, installs, simulated_nodes
 from cluster.binaries import Toolbox
+from cluster.components import wait_until
 from cluster.errors import ClusterError
 from cluster.kubectl import Kubectl
 from cluster.layout import HOST_ADDRESS
@@ -68,7 +68,9 @@ class ClusterHandle:
             return
         there = installs.served_crds(self.kubectl)
         if absent := [each.name for each in installs.chosen(operators) if each.crd not in there]:
-            pytest.skip(f"this cluster has no {', '.join(absent)}, and the suite installs operators only on its own one")
+            pytest.skip(
+                f"this cluster has no {', '.join(absent)}, and the suite installs operators only on its own one"
+            )
 
     def add_simulated_nodes(self, count: int) -> list[str]:
         """Names of `count` Ready H800 nodes of 8 GPUs each; they stay for the tests after."""
@@ -79,7 +81,9 @@ class ClusterHandle:
     def new_namespace(self, labels: Mapping[str, str] | None = None) -> Iterator[str]:
         """A namespace for one test. When the test fails, its events and pods are printed; its end is not waited for."""
         name = f"test-{uuid.uuid4().hex[:10]}"
-        self.kubectl.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}})
+        self.kubectl.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}}
+        )
         try:
             yield name
         except BaseException:
@@ -93,6 +97,31 @@ class ClusterHandle:
         pods = self.kubectl.try_run("get", "pods", "-n", namespace, "-o", "wide").stdout
         events = self.kubectl.try_run("get", "events", "-n", namespace, "--sort-by=.lastTimestamp").stdout.splitlines()
         return "\n".join([pods, *events[-EVENT_LINES:]])
+
+    def wait_job(self, name: str, namespace: str, *, ends: str = "Complete", seconds: float = 60.0) -> str:
+        """Waits for the Job's end and returns its pod's log; an error when it ends otherwise."""
+        condition = ""
+
+        def has_ended() -> bool:
+            nonlocal condition
+            conditions = self.get("job", name, namespace)["status"].get("conditions", [])
+            condition = next(
+                (
+                    each["type"]
+                    for each in conditions
+                    if each["status"] == "True" and each["type"] in ("Complete", "Failed")
+                ),
+                "",
+            )
+            return bool(condition)
+
+        wait_until(f"job {name} ends", has_ended, seconds=seconds, last_words=lambda: self.what_happened(namespace))
+        log = self.kubectl.try_run("logs", f"job/{name}", "-n", namespace).stdout
+        if condition != ends:
+            raise ClusterError(
+                f"job {name} is {condition} and not {ends}; it said:\n{log}\n{self.what_happened(namespace)}"
+            )
+        return log
 
     def get(self, kind: str, name: str, namespace: str) -> Any:
         return self.kubectl.json("get", kind, name, "-n", namespace)
@@ -108,7 +137,9 @@ def the_cluster() -> Iterator[ClusterHandle]:
     prefix = os.environ.get(IMAGE_PREFIX)
     if prefix:
         if not os.environ.get(KUBECONFIG):
-            raise ClusterError(f"{IMAGE_PREFIX} names images for a cluster that {KUBECONFIG} does not name: set both or neither")
+            raise ClusterError(
+                f"{IMAGE_PREFIX} names images for a cluster that {KUBECONFIG} does not name: set both or neither"
+            )
         yield ClusterHandle(Path(os.environ[KUBECONFIG]), None, prefix)
         return
     local = LocalCluster()

@@ -134,11 +134,9 @@ def install(kubectl: Kubectl, layout: Layout, tools: Toolbox, names: Iterable[st
     there = served_crds(kubectl)
     absent = [operator for operator in chosen(names) if operator.crd not in there]
     with ThreadPoolExecutor(2) as pool:
-        rendered = dict(
-            zip(absent, pool.map(lambda operator: _prepare(kubectl, layout, tools, operator), absent), strict=True)
-        )
-    for operator in absent:
-        kubectl.apply(*rendered[operator])
+        prepared = list(pool.map(lambda operator: _prepare(kubectl, layout, tools, operator), absent))
+    for objects in prepared:
+        kubectl.apply(*objects)
     for operator in absent:
         wait_available(kubectl, operator)
 

@@ -75,6 +75,7 @@ class LocalCluster:
             self._check()
             teardown.remove(self.layout)
             self._check_ports()
+            shutil.rmtree(self.layout.logs, ignore_errors=True)
             self.layout.make()
             try:
                 self._start()

@@ -64,7 +64,7 @@ def cgroup_roots() -> Iterator[Path]:
         yield CGROUPS / CGROUP
         return
     for hierarchy in sorted(CGROUPS.iterdir()):
-        if hierarchy.is_dir() and not hierarchy.is_symlink() and hierarchy.name != "unified":
+        if hierarchy.is_dir() and not hierarchy.is_symlink():
             yield hierarchy / CGROUP
 
 
@@ -206,7 +206,7 @@ def missing_programs() -> dict[str, str]:
         "ip": "iproute2",
         "iptables": "iptables",
         "conntrack": "conntrack",
-        "busybox": "busybox-static",
+        "busybox": "busybox",
     }
     missing = {program: package for program, package in needed.items() if not shutil.which(program, path=_PATH)}
     if not (CNI_PLUGINS / "bridge").exists():

@@ -56,12 +56,20 @@ def pytorch_job(name: str, image: str, script: str, *, workers: int = 1, cpu: st
     }
 
 
-def test_an_admitted_pytorchjob_runs_in_two_pods_that_know_their_ranks(cluster: ClusterHandle, namespace: str, queue: str):
-    script = "echo rank $RANK of $WORLD_SIZE at $MASTER_ADDR:$MASTER_PORT"
+def test_an_admitted_pytorchjob_runs_in_two_pods_that_know_their_ranks(
+    cluster: ClusterHandle, namespace: str, queue: str
+):
+    # A PyTorchJob has succeeded as soon as its master has, so the master waits for the worker's word.
+    script = (
+        "echo rank $RANK of $WORLD_SIZE at $MASTER_ADDR:$MASTER_PORT;"
+        "if [ $RANK = 0 ]; then nc -l -p $MASTER_PORT; else until echo from $RANK | nc $MASTER_ADDR $MASTER_PORT; do sleep 0.1; done; fi"
+    )
     cluster.kubectl.create(pytorch_job("pair", cluster.image("busybox"), script), namespace=namespace)
     cluster.kubectl.wait("pytorchjob/pair", "condition=Succeeded", namespace=namespace, seconds=120)
-    assert cluster.kubectl("logs", "pair-master-0", "-n", namespace).startswith("rank 0 of 2 at ")
-    assert cluster.kubectl("logs", "pair-worker-0", "-n", namespace) == "rank 1 of 2 at pair-master-0:23456\n"
+    master, worker = (cluster.kubectl("logs", f"pair-{role}-0", "-n", namespace) for role in ("master", "worker"))
+    assert master.startswith("rank 0 of 2 at ")
+    assert master.endswith("from 1\n")
+    assert worker == "rank 1 of 2 at pair-master-0:23456\n"
     workload = cluster.kubectl.json("get", "workloads", "-n", namespace)["items"][0]
     states = {each["type"]: each["status"] for each in workload["status"]["conditions"]}
     assert states["Admitted"] == "True"

@@ -7,7 +7,9 @@ from cluster.handle import ClusterHandle
 
 def test_simulated_nodes_are_ready_with_eight_gpus_and_their_place(cluster: ClusterHandle):
     names = cluster.add_simulated_nodes(32)
-    nodes = {each["metadata"]["name"]: each for each in cluster.kubectl.json("get", "nodes", "-l", "type=kwok")["items"]}
+    nodes = {
+        each["metadata"]["name"]: each for each in cluster.kubectl.json("get", "nodes", "-l", "type=kwok")["items"]
+    }
     assert set(names) <= set(nodes)
     assert all(nodes[name]["status"]["allocatable"]["nvidia.com/gpu"] == "8" for name in names)
     labels = [nodes[name]["metadata"]["labels"] for name in names]
