@@ -28,6 +28,8 @@ _LOOK_SECONDS = 1.0
 """Without a ring: notifications may be lost, and an event may wait for an older transaction to end."""
 _SETTLE_SECONDS = 0.2
 """Rings come in bursts: one answer to many."""
+_MOVES_BY_ITSELF: dict[str, Any] = {"eta_seconds": True, "detail": {"__all__": {"eta_seconds"}}}
+"""Falls from second to second: no news."""
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -75,18 +77,23 @@ def run_stream(request: Request, identity: Identity, run_id: str, last_event_id:
                     if position is None:
                         position = await events.last_position(session)
                     happened = await events.read(session, after=position, run_id=run_id)
+                    read_to = int(happened[-1].id) if happened else position
                     run = await query.get(session, run_id, now=state.clock.now())
+                    # After the state, which comes with its event: that event may have to wait for an older transaction, and the end with it.
+                    is_over = run.state.is_terminal and not await events.more_to_come(
+                        session, after=read_to, run_id=run_id
+                    )
             except NotFound:
                 return
             for event in happened:
                 position = int(event.id)
                 yield _format("event", event.model_dump_json(), event.id)
-            current = run.model_dump_json()
+            current = run.model_dump_json(exclude=_MOVES_BY_ITSELF)
             if current != shown:
                 shown = current
-                yield _format("run", current, str(position))
+                yield _format("run", run.model_dump_json(), str(position))
                 yield _format("metrics", json.dumps({"run": run_id}), None)
-            if run.state.is_terminal and not happened:
+            if is_over:
                 yield _format("end", "{}", str(position))
                 return
 

@@ -283,6 +283,66 @@ def test_a_run_stream_begins_with_the_run_and_ends_with_it(server: ApiServer) ->
     assert kinds[-1] == "end"
 
 
+def test_a_run_stream_does_not_end_before_the_last_event_though_an_older_writer_is_still_open(
+    server: ApiServer,
+) -> None:
+    run_id, _ = server.run_with_attempt()
+    insert = "INSERT INTO events (project_id, run_id, kind, body) VALUES ('default', %s, %s, '{}')"
+    told: list[str] = []
+    with (
+        psycopg.connect(server.owner_url) as older,
+        server.client() as client,
+        connect_sse(client, "GET", f"runs/{run_id}/stream") as source,
+    ):
+        older.execute(insert, (run_id, "artifact.created"))
+        for event in source.iter_sse():
+            if event.event == "run" and json.loads(event.data)["state"] == "running":
+                with psycopg.connect(server.owner_url) as ending:
+                    ending.execute("UPDATE runs SET state = 'failed', version = version + 1 WHERE id = %s", (run_id,))
+                    ending.execute(insert, (run_id, "run.state"))
+                    ending.execute("SELECT pg_notify('abruzzi_events', %s)", (run_id,))
+            elif event.event == "run":
+                told.append("failed")
+                older.commit()
+            elif event.event == "event":
+                told.append(json.loads(event.data)["kind"])
+            elif event.event == "end":
+                told.append("end")
+    assert told == ["failed", "artifact.created", "run.state", "end"]
+
+
+def test_a_run_stream_takes_a_shrinking_eta_for_no_news(server: ApiServer) -> None:
+    run_id, attempt_id = server.run_with_attempt()
+    with psycopg.connect(server.owner_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO ranks (attempt_id, rank, project_id, step, total_steps, phase, message, first_step, first_at, heartbeat_at) "
+            "VALUES (%s, 0, 'default', 50, 100000, 'train', '', 0, now() - interval '100 s', now())",
+            (attempt_id,),
+        )
+    told: list[str] = []
+
+    def look(change: str, *values: str) -> None:
+        """The stream looks at the run again: what is told then, comes before this event."""
+        with psycopg.connect(server.owner_url) as connection:
+            connection.execute(change, values)
+            connection.execute("SELECT pg_notify('abruzzi_events', %s)", (run_id,))
+
+    insert = "INSERT INTO events (project_id, run_id, kind, body) VALUES ('default', %s, 'look', '{}')"
+    with server.client() as client, connect_sse(client, "GET", f"runs/{run_id}/stream") as source:
+        for event in source.iter_sse():
+            if event.event in ("run", "event"):
+                told.append(event.event)
+            if event.event == "run":
+                assert json.loads(event.data)["detail"][0]["eta_seconds"] > 0
+                if json.loads(event.data)["name"] == "renamed":
+                    break
+            if event.event in ("run", "event") and told.count("event") < 3:
+                look(insert, run_id)
+            elif event.event == "event":
+                look("UPDATE runs SET name = 'renamed' WHERE id = %s", run_id)
+    assert told == ["run", "event", "event", "event", "run"]
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Client) -> None:
     assert client.post("recipes/validate", content=b"x" * (9 << 20)).status_code == 413
 

@@ -50,6 +50,12 @@ async def read(session: AsyncSession, *, after: int = 0, run_id: str | None = No
     return [EventOut(id=str(r.id), run_id=r.run_id, kind=r.kind, body=r.body, at=r.at) for r in rows]
 
 
+async def more_to_come(session: AsyncSession, *, after: int, run_id: str) -> bool:
+    """Whether events of the run are committed beyond a position that `read` may not show yet, or has not."""
+    query = select(EventRow.id).where(EventRow.run_id == run_id, EventRow.id > after).limit(1)
+    return (await session.execute(query)).first() is not None
+
+
 async def last_position(session: AsyncSession) -> int:
     """Position of the newest event that a reader may see."""
     query = select(func.max(EventRow.id)).where(literal_column("events.xid < pg_snapshot_xmin(pg_current_snapshot())"))
