@@ -7,6 +7,7 @@ garbage collector. Time is the caller's (`now`), identities come from a counter,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 from bisect import bisect_right
@@ -83,6 +84,8 @@ class FakeApi:
         self._log: list[Change] = []
         self._compacted = 0
         self._born = 0
+        self.watchers = 0
+        """Streams that are open."""
         self._epoch = 0  # of watches: breaking them all raises it
         self._news = asyncio.Event()
         for name in ("default", "kube-system"):
@@ -110,6 +113,14 @@ class FakeApi:
         stored = self._stored[(resource.full_name, namespace, name)]
         self._revision += 1
         stored.versions.append((self._revision, None))
+
+    def snapshot(self) -> object:
+        return copy.deepcopy((self._stored, self._revision, self._log, self._compacted))
+
+    def restore(self, snapshot: object) -> None:
+        """etcd put back to an older state: what came after never happened, its versions are given out again. Streams break."""
+        self._stored, self._revision, self._log, self._compacted = copy.deepcopy(snapshot)  # type: ignore[misc]
+        self.break_watches()
 
     def put_status(self, resource: Resource, name: str, status: Object, *, namespace: str | None = None) -> Object:
         """As the kubelet or an operator does it."""
@@ -258,26 +269,32 @@ class FakeApi:
         timeout_seconds: int = 300,
         read_timeout_seconds: float = 90.0,
     ) -> AsyncIterator[Event]:
-        await self._enter("watch", resource)
+        await self.open_watch(resource, resource_version)
         at, epoch = int(resource_version), self._epoch
-        self._check_history(at)
         deadline = asyncio.get_running_loop().time() + timeout_seconds
-        while True:
-            for change in self._log[bisect_right(self._log, at, key=lambda change: change.revision) :]:
-                at = change.revision
-                if event := _seen(change, resource, namespace, label_selector, field_selector):
-                    yield event
-            if self._epoch != epoch:
-                raise Unreachable(f"watch {resource.full_name}: the connection broke.", reason="ReadError")
-            if self._log and self._log[-1].revision > at:
-                continue  # written while the consumer had the last event
-            news = self._news
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await news.wait()
-            except TimeoutError:
-                yield Event("BOOKMARK", {"metadata": {"resourceVersion": str(self._revision)}})
-                return
+        self.watchers += 1
+        try:
+            while True:
+                news = self._news
+                for change in self._log[bisect_right(self._log, at, key=lambda change: change.revision) :]:
+                    at = change.revision
+                    if event := _seen(change, resource, namespace, label_selector, field_selector):
+                        yield event
+                if self._epoch != epoch:
+                    raise Unreachable(f"watch {resource.full_name}: the connection broke.", reason="ReadError")
+                if asyncio.get_running_loop().time() >= deadline:
+                    yield Event("BOOKMARK", {"metadata": {"resourceVersion": str(at)}})
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await news.wait()
+        finally:
+            self.watchers -= 1
+
+    async def open_watch(self, resource: Resource, resource_version: str) -> None:
+        """What a watch is refused with before its stream begins."""
+        await self._enter("watch", resource)
+        self._check_history(int(resource_version))
 
     async def read_log(
         self,
