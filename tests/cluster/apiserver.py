@@ -19,10 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 from cluster.binaries import Toolbox
 from cluster.certificates import CLIENT, SERVER, Authority
@@ -34,8 +37,10 @@ READY_SECONDS = 60.0
 APPLY = "application/apply-patch+yaml"
 
 
-def missing_binaries() -> list[str]:
-    return Toolbox().missing(BINARIES)
+needs_apiserver = pytest.mark.skipif(
+    bool(Toolbox().missing(BINARIES)),
+    reason="no etcd and kube-apiserver here: set ABRUZZI_CLUSTER_TOOLS, or build them once with `make cluster-tools`",
+)
 
 
 class ApiServer:
@@ -47,6 +52,8 @@ class ApiServer:
         self._controllers = controllers
         self._tools = Toolbox()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        # The kernel ends a guarded child with the *thread* that started it, so one thread starts them all and lives as long as they may.
+        self._starter = ThreadPoolExecutor(1, "apiserver-starter")
         self.port, self._etcd_port, self._peer_port = free_ports(3)
         self.url = f"https://127.0.0.1:{self.port}"
         self.etcd_url = f"http://127.0.0.1:{self._etcd_port}"
@@ -77,6 +84,7 @@ class ApiServer:
         for name in reversed(list(self._processes)):
             self.stop(name, kill=True)
         self._client.close()
+        self._starter.shutdown()
 
     def kubeconfig_as(self, user: str, *, group: str = "") -> Path:
         """For another identity (a client certificate); without RBAC rules it may do nothing."""
@@ -232,9 +240,8 @@ class ApiServer:
     def _start(self, name: str, command: Sequence[object]) -> None:
         guard = [sys.executable, "-I", "-S", guarded_exec.__file__, str(os.getpid()), "9", "same", "--"]
         with (self.state / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                [*guard, *map(str, command)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.state
-            )
+            start = partial(subprocess.Popen, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.state)
+            self._processes[name] = self._starter.submit(start, [*guard, *map(str, command)]).result()
 
     def _write_kubeconfig(self, name: str, user: dict[str, str]) -> Path:
         cluster = {"server": self.url, "certificate-authority": str(self.state / "pki" / "ca.crt")}

@@ -8,16 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 pytest.register_assert_rewrite("simulation.api_contract")
-from cluster.apiserver import ApiServer, missing_binaries  # noqa: E402
+from cluster.apiserver import ApiServer, needs_apiserver  # noqa: E402
 from simulation.api_contract import ApiContract, Ground  # noqa: E402
 
 from abruzzi_operators.kubernetes.access import Access  # noqa: E402
 from abruzzi_operators.kubernetes.resources import NAMESPACES  # noqa: E402
 from abruzzi_operators.kubernetes.rest_api import RestApi  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    bool(missing_binaries()), reason="no etcd and kube-apiserver: set ABRUZZI_CLUSTER_TOOLS, or `make cluster-tools`"
-)
+pytestmark = needs_apiserver
 _numbers = itertools.count()
 
 
