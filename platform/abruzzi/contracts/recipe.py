@@ -89,10 +89,14 @@ class PretrainStage(StageBase):
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> PretrainStage:
-        if self.batch.sequence_length > self.model.max_position and self.model.yarn is None:
-            raise ValueError(
-                f"batch.sequence_length: {self.batch.sequence_length} is longer than model.max_position {self.model.max_position}"
-            )
+        lengths = {"batch.sequence_length": self.batch.sequence_length}
+        for index, anneal in enumerate(self.schedule.anneal):
+            lengths[f"schedule.anneal.{index}.sequence_length"] = anneal.sequence_length or self.batch.sequence_length
+        for key, length in lengths.items():
+            if length > self.model.max_position and self.model.yarn is None:
+                raise ValueError(
+                    f"{key}: {length} is longer than model.max_position {self.model.max_position}; set model.yarn, or max_position itself"
+                )
         if self.resources.pool == "local":
             for key in ("pp", "vpp", "ep"):
                 if getattr(self.parallel, key) > 1:

@@ -179,8 +179,8 @@ def _mistake(
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path = (*path, "kind")
     message, hint = _explain(detail, path, data)
-    if detail["type"] == "value_error" and (match := re.match(r"^([a-z_.]+): (.*)$", message, re.DOTALL)):
-        path, message = (*path, *match[1].split(".")), match[2]
+    if detail["type"] == "value_error" and (match := re.match(r"^([a-z_.0-9]+): (.*)$", message, re.DOTALL)):
+        path, message = (*path, *(int(p) if p.isdigit() else p for p in match[1].split("."))), match[2]
     return _at(positions, path, data, file, message, hint)
 
 

@@ -125,6 +125,14 @@ BAD = {
         "longer than model.max_position",
         "",
     ),
+    "annealing longer than the model": (
+        '[stage.schedule]\ntokens = "4M"',
+        '[stage.schedule]\ntokens = "4M"\nanneal = [\n  { tokens = "1M" },\n  { tokens = "1M", sequence_length = 1024 },\n]',
+        25,
+        "stage.pretrain.schedule.anneal.1.sequence_length",
+        "1024 is longer than model.max_position 512",
+        "",
+    ),
     "virtual stages on a laptop": (
         "[stage.schedule]",
         "[stage.parallel]\nvpp = 2\n[stage.schedule]",
@@ -151,6 +159,15 @@ BAD = {
         "'checkpoint'",
     ),
 }
+
+
+def test_with_yarn_a_phase_may_be_longer_than_the_model_was_made_for() -> None:
+    longer = GOOD.replace(
+        'preset = "tiny"\n[stage.schedule]\ntokens = "4M"',
+        'preset = "tiny"\nyarn = { factor = 4.0, original_max_position = 512 }\n[stage.schedule]\ntokens = "4M"\nanneal = [{ tokens = "1M", sequence_length = 1024 }]',
+    )
+    assert longer != GOOD
+    load_recipe(longer)
 
 
 def test_the_good_recipe_is_good() -> None:

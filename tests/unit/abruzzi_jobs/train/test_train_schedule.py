@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abruzzi.contracts.recipe import PretrainStage
+from abruzzi.contracts.toml import load_recipe
 from abruzzi.contracts.training import AnnealConfig, BatchConfig, ScheduleConfig
 from abruzzi_jobs.train.schedule import Schedule, build_schedule
 
@@ -93,15 +96,27 @@ def test_the_papers_recipe_has_its_rates() -> None:
         tokens="15.5T",  # type: ignore[arg-type]
         warmup_steps=500,
         decay_fraction=5.5 / 15.5,
-        anneal=(AnnealConfig(tokens=400_000_000_000), AnnealConfig(tokens=60_000_000_000, sequence_length=32768)),
+        anneal=(
+            AnnealConfig(tokens=400_000_000_000, end_lr_ratio=0.04347826),
+            AnnealConfig(tokens=60_000_000_000, sequence_length=32768),
+        ),
     )
+    stage = load_recipe((Path(__file__).parents[4] / "recipes" / "k2.toml").read_text()).stage_by_id("pretrain")
+    assert isinstance(stage, PretrainStage)
+    assert stage.schedule.anneal == config.anneal
+    assert stage.schedule.tokens == config.tokens
     schedule = build_schedule(config, BatchConfig(sequences=16384, sequence_length=4096), world_size=256)
     main, anneal, long = schedule.phases
     peak = 2e-4
     assert schedule.lr_scale(499) == 1.0
     assert schedule.lr_scale(0) == pytest.approx(1 / 500)
     assert peak * schedule.lr_scale(main.end_step - 1) == pytest.approx(2e-5)
-    assert peak * schedule.lr_scale(anneal.end_step - 1) == pytest.approx(7e-6)
+    assert peak * schedule.lr_scale(long.end_step - 1) == pytest.approx(7e-6)
+    slopes = [
+        (schedule.lr_scale(first) - schedule.lr_scale(last)) / (last - first)
+        for first, last in ((main.end_step - 1, anneal.end_step - 1), (anneal.end_step - 1, long.end_step - 1))
+    ]
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-3)  # one decay over both
     assert (long.sequence_length, long.sequences) == (32768, 2048)
     middle = main.end_step - schedule.decay_steps // 2
     assert schedule.lr_scale(middle) == pytest.approx((1 + 0.1) / 2, abs=1e-3)
