@@ -32,6 +32,7 @@ from abruzzi_api.v1.audit import routes as audit
 from abruzzi_api.v1.events import routes as events
 from abruzzi_api.v1.logs import routes as logs
 from abruzzi_api.v1.metrics import routes as metrics
+from abruzzi_api.v1.notifications import routes as notifications
 from abruzzi_api.v1.pools import routes as pools
 from abruzzi_api.v1.projects import routes as projects
 from abruzzi_api.v1.recipes import routes as recipes
@@ -41,7 +42,21 @@ from abruzzi_api.v1.tokens import routes as tokens
 from abruzzi_api.work import Permit, Replay
 
 PREFIX = "/api/v1"
-NOUNS = (runs, pools, attempts, artifacts, metrics, logs, events, recipes, tokens, audit, projects, session)
+NOUNS = (
+    runs,
+    pools,
+    attempts,
+    artifacts,
+    metrics,
+    logs,
+    events,
+    recipes,
+    tokens,
+    audit,
+    notifications,
+    projects,
+    session,
+)
 REQUESTS = Counter("abruzzi_api_requests_total", "Requests by route, method and status", ["route", "method", "status"])
 SECONDS = Histogram("abruzzi_api_request_seconds", "Time to the answer's start", ["route"])
 _BOOTSTRAP_SECONDS = 0.5

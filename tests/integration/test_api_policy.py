@@ -70,6 +70,9 @@ def ids(server: ApiServer) -> dict[str, str]:
         "artifact_id": server.artifact(run_id),
         "rank": "0",
         "token_id": "nosuchtoken",
+        "subscription_id": "nosuchsubscription",
+        "delivery_id": "nosuchdelivery",
+        "message_id": "0",
     }
 
 

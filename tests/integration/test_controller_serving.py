@@ -1,4 +1,4 @@
-"""What the controller's process does beside its loop, over a real database: it hears rings and sends the outbox."""
+"""What the controller's process does beside its loop, over a real database: it hears rings and does side work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from sqlalchemy import make_url
 from abruzzi.events import service as events
 from abruzzi.events.models import OutboxRow
 from abruzzi.kit.db import connect_arguments, transaction
+from abruzzi.kit.ground import Budget, Ground, Outcome
+from abruzzi.kit.settings import Settings
+from abruzzi.store import DirectoryStore
+from abruzzi.workers import dispatcher, steps
 from abruzzi_operators.controller import main
 
 DEADLINE_SECONDS = 20.0
@@ -71,30 +75,27 @@ def test_an_address_is_taken_apart_as_it_was_written() -> None:
     }  # fmt: skip
 
 
-async def test_the_outbox_is_sent_also_after_the_database_was_away(
-    sessions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_side_work_is_done_in_process_also_after_the_database_was_away(
+    sessions, store_root, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(main, "_OUTBOX_SECONDS", 0.01)
-    dispatch, tries, sent = events.dispatch, iter(range(100)), asyncio.Event()
+    monkeypatch.setattr(dispatcher, "LOOK_SECONDS", 0.01)
+    handle, tries, done = steps.handle_messages, iter(range(1000)), asyncio.Event()
 
-    async def away_at_first(session: Any, send: Any) -> int:
-        number = next(tries)
-        if number == 0:
+    async def away_at_first(ground: Ground, budget: Budget) -> Outcome:
+        if next(tries) == 0:
             raise psycopg.OperationalError("away")
-        if number == 2:
-            sent.set()  # what the one before has sent is committed
-        return await dispatch(session, send)
+        outcome = await handle(ground, budget)
+        if outcome.facts["failed"]:
+            done.set()
+        return outcome
 
-    monkeypatch.setattr(events, "dispatch", away_at_first)
-    caplog.set_level("INFO", logger="abruzzi.controller")
+    monkeypatch.setattr(steps, "handle_messages", away_at_first)
     async with transaction(sessions) as session:
-        events.enqueue(session, "default", "run.ended", {"run_id": "r"})
-    async with beside(main._dispatch(sessions)):
-        await asyncio.wait_for(sent.wait(), DEADLINE_SECONDS)
+        events.enqueue(session, "default", "run.ended", {"run_id": "nosuchrun0"})
+    async with beside(dispatcher.dispatch(Ground(sessions, DirectoryStore(store_root), Settings()))):
+        await asyncio.wait_for(done.wait(), DEADLINE_SECONDS)
     async with transaction(sessions) as session:
         row = await session.get_one(OutboxRow, 1)
-    assert [m for m in caplog.messages if "outbox" in m] == [
-        "the outbox waits (OperationalError)",
-        "outbox run.ended {'run_id': 'r'}",
-    ]
-    assert row.sent_at is not None
+    assert "side work waits" in caplog.messages
+    assert (row.sent_at, row.tries) == (None, 1)
+    assert "There is no run 'nosuchrun0' here" in (row.last_error or "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
-import pytest
 
 from abruzzi.events import service as events
 from abruzzi.kit.db import see_projects, transaction
@@ -118,48 +117,6 @@ async def test_an_event_of_a_rolled_back_transaction_never_was(sessions):
         await session.flush()
         await session.rollback()
     assert await new_events(sessions, 0) == []
-
-
-async def test_two_dispatchers_never_send_the_same_message(sessions):
-    async with transaction(sessions) as session:
-        for n in range(20):
-            events.enqueue(session, "default", "run.ended", {"n": n})
-    sent: list[int] = []
-
-    async def send(kind: str, body: dict[str, int]) -> None:
-        await asyncio.sleep(0)
-        sent.append(body["n"])
-
-    async def dispatch() -> None:
-        while True:
-            async with transaction(sessions) as session:
-                if not await events.dispatch(session, send, limit=3):
-                    return
-
-    await asyncio.gather(*(dispatch() for _ in range(4)))
-    assert sorted(sent) == list(range(20))
-
-
-async def test_a_dispatcher_that_dies_in_the_middle_sends_again(sessions):
-    async with transaction(sessions) as session:
-        events.enqueue(session, "default", "run.ended", {})
-    sent: list[str] = []
-
-    async def send_and_die(kind: str, body: dict[str, object]) -> None:
-        sent.append(kind)
-        raise ConnectionError
-
-    async def send(kind: str, body: dict[str, object]) -> None:
-        sent.append(kind)
-
-    with pytest.raises(ConnectionError):
-        async with transaction(sessions) as session:
-            await events.dispatch(session, send_and_die)
-    async with transaction(sessions) as session:
-        assert await events.dispatch(session, send) == 1
-    async with transaction(sessions) as session:
-        assert await events.dispatch(session, send) == 0
-    assert sent == ["run.ended", "run.ended"]
 
 
 async def test_a_ring_is_heard_at_the_commit_and_not_before(database, sessions):

@@ -58,9 +58,10 @@ def test_every_table_forces_row_level_security_and_names_its_project(shared_data
                FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
                  AND c.relname <> 'alembic_version'"""
         ).fetchall()
-    assert len(tables) == 16
+    assert len(tables) == 19
     assert [name for name, forced, _ in tables if not forced] == []
-    assert [name for name, _, has_project in tables if not has_project] == ["projects"]
+    # What is of no project: the list of projects, and the platform's own chores.
+    assert sorted(name for name, _, has_project in tables if not has_project) == ["chores", "projects"]
 
 
 @pytest.mark.parametrize("role", ["app", "controller"])
@@ -80,6 +81,7 @@ def test_partitions_cannot_be_reached_around_their_parents_policy(shared_databas
         "UPDATE audit SET actor = 'nobody'",
         "UPDATE events SET kind = 'nothing'",
         "DELETE FROM events",
+        "DELETE FROM subscriptions",
         "TRUNCATE runs CASCADE",
         "SELECT * FROM alembic_version",
         "CREATE TABLE mine (id int)",
@@ -89,6 +91,18 @@ def test_partitions_cannot_be_reached_around_their_parents_policy(shared_databas
 def test_the_application_cannot(shared_database, role, statement):
     with shared_database.connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
+
+
+def test_the_application_sees_chores_and_changes_none_and_removes_no_token(shared_database):
+    with shared_database.connect("app") as connection:
+        connection.execute("SELECT * FROM chores")
+        for statement in (
+            "INSERT INTO chores (name) VALUES ('x')",
+            "UPDATE chores SET failures = 0",
+            "DELETE FROM tokens",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
 
 
 def test_roles_are_neither_owner_nor_superuser_nor_above_policies(shared_database):

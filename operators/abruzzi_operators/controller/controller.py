@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from prometheus_client import Counter, Histogram
+
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import AttemptState, Cause
@@ -29,6 +31,8 @@ from abruzzi.engine.ports import Executor, Lease, RunStore, SpecConflict, StaleL
 from abruzzi.engine.view import RunView
 
 logger = logging.getLogger(__name__)
+STEPS = Histogram("abruzzi_controller_step_seconds", "Time that one leased run took, from its lease until it was quiet")
+FAILURES = Counter("abruzzi_controller_failures_total", "Steps of a run that failed and are tried again")
 
 _STEPS_AT_ONCE = 32
 """Decisions in a row for one run before it is given back, so that no run starves the others."""
@@ -90,12 +94,14 @@ class Controller:
         """One leased run: decisions until it is quiet, then give it back."""
         renewal = asyncio.create_task(self._keep(lease))
         try:
-            wake_at = await self.step(lease)
+            with STEPS.time():
+                wake_at = await self.step(lease)
             self._failures.pop(lease.run_id, None)
         except StaleLease:
             logger.warning("run %s was taken over; dropping it", lease.run_id)
             return
         except Exception:
+            FAILURES.inc()
             failures = self._failures[lease.run_id] = self._failures.get(lease.run_id, 0) + 1
             delay = min(
                 self._config.most_delay_seconds, self._config.first_delay_seconds * 2.0 ** min(failures - 1, 20)

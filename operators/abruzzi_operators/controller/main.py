@@ -9,25 +9,25 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
 
 import psycopg
-from sqlalchemy.exc import SQLAlchemyError
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.events import service as events
+from abruzzi.gauges.exposition import expose
 from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import Sessions, connect_arguments, create_engine, create_sessions, transaction
+from abruzzi.kit.ground import Ground
 from abruzzi.kit.settings import Settings
 from abruzzi.runs import ownership
 from abruzzi.runs.run_store import PostgresRunStore
 from abruzzi.store import open_store
+from abruzzi.workers.dispatcher import dispatch
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 from abruzzi_operators.executors.local import LocalExecutor
 
 logger = logging.getLogger("abruzzi.controller")
 _RECONNECT_SECONDS = 0.5
-_OUTBOX_SECONDS = 2.0
 
 
 def main() -> None:
@@ -42,7 +42,8 @@ async def serve(settings: Settings) -> None:
     sessions = create_sessions(engine)
     clock = SystemClock()
     store_config = settings.store_config()
-    store = PostgresRunStore(sessions, open_store(store_config), store_config, clock)
+    objects = open_store(store_config)
+    store = PostgresRunStore(sessions, objects, store_config, clock)
     api_url = settings.url or f"http://{settings.host}:{settings.port}"
     executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=_issuer(sessions, clock))
     config = ControllerConfig(owner=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}")
@@ -51,7 +52,12 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    helpers = [asyncio.create_task(_ring(url, controller.doorbell)), asyncio.create_task(_dispatch(sessions))]
+    helpers = [asyncio.create_task(_ring(url, controller.doorbell))]
+    if settings.redis_url is None:
+        # No broker, no Celery workers: the side work is done here.
+        helpers.append(asyncio.create_task(dispatch(Ground(sessions, objects, settings, clock))))
+    if settings.metrics_port is not None:
+        helpers.append(asyncio.create_task(expose(sessions, clock, port=settings.metrics_port)))
     logger.info("controller %s is looking for runs", config.owner)
     try:
         await controller.run(stop)
@@ -67,21 +73,6 @@ def _issuer(sessions: Sessions, clock: SystemClock):  # type: ignore[no-untyped-
             return await ownership.issue_token(session, spec.attempt_id, now=clock.now())
 
     return issue
-
-
-async def _dispatch(sessions: Sessions) -> None:
-    """The outbox, in embedded mode: messages go to the log. (In production Celery takes them to their receivers.)"""
-
-    async def send(kind: str, body: dict[str, Any]) -> None:
-        logger.info("outbox %s %s", kind, body)
-
-    while True:
-        try:
-            async with transaction(sessions) as session:
-                await events.dispatch(session, send)
-        except (SQLAlchemyError, psycopg.Error) as error:
-            logger.warning("the outbox waits (%s)", type(error).__name__)
-        await asyncio.sleep(_OUTBOX_SECONDS)
 
 
 async def _ring(url: str, doorbell: asyncio.Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,7 +36,13 @@ class ArtifactRow(Base):
     verified_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     corrupt_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     """When it was found damaged; nothing is bound to it or resumed from it any more."""
+    checked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    """When its digests were last read again, whatever came out."""
+    checked_files: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How far a check has come that is not finished."""
     deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    purged_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    """When its files were removed from the object store, after it was marked deleted."""
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 

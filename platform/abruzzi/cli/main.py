@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.markup import escape
 
-from abruzzi.cli import artifacts, compare, doctor, login, logs, metrics, recipe, run, runs, tokens
+from abruzzi.cli import artifacts, compare, doctor, login, logs, metrics, notifications, recipe, run, runs, tokens
 from abruzzi.cli.session import ERRORS
 from abruzzi.contracts.errors import AbruzziError
 
@@ -34,6 +34,7 @@ app.command("logs", epilog="Example: abruzzi logs RUN pretrain --follow")(logs.l
 app.command("metrics", epilog="Example: abruzzi metrics RUN train/loss train/lr")(metrics.metrics)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(notifications.app, name="notifications")
 app.command("doctor", epilog="Example: abruzzi doctor")(doctor.doctor)
 app.command("login", epilog="Example: abruzzi login https://abruzzi.example.org")(login.login)
 

@@ -21,6 +21,7 @@ from abruzzi.cli.session import (
     print_json,
     state_text,
 )
+from abruzzi.client.export import CurveFormat, RunFolder
 from abruzzi.contracts.resources import RunOut, StageOut
 
 app = typer.Typer(
@@ -135,32 +136,32 @@ def watch(run: RunArgument) -> None:
         raise SystemExit(follow(connection, find_run(connection, run)))
 
 
-@app.command(epilog="Example: abruzzi runs export latest --to ./run")
+@app.command(epilog="Example: abruzzi runs export latest --to ./run --format parquet --format tensorboard")
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("export"),
+    formats: Annotated[
+        list[CurveFormat] | None, typer.Option("--format", help="Of the curves. Repeatable; by default CSV.")
+    ] = None,
     max_points: Annotated[int, typer.Option(min=100, help="Points a curve.")] = 100_000,
+    store: Annotated[
+        bool, typer.Option("--store", help="Into the object store, as an artifact, instead of a folder here.")
+    ] = False,
 ) -> None:
-    """Take a run's data away: run.json, recipe.toml, events and every curve as CSV."""
-    import csv
-
+    """Take a run's data away: run.json, recipe.toml, events and every curve."""
     with client() as connection:
-        found = connection.runs.get(find_run(connection, run))
-        to.mkdir(parents=True, exist_ok=True)
-        (to / "run.json").write_text(found.model_dump_json(indent=2))
-        (to / "recipe.toml").write_text(found.recipe_toml)
-        with (to / "events.jsonl").open("w") as file:
-            file.writelines(e.model_dump_json() + "\n" for e in connection.runs.events(found.id))
-        keys = sorted({k.key for k in connection.metrics.keys(found.id)})
-        with (to / "metrics.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["attempt", "key", "step", "value", "low", "high", "unix_seconds"])
+        run_id = find_run(connection, run)
+        if store:
+            asked = connection.runs.export(run_id)
+            OUTPUT.print(f"{asked.name} is being made: abruzzi artifacts list {run_id} --kind export")
+            return
+        keys = sorted({k.key for k in connection.metrics.keys(run_id)})
+        found, told = connection.runs.get(run_id), connection.runs.events(run_id)
+        with RunFolder(to, found, told, formats or [CurveFormat.CSV]) as folder:
             for key in keys:
-                for s in connection.metrics.series(found.id, [key], max_points=max_points):
-                    writer.writerows(
-                        (s.attempt_id, s.key, *row) for row in zip(s.steps, s.values, s.low, s.high, s.at, strict=True)
-                    )
-    OUTPUT.print(f"[green]✓[/] {to}: run.json, recipe.toml, events.jsonl, metrics.csv ({len(keys)} curves)")
+                for curve in connection.metrics.series(run_id, [key], max_points=max_points):
+                    folder.add(curve)
+    OUTPUT.print(f"[green]✓[/] {to}: {', '.join(folder.files())} ({len(keys)} curves)")
 
 
 def print_run(run: RunOut) -> None:

@@ -19,10 +19,12 @@ from typing import Any
 import httpx
 from httpx_sse import connect_sse
 
+from abruzzi.client.notifications import Notifications
 from abruzzi.client.profile import resolve_profile
 from abruzzi.client.transport import Transport, Unavailable, raise_problem
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.notification import ExportOut
 from abruzzi.contracts.resources import (
     ArtifactOut,
     AttemptOut,
@@ -61,6 +63,7 @@ class Client:
         self.artifacts = Artifacts(self.transport)
         self.tokens = Tokens(self.transport)
         self.recipes = Recipes(self.transport)
+        self.notifications = Notifications(self.transport)
 
     def __enter__(self) -> Client:
         return self
@@ -114,6 +117,10 @@ class Runs:
             "name": name,
         }
         return self._http.post(RunOut, f"runs/{run_id}/branch", body)
+
+    def export(self, run_id: str) -> ExportOut:
+        """Ask for an export to the object store; it appears among the run's artifacts."""
+        return self._http.post(ExportOut, f"runs/{run_id}/export")
 
     def why(self, run_id: str) -> WhyOut:
         return self._http.get(WhyOut, f"runs/{run_id}/why")

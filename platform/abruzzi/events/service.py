@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sqlalchemy import func, literal_column, select, text, update
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.resources import EventOut
@@ -23,7 +22,7 @@ def append(session: AsyncSession, project_id: str, run_id: str | None, kind: str
 
 
 def enqueue(session: AsyncSession, project_id: str, kind: str, body: dict[str, Any]) -> None:
-    """A message for side work (notifications, retention), sent after the commit by `dispatch`."""
+    """A message for side work (notifications, exports): handled after the commit, by events/outbox.py."""
     session.add(OutboxRow(project_id=project_id, kind=kind, body=body))
 
 
@@ -60,24 +59,3 @@ async def last_position(session: AsyncSession) -> int:
     """Position of the newest event that a reader may see."""
     query = select(func.max(EventRow.id)).where(literal_column("events.xid < pg_snapshot_xmin(pg_current_snapshot())"))
     return (await session.execute(query)).scalar() or 0
-
-
-async def dispatch(
-    session: AsyncSession, send: Callable[[str, dict[str, Any]], Awaitable[None]], *, limit: int = 100
-) -> int:
-    """Send waiting messages, each at least once: marked in the same transaction, so that a crash sends again. Two dispatchers never take the same row."""
-    query = (
-        select(OutboxRow)
-        .where(OutboxRow.sent_at.is_(None))
-        .order_by(OutboxRow.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    rows = (await session.execute(query)).scalars().all()
-    for row in rows:
-        await send(row.kind, row.body)
-    if rows:
-        await session.execute(
-            update(OutboxRow).where(OutboxRow.id.in_([r.id for r in rows])).values(sent_at=text("now()"))
-        )
-    return len(rows)

@@ -22,6 +22,8 @@ class Action(StrEnum):
     READ_TOKENS = "read_tokens"
     MANAGE_TOKENS = "manage_tokens"
     READ_AUDIT = "read_audit"
+    MANAGE_NOTIFICATIONS = "manage_notifications"
+    """Subscriptions, their deliveries and what could not be handled: targets may hold secrets, so seeing them needs it, too."""
     MANAGE_PROJECTS = "manage_projects"
     REPORT = "report"
     """Telemetry of an attempt: metrics, heartbeats, logs, artifacts."""
@@ -60,7 +62,7 @@ class Target:
 
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
 _MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER}
-_MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT}
+_MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
 _ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS}
 
 POLICY: dict[Role, frozenset[Action]] = {

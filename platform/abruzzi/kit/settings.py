@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from abruzzi.contracts.retention import RetentionPolicy
 from abruzzi.contracts.stage import DirectoryStore, StoreConfig
 
 
 class Settings(BaseSettings):
-    """One class for API, controller and migrations; each reads what it needs."""
+    """One class for API, controller, workers and migrations; each reads what it needs."""
 
-    model_config = SettingsConfigDict(env_prefix="ABRUZZI_", extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ABRUZZI_", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".abruzzi")
     database_url: SecretStr | None = None
@@ -34,6 +38,35 @@ class Settings(BaseSettings):
     """Signs session cookies."""
     admin_token: SecretStr | None = None
     """Made valid at start-up, for the first sign-in."""
+    public_url: str | None = None
+    """Where people reach the dashboard, for links in notifications; by default `url`."""
+    metrics_port: int | None = None
+    """Where the controller serves Prometheus' /metrics; unset: nowhere."""
+
+    redis_url: SecretStr | None = None
+    """Broker of the Celery workers. Unset: the controller does the side work in process."""
+    webhook_schemes: frozenset[str] = frozenset({"https"})
+    webhook_ports: frozenset[int] = frozenset({443, 8443})
+    webhook_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that webhooks may reach although they are not public, such as ["10.1.0.0/16"]."""
+    smtp_host: str | None = None
+    """Mail server of e-mail notifications; unset: none are accepted."""
+    smtp_port: int = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str = "abruzzi@localhost"
+    retention: RetentionPolicy = RetentionPolicy()
+    """JSON; what may go, and when."""
+    verify_days: float = Field(default=30.0, gt=0)
+    """An artifact whose digests were not read for so long is read again."""
+    grafana_url: str | None = None
+    grafana_token: SecretStr | None = None
+    """Of a service account that may edit; with `grafana_url` set, dashboards are kept up to date there."""
+    prometheus_url: str = "http://prometheus:9090"
+    """As Grafana reaches it."""
+    dashboards_dir: Path | None = None
+    """The generated dashboards; by default charts/abruzzi/dashboards of the checkout."""
 
     def store_config(self) -> StoreConfig:
         return self.store or DirectoryStore(root=str(self.home / "store"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from abruzzi.contracts.states import RunState
 from abruzzi.kit.db import Base
 
 Moment = DateTime(timezone=True)
@@ -16,6 +17,7 @@ Moment = DateTime(timezone=True)
 
 class RunRow(Base):
     __tablename__ = "runs"
+    ENDED: ClassVar = tuple(state for state in RunState if state.is_terminal)
     __table_args__ = (
         UniqueConstraint("id", "project_id"),
         ForeignKeyConstraint(["parent_run_id", "project_id"], ["runs.id", "runs.project_id"]),

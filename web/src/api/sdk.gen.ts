@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, PlanData, PlanErrors, PlanResponses, PoolsListData, PoolsListErrors, PoolsListResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses } from './types.gen';
+import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsListData, PoolsListErrors, PoolsListResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -147,6 +147,76 @@ export const logsStream = <ThrowOnError extends boolean = false>(options: Option
 export const metricsList = <ThrowOnError extends boolean = false>(options: Options<MetricsListData, ThrowOnError>) => (options.client ?? client).get<MetricsListResponses, MetricsListErrors, ThrowOnError>({ url: '/api/v1/metrics', ...options });
 
 /**
+ * List Subscriptions
+ *
+ * Newest first.
+ */
+export const notificationsList = <ThrowOnError extends boolean = false>(options?: Options<NotificationsListData, ThrowOnError>) => (options?.client ?? client).get<NotificationsListResponses, NotificationsListErrors, ThrowOnError>({ url: '/api/v1/notifications', ...options });
+
+/**
+ * Subscribe
+ *
+ * The secret of a webhook is in this answer only; a replay says that it was made.
+ */
+export const notificationsSubscribe = <ThrowOnError extends boolean = false>(options: Options<NotificationsSubscribeData, ThrowOnError>) => (options.client ?? client).post<NotificationsSubscribeResponses, NotificationsSubscribeErrors, ThrowOnError>({
+    url: '/api/v1/notifications',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Chores
+ *
+ * Side work that comes round, of the whole platform: when it last went well, and what hinders it.
+ */
+export const notificationsChores = <ThrowOnError extends boolean = false>(options?: Options<NotificationsChoresData, ThrowOnError>) => (options?.client ?? client).get<NotificationsChoresResponses, NotificationsChoresErrors, ThrowOnError>({ url: '/api/v1/notifications/chores', ...options });
+
+/**
+ * List Deliveries
+ *
+ * Newest first, with the last error of each.
+ */
+export const notificationsDeliveries = <ThrowOnError extends boolean = false>(options?: Options<NotificationsDeliveriesData, ThrowOnError>) => (options?.client ?? client).get<NotificationsDeliveriesResponses, NotificationsDeliveriesErrors, ThrowOnError>({ url: '/api/v1/notifications/deliveries', ...options });
+
+/**
+ * Retry Delivery
+ *
+ * Try a quarantined delivery again, under the same id.
+ */
+export const notificationsRetry = <ThrowOnError extends boolean = false>(options: Options<NotificationsRetryData, ThrowOnError>) => (options.client ?? client).post<NotificationsRetryResponses, NotificationsRetryErrors, ThrowOnError>({ url: '/api/v1/notifications/deliveries/{delivery_id}/retry', ...options });
+
+/**
+ * List Quarantined
+ *
+ * Messages of the platform to itself that could not be handled, newest first, with their errors.
+ */
+export const notificationsQuarantine = <ThrowOnError extends boolean = false>(options?: Options<NotificationsQuarantineData, ThrowOnError>) => (options?.client ?? client).get<NotificationsQuarantineResponses, NotificationsQuarantineErrors, ThrowOnError>({ url: '/api/v1/notifications/quarantine', ...options });
+
+/**
+ * Retry Message
+ *
+ * Handle a quarantined message again.
+ */
+export const notificationsRelease = <ThrowOnError extends boolean = false>(options: Options<NotificationsReleaseData, ThrowOnError>) => (options.client ?? client).post<NotificationsReleaseResponses, NotificationsReleaseErrors, ThrowOnError>({ url: '/api/v1/notifications/quarantine/{message_id}/retry', ...options });
+
+/**
+ * Unsubscribe
+ *
+ * What was not sent yet is cancelled.
+ */
+export const notificationsUnsubscribe = <ThrowOnError extends boolean = false>(options: Options<NotificationsUnsubscribeData, ThrowOnError>) => (options.client ?? client).delete<NotificationsUnsubscribeResponses, NotificationsUnsubscribeErrors, ThrowOnError>({ url: '/api/v1/notifications/{subscription_id}', ...options });
+
+/**
+ * Send Test
+ *
+ * Send something now, to see that it arrives.
+ */
+export const notificationsTest = <ThrowOnError extends boolean = false>(options: Options<NotificationsTestData, ThrowOnError>) => (options.client ?? client).post<NotificationsTestResponses, NotificationsTestErrors, ThrowOnError>({ url: '/api/v1/notifications/{subscription_id}/test', ...options });
+
+/**
  * Plan
  *
  * The dry run: parameters, FLOPs, memory, steps, time.
@@ -269,6 +339,13 @@ export const runsBranch = <ThrowOnError extends boolean = false>(options: Option
  * Ask for the end: running stages save, then stop.
  */
 export const runsCancel = <ThrowOnError extends boolean = false>(options: Options<RunsCancelData, ThrowOnError>) => (options.client ?? client).post<RunsCancelResponses, RunsCancelErrors, ThrowOnError>({ url: '/api/v1/runs/{run_id}/cancel', ...options });
+
+/**
+ * Export Run
+ *
+ * Write the run's data (Parquet and TensorBoard curves, recipe, events, reports) to the object store, as an artifact of kind `export`.
+ */
+export const runsExport = <ThrowOnError extends boolean = false>(options: Options<RunsExportData, ThrowOnError>) => (options.client ?? client).post<RunsExportResponses, RunsExportErrors, ThrowOnError>({ url: '/api/v1/runs/{run_id}/export', ...options });
 
 /**
  * Run Gates

@@ -233,6 +233,103 @@ export type BranchIn = {
 export type Cause = 'user_error' | 'bad_data' | 'infrastructure' | 'node' | 'preemption' | 'hang' | 'out_of_memory' | 'divergence' | 'poison' | 'cancelled' | 'unknown';
 
 /**
+ * Channel
+ */
+export type Channel = 'webhook' | 'email';
+
+/**
+ * ChoreOut
+ *
+ * Side work that comes round: verification, retention, roll-ups, …
+ */
+export type ChoreOut = {
+    /**
+     * Due At
+     */
+    due_at: string;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    /**
+     * Error
+     */
+    error: string | null;
+    /**
+     * Facts
+     */
+    facts: {
+        [key: string]: unknown;
+    };
+    /**
+     * Failures
+     */
+    failures: number;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Started At
+     */
+    started_at: string | null;
+};
+
+/**
+ * Chores
+ */
+export type Chores = {
+    /**
+     * Items
+     */
+    items: Array<ChoreOut>;
+};
+
+/**
+ * DeliveryOut
+ */
+export type DeliveryOut = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Due At
+     */
+    due_at: string | null;
+    /**
+     * Error
+     */
+    error: string | null;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Sent At
+     */
+    sent_at: string | null;
+    state: DeliveryState;
+    /**
+     * Subscription Id
+     */
+    subscription_id: string;
+    /**
+     * Topic
+     */
+    topic: string;
+    /**
+     * Tries
+     */
+    tries: number;
+};
+
+/**
+ * DeliveryState
+ */
+export type DeliveryState = 'pending' | 'sent' | 'quarantined' | 'cancelled';
+
+/**
  * EventOut
  */
 export type EventOut = {
@@ -258,6 +355,26 @@ export type EventOut = {
      * Run Id
      */
     run_id: string | null;
+};
+
+/**
+ * ExportOut
+ *
+ * An export that was asked for: an artifact of kind `export` with this name appears at the stage when it is made.
+ */
+export type ExportOut = {
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Run Id
+     */
+    run_id: string;
+    /**
+     * Stage Id
+     */
+    stage_id: string;
 };
 
 /**
@@ -566,6 +683,20 @@ export type PageAuditOut = {
 };
 
 /**
+ * Page[DeliveryOut]
+ */
+export type PageDeliveryOut = {
+    /**
+     * Items
+     */
+    items: Array<DeliveryOut>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+};
+
+/**
  * Page[EventOut]
  */
 export type PageEventOut = {
@@ -573,6 +704,20 @@ export type PageEventOut = {
      * Items
      */
     items: Array<EventOut>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+};
+
+/**
+ * Page[QuarantinedOut]
+ */
+export type PageQuarantinedOut = {
+    /**
+     * Items
+     */
+    items: Array<QuarantinedOut>;
     /**
      * Next Cursor
      */
@@ -601,6 +746,20 @@ export type PageRunSummary = {
      * Items
      */
     items: Array<RunSummary>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+};
+
+/**
+ * Page[SubscriptionOut]
+ */
+export type PageSubscriptionOut = {
+    /**
+     * Items
+     */
+    items: Array<SubscriptionOut>;
     /**
      * Next Cursor
      */
@@ -739,6 +898,40 @@ export type Projects = {
      * Items
      */
     items: Array<ProjectOut>;
+};
+
+/**
+ * QuarantinedOut
+ *
+ * A message of the platform to itself that could not be handled.
+ */
+export type QuarantinedOut = {
+    /**
+     * Body
+     */
+    body: {
+        [key: string]: unknown;
+    };
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Error
+     */
+    error: string | null;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Kind
+     */
+    kind: string;
+    /**
+     * Tries
+     */
+    tries: number;
 };
 
 /**
@@ -1204,6 +1397,87 @@ export type Stages = {
 };
 
 /**
+ * SubscriptionCreated
+ */
+export type SubscriptionCreated = {
+    channel: Channel;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Project Id
+     */
+    project_id: string;
+    /**
+     * Secret
+     */
+    secret: string | null;
+    /**
+     * Target
+     */
+    target: string;
+    /**
+     * Topics
+     */
+    topics: Array<Topic>;
+};
+
+/**
+ * SubscriptionIn
+ */
+export type SubscriptionIn = {
+    channel: Channel;
+    /**
+     * Target
+     */
+    target: string;
+    /**
+     * Topics
+     */
+    topics: Array<Topic>;
+};
+
+/**
+ * SubscriptionOut
+ */
+export type SubscriptionOut = {
+    channel: Channel;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Project Id
+     */
+    project_id: string;
+    /**
+     * Target
+     */
+    target: string;
+    /**
+     * Topics
+     */
+    topics: Array<Topic>;
+};
+
+/**
  * TokenCreated
  */
 export type TokenCreated = {
@@ -1291,6 +1565,13 @@ export type TokenOut = {
     revoked_at: string | null;
     role: Role;
 };
+
+/**
+ * Topic
+ *
+ * What can be subscribed to.
+ */
+export type Topic = 'run.submitted' | 'run.ended' | 'run.succeeded' | 'run.failed' | 'run.cancelled' | 'artifact.corrupt';
 
 /**
  * Validated
@@ -1902,6 +2183,298 @@ export type MetricsListResponses = {
 
 export type MetricsListResponse = MetricsListResponses[keyof MetricsListResponses];
 
+export type NotificationsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/notifications';
+};
+
+export type NotificationsListErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsListError = NotificationsListErrors[keyof NotificationsListErrors];
+
+export type NotificationsListResponses = {
+    /**
+     * Successful Response
+     */
+    200: PageSubscriptionOut;
+};
+
+export type NotificationsListResponse = NotificationsListResponses[keyof NotificationsListResponses];
+
+export type NotificationsSubscribeData = {
+    body: SubscriptionIn;
+    path?: never;
+    query?: never;
+    url: '/api/v1/notifications';
+};
+
+export type NotificationsSubscribeErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsSubscribeError = NotificationsSubscribeErrors[keyof NotificationsSubscribeErrors];
+
+export type NotificationsSubscribeResponses = {
+    /**
+     * Successful Response
+     */
+    201: SubscriptionCreated;
+};
+
+export type NotificationsSubscribeResponse = NotificationsSubscribeResponses[keyof NotificationsSubscribeResponses];
+
+export type NotificationsChoresData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/notifications/chores';
+};
+
+export type NotificationsChoresErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsChoresError = NotificationsChoresErrors[keyof NotificationsChoresErrors];
+
+export type NotificationsChoresResponses = {
+    /**
+     * Successful Response
+     */
+    200: Chores;
+};
+
+export type NotificationsChoresResponse = NotificationsChoresResponses[keyof NotificationsChoresResponses];
+
+export type NotificationsDeliveriesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Subscription
+         */
+        subscription?: string | null;
+        /**
+         * State
+         */
+        state?: DeliveryState | null;
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/notifications/deliveries';
+};
+
+export type NotificationsDeliveriesErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsDeliveriesError = NotificationsDeliveriesErrors[keyof NotificationsDeliveriesErrors];
+
+export type NotificationsDeliveriesResponses = {
+    /**
+     * Successful Response
+     */
+    200: PageDeliveryOut;
+};
+
+export type NotificationsDeliveriesResponse = NotificationsDeliveriesResponses[keyof NotificationsDeliveriesResponses];
+
+export type NotificationsRetryData = {
+    body?: never;
+    path: {
+        /**
+         * Delivery Id
+         */
+        delivery_id: string;
+    };
+    query?: never;
+    url: '/api/v1/notifications/deliveries/{delivery_id}/retry';
+};
+
+export type NotificationsRetryErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsRetryError = NotificationsRetryErrors[keyof NotificationsRetryErrors];
+
+export type NotificationsRetryResponses = {
+    /**
+     * Successful Response
+     */
+    200: DeliveryOut;
+};
+
+export type NotificationsRetryResponse = NotificationsRetryResponses[keyof NotificationsRetryResponses];
+
+export type NotificationsQuarantineData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/notifications/quarantine';
+};
+
+export type NotificationsQuarantineErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsQuarantineError = NotificationsQuarantineErrors[keyof NotificationsQuarantineErrors];
+
+export type NotificationsQuarantineResponses = {
+    /**
+     * Successful Response
+     */
+    200: PageQuarantinedOut;
+};
+
+export type NotificationsQuarantineResponse = NotificationsQuarantineResponses[keyof NotificationsQuarantineResponses];
+
+export type NotificationsReleaseData = {
+    body?: never;
+    path: {
+        /**
+         * Message Id
+         */
+        message_id: number;
+    };
+    query?: never;
+    url: '/api/v1/notifications/quarantine/{message_id}/retry';
+};
+
+export type NotificationsReleaseErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsReleaseError = NotificationsReleaseErrors[keyof NotificationsReleaseErrors];
+
+export type NotificationsReleaseResponses = {
+    /**
+     * Successful Response
+     */
+    200: QuarantinedOut;
+};
+
+export type NotificationsReleaseResponse = NotificationsReleaseResponses[keyof NotificationsReleaseResponses];
+
+export type NotificationsUnsubscribeData = {
+    body?: never;
+    path: {
+        /**
+         * Subscription Id
+         */
+        subscription_id: string;
+    };
+    query?: never;
+    url: '/api/v1/notifications/{subscription_id}';
+};
+
+export type NotificationsUnsubscribeErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsUnsubscribeError = NotificationsUnsubscribeErrors[keyof NotificationsUnsubscribeErrors];
+
+export type NotificationsUnsubscribeResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type NotificationsUnsubscribeResponse = NotificationsUnsubscribeResponses[keyof NotificationsUnsubscribeResponses];
+
+export type NotificationsTestData = {
+    body?: never;
+    path: {
+        /**
+         * Subscription Id
+         */
+        subscription_id: string;
+    };
+    query?: never;
+    url: '/api/v1/notifications/{subscription_id}/test';
+};
+
+export type NotificationsTestErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NotificationsTestError = NotificationsTestErrors[keyof NotificationsTestErrors];
+
+export type NotificationsTestResponses = {
+    /**
+     * Successful Response
+     */
+    202: DeliveryOut;
+};
+
+export type NotificationsTestResponse = NotificationsTestResponses[keyof NotificationsTestResponses];
+
 export type PlanData = {
     body: RecipeIn;
     path?: never;
@@ -2274,6 +2847,36 @@ export type RunsCancelResponses = {
 };
 
 export type RunsCancelResponse = RunsCancelResponses[keyof RunsCancelResponses];
+
+export type RunsExportData = {
+    body?: never;
+    path: {
+        /**
+         * Run Id
+         */
+        run_id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{run_id}/export';
+};
+
+export type RunsExportErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RunsExportError = RunsExportErrors[keyof RunsExportErrors];
+
+export type RunsExportResponses = {
+    /**
+     * Successful Response
+     */
+    202: ExportOut;
+};
+
+export type RunsExportResponse = RunsExportResponses[keyof RunsExportResponses];
 
 export type RunsGatesData = {
     body?: never;

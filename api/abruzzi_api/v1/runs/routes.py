@@ -9,11 +9,12 @@ from fastapi.responses import StreamingResponse
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.gate import judge
+from abruzzi.contracts.notification import ExportOut
 from abruzzi.contracts.resources import MetricKeyOut, Page, Resource, RunOut, RunSummary, WhyOut
 from abruzzi.contracts.states import RunState
 from abruzzi.identity.policy import Action
 from abruzzi.metrics import service as metrics
-from abruzzi.runs import query, steer, submit
+from abruzzi.runs import exports, query, steer, submit
 from abruzzi.runs.why import why
 from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
 from abruzzi_api.streams import run_stream
@@ -110,6 +111,12 @@ async def branch_run(run_id: str, body: BranchIn, work: SubmitWork) -> Any:
         now=work.clock.now(),
     )  # fmt: skip
     return await _reply(work, new_id, 201)
+
+
+@router.post("/{run_id}/export", operation_id="runs_export", status_code=202, response_model=ExportOut)
+async def export_run(run_id: str, work: SubmitWork) -> Any:
+    """Write the run's data (Parquet and TensorBoard curves, recipe, events, reports) to the object store, as an artifact of kind `export`."""
+    return await work.reply(await exports.request(work.session, run_id, now=work.clock.now()), 202)
 
 
 @router.get("/{run_id}/why", operation_id="runs_why")

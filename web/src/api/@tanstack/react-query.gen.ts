@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsFile, artifactsGet, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, type Options, plan, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
-import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, PlanData, PlanError, PlanResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
+import { artifactsFile, artifactsGet, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
+import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -503,6 +503,268 @@ export const metricsListOptions = (options: Options<MetricsListData>) => queryOp
     queryKey: metricsListQueryKey(options)
 });
 
+export const notificationsListQueryKey = (options?: Options<NotificationsListData>) => createQueryKey('notificationsList', options);
+
+/**
+ * List Subscriptions
+ *
+ * Newest first.
+ */
+export const notificationsListOptions = (options?: Options<NotificationsListData>) => queryOptions<NotificationsListResponse, NotificationsListError, NotificationsListResponse, ReturnType<typeof notificationsListQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await notificationsList({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsListQueryKey(options)
+});
+
+export const notificationsListInfiniteQueryKey = (options?: Options<NotificationsListData>): QueryKey<Options<NotificationsListData>> => createQueryKey('notificationsList', options, true);
+
+/**
+ * List Subscriptions
+ *
+ * Newest first.
+ */
+export const notificationsListInfiniteOptions = (options?: Options<NotificationsListData>) => infiniteQueryOptions<NotificationsListResponse, NotificationsListError, InfiniteData<NotificationsListResponse>, QueryKey<Options<NotificationsListData>>, string | null | Pick<QueryKey<Options<NotificationsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<NotificationsListData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await notificationsList({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsListInfiniteQueryKey(options)
+});
+
+/**
+ * Subscribe
+ *
+ * The secret of a webhook is in this answer only; a replay says that it was made.
+ */
+export const notificationsSubscribeMutation = (options?: Partial<Options<NotificationsSubscribeData>>): UseMutationOptions<NotificationsSubscribeResponse, NotificationsSubscribeError, Options<NotificationsSubscribeData>> => {
+    const mutationOptions: UseMutationOptions<NotificationsSubscribeResponse, NotificationsSubscribeError, Options<NotificationsSubscribeData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await notificationsSubscribe({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+export const notificationsChoresQueryKey = (options?: Options<NotificationsChoresData>) => createQueryKey('notificationsChores', options);
+
+/**
+ * List Chores
+ *
+ * Side work that comes round, of the whole platform: when it last went well, and what hinders it.
+ */
+export const notificationsChoresOptions = (options?: Options<NotificationsChoresData>) => queryOptions<NotificationsChoresResponse, NotificationsChoresError, NotificationsChoresResponse, ReturnType<typeof notificationsChoresQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await notificationsChores({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsChoresQueryKey(options)
+});
+
+export const notificationsDeliveriesQueryKey = (options?: Options<NotificationsDeliveriesData>) => createQueryKey('notificationsDeliveries', options);
+
+/**
+ * List Deliveries
+ *
+ * Newest first, with the last error of each.
+ */
+export const notificationsDeliveriesOptions = (options?: Options<NotificationsDeliveriesData>) => queryOptions<NotificationsDeliveriesResponse, NotificationsDeliveriesError, NotificationsDeliveriesResponse, ReturnType<typeof notificationsDeliveriesQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await notificationsDeliveries({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsDeliveriesQueryKey(options)
+});
+
+export const notificationsDeliveriesInfiniteQueryKey = (options?: Options<NotificationsDeliveriesData>): QueryKey<Options<NotificationsDeliveriesData>> => createQueryKey('notificationsDeliveries', options, true);
+
+/**
+ * List Deliveries
+ *
+ * Newest first, with the last error of each.
+ */
+export const notificationsDeliveriesInfiniteOptions = (options?: Options<NotificationsDeliveriesData>) => infiniteQueryOptions<NotificationsDeliveriesResponse, NotificationsDeliveriesError, InfiniteData<NotificationsDeliveriesResponse>, QueryKey<Options<NotificationsDeliveriesData>>, string | null | Pick<QueryKey<Options<NotificationsDeliveriesData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<NotificationsDeliveriesData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await notificationsDeliveries({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsDeliveriesInfiniteQueryKey(options)
+});
+
+/**
+ * Retry Delivery
+ *
+ * Try a quarantined delivery again, under the same id.
+ */
+export const notificationsRetryMutation = (options?: Partial<Options<NotificationsRetryData>>): UseMutationOptions<NotificationsRetryResponse, NotificationsRetryError, Options<NotificationsRetryData>> => {
+    const mutationOptions: UseMutationOptions<NotificationsRetryResponse, NotificationsRetryError, Options<NotificationsRetryData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await notificationsRetry({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+export const notificationsQuarantineQueryKey = (options?: Options<NotificationsQuarantineData>) => createQueryKey('notificationsQuarantine', options);
+
+/**
+ * List Quarantined
+ *
+ * Messages of the platform to itself that could not be handled, newest first, with their errors.
+ */
+export const notificationsQuarantineOptions = (options?: Options<NotificationsQuarantineData>) => queryOptions<NotificationsQuarantineResponse, NotificationsQuarantineError, NotificationsQuarantineResponse, ReturnType<typeof notificationsQuarantineQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await notificationsQuarantine({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsQuarantineQueryKey(options)
+});
+
+export const notificationsQuarantineInfiniteQueryKey = (options?: Options<NotificationsQuarantineData>): QueryKey<Options<NotificationsQuarantineData>> => createQueryKey('notificationsQuarantine', options, true);
+
+/**
+ * List Quarantined
+ *
+ * Messages of the platform to itself that could not be handled, newest first, with their errors.
+ */
+export const notificationsQuarantineInfiniteOptions = (options?: Options<NotificationsQuarantineData>) => infiniteQueryOptions<NotificationsQuarantineResponse, NotificationsQuarantineError, InfiniteData<NotificationsQuarantineResponse>, QueryKey<Options<NotificationsQuarantineData>>, string | null | Pick<QueryKey<Options<NotificationsQuarantineData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<NotificationsQuarantineData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await notificationsQuarantine({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: notificationsQuarantineInfiniteQueryKey(options)
+});
+
+/**
+ * Retry Message
+ *
+ * Handle a quarantined message again.
+ */
+export const notificationsReleaseMutation = (options?: Partial<Options<NotificationsReleaseData>>): UseMutationOptions<NotificationsReleaseResponse, NotificationsReleaseError, Options<NotificationsReleaseData>> => {
+    const mutationOptions: UseMutationOptions<NotificationsReleaseResponse, NotificationsReleaseError, Options<NotificationsReleaseData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await notificationsRelease({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+/**
+ * Unsubscribe
+ *
+ * What was not sent yet is cancelled.
+ */
+export const notificationsUnsubscribeMutation = (options?: Partial<Options<NotificationsUnsubscribeData>>): UseMutationOptions<NotificationsUnsubscribeResponse, NotificationsUnsubscribeError, Options<NotificationsUnsubscribeData>> => {
+    const mutationOptions: UseMutationOptions<NotificationsUnsubscribeResponse, NotificationsUnsubscribeError, Options<NotificationsUnsubscribeData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await notificationsUnsubscribe({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+/**
+ * Send Test
+ *
+ * Send something now, to see that it arrives.
+ */
+export const notificationsTestMutation = (options?: Partial<Options<NotificationsTestData>>): UseMutationOptions<NotificationsTestResponse, NotificationsTestError, Options<NotificationsTestData>> => {
+    const mutationOptions: UseMutationOptions<NotificationsTestResponse, NotificationsTestError, Options<NotificationsTestData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await notificationsTest({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
 /**
  * Plan
  *
@@ -782,6 +1044,25 @@ export const runsCancelMutation = (options?: Partial<Options<RunsCancelData>>): 
     const mutationOptions: UseMutationOptions<RunsCancelResponse, RunsCancelError, Options<RunsCancelData>> = {
         mutationFn: async (fnOptions) => {
             const { data } = await runsCancel({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+/**
+ * Export Run
+ *
+ * Write the run's data (Parquet and TensorBoard curves, recipe, events, reports) to the object store, as an artifact of kind `export`.
+ */
+export const runsExportMutation = (options?: Partial<Options<RunsExportData>>): UseMutationOptions<RunsExportResponse, RunsExportError, Options<RunsExportData>> => {
+    const mutationOptions: UseMutationOptions<RunsExportResponse, RunsExportError, Options<RunsExportData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await runsExport({
                 ...options,
                 ...fnOptions,
                 throwOnError: true

@@ -1,0 +1,1 @@
+"""The platform's state as Prometheus sees it, read from Postgres."""

@@ -1,0 +1,1 @@
+"""Who is told of what: subscriptions, deliveries, webhooks, e-mail."""
