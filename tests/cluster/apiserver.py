@@ -30,6 +30,7 @@ import yaml
 from cluster.binaries import Toolbox
 from cluster.certificates import CLIENT, SERVER, Authority
 
+from abruzzi_operators.kubernetes.resources import Resource
 from abruzzi_operators.supervisor import guarded_exec
 
 BINARIES = ("etcd", "kube-apiserver")
@@ -119,7 +120,13 @@ class ApiServer:
         """All CRDs of a YAML file, or of the `*.yaml` files below a folder; returns when they are served."""
         files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
         documents = [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
-        crds = [document for document in documents if document.get("kind") == "CustomResourceDefinition"]
+        self._apply_crds([document for document in documents if document.get("kind") == "CustomResourceDefinition"])
+
+    def serve(self, *kinds: Resource, spec_fields: Sequence[str] = ()) -> None:
+        """CRDs of these kinds that take any content and have a status subresource: the paths of an operator that is not here."""
+        self._apply_crds([permissive_crd(kind, spec_fields) for kind in kinds])
+
+    def _apply_crds(self, crds: Sequence[dict[str, Any]]) -> None:
         base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for crd in crds:
             # Conversion needs the operator's webhook, which does not run here; the stored version is served as it is.
@@ -277,6 +284,34 @@ class ApiServer:
                 last_words = "\n".join(f"--- {name}\n{self.log(name)[-2000:]}" for name in dead or self._processes)
                 raise AssertionError(f"{otherwise}\n{last_words}")
             time.sleep(0.05)
+
+
+def permissive_crd(kind: Resource, spec_fields: Sequence[str] = ()) -> dict[str, Any]:
+    """`spec_fields` are named in its schema, beside everything else that it takes."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    spec = {**anything, "properties": {name: {"x-kubernetes-preserve-unknown-fields": True} for name in spec_fields}}
+    schema = {"type": "object", "properties": {"spec": spec, "status": anything}}
+    version = {
+        "name": kind.version,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": schema},
+    }
+    names = {"plural": kind.plural, "singular": kind.kind.lower(), "kind": kind.kind, "listKind": f"{kind.kind}List"}
+    crd: dict[str, Any] = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    if kind.group.endswith(".k8s.io"):  # such groups ask for a link to a review
+        crd["metadata"] = {"annotations": {"api-approved.kubernetes.io": "unapproved, for tests"}}
+    crd["metadata"] = {"name": kind.full_name, **crd.get("metadata", {})}
+    return {
+        **crd,
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": names,
+            "versions": [version],
+        },
+    }
 
 
 def free_ports(count: int) -> list[int]:

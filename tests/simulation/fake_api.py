@@ -76,7 +76,7 @@ class FakeApi:
         self.logs: dict[tuple[str, str], bytes] = {}
         """What (namespace, pod) has printed."""
         self.paths: dict[str, Object] = {}
-        """Answers of get_path."""
+        """Answers of get_path; discovery answers by itself, from `served`."""
         self.calls: Counter[tuple[str, str]] = Counter()
         self._now = now or (lambda: datetime.now(UTC).timestamp())
         self._stored: dict[Key, Stored] = {}
@@ -318,11 +318,28 @@ class FakeApi:
         self.calls["get", path] += 1
         if self.down:
             raise self.down
+        if path not in self.paths and path in ("/apis", "/version"):
+            return {"gitVersion": "v1.34.4"} if path == "/version" else self._discovery()
         if path not in self.paths:
             raise NotServed(f"get {path}: 404 page not found", http_status=404)
         return copy.deepcopy(self.paths[path])
 
     # inside
+
+    def _discovery(self) -> Object:
+        groups: dict[str, dict[str, list[Object]]] = {}
+        for kind in self.served.values():
+            listed = {
+                "resource": kind.plural,
+                "responseKind": {"kind": kind.kind},
+                "scope": "Namespaced" if kind.namespaced else "Cluster",
+            }
+            groups.setdefault(kind.group, {}).setdefault(kind.version, []).append(listed)
+        items = [
+            {"metadata": {"name": group}, "versions": [{"version": version, "resources": kinds} for version, kinds in versions.items()]}
+            for group, versions in groups.items() if group
+        ]  # fmt: skip
+        return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items}
 
     async def _enter(self, verb: str, resource: Resource) -> None:
         await asyncio.sleep(0)  # a call takes a turn, as a real one does
