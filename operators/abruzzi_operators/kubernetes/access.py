@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import yaml
 from kubernetes.client import Configuration
 from kubernetes.config import (
     ConfigException,
@@ -60,8 +63,8 @@ class Access:
         return not self._in_cluster and self._configuration.refresh_api_key_hook is not None
 
     def headers(self) -> dict[str, str]:
-        """With a token that the plugin or file gave lately. Blocks while an exec plugin runs."""
-        with self._lock:
+        """With a token that the plugin or file gave lately. Blocks while an exec plugin runs. Raises AbruzziError `no_cluster_access`."""
+        with self._lock, self._explained():
             return self._headers(self._configuration)
 
     @property
@@ -91,7 +94,7 @@ class Access:
 
     def _load(self) -> Configuration:
         configuration = Configuration()
-        try:
+        with self._explained():
             if self._in_cluster:
                 load_incluster_config(client_configuration=configuration)
                 if SERVICE_NAMESPACE_FILE.is_file():
@@ -99,13 +102,18 @@ class Access:
             else:
                 load_kube_config(self._kubeconfig, self._context, configuration, persist_config=False)
                 self._check_kubeconfig(configuration)
-        except (ConfigException, OSError) as error:
+        return configuration
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (ConfigException, OSError, yaml.YAMLError) as error:
             raise AbruzziError(
                 "no_cluster_access",
                 f"No access to a cluster from {self.origin}: {str(error).rstrip('.')}.",
                 hint="Set KUBECONFIG to a file with a current context, or run inside a pod with a service account.",
             ) from error
-        return configuration
 
     def _check_kubeconfig(self, configuration: Configuration) -> None:
         """The loader only logs when a credentials plugin fails, and would go on as system:anonymous."""

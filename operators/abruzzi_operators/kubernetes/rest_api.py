@@ -18,10 +18,12 @@ from typing import Any, Self
 
 import httpx
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi_operators.kubernetes.access import CONNECT_TIMEOUT_SECONDS, Access
 from abruzzi_operators.kubernetes.api import FIELD_MANAGER, PAGE_SIZE, Event, Page, PatchKind, Propagation
 from abruzzi_operators.kubernetes.errors import (
     ApiError,
+    Denied,
     Expired,
     Throttled,
     Unreachable,
@@ -315,12 +317,18 @@ class RestApi:
         return error_from_answer(response.status_code, body, doing=doing, retry_after_seconds=seconds)
 
     async def _authorization(self) -> Mapping[str, str]:
-        """In a thread where a plugin may have to run."""
-        return await asyncio.to_thread(self._access.headers) if self._access.may_block else self._access.headers()
+        """In a thread where a plugin may have to run. Raises Denied where there are no credentials (a file that is just being written)."""
+        try:
+            return await asyncio.to_thread(self._access.headers) if self._access.may_block else self._access.headers()
+        except AbruzziError as error:
+            raise Denied(str(error), reason="NoCredentials") from error
 
     async def _renew_credentials(self, refused: Mapping[str, str]) -> None:
         if await self._authorization() == refused:  # else another call has renewed them meanwhile
-            await asyncio.to_thread(self._access.reload)
+            try:
+                await asyncio.to_thread(self._access.reload)
+            except AbruzziError as error:
+                raise Denied(str(error), http_status=401, reason="NoCredentials") from error
         if self._access.tls_version != self._tls_version:
             self._tls_version = self._access.tls_version
             self._retired.append(self._client)  # its streams go on until they end
