@@ -8,6 +8,8 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi_operators.renderers.names import (
     ANNOTATION_DIGEST,
     ANNOTATION_FOREIGN,
+    ANNOTATION_NODES,
+    ANNOTATION_RANKS,
     LABEL_QUEUE,
     attempt_labels,
     object_name,
@@ -19,7 +21,11 @@ def workload_metadata(spec: StageSpec, placement: Placement) -> dict[str, Any]:
     labels = {**placement.labels, **attempt_labels(spec)}
     if placement.queue:
         labels[LABEL_QUEUE] = placement.queue
-    annotations = {ANNOTATION_DIGEST: spec.digest()}
+    annotations = {
+        ANNOTATION_DIGEST: spec.digest(),
+        ANNOTATION_NODES: str(placement.nodes(spec.world_size)),
+        ANNOTATION_RANKS: str(placement.ranks_on_a_node(spec.world_size)),
+    }
     if placement.is_foreign(spec):
         annotations[ANNOTATION_FOREIGN] = "true"
     return {"name": object_name(spec), "namespace": placement.namespace, "labels": labels, "annotations": annotations}

@@ -1,0 +1,143 @@
+"""What an attempt's workload and pods add up to: one `Seen` for the engine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abruzzi.contracts.states import ExitCode
+from abruzzi.engine.view import Phase, Seen
+from abruzzi_operators.executors.pending import waits_for
+from abruzzi_operators.executors.pod_ends import PodEnd, combine, is_running, node_of, pod_index
+from abruzzi_operators.renderers.names import ANNOTATION_NODES
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Of one attempt, from the caches."""
+
+    workload: Object | None
+    living: Sequence[Object]
+    ends: Mapping[int, PodEnd]
+    """By index of the node."""
+    was_stopped: bool = False
+    """By us: the deletion is no accident."""
+    lost_nodes: Collection[str] = ()
+    queue_message: str | None = None
+    pending_seconds: float = 0.0
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    seen: Seen | None
+    """None: only the apiserver can tell."""
+    halt: bool = False
+    """Some pods have failed, the rest can do nothing in common any more."""
+
+
+def assess(facts: Facts) -> Assessment:
+    lost = next((pod for pod in facts.living if node_of(pod) in facts.lost_nodes), None)
+    if lost is not None:
+        node = node_of(lost)
+        return Assessment(
+            Seen(Phase.EXITED, node_lost=True, node=node, reason=f"Node {node} is lost.", observed_at=facts.now)
+        )
+    if facts.living:
+        return _alive(facts)
+    if facts.ends:
+        return _ended(facts)
+    return _without_pods(facts)
+
+
+def is_terminating(workload: Object | None) -> bool:
+    return workload is not None and "deletionTimestamp" in workload["metadata"]
+
+
+def verdict(workload: Object | None) -> tuple[bool, str] | None:
+    """(succeeded, message) of the workload's own conditions: Job and TrainJob say Complete, PyTorchJob says Succeeded."""
+    for condition in ((workload or {}).get("status") or {}).get("conditions") or ():
+        if condition.get("status") == "True" and condition.get("type") in ("Complete", "Succeeded", "Failed"):
+            said = str(condition.get("message") or condition.get("reason") or "")
+            return condition["type"] != "Failed", said
+    return None
+
+
+def expected_pods(workload: Object | None) -> int:
+    return int(((workload or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_NODES, 1))
+
+
+def _alive(facts: Facts) -> Assessment:
+    expected = max(expected_pods(facts.workload), len(facts.living))
+    is_broken = any(not end.exits or any(e.code != ExitCode.OK for e in end.exits) for end in facts.ends.values())
+    first = min(facts.living, key=pod_index)
+    running = [pod for pod in facts.living if is_running(pod)]
+    if len(running) + len(facts.ends) >= expected and running:
+        return Assessment(Seen(Phase.RUNNING, node=node_of(first), observed_at=facts.now), halt=is_broken)
+    wait = None
+    if facts.workload is not None:
+        wait = waits_for(
+            facts.workload, facts.living, expected=expected, queue_message=None, pending_seconds=facts.pending_seconds
+        )
+    if wait is not None and wait.hopeless:
+        return Assessment(
+            Seen(Phase.EXITED, int(ExitCode.USER_ERROR), reason=wait.reason, node=node_of(first), observed_at=facts.now)
+        )
+    reason = wait.reason if wait is not None else None
+    return Assessment(Seen(Phase.PENDING, reason=reason, node=node_of(first), observed_at=facts.now), halt=is_broken)
+
+
+def _ended(facts: Facts) -> Assessment:
+    ends = list(facts.ends.values())
+    over = combine(ends)
+    went_well = over.exit_code == ExitCode.OK
+    if went_well and len(ends) < expected_pods(facts.workload) and not is_terminating(facts.workload):
+        return Assessment(Seen(Phase.RUNNING, node=over.node, observed_at=facts.now))
+    if facts.was_stopped and not any(end.has_run for end in ends):
+        return _stopped(facts)
+    return Assessment(
+        Seen(
+            Phase.EXITED,
+            over.exit_code,
+            out_of_memory=over.out_of_memory,
+            node_lost=over.node_lost,
+            reason=over.reason,
+            node=over.node,
+            observed_at=facts.now,
+        )
+    )
+
+
+def _without_pods(facts: Facts) -> Assessment:
+    if facts.was_stopped and (facts.workload is None or is_terminating(facts.workload)):
+        return _stopped(facts)
+    if facts.workload is None:
+        return Assessment(None)
+    said = verdict(facts.workload)
+    if said is not None:
+        succeeded, message = said
+        # Its pods are gone, but it ended well only if every one of them did.
+        code = int(ExitCode.OK) if succeeded else None
+        reason = None if succeeded else f"Its workload failed and left no pod: {message.rstrip('.')}."
+        return Assessment(Seen(Phase.EXITED, code, reason=reason, observed_at=facts.now))
+    if is_terminating(facts.workload):
+        return Assessment(
+            Seen(Phase.EXITED, None, reason="Its workload was deleted by somebody else.", observed_at=facts.now)
+        )
+    wait = waits_for(
+        facts.workload,
+        (),
+        expected=expected_pods(facts.workload),
+        queue_message=facts.queue_message,
+        pending_seconds=facts.pending_seconds,
+    )
+    return Assessment(Seen(Phase.PENDING, reason=wait.reason if wait else None, observed_at=facts.now))
+
+
+def _stopped(facts: Facts) -> Assessment:
+    return Assessment(
+        Seen(Phase.EXITED, int(ExitCode.PREEMPTED), reason="Stopped before it started.", observed_at=facts.now)
+    )

@@ -1,0 +1,433 @@
+"""Attempts as workloads of a cluster: Job, PyTorchJob or TrainJob, one object an attempt, one pod a node.
+
+The cluster is the truth, watches make it cheap to know. Rules that safety rests on:
+  - GONE only after the apiserver itself has answered 404 and no pod lives; UNKNOWN while the caches do not follow;
+  - a removal raises the fence before it deletes, so that no create that comes late can pass (executors/fence.py);
+  - a stop deletes the workload (its operator makes no pod anew) and gives its pods the grace; their exit codes come from the watch.
+Writes to the apiserver for an attempt of one pod: Secret, workload, fence, and the deletion of both: five.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import StageSpec, workload_name
+from abruzzi.engine.ports import SpecConflict
+from abruzzi.engine.view import Phase, Seen
+from abruzzi_operators.executors.assess import Facts, assess, is_terminating
+from abruzzi_operators.executors.fence import Fence, refused
+from abruzzi_operators.executors.ledger import Ledger
+from abruzzi_operators.executors.pod_ends import node_of, pod_index
+from abruzzi_operators.executors.secret import MakeCredentials, secret
+from abruzzi_operators.kubernetes import projections
+from abruzzi_operators.kubernetes.api import Api
+from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Conflict, Denied, Invalid, NotFound, NotServed
+from abruzzi_operators.kubernetes.reflector import Key, Reflector, Tuning
+from abruzzi_operators.kubernetes.resources import (
+    JOBS,
+    PODS,
+    PYTORCH_JOBS,
+    SECRETS,
+    TRAIN_JOBS,
+    TRAINING_RUNTIMES,
+    WORKLOADS,
+    Object,
+    Resource,
+)
+from abruzzi_operators.renderers import Placement, WorkloadKind, choose_kind, render
+from abruzzi_operators.renderers.names import ANNOTATION_DIGEST, ANNOTATION_RANKS, ANNOTATION_STACKS, SELECTOR
+from abruzzi_operators.renderers.trainjob import training_runtime
+
+logger = logging.getLogger(__name__)
+
+REMOVE_SECONDS = 20.0
+"""How long `remove` waits for pods to end; the engine asks again after that."""
+PEER_GRACE_SECONDS = 10.0
+"""For the pods of an attempt whose other pods have failed."""
+CONFIRM_SECONDS = 15.0
+"""How long an object that we made may be missing from the watch before the apiserver is asked about it."""
+DISCOVER_SECONDS = 30.0
+POLL_SECONDS = 0.1
+
+RESOURCES: dict[WorkloadKind, Resource] = {
+    WorkloadKind.JOB: JOBS,
+    WorkloadKind.PYTORCH_JOB: PYTORCH_JOBS,
+    WorkloadKind.TRAIN_JOB: TRAIN_JOBS,
+}
+
+Place = Callable[[StageSpec, Sequence[str]], Awaitable[Placement]]
+"""Where an attempt runs; the nodes are those to avoid. Raises AbruzziError for a pool that there is not, or whose quota it can never fit."""
+IssueToken = Callable[[StageSpec], Awaitable[str]]
+
+
+class KubernetesExecutor:
+    """Implements abruzzi.engine.ports.Executor. `async with` it, or let the first call start its watches and `close` it."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        namespace: str,
+        place: Place,
+        issue_token: IssueToken,
+        make_credentials: MakeCredentials,
+        lost_nodes: Callable[[], Collection[str]] = frozenset,
+        now: Callable[[], float] = time.time,
+        tuning: Tuning | None = None,
+    ) -> None:
+        self._api, self._namespace = api, namespace
+        self._place, self._issue_token, self._make_credentials = place, issue_token, make_credentials
+        self._lost_nodes, self._now, self._tuning = lost_nodes, now, tuning
+        self._ledger = Ledger()
+        self._fence = Fence(api, namespace, now=now)
+        self._made: dict[str, tuple[Resource, Object, float]] = {}
+        """What we created or found by asking, until a watch has it: (resource, object, when)."""
+        self._stopped: set[str] = set()
+        self._halted: set[str] = set()
+        self._pending_since: dict[str, float] = {}
+        self._reflectors: dict[str, Reflector[Object]] = {}
+        self._stack: AsyncExitStack | None = None
+        self._starting = asyncio.Lock()
+        self._discovered_at = -math.inf
+
+    async def __aenter__(self) -> KubernetesExecutor:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Idempotent. Raises ApiError while the first lists are not complete."""
+        async with self._starting:
+            if self._stack is None:
+                self._stack = AsyncExitStack()
+                await self._stack.enter_async_context(self._fence.reflector)
+                await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
+                await self._discover()
+        await self._fence.reflector.synced()
+        for reflector in list(self._reflectors.values()):
+            await reflector.synced()
+
+    async def close(self) -> None:
+        if self._stack is not None:
+            await self._stack.aclose()
+            self._stack = None
+
+    # Executor
+
+    async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
+        await self.start()
+        attempt_id = spec.attempt_id
+        if self._fence.is_removed(attempt_id):
+            return
+        found = await self._find(attempt_id)
+        if found is None:
+            placement = await self._place(spec, excluded_nodes)
+            kind = await self._choose(spec, placement)
+            await self._ensure_secret(spec)
+            found = await self._create_workload(spec, placement, kind)
+        if found is None:
+            return  # the fence refused it
+        _resource, thing = found
+        digest = (thing["metadata"].get("annotations") or {}).get(ANNOTATION_DIGEST)
+        if digest != spec.digest():
+            raise SpecConflict(f"Attempt {attempt_id} exists with spec {digest}, not {spec.digest()}.")
+
+    async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
+        try:
+            await self.start()
+        except ApiError as error:
+            unknown = Seen(Phase.UNKNOWN, reason=error.message, observed_at=self._now())
+            return dict.fromkeys(attempt_ids, unknown)
+        found = await asyncio.gather(*(self._look(attempt_id) for attempt_id in attempt_ids))
+        return dict(zip(attempt_ids, found, strict=True))
+
+    async def stop(self, attempt_id: str, *, grace_seconds: float) -> None:
+        """A running pod gets SIGTERM, and SIGKILL after the grace; an earlier end stays."""
+        await self.start()
+        if (await self._look(attempt_id)).phase not in (Phase.PENDING, Phase.RUNNING):
+            return
+        self._stopped.add(attempt_id)
+        await self._delete_workload(attempt_id, foreground=True)
+        await self._delete_pods(attempt_id, grace_seconds=grace_seconds)
+
+    async def dump_stacks(self, attempt_id: str, rank: int) -> None:
+        """Asks the launcher through an annotation on the pod. The stacks come with the rank's log."""
+        await self.start()
+        found = await self._find(attempt_id)
+        if found is None:
+            return
+        ranks = int((found[1]["metadata"].get("annotations") or {}).get(ANNOTATION_RANKS, 1))
+        for pod in self._ledger.living_pods(attempt_id):
+            if pod_index(pod) == rank // ranks:
+                asked = {"metadata": {"annotations": {ANNOTATION_STACKS: f"{rank} {int(self._now())}"}}}
+                with suppress(NotFound):
+                    await self._api.patch(PODS, pod["metadata"]["name"], asked, namespace=self._namespace)
+
+    async def remove(self, attempt_id: str) -> None:
+        await self.start()
+        await self._fence.remove(attempt_id)
+        deadline = time.monotonic() + REMOVE_SECONDS
+        with suppress(NotFound):
+            await self._api.delete(SECRETS, workload_name(attempt_id), namespace=self._namespace)
+        lives = bool(self._ledger.living_pods(attempt_id))
+        await self._delete_workload(attempt_id, foreground=lives)
+        await self._delete_pods(attempt_id, grace_seconds=1.0)
+        while await self._ask(attempt_id) is not None or self._ledger.living_pods(attempt_id):
+            if time.monotonic() > deadline:
+                raise AbruzziError(
+                    "attempt_lives",
+                    f"Attempt {attempt_id} still has pods {REMOVE_SECONDS:.0f} s after it was told to end.",
+                    hint="Is the kubelet of their node alive? `kubectl get pods -o wide` shows where they are.",
+                    status=500,
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        self._forget(attempt_id)
+
+    async def list_attempts(self) -> Sequence[str]:
+        await self.start()
+        self._check_following()
+        return sorted(self._ledger.attempts() | set(self._made))
+
+    # Creating
+
+    async def _create_workload(
+        self, spec: StageSpec, placement: Placement, kind: WorkloadKind
+    ) -> tuple[Resource, Object] | None:
+        resource = RESOURCES[kind]
+        body = render(spec, placement, kind)
+        try:
+            made = await self._api.create(resource, body)
+        except AlreadyExists:
+            made = await self._api.get(resource, body["metadata"]["name"], namespace=self._namespace)
+        except (Denied, Invalid) as error:
+            if refused(error):
+                return None
+            if isinstance(error, Invalid):
+                raise AbruzziError(
+                    "invalid_workload", f"The cluster can't take this {kind}: {error.message}", status=422
+                ) from error
+            raise
+        self._made[spec.attempt_id] = (resource, made, self._now())
+        return resource, made
+
+    async def _ensure_secret(self, spec: StageSpec) -> None:
+        """Before the workload, so that a crash between the two is healed by creating again. A token is issued only where there is none yet."""
+        with suppress(NotFound):
+            await self._api.get(SECRETS, workload_name(spec.attempt_id), namespace=self._namespace)
+            return
+        token, credentials = await self._issue_token(spec), await self._make_credentials(spec)
+        with suppress(AlreadyExists):
+            await self._api.create(SECRETS, secret(spec, self._namespace, token=token, credentials=credentials))
+
+    async def _choose(self, spec: StageSpec, placement: Placement) -> WorkloadKind:
+        try:
+            return choose_kind(spec, placement, self._served())
+        except AbruzziError:
+            await self._discover()  # somebody may just have installed it
+            return choose_kind(spec, placement, self._served())
+
+    def _served(self) -> set[WorkloadKind]:
+        return {kind for kind, resource in RESOURCES.items() if resource.full_name in self._reflectors}
+
+    async def _discover(self) -> None:
+        """Follow every kind that the cluster serves. Kinds come when somebody installs their operator."""
+        if self._now() - self._discovered_at < DISCOVER_SECONDS:
+            return
+        for resource in (JOBS, PYTORCH_JOBS, TRAIN_JOBS, WORKLOADS):
+            if resource.full_name not in self._reflectors and await self._is_served(resource):
+                if resource is TRAIN_JOBS:
+                    await self._api.apply(TRAINING_RUNTIMES, training_runtime(self._namespace))
+                selector = "" if resource is WORKLOADS else SELECTOR
+                take = None if resource is WORKLOADS else self._ledger.take_workloads
+                await self._follow(resource, projections.workload, selector, take)
+        self._discovered_at = self._now()
+
+    async def _is_served(self, resource: Resource) -> bool:
+        try:
+            await self._api.page(resource, namespace=self._namespace, limit=1)
+        except NotServed:
+            return False
+        return True
+
+    async def _follow(
+        self,
+        resource: Resource,
+        project: Callable[[Object], Object],
+        selector: str,
+        take: Callable[[Reflector[Object], Collection[Key]], None] | None,
+    ) -> None:
+        assert self._stack is not None
+        reflector: Reflector[Object] = Reflector(
+            self._api,
+            resource,
+            project=project,
+            namespace=self._namespace,
+            label_selector=selector,
+            tuning=self._tuning,
+        )
+        self._reflectors[resource.full_name] = reflector
+        await self._stack.enter_async_context(reflector)
+        if take is not None:
+            subscription = reflector.subscribe()
+
+            async def keep() -> None:
+                while True:
+                    take(reflector, await subscription.changed())
+
+            task = asyncio.create_task(keep(), name=f"ledger of {resource.full_name}")
+            self._stack.callback(task.cancel)
+
+    # Looking
+
+    async def _look(self, attempt_id: str) -> Seen:
+        facts = self._facts(attempt_id)
+        if self._fence.is_removed(attempt_id) and not facts.living and facts.workload is None:
+            return await self._gone_or(attempt_id)
+        if self._unconfirmed_for(attempt_id) > CONFIRM_SECONDS and not facts.living:
+            return await self._gone_or(attempt_id)
+        found = assess(facts)
+        if found.seen is None:
+            return await self._gone_or(attempt_id)
+        if found.seen.phase is not Phase.EXITED and (problem := self._problem()) is not None:
+            return Seen(Phase.UNKNOWN, reason=problem.message, node=found.seen.node, observed_at=facts.now)
+        if found.halt and attempt_id not in self._halted:
+            self._halted.add(attempt_id)
+            await self._halt(attempt_id)
+        return found.seen
+
+    def _facts(self, attempt_id: str) -> Facts:
+        workload = self._ledger.workload(attempt_id)
+        if workload is not None:
+            self._made.pop(attempt_id, None)
+        elif attempt_id in self._made:
+            workload = self._made[attempt_id][1]
+        now = self._now()
+        living = self._ledger.living_pods(attempt_id)
+        return Facts(
+            workload=workload,
+            living=living,
+            ends=self._ledger.ends(attempt_id),
+            was_stopped=attempt_id in self._stopped,
+            lost_nodes=self._lost_nodes(),
+            queue_message=self._queue_message(workload) if workload is not None and not living else None,
+            pending_seconds=now - self._pending_since.setdefault(attempt_id, now) if living else 0.0,
+            now=now,
+        )
+
+    async def _gone_or(self, attempt_id: str) -> Seen:
+        """What only the apiserver knows: whether it exists at all."""
+        now = self._now()
+        try:
+            found = await self._ask(attempt_id)
+        except ApiError as error:
+            return Seen(Phase.UNKNOWN, reason=error.message, observed_at=now)
+        if found is None:
+            return Seen(Phase.GONE, observed_at=now)
+        self._made[attempt_id] = (*found, now)
+        seen = assess(self._facts(attempt_id)).seen
+        return seen if seen is not None else Seen(Phase.UNKNOWN, observed_at=now)
+
+    async def _find(self, attempt_id: str) -> tuple[Resource, Object] | None:
+        """From a cache, or by asking."""
+        known = self._ledger.workload(attempt_id)
+        if known is not None:
+            return self._resource_of(known), known
+        if attempt_id in self._made:
+            return self._made[attempt_id][:2]
+        return await self._ask(attempt_id)
+
+    async def _ask(self, attempt_id: str) -> tuple[Resource, Object] | None:
+        """None: the apiserver has no workload of that name, of any kind that it serves. Raises ApiError."""
+        for resource in RESOURCES.values():
+            if resource.full_name in self._reflectors:
+                with suppress(NotFound):
+                    thing = await self._api.get(resource, workload_name(attempt_id), namespace=self._namespace)
+                    return resource, thing
+        self._ledger.drop_workload(attempt_id)
+        self._made.pop(attempt_id, None)
+        return None
+
+    def _resource_of(self, known: Mapping[str, Any]) -> Resource:
+        key = (self._namespace, known["metadata"]["name"])
+        for resource in RESOURCES.values():
+            reflector = self._reflectors.get(resource.full_name)
+            if reflector is not None and key in reflector.entries:
+                return resource
+        raise LookupError(key)
+
+    def _unconfirmed_for(self, attempt_id: str) -> float:
+        """Seconds since we made it, while no watch has it."""
+        made = self._made.get(attempt_id)
+        return self._now() - made[2] if made is not None and self._ledger.workload(attempt_id) is None else 0.0
+
+    def _problem(self) -> ApiError | None:
+        return next((r.problem for r in self._reflectors.values() if r.problem is not None), None)
+
+    def _check_following(self) -> None:
+        problem = self._problem()
+        if problem is not None:
+            raise problem
+
+    def _queue_message(self, workload: Mapping[str, Any]) -> str | None:
+        """Kueue's word about the Workload that it made of ours."""
+        queued = self._reflectors.get(WORKLOADS.full_name)
+        uid = workload["metadata"]["uid"]
+        for entry in queued.entries.values() if queued is not None else ():
+            owners = entry.value["metadata"].get("ownerReferences") or ()
+            if any(owner["uid"] == uid for owner in owners):
+                conditions = (entry.value.get("status") or {}).get("conditions") or ()
+                return next((c.get("message") for c in conditions if c["type"] == "QuotaReserved"), None)
+        return None
+
+    # Ending
+
+    async def _halt(self, attempt_id: str) -> None:
+        """The pods that are left after others failed. Where a pod's object is gone its operator would make it anew: the workload goes too."""
+        logger.info("attempt %s: a pod has failed; stopping the others", attempt_id)
+        if self._ledger.lost_pods(attempt_id):
+            await self._delete_workload(attempt_id, foreground=True)
+        await self._delete_pods(attempt_id, grace_seconds=PEER_GRACE_SECONDS)
+
+    async def _delete_workload(self, attempt_id: str, *, foreground: bool) -> None:
+        found = await self._find(attempt_id)
+        if found is None or (foreground and is_terminating(found[1])):
+            return
+        resource, thing = found
+        with suppress(NotFound, Conflict):
+            await self._api.delete(
+                resource,
+                thing["metadata"]["name"],
+                namespace=self._namespace,
+                uid=thing["metadata"]["uid"],
+                propagation="Foreground" if foreground else "Background",
+            )
+
+    async def _delete_pods(self, attempt_id: str, *, grace_seconds: float) -> None:
+        """Whole seconds, one at least: with zero the object would go before the process. On a lost node that is all that can be done."""
+        lost = self._lost_nodes()
+        for pod in self._ledger.living_pods(attempt_id):
+            grace = 0 if node_of(pod) in lost else max(1, math.ceil(grace_seconds))
+            with suppress(NotFound, Conflict):
+                await self._api.delete(
+                    PODS,
+                    pod["metadata"]["name"],
+                    namespace=self._namespace,
+                    uid=pod["metadata"]["uid"],
+                    grace_seconds=grace,
+                )
+
+    def _forget(self, attempt_id: str) -> None:
+        self._ledger.forget(attempt_id)
+        self._made.pop(attempt_id, None)
+        self._pending_since.pop(attempt_id, None)
+        self._stopped.discard(attempt_id)
+        self._halted.discard(attempt_id)

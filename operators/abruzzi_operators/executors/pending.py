@@ -1,0 +1,73 @@
+"""Why a workload does not run yet, in one sentence for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abruzzi_operators.executors.pod_ends import containers, is_over, is_running
+
+NEVER = ("InvalidImageName", "ErrImageNeverPull")
+PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError")
+STUCK = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+IMAGE_PATIENCE_SECONDS = 300.0
+"""A registry that is away comes back; an image that is not there after this is the recipe's mistake."""
+ABSENT = ("not found", "manifest unknown", "does not exist", "no such image", "repository name")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    reason: str
+    hopeless: bool = False
+    """No waiting will help: somebody must change the recipe."""
+
+
+def waits_for(
+    workload: Mapping[str, Any],
+    pods: Sequence[Mapping[str, Any]],
+    *,
+    expected: int,
+    queue_message: str | None,
+    pending_seconds: float,
+) -> Wait | None:
+    """None when there is nothing to say but that it is being started. `queue_message`: Kueue's word about its Workload."""
+    waiting = [pod for pod in pods if not is_over(pod) and not is_running(pod)]
+    for find in (_image, _stuck, _unscheduled):
+        found = next((wait for pod in waiting if (wait := find(pod, pending_seconds)) is not None), None)
+        if found is not None:
+            return found
+    queue = (workload["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
+    if not pods and queue:
+        return Wait(f"It waits in queue {queue!r}{f': {queue_message.rstrip(chr(46))}' if queue_message else ''}.")
+    if waiting and len(waiting) < expected:
+        return Wait(f"{expected - len(waiting)} of its {expected} pods run; the others are being started.")
+    return None
+
+
+def _image(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
+    for status in [*((pod.get("status") or {}).get("initContainerStatuses") or ()), *containers(pod)]:
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        reason, message = waiting.get("reason"), str(waiting.get("message") or "").strip()
+        if reason in NEVER:
+            return Wait(f"The image can't be used ({reason}): {message[:300]}", hopeless=True)
+        if reason in PULLING:
+            absent = any(sign in message.lower() for sign in ABSENT)
+            hopeless = absent and pending_seconds > IMAGE_PATIENCE_SECONDS
+            return Wait(f"The image can't be pulled ({reason}): {message[:300]}", hopeless=hopeless)
+    return None
+
+
+def _stuck(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
+    for status in containers(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in STUCK:
+            return Wait(f"The container can't be made ({waiting['reason']}): {str(waiting.get('message') or '')[:300]}")
+    return None
+
+
+def _unscheduled(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return Wait(f"No node takes pod {pod['metadata']['name']}: {str(condition.get('message') or '')[:300]}")
+    return None

@@ -1,0 +1,155 @@
+"""How pods end, and how an attempt ended by its pods. Pure: objects of the apiserver in (as a reflector keeps them), words of the engine out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abruzzi.contracts.states import ExitCode
+from abruzzi_operators.launcher.outcome import RankExit, exit_code, from_message, reason
+
+Pod = Mapping[str, Any]
+
+CANNOT_START = ("StartError", "ContainerCannotRun")
+"""The runtime's word for a command that is not in the image."""
+NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
+"""Reasons of the condition DisruptionTarget that speak of a node, not of a decision about the pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodEnd:
+    index: int
+    """Of its node in the attempt: 0 has rank 0."""
+    exits: tuple[RankExit, ...]
+    """Empty: nobody knows how its ranks ended."""
+    node: str | None = None
+    reason: str | None = None
+    """The cluster's sentence, where it has one that the ranks have not."""
+    node_lost: bool = False
+    has_run: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Of a whole attempt."""
+
+    exit_code: int | None
+    out_of_memory: bool
+    node_lost: bool
+    reason: str | None
+    node: str | None
+
+
+def pod_index(pod: Pod) -> int:
+    """Which node of the attempt the pod is, by its operator's labels."""
+    labels = pod["metadata"].get("labels") or {}
+    if labels.get("training.kubeflow.org/replica-type") == "worker":
+        return int(labels.get("training.kubeflow.org/replica-index", 0)) + 1
+    return int(labels.get("batch.kubernetes.io/job-completion-index", 0))
+
+
+def is_over(pod: Pod) -> bool:
+    """No container of it runs or will run."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_running(pod: Pod) -> bool:
+    return any("running" in (status.get("state") or {}) for status in containers(pod)) and not is_over(pod)
+
+
+def node_of(pod: Pod) -> str | None:
+    return (pod.get("spec") or {}).get("nodeName")
+
+
+def containers(pod: Pod) -> Sequence[Mapping[str, Any]]:
+    return (pod.get("status") or {}).get("containerStatuses") or ()
+
+
+def pod_end(pod: Pod, *, deleted: bool = False) -> PodEnd | None:
+    """None while it lives. `deleted`: the object is gone, and this was its last state."""
+    status = pod.get("status") or {}
+    index, node = pod_index(pod), node_of(pod)
+    terminated = next(
+        (s["state"]["terminated"] for s in containers(pod) if "terminated" in (s.get("state") or {})), None
+    )
+    if terminated is not None:
+        return PodEnd(index, _exits(terminated, index), node, _container_reason(terminated), _is_node_lost(pod))
+    if is_over(pod):
+        words = ": ".join(word for word in (status.get("reason"), status.get("message")) if word)
+        sentence = f"Pod {pod['metadata']['name']} failed before its outcome was known{f' ({words})' if words else ''}."
+        return PodEnd(index, (), node, sentence, _is_node_lost(pod), has_run=False)
+    if deleted:
+        why = _disruption(pod)
+        sentence = f"Pod {pod['metadata']['name']} was deleted{f' ({why})' if why else ''}."
+        return PodEnd(index, (), node, sentence, _is_node_lost(pod), has_run=is_running(pod))
+    return None
+
+
+def combine(ends: Sequence[PodEnd]) -> Ended:
+    """As the launcher does for the ranks of one machine; a pod whose end nobody knows makes success impossible."""
+    exits = [one for end in ends for one in end.exits]
+    blind = next((end for end in ends if not end.exits), None)
+    node_lost = any(end.node_lost or any(e.node_lost for e in end.exits) for end in ends)
+    first = min(ends, key=lambda end: end.index)
+    code = exit_code(exits) if exits else None
+    if blind is not None and code == ExitCode.OK:
+        code = None
+    if code is None:
+        assert blind is not None
+        return Ended(None, False, node_lost, blind.reason, blind.node)
+    culprit = first
+    if code != ExitCode.OK:
+        guilty = [e.rank for e in exits if e.code == code and not e.by_launcher] or [
+            e.rank for e in exits if e.code == code
+        ]
+        culprit = next(end for end in ends if any(e.rank == guilty[0] for e in end.exits))
+    sentence = reason(exits, code)
+    out_of_memory = any(e.out_of_memory for e in exits)
+    if sentence is not None and culprit.reason is not None and not out_of_memory:
+        sentence = culprit.reason
+    return Ended(code, out_of_memory, node_lost and code != ExitCode.OK, sentence, culprit.node)
+
+
+def _exits(terminated: Mapping[str, Any], index: int) -> tuple[RankExit, ...]:
+    told = from_message(terminated.get("message") or "")
+    if told:
+        return tuple(told)
+    code = int(terminated.get("exitCode", 1))
+    if terminated.get("reason") in CANNOT_START:
+        code = int(ExitCode.USER_ERROR)
+    return (
+        RankExit(
+            rank=index,
+            code=code,
+            signal=int(terminated.get("signal") or (code - 128 if code > 128 else 0)),
+            out_of_memory=terminated.get("reason") == "OOMKilled",
+        ),
+    )
+
+
+def _container_reason(terminated: Mapping[str, Any]) -> str | None:
+    if terminated.get("reason") in CANNOT_START:
+        return f"The command cannot be started in this image: {str(terminated.get('message') or '').strip()[:300]}"
+    return None
+
+
+def _is_node_lost(pod: Pod) -> bool:
+    return (pod.get("status") or {}).get("reason") == "NodeLost" or _disruption_reason(pod) in NODE_GONE
+
+
+def _disruption_reason(pod: Pod) -> str | None:
+    return next((c.get("reason") for c in _conditions(pod) if _is_disruption(c)), None)
+
+
+def _disruption(pod: Pod) -> str | None:
+    found = next((c for c in _conditions(pod) if _is_disruption(c)), None)
+    return None if found is None else (found.get("message") or found.get("reason"))
+
+
+def _is_disruption(condition: Mapping[str, Any]) -> bool:
+    return condition.get("type") == "DisruptionTarget" and condition.get("status") == "True"
+
+
+def _conditions(pod: Pod) -> Sequence[Mapping[str, Any]]:
+    return (pod.get("status") or {}).get("conditions") or ()
