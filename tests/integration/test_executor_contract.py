@@ -10,7 +10,7 @@ import pytest
 
 pytest.register_assert_rewrite("simulation.executor_contract")
 from executor_bench import IGNORES_TERM, WAITS_FOR_FILE, Bench, open_bench  # noqa: E402
-from simulation.executor_contract import EndContract, LifeContract, Manner  # noqa: E402
+from simulation.executor_contract import EndContract, LifeContract, Manner, RanksContract  # noqa: E402
 
 from abruzzi.contracts.stage import StageSpec  # noqa: E402
 from abruzzi.engine.ports import Executor  # noqa: E402
@@ -67,6 +67,10 @@ def place(tmp_path: Path) -> Iterator[LocalPlace]:
 
 
 class TestLife(LifeContract):
+    pass
+
+
+class TestRanks(RanksContract):
     pass
 
 

@@ -133,6 +133,10 @@ class LifeContract:
         seen = await place.until_exited(spec)
         assert (seen.exit_code, seen.out_of_memory, seen.node_lost) == (137, False, False)
 
+
+class RanksContract:
+    """Of executors that see the ranks themselves. On a cluster heartbeats reach the database over HTTP, and stacks come with the log."""
+
     async def test_the_step_of_each_rank_is_seen_and_outlives_the_process(self, place: Place) -> None:
         spec = place.spec()
         await place.executor.create(spec)

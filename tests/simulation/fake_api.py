@@ -125,7 +125,7 @@ class FakeApi:
     def put_status(self, resource: Resource, name: str, status: Object, *, namespace: str | None = None) -> Object:
         """As the kubelet or an operator does it."""
         stored = self._find(resource, name, namespace)
-        return self._replace(stored, {**_current(stored), "status": copy.deepcopy(status)})
+        return self._replace(stored, copy.deepcopy({**_current(stored), "status": status}))
 
     def collect_garbage(self) -> int:
         """One pass of the garbage collector: delete what only refers to owners that are gone. Returns how many."""

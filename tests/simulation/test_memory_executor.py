@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 pytest.register_assert_rewrite("simulation.executor_contract")
-from simulation.executor_contract import EndContract, LifeContract, Manner  # noqa: E402
+from simulation.executor_contract import EndContract, LifeContract, Manner, RanksContract  # noqa: E402
 from simulation.memory_executor import Fate, MemoryExecutor  # noqa: E402
 
 from abruzzi.contracts.stage import DirectoryStore, StageSpec  # noqa: E402
@@ -77,6 +77,10 @@ def place() -> MemoryPlace:
 
 
 class TestLife(LifeContract):
+    pass
+
+
+class TestRanks(RanksContract):
     pass
 
 

@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import StageSpec, workload_name
@@ -111,6 +110,7 @@ class KubernetesExecutor:
                 self._stack = AsyncExitStack()
                 await self._stack.enter_async_context(self._fence.reflector)
                 await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
+            if not self._served():
                 await self._discover()
         await self._fence.reflector.synced()
         for reflector in list(self._reflectors.values()):
@@ -246,9 +246,9 @@ class KubernetesExecutor:
             if resource.full_name not in self._reflectors and await self._is_served(resource):
                 if resource is TRAIN_JOBS:
                     await self._api.apply(TRAINING_RUNTIMES, training_runtime(self._namespace))
-                selector = "" if resource is WORKLOADS else SELECTOR
-                take = None if resource is WORKLOADS else self._ledger.take_workloads
-                await self._follow(resource, projections.workload, selector, take)
+                queued = resource is WORKLOADS
+                take = self._ledger.take_queue if queued else self._ledger.take_workloads
+                await self._follow(resource, projections.workload, "" if queued else SELECTOR, take)
         self._discovered_at = self._now()
 
     async def _is_served(self, resource: Resource) -> bool:
@@ -263,7 +263,7 @@ class KubernetesExecutor:
         resource: Resource,
         project: Callable[[Object], Object],
         selector: str,
-        take: Callable[[Reflector[Object], Collection[Key]], None] | None,
+        take: Callable[[Reflector[Object], Collection[Key]], None],
     ) -> None:
         assert self._stack is not None
         reflector: Reflector[Object] = Reflector(
@@ -276,15 +276,14 @@ class KubernetesExecutor:
         )
         self._reflectors[resource.full_name] = reflector
         await self._stack.enter_async_context(reflector)
-        if take is not None:
-            subscription = reflector.subscribe()
+        subscription = reflector.subscribe()
 
-            async def keep() -> None:
-                while True:
-                    take(reflector, await subscription.changed())
+        async def keep() -> None:
+            while True:
+                take(reflector, await subscription.changed())
 
-            task = asyncio.create_task(keep(), name=f"ledger of {resource.full_name}")
-            self._stack.callback(task.cancel)
+        task = asyncio.create_task(keep(), name=f"ledger of {resource.full_name}")
+        self._stack.callback(task.cancel)
 
     # Looking
 
@@ -305,11 +304,12 @@ class KubernetesExecutor:
         return found.seen
 
     def _facts(self, attempt_id: str) -> Facts:
-        workload = self._ledger.workload(attempt_id)
-        if workload is not None:
+        found = self._ledger.workload(attempt_id)
+        if found is not None:
             self._made.pop(attempt_id, None)
         elif attempt_id in self._made:
-            workload = self._made[attempt_id][1]
+            found = self._made[attempt_id][:2]
+        workload = found[1] if found is not None else None
         now = self._now()
         living = self._ledger.living_pods(attempt_id)
         return Facts(
@@ -318,7 +318,7 @@ class KubernetesExecutor:
             ends=self._ledger.ends(attempt_id),
             was_stopped=attempt_id in self._stopped,
             lost_nodes=self._lost_nodes(),
-            queue_message=self._queue_message(workload) if workload is not None and not living else None,
+            queue_message=self._ledger.queue_message(workload) if workload is not None and not living else None,
             pending_seconds=now - self._pending_since.setdefault(attempt_id, now) if living else 0.0,
             now=now,
         )
@@ -340,7 +340,7 @@ class KubernetesExecutor:
         """From a cache, or by asking."""
         known = self._ledger.workload(attempt_id)
         if known is not None:
-            return self._resource_of(known), known
+            return known
         if attempt_id in self._made:
             return self._made[attempt_id][:2]
         return await self._ask(attempt_id)
@@ -356,37 +356,20 @@ class KubernetesExecutor:
         self._made.pop(attempt_id, None)
         return None
 
-    def _resource_of(self, known: Mapping[str, Any]) -> Resource:
-        key = (self._namespace, known["metadata"]["name"])
-        for resource in RESOURCES.values():
-            reflector = self._reflectors.get(resource.full_name)
-            if reflector is not None and key in reflector.entries:
-                return resource
-        raise LookupError(key)
-
     def _unconfirmed_for(self, attempt_id: str) -> float:
         """Seconds since we made it, while no watch has it."""
         made = self._made.get(attempt_id)
         return self._now() - made[2] if made is not None and self._ledger.workload(attempt_id) is None else 0.0
 
     def _problem(self) -> ApiError | None:
-        return next((r.problem for r in self._reflectors.values() if r.problem is not None), None)
+        """Why the caches of workloads and pods do not follow, if they don't. (Kueue's only holds sentences.)"""
+        followed = [r for name, r in self._reflectors.items() if name != WORKLOADS.full_name]
+        return next((r.problem for r in followed if r.problem is not None), None)
 
     def _check_following(self) -> None:
         problem = self._problem()
         if problem is not None:
             raise problem
-
-    def _queue_message(self, workload: Mapping[str, Any]) -> str | None:
-        """Kueue's word about the Workload that it made of ours."""
-        queued = self._reflectors.get(WORKLOADS.full_name)
-        uid = workload["metadata"]["uid"]
-        for entry in queued.entries.values() if queued is not None else ():
-            owners = entry.value["metadata"].get("ownerReferences") or ()
-            if any(owner["uid"] == uid for owner in owners):
-                conditions = (entry.value.get("status") or {}).get("conditions") or ()
-                return next((c.get("message") for c in conditions if c["type"] == "QuotaReserved"), None)
-        return None
 
     # Ending
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from abruzzi_operators.executors.pod_ends import PodEnd, is_over, pod_end, pod_index
 from abruzzi_operators.kubernetes.reflector import Key, Reflector
+from abruzzi_operators.kubernetes.resources import Object, Resource
 from abruzzi_operators.renderers.names import LABEL_ATTEMPT
 
-Object = Mapping[str, Any]
 KEPT_ENDS = 10_000
 """Attempts whose deleted pods are remembered; the engine records an outcome within seconds."""
 
@@ -19,16 +18,22 @@ class Ledger:
     def __init__(self) -> None:
         self._pods: dict[str, dict[Key, Object]] = {}
         self._attempts_of_pods: dict[Key, str] = {}
-        self._workloads: dict[str, dict[Key, Object]] = {}
+        self._workloads: dict[str, dict[Key, tuple[Resource, Object]]] = {}
         self._attempts_of_workloads: dict[tuple[str, Key], str] = {}
+        self._queue: dict[Key, str] = {}
+        self._messages: dict[str, str] = {}
         self._ends: OrderedDict[str, dict[int, PodEnd]] = OrderedDict()
 
     def attempts(self) -> set[str]:
         """With a workload, or a pod that lives."""
         return set(self._workloads) | {attempt for attempt in self._pods if self.living_pods(attempt)}
 
-    def workload(self, attempt_id: str) -> Object | None:
+    def workload(self, attempt_id: str) -> tuple[Resource, Object] | None:
         return next(iter(self._workloads.get(attempt_id, {}).values()), None)
+
+    def queue_message(self, workload: Object) -> str | None:
+        """Kueue's word about what it made of the workload."""
+        return self._messages.get(workload["metadata"]["uid"])
 
     def pods(self, attempt_id: str) -> list[Object]:
         return list(self._pods.get(attempt_id, {}).values())
@@ -73,9 +78,23 @@ class Ledger:
                 attempt = _attempt_of(entry.value)
                 if attempt is not None:
                     self._attempts_of_workloads[kind, key] = attempt
-                    self._workloads.setdefault(attempt, {})[key] = entry.value
+                    self._workloads.setdefault(attempt, {})[key] = (reflector.resource, entry.value)
             elif attempt is not None:
                 self._drop_workload(attempt, kind, key)
+
+    def take_queue(self, reflector: Reflector[Object], keys: Iterable[Key]) -> None:
+        """Kueue's Workloads: each is owned by the workload that it stands for."""
+        for key in keys:
+            entry = reflector.entries.get(key)
+            if key in self._queue:
+                self._messages.pop(self._queue.pop(key), None)
+            if entry is not None:
+                owners = entry.value["metadata"].get("ownerReferences") or ()
+                conditions = (entry.value.get("status") or {}).get("conditions") or ()
+                message = next((c.get("message") for c in conditions if c["type"] == "QuotaReserved"), None)
+                if owners and message:
+                    self._queue[key] = owners[0]["uid"]
+                    self._messages[owners[0]["uid"]] = message
 
     def drop_workload(self, attempt_id: str) -> None:
         """The apiserver says that it is gone; the watch will say so too."""

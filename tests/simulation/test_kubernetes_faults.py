@@ -1,0 +1,286 @@
+"""Faults of a cluster, each with a clear state and sentence, nothing lost and nothing run twice; on a cluster in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from simulation.cluster_place import ClusterPlace, open_cluster_place
+from simulation.memory_cluster import NAMESPACE
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.states import StageKind
+from abruzzi.engine.view import Phase
+from abruzzi_operators.kubernetes.errors import ApiError, Denied, Unreachable
+from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, PODS, PYTORCH_JOBS, SECRETS, TRAIN_JOBS, WORKLOADS
+
+WRITES = ("create", "apply", "patch", "delete")
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[ClusterPlace]:
+    async with open_cluster_place() as made:
+        yield made
+
+
+def pair(place: ClusterPlace, **changes):  # type: ignore[no-untyped-def]
+    """A pretrain stage of two ranks, one a node."""
+    return place.spec(kind=StageKind.PRETRAIN, world_size=2, config={}, **changes)
+
+
+async def test_one_pods_run_costs_five_writes_from_creation_to_removal(place: ClusterPlace) -> None:
+    await place.executor.observe([])
+    before = place.cluster.api.calls.copy()
+    spec = place.spec()
+    place.cluster.kubelet_is_silent = True
+    place.cluster.operators_are_slow = True
+    await place.executor.create(spec)
+    ours = place.cluster.api.calls - before
+    assert sum(count for (verb, _), count in ours.items() if verb in WRITES) == 2
+    place.cluster.kubelet_is_silent = place.cluster.operators_are_slow = False
+    await place.until_working(spec)
+    place.finish(spec)
+    await place.until_exited(spec)
+    before = place.cluster.api.calls.copy()
+    await place.executor.remove(spec.attempt_id)
+    ours = place.cluster.api.calls - before
+    assert sum(count for (verb, what), count in ours.items() if verb in WRITES and what != "pods") <= 4
+    assert await place.executor.list_attempts() == []
+
+
+async def test_ranks_on_two_nodes_end_as_one_attempt(place: ClusterPlace) -> None:
+    spec = pair(place)
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    assert place.starts(spec) == 2
+    place.finish(spec)
+    assert (await place.until_exited(spec)).exit_code == 0
+
+
+async def test_when_one_pod_fails_the_others_are_stopped_and_its_code_is_the_attempts(place: ClusterPlace) -> None:
+    spec = pair(place)
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.kills.append(f"abruzzi-{spec.attempt_id}-worker-0")
+    seen = await place.until_exited(spec)
+    assert (seen.exit_code, seen.reason) == (137, "Signal 9 ended rank 1.")
+    assert place.starts(spec) == 2
+
+
+async def test_a_pod_that_somebody_deletes_ends_the_attempt_after_saving_and_is_not_made_anew(
+    place: ClusterPlace,
+) -> None:
+    spec = pair(place)
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    await place.cluster.api.delete(PODS, f"abruzzi-{spec.attempt_id}-worker-0", namespace=NAMESPACE)
+    seen = await place.until_exited(spec)
+    assert seen.exit_code == 143
+    assert place.starts(spec) == 2
+    await place.executor.remove(spec.attempt_id)
+    assert not await place.cluster.api.list(PYTORCH_JOBS, namespace=NAMESPACE)
+
+
+async def test_a_pod_that_vanishes_without_a_word_takes_the_workload_with_it_and_the_outcome_is_unknown(
+    place: ClusterPlace,
+) -> None:
+    """A forced deletion: nobody knows how it ended, and the operator would make it anew."""
+    spec = pair(place)
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.operators_are_slow = True
+    name = f"abruzzi-{spec.attempt_id}-worker-0"
+    await place.cluster.api.delete(PODS, name, namespace=NAMESPACE, grace_seconds=0)
+    await place.until(spec, lambda seen: seen.phase is Phase.EXITED)
+    place.cluster.operators_are_slow = False
+    seen = await place.until_exited(spec)
+    assert seen.exit_code == 143, "of the master, which was stopped; a code that says success would be a lie"
+    assert not await place.cluster.api.list(PYTORCH_JOBS, namespace=NAMESPACE)
+    assert place.starts(spec) == 2
+
+
+async def test_a_workload_that_somebody_deletes_is_known_to_be_gone_or_to_have_saved(place: ClusterPlace) -> None:
+    spec = place.spec()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    await place.cluster.api.delete(JOBS, f"abruzzi-{spec.attempt_id}", namespace=NAMESPACE)
+    seen = await place.until(spec, lambda seen: seen.phase in (Phase.EXITED, Phase.GONE))
+    assert (seen.phase, seen.exit_code) == (Phase.EXITED, 143)
+    while await place.cluster.pods(spec.attempt_id):
+        await asyncio.sleep(0.01)
+    place.renew()
+    assert (await place.look(spec)).phase is Phase.GONE
+    assert await place.executor.list_attempts() == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "phase", "code"),
+    [
+        ("ErrImagePull", 'failed to resolve reference "registry/none:1": not found', Phase.PENDING, None),
+        ("InvalidImageName", "couldn't parse image name", Phase.EXITED, 64),
+    ],
+)
+async def test_an_image_that_does_not_exist_is_named(
+    place: ClusterPlace, reason: str, message: str, phase: Phase, code: int | None
+) -> None:
+    spec = place.spec()
+    manner = place.manner(spec)
+    manner.image, manner.image_message = reason, message
+    await place.executor.create(spec)
+    seen = await place.until(spec, lambda seen: bool(seen.reason))
+    assert (seen.phase, seen.exit_code) == (phase, code)
+    assert reason in str(seen.reason)
+    assert message in str(seen.reason)
+
+
+async def test_an_image_that_stays_absent_becomes_the_recipes_mistake(place: ClusterPlace) -> None:
+    spec = place.spec()
+    place.manner(spec).image, place.manner(spec).image_message = "ImagePullBackOff", "manifest unknown"
+    place.cluster.speed = 2000.0
+    await place.executor.create(spec)
+    assert (await place.until_exited(spec)).exit_code == 64
+    await place.executor.remove(spec.attempt_id)
+    assert (await place.look(spec)).phase is Phase.GONE
+    assert place.starts(spec) == 0
+
+
+async def test_what_waits_for_quota_says_kueues_words(place: ClusterPlace) -> None:
+    place.placement = replace(place.placement, queue="h800")
+    spec = place.spec()
+    await place.executor.create(spec)
+    job = await place.cluster.api.get(JOBS, f"abruzzi-{spec.attempt_id}", namespace=NAMESPACE)
+    assert job["spec"]["suspend"]
+    assert (await place.look(spec)).reason == "It waits in queue 'h800'."
+    queued = WORKLOADS.new("job-abruzzi", NAMESPACE, spec={})
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "x", "uid": job["metadata"]["uid"]}
+    queued["metadata"]["ownerReferences"] = [owner]
+    await place.cluster.api.create(WORKLOADS, queued)
+    message = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor cpu, 1 more needed"
+    condition = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": message}
+    place.cluster.api.put_status(WORKLOADS, "job-abruzzi", {"conditions": [condition]}, namespace=NAMESPACE)
+    seen = await place.until(spec, lambda seen: "quota" in str(seen.reason))
+    assert (seen.phase, seen.reason) == (Phase.PENDING, f"It waits in queue 'h800': {message}.")
+    assert place.starts(spec) == 0
+
+
+async def test_while_the_apiserver_is_away_nothing_is_known_and_afterwards_nothing_was_lost(
+    place: ClusterPlace,
+) -> None:
+    spec, never = place.spec(), place.spec()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.api.fail(Unreachable("get: connection refused.", reason="ConnectError"))
+    seen = await place.until(spec, lambda seen: seen.phase is Phase.UNKNOWN)
+    assert "connection refused" in str(seen.reason)
+    assert (await place.look(never)).phase is Phase.UNKNOWN, "not GONE: nobody has said so"
+    with pytest.raises(ApiError):
+        await place.executor.create(never)
+    with pytest.raises(ApiError):
+        await place.executor.list_attempts()
+    place.cluster.api.fail(None)
+    place.finish(spec)
+    assert (await place.until_exited(spec)).exit_code == 0
+    assert place.starts(spec) == 1
+
+
+async def test_an_executor_that_starts_while_the_apiserver_is_away_knows_nothing_and_recovers(
+    place: ClusterPlace,
+) -> None:
+    spec = place.spec()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.api.fail(Unreachable("get: connection refused.", reason="ConnectError"))
+    place.renew()
+    assert (await place.look(spec)).phase is Phase.UNKNOWN
+    place.cluster.api.fail(None)
+    assert (await place.until_working(spec)).phase is Phase.RUNNING
+
+
+async def test_a_create_that_rbac_denies_keeps_the_apiservers_sentence_and_leaves_nothing(place: ClusterPlace) -> None:
+    def deny(verb: str, resource, new, old) -> str | None:  # type: ignore[no-untyped-def]
+        return 'User "system:serviceaccount:abruzzi:controller" cannot create jobs' if resource is JOBS else None
+
+    place.cluster.api.admission.append(deny)
+    spec = place.spec()
+    with pytest.raises(Denied, match="cannot create jobs") as denied:
+        await place.executor.create(spec)
+    assert denied.value.status == 500, "the engine tries again: it is no mistake of the recipe"
+    place.cluster.api.admission.clear()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    assert place.starts(spec) == 1
+
+
+async def test_a_stage_for_several_nodes_is_refused_where_no_operator_could_run_it_and_taken_once_one_is_there(
+    place: ClusterPlace,
+) -> None:
+    api = place.cluster.api
+    for kind in (PYTORCH_JOBS, TRAIN_JOBS):
+        del api.served[kind.full_name]
+    spec = pair(place)
+    with pytest.raises(AbruzziError, match="serves neither PyTorchJob") as refused:
+        await place.executor.create(spec)
+    assert refused.value.status == 422
+    assert not await api.list(SECRETS, namespace=NAMESPACE), "refused before anything was created"
+    api.served[PYTORCH_JOBS.full_name] = PYTORCH_JOBS
+    place.renew()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+
+
+async def test_pods_on_a_lost_node_end_the_attempt_and_are_removed_without_their_kubelet(place: ClusterPlace) -> None:
+    spec = pair(place)
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.kubelet_is_silent = True
+    place.lost.add("node-1")
+    seen = await place.until_exited(spec)
+    assert (seen.node_lost, seen.node, seen.reason) == (True, "node-1", "Node node-1 is lost.")
+    await place.executor.remove(spec.attempt_id)
+    assert (await place.look(spec)).phase is Phase.GONE
+    assert await place.cluster.pods(spec.attempt_id) == []
+
+
+async def test_a_create_that_was_held_up_for_longer_than_the_removal_is_refused_by_the_fence(
+    place: ClusterPlace,
+) -> None:
+    """The old controller had looked at everything and stood before its last call when it was stopped."""
+    old = place.executor
+    spec = place.spec()
+    await old.start()
+    placement = place.placement
+    place.renew()
+    await place.executor.remove(spec.attempt_id)
+    place.cluster.api.admission.append(admit_by_fence(place))
+    made = await old._create_workload(spec, placement, "Job")  # type: ignore[arg-type]
+    assert made is None
+    assert not await place.cluster.api.list(JOBS, namespace=NAMESPACE)
+
+
+def admit_by_fence(place: ClusterPlace):  # type: ignore[no-untyped-def]
+    """The ValidatingAdmissionPolicy in words of the memory's apiserver; tests/cluster holds the real one to the same."""
+
+    def admit(verb: str, resource, new, old) -> str | None:  # type: ignore[no-untyped-def]
+        attempt = (new["metadata"].get("labels") or {}).get("abruzzi.io/attempt")
+        if verb == "create" and resource is JOBS and attempt and place.executor._fence.is_removed(attempt):
+            return f"abruzzi-fence: attempt {attempt} was removed and never comes back"
+        return None
+
+    return admit
+
+
+async def test_removals_at_the_same_time_share_their_writes_and_old_entries_go(place: ClusterPlace) -> None:
+    await place.executor.start()
+    before = place.cluster.api.calls.copy()
+    ids = [f"k{n:09d}-work-1" for n in range(200)]
+    await asyncio.gather(*(place.executor._fence.remove(attempt_id) for attempt_id in ids))
+    ours = place.cluster.api.calls - before
+    assert ours["patch", "configmaps"] + ours["create", "configmaps"] <= 4
+    assert all(place.executor._fence.is_removed(attempt_id) for attempt_id in ids)
+    assert not place.executor._fence.is_removed("k000000001-work-2")
+    place.cluster._began -= 3 * 3600 / place.cluster.speed
+    await place.executor._fence.remove("z000000000-work-1")
+    fence = await place.cluster.api.get(CONFIG_MAPS, "abruzzi-fence", namespace=NAMESPACE)
+    assert list(fence["data"]) == ["z000000000.work"]
