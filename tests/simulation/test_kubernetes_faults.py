@@ -98,7 +98,6 @@ async def test_a_pod_that_vanishes_without_a_word_takes_the_workload_with_it_and
     seen = await place.until_exited(spec)
     assert seen.exit_code == 143, "of the master, which was stopped; a code that says success would be a lie"
     assert not await place.cluster.api.list(PYTORCH_JOBS, namespace=NAMESPACE)
-    assert place.starts(spec) == 2
 
 
 async def test_a_workload_that_somebody_deletes_is_known_to_be_gone_or_to_have_saved(place: ClusterPlace) -> None:
@@ -220,7 +219,7 @@ async def test_a_stage_for_several_nodes_is_refused_where_no_operator_could_run_
     for kind in (PYTORCH_JOBS, TRAIN_JOBS):
         del api.served[kind.full_name]
     spec = pair(place)
-    with pytest.raises(AbruzziError, match="serves neither PyTorchJob") as refused:
+    with pytest.raises(AbruzziError, match=r"does not serve PyTorchJob") as refused:
         await place.executor.create(spec)
     assert refused.value.status == 422
     assert not await api.list(SECRETS, namespace=NAMESPACE), "refused before anything was created"

@@ -27,7 +27,8 @@ from abruzzi_operators.executors.pod_ends import node_of, pod_index
 from abruzzi_operators.executors.secret import MakeCredentials, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
-from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Conflict, Denied, Invalid, NotFound, NotServed
+from abruzzi_operators.kubernetes.discovery import Cluster, discover
+from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Conflict, Denied, Invalid, NotFound
 from abruzzi_operators.kubernetes.reflector import Key, Reflector, Tuning
 from abruzzi_operators.kubernetes.resources import (
     JOBS,
@@ -94,7 +95,9 @@ class KubernetesExecutor:
         self._reflectors: dict[str, Reflector[Object]] = {}
         self._stack: AsyncExitStack | None = None
         self._starting = asyncio.Lock()
+        self._cluster: Cluster | None = None
         self._discovered_at = -math.inf
+        self._runtime_applied = False
 
     async def __aenter__(self) -> KubernetesExecutor:
         await self.start()
@@ -110,7 +113,7 @@ class KubernetesExecutor:
                 self._stack = AsyncExitStack()
                 await self._stack.enter_async_context(self._fence.reflector)
                 await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
-            if not self._served():
+            if self._cluster is None:
                 await self._discover()
         await self._fence.reflector.synced()
         for reflector in list(self._reflectors.values()):
@@ -203,7 +206,9 @@ class KubernetesExecutor:
         self, spec: StageSpec, placement: Placement, kind: WorkloadKind
     ) -> tuple[Resource, Object] | None:
         resource = RESOURCES[kind]
-        body = render(spec, placement, kind)
+        if kind is WorkloadKind.TRAIN_JOB:
+            await self._ensure_runtime()
+        body = render(spec, placement, kind, overrides=self._known().pod_overrides or "podTemplateOverrides")
         try:
             made = await self._api.create(resource, body)
         except AlreadyExists:
@@ -229,34 +234,38 @@ class KubernetesExecutor:
             await self._api.create(SECRETS, secret(spec, self._namespace, token=token, credentials=credentials))
 
     async def _choose(self, spec: StageSpec, placement: Placement) -> WorkloadKind:
-        try:
-            return choose_kind(spec, placement, self._served())
-        except AbruzziError:
+        """Raises AbruzziError `kind_not_served` with what is missing and what brings it."""
+        nodes = placement.nodes(spec.world_size)
+        refusal = self._known().cannot_run(spec.kind, nodes=nodes, is_queued=bool(placement.queue))
+        if refusal is not None:
             await self._discover()  # somebody may just have installed it
-            return choose_kind(spec, placement, self._served())
+            refusal = self._known().cannot_run(spec.kind, nodes=nodes, is_queued=bool(placement.queue))
+        if refusal is not None:
+            raise AbruzziError("kind_not_served", refusal, status=422)
+        return choose_kind(spec, placement, {kind for kind in WorkloadKind if kind in self._known().workload_kinds})
 
-    def _served(self) -> set[WorkloadKind]:
-        return {kind for kind, resource in RESOURCES.items() if resource.full_name in self._reflectors}
+    def _known(self) -> Cluster:
+        assert self._cluster is not None
+        return self._cluster
 
     async def _discover(self) -> None:
         """Follow every kind that the cluster serves. Kinds come when somebody installs their operator."""
         if self._now() - self._discovered_at < DISCOVER_SECONDS:
             return
-        for resource in (JOBS, PYTORCH_JOBS, TRAIN_JOBS, WORKLOADS):
-            if resource.full_name not in self._reflectors and await self._is_served(resource):
-                if resource is TRAIN_JOBS:
-                    await self._api.apply(TRAINING_RUNTIMES, training_runtime(self._namespace))
-                queued = resource is WORKLOADS
-                take = self._ledger.take_queue if queued else self._ledger.take_workloads
-                await self._follow(resource, projections.workload, "" if queued else SELECTOR, take)
+        self._cluster = cluster = await discover(self._api)
+        kinds = [resource for kind, resource in RESOURCES.items() if kind in cluster.workload_kinds]
+        for resource in kinds:
+            if resource.full_name not in self._reflectors:
+                await self._follow(resource, projections.workload, SELECTOR, self._ledger.take_workloads)
+        if cluster.serves(WORKLOADS) and WORKLOADS.full_name not in self._reflectors:
+            await self._follow(cluster.find(WORKLOADS), projections.workload, "", self._ledger.take_queue)
         self._discovered_at = self._now()
 
-    async def _is_served(self, resource: Resource) -> bool:
-        try:
-            await self._api.page(resource, namespace=self._namespace, limit=1)
-        except NotServed:
-            return False
-        return True
+    async def _ensure_runtime(self) -> None:
+        """What every TrainJob of the namespace refers to."""
+        if not self._runtime_applied:
+            await self._api.apply(TRAINING_RUNTIMES, training_runtime(self._namespace))
+            self._runtime_applied = True
 
     async def _follow(
         self,

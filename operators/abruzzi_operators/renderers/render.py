@@ -6,7 +6,6 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Any
 
-from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi_operators.renderers.job import job
@@ -22,7 +21,7 @@ class WorkloadKind(StrEnum):
 
 
 def choose_kind(spec: StageSpec, placement: Placement, served: Collection[WorkloadKind]) -> WorkloadKind:
-    """Raises AbruzziError `kind_not_served` with what an administrator must install."""
+    """`served`: what the cluster has, of which discovery has said that the stage can run there."""
     if spec.kind is not StageKind.PRETRAIN and placement.nodes(spec.world_size) == 1:
         return WorkloadKind.JOB
     for kind in (WorkloadKind.PYTORCH_JOB, WorkloadKind.TRAIN_JOB):
@@ -30,13 +29,7 @@ def choose_kind(spec: StageSpec, placement: Placement, served: Collection[Worklo
             return kind
     if placement.nodes(spec.world_size) == 1:
         return WorkloadKind.JOB  # one node's ranks need no rendezvous between pods
-    raise AbruzziError(
-        "kind_not_served",
-        f"Stage {spec.stage_id!r} needs {placement.nodes(spec.world_size)} nodes, but the cluster serves neither PyTorchJob (kubeflow.org/v1) "
-        "nor TrainJob (trainer.kubeflow.org/v1alpha1).",
-        hint="Install the Kubeflow training-operator or Trainer v2, or ask for ranks that fit one node of the pool.",
-        status=422,
-    )
+    raise LookupError(f"{spec.kind} over {placement.nodes(spec.world_size)} nodes has no kind among {sorted(served)}")
 
 
 def render(

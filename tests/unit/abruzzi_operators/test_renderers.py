@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rendering import h800, mistakes, placement, pods_of, spec
 
-from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi_operators.renderers import Placement, RankResources, WorkloadKind, choose_kind, render
@@ -85,12 +84,6 @@ def test_the_kind_follows_from_the_stage_and_from_what_the_cluster_serves(
     kind: StageKind, ranks: int, served: set[str], expected: str
 ) -> None:
     assert choose_kind(spec(kind, ranks=ranks), placement(), {WorkloadKind(k) for k in served}) == expected
-
-
-def test_ranks_on_several_nodes_are_refused_with_a_remedy_where_nothing_can_run_them() -> None:
-    with pytest.raises(AbruzziError, match=r"needs 4 nodes.*neither PyTorchJob.*training-operator") as refused:
-        choose_kind(spec(ranks=4), placement(), {WorkloadKind.JOB})
-    assert refused.value.status == 422
 
 
 def test_ranks_are_spread_over_as_few_nodes_as_hold_them() -> None:
