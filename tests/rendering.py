@@ -44,7 +44,7 @@ def placement(**changes: Any) -> Placement:
 
 def h800(**changes: Any) -> Placement:
     """A node of eight GPUs, as a pool of them would place it."""
-    return placement(
+    plain: dict[str, Any] = dict(
         queue="h800",
         ranks_per_node=8,
         resources=RankResources(cpu_cores=12, memory_bytes=200 << 30, gpus=1),
@@ -60,8 +60,8 @@ def h800(**changes: Any) -> Placement:
             image_pull_secrets=("registry",),
             extended_resources={"rdma/hca": 8},
         ),
-        **changes,
     )
+    return placement(**plain | changes)
 
 
 @cache

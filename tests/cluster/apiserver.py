@@ -35,6 +35,8 @@ from abruzzi_operators.supervisor import guarded_exec
 
 BINARIES = ("etcd", "kube-apiserver")
 READY_SECONDS = 60.0
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml where PyYAML has it: a CRD is a megabyte."""
 APPLY = "application/apply-patch+yaml"
 
 
@@ -119,7 +121,9 @@ class ApiServer:
     def apply_crds(self, path: Path) -> None:
         """All CRDs of a YAML file, or of the `*.yaml` files below a folder; returns when they are served."""
         files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
-        documents = [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
+        documents = [
+            document for file in files for document in yaml.load_all(file.read_text(), Loader=_LOADER) if document
+        ]
         self._apply_crds([document for document in documents if document.get("kind") == "CustomResourceDefinition"])
 
     def serve(self, *kinds: Resource, spec_fields: Sequence[str] = ()) -> None:
