@@ -25,8 +25,11 @@ async def started(world) -> str:
     return f"{run_id}-first-1"
 
 
-def beat(world, step: int, *, phase: str = "train", total: int | None = 100, rank: int = 0) -> Heartbeat:
-    return Heartbeat(rank=rank, step=step, total_steps=total, phase=phase, at=world.clock.now().timestamp())
+def beat(
+    world, step: int, *, phase: str = "train", total: int | None = 100, rank: int = 0, even: bool = True
+) -> Heartbeat:
+    at = world.clock.now().timestamp()
+    return Heartbeat(rank=rank, step=step, total_steps=total, phase=phase, even_steps=even, at=at)
 
 
 async def test_progress_and_eta_follow_the_heartbeats(world):
@@ -52,6 +55,16 @@ async def test_deadlines_fit_themselves_to_the_steps_of_each_phase(world):
     stage = (await world.store.load(attempt_id[:10])).stages[0]
     assert stage.phase_seconds == {"train": 30.0, "save": 7.0}
     assert stage.attempts[0].beats[0].step == 42
+
+
+async def test_where_a_step_is_a_byte_no_deadline_is_fitted(world):
+    attempt_id = await started(world)
+    for megabytes in range(1, 41):
+        await world.do(
+            heartbeat.record, attempt_id, beat(world, megabytes << 20, phase="corpus", total=None, even=False)
+        )
+        world.clock.turn(1)
+    assert (await world.store.load(attempt_id[:10])).stages[0].phase_seconds == {}
 
 
 async def test_a_heartbeat_that_comes_late_changes_nothing(world):

@@ -20,7 +20,8 @@ def run(context: StageContext, reporter: Reporter) -> None:
     data = CorpusStage.model_validate(context.spec.config).data
     sources = [resolve(s, text_field=data.text_field, store=context.spec.store) for s in data.sources]
     out: Path = fresh_folder(context.scratch / "corpus")
-    corpus = build_corpus(sources, data, out=out, progress=StageProgress(context, reporter, "corpus"))
+    progress = StageProgress(context, reporter, "corpus")
+    corpus = build_corpus(sources, data, out=out, progress=progress)
     meta: dict[str, object] = {
         key: corpus[key]
         for key in ("train_bytes", "train_documents", "heldout_bytes", "heldout_documents", "cloze_items")
@@ -28,4 +29,4 @@ def run(context: StageContext, reporter: Reporter) -> None:
     meta["licences"] = {s["name"]: s["licence"] for s in corpus["sources"]}
     meta["domains"] = corpus["domains"]
     reporter.log({f"corpus/{key}": float(corpus[key]) for key in ("train_bytes", "heldout_bytes")}, step=0)
-    context.commit(ArtifactKind.CORPUS, "corpus", files_of(out), meta=meta)
+    progress.commit(ArtifactKind.CORPUS, "corpus", files_of(out), meta=meta)

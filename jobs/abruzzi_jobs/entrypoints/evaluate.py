@@ -28,4 +28,4 @@ def run(context: StageContext, reporter: Reporter) -> None:
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(report) + "\n", encoding="utf-8")
     reporter.log({f"evaluate/{key}": value for key, value in numbers.items()}, step=report["step"] or 0)
-    context.commit(ArtifactKind.REPORT, "report", files_of(out), meta=numbers)
+    progress.commit(ArtifactKind.REPORT, "report", files_of(out), meta=numbers)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.states import ArtifactKind
 
 TELL_SECONDS = 0.5
 
@@ -22,7 +25,6 @@ class StageProgress:
     ) -> None:
         self._context, self._reporter, self._phase, self._clock = context, reporter, phase, clock
         self._told_at = -TELL_SECONDS
-        self._message = ""
         self._began: dict[str, float] = {}
 
     def __call__(self, done: int, total: int, message: str) -> None:
@@ -41,3 +43,18 @@ class StageProgress:
         self._reporter.heartbeat(
             done, self._phase, total_steps=total or None, progress=share, message=f"{message} ({share:.0%}{estimate})"
         )
+
+    def commit(
+        self, kind: ArtifactKind, name: str, files: Mapping[str, Path], meta: Mapping[str, Any] | None = None
+    ) -> None:
+        """Commit an output, with heartbeats of a phase of its own: hashing and storing a large one takes long. It is not broken off."""
+
+        def tell(done: int, total: int) -> None:
+            now = self._clock()
+            if now - self._told_at >= TELL_SECONDS or done >= total:
+                self._told_at = now
+                share = done / total if total > 0 else 1.0
+                self._reporter.heartbeat(done, "commit", progress=1.0, message=f"storing {name} ({share:.0%})")
+
+        self._reporter.heartbeat(0, "commit", progress=1.0, message=f"storing {name}")
+        self._context.commit(kind, name, files, meta=meta, progress=tell)

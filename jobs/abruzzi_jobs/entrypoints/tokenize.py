@@ -32,5 +32,5 @@ def run(context: StageContext, reporter: Reporter) -> None:
         "heldout_tokens": info.tokens("heldout"),
     }
     reporter.log({f"tokenize/{key}": float(value) for key, value in facts.items()}, step=0)
-    context.commit(ArtifactKind.TOKENIZER, "tokenizer", files_of(trained), meta={"vocab_size": info.vocab_size})
-    context.commit(ArtifactKind.DATASET, "dataset", files_of(encoded), meta={**facts, "tokenizer_digest": digest})
+    progress.commit(ArtifactKind.TOKENIZER, "tokenizer", files_of(trained), meta={"vocab_size": info.vocab_size})
+    progress.commit(ArtifactKind.DATASET, "dataset", files_of(encoded), meta={**facts, "tokenizer_digest": digest})

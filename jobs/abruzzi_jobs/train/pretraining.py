@@ -93,7 +93,7 @@ class Pretraining:
     def _one_step(self) -> None:
         began = time.perf_counter()
         phase, rows = self.feed.next(self.step)
-        self._beat(phase.name)
+        self._beat(phase.name, even_steps=True)
         self._lr_scale = self.schedule.lr_scale(self.step)
         measure = self.step % _MEASURE_EVERY_STEPS == 0
         result = self.trainer.step(self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure)
@@ -248,13 +248,15 @@ class Pretraining:
             self.ranks.device, torch.get_num_threads(), self.stage.memory.dtype,
         )  # fmt: skip
 
-    def _beat(self, phase: str) -> None:
+    def _beat(self, phase: str, *, even_steps: bool = False) -> None:
         message = ""
         if self._loss is not None:
             left = self.pace.seconds_left
             message = f"loss {self._loss:.3f}, {self.pace.tokens_per_second:,.0f} tokens/s"
             message += "" if left is None else f", {duration(left)} left"
-        self.reporter.heartbeat(self.step, phase, total_steps=self.schedule.total_steps, message=message)
+        self.reporter.heartbeat(
+            self.step, phase, total_steps=self.schedule.total_steps, message=message, even_steps=even_steps
+        )
 
 
 def _refuse_unexecuted(stage: PretrainStage, ranks: Ranks) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,11 +57,19 @@ class Controller:
     """`now` gives Unix seconds."""
 
     def __init__(
-        self, store: RunStore, executor: Executor, *, now: Callable[[], float], config: ControllerConfig
+        self,
+        store: RunStore,
+        executor: Executor,
+        *,
+        now: Callable[[], float],
+        config: ControllerConfig,
+        heard_since: Callable[[], float | None] = lambda: 0.0,
     ) -> None:
+        """`heard_since`: see Seen."""
         self._store = store
         self._executor = executor
         self._now = now
+        self._heard_since = heard_since
         self._config = config
         self._failures: dict[str, int] = {}
         self.doorbell = asyncio.Event()
@@ -118,7 +127,8 @@ class Controller:
         for _ in range(_STEPS_AT_ONCE):
             run = await self._store.load(lease.run_id)
             watched = [a.id for s in run.stages for a in s.attempts if not a.workload_removed]
-            seen = await self._executor.observe(watched) if watched else {}
+            observed = await self._executor.observe(watched) if watched else {}
+            seen = {key: dataclasses.replace(one, heard_since=self._heard_since()) for key, one in observed.items()}
             decision = decide(run, seen, self._now())
             if decision.is_quiet:
                 return decision.wake_at

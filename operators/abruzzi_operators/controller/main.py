@@ -24,6 +24,7 @@ from abruzzi.runs.run_store import PostgresRunStore
 from abruzzi.store import open_store
 from abruzzi.workers.dispatcher import dispatch
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
+from abruzzi_operators.controller.hearing import Hearing
 from abruzzi_operators.executors.local import LocalExecutor
 
 logger = logging.getLogger("abruzzi.controller")
@@ -47,12 +48,13 @@ async def serve(settings: Settings) -> None:
     api_url = settings.url or f"http://{settings.host}:{settings.port}"
     executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=_issuer(sessions, clock))
     config = ControllerConfig(owner=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}")
-    controller = Controller(store, executor, now=time.time, config=config)
+    hearing = Hearing(api_url)
+    controller = Controller(store, executor, now=time.time, config=config, heard_since=lambda: hearing.since)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    helpers = [asyncio.create_task(_ring(url, controller.doorbell))]
+    helpers = [asyncio.create_task(work) for work in (_ring(url, controller.doorbell), hearing.run())]
     if settings.redis_url is None:
         # No broker, no Celery workers: the side work is done here.
         helpers.append(asyncio.create_task(dispatch(Ground(sessions, objects, settings, clock))))

@@ -175,10 +175,11 @@ class LocalExecutor:
 def _seen(attempt: AttemptDir, outcome: dict[str, Any] | None, *, node: str, now: float) -> Seen:
     ranks = attempt.ranks()
     beats = {int(rank.name.removeprefix("rank-")): beat for rank in ranks if (beat := _beat(rank)) is not None}
+    ended = frozenset(int(r.name.removeprefix("rank-")) for r in ranks if (r / "exit.json").exists())
     stacks_ready = any((rank / "stacks.txt").exists() and (rank / "stacks.txt").stat().st_size > 0 for rank in ranks)
     if outcome is None:
         phase = Phase.RUNNING if attempt.has_started() else Phase.PENDING
-        return Seen(phase=phase, node=node, beats=beats, stacks_ready=stacks_ready, observed_at=now)
+        return Seen(phase=phase, node=node, beats=beats, ended_ranks=ended, stacks_ready=stacks_ready, observed_at=now)
     return Seen(
         phase=Phase.EXITED,
         exit_code=outcome["exit_code"],
@@ -187,6 +188,7 @@ def _seen(attempt: AttemptDir, outcome: dict[str, Any] | None, *, node: str, now
         reason=outcome["reason"],
         node=node,
         beats=beats,
+        ended_ranks=ended,
         stacks_ready=stacks_ready,
         observed_at=now,
     )

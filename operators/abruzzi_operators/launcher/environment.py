@@ -26,10 +26,22 @@ ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
 STAGE_MODULE = "abruzzi_jobs.entrypoints.main"
 PRIVATE_PREFIXES = ("ABRUZZI_", "PG")
 """Settings of the control plane (database passwords, signing key) never reach a stage."""
+CLOUD_PREFIX = "AWS_"
+S3_SCHEME = "s3://"
 
 
 def without_private(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(PRIVATE_PREFIXES)}
+
+
+def for_stage(base: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, str]:
+    """`base` without what is the control plane's alone. Cloud credentials reach the stages that read or write a bucket by them: where the
+    object store is one, and a corpus that is made from one."""
+    environment = without_private(base)
+    sources = (spec["config"].get("data") or {}).get("sources") or ()
+    if spec["store"]["kind"] == "s3" or any(str(source).startswith(S3_SCHEME) for source in sources):
+        return environment
+    return {name: value for name, value in environment.items() if not name.startswith(CLOUD_PREFIX)}
 
 
 def command(spec: Mapping[str, Any]) -> list[str]:
@@ -44,7 +56,7 @@ def attempt_environment(
 ) -> dict[str, str]:
     """For all ranks of the node alike. `port`: where rank 0 of torch.distributed will listen."""
     resume = spec.get("resume")
-    environment = without_private(base) | {
+    environment = for_stage(base, spec) | {
         ENV_SPEC: str(directory / "spec.json"),
         ENV_URL: url,
         ENV_TOKEN: str(directory / "token"),

@@ -50,6 +50,9 @@ class Heartbeat(BaseModel):
     total_steps: int | None = None
     phase: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     """Such as `setup`, `train`, `save`, `evaluate`; deadlines are fitted per phase."""
+    even_steps: bool = False
+    """A step of this phase is a unit of work that takes about as long as the next one. Only then can the platform fit a hang deadline from
+    their times: where a step is a byte or a document, its time says nothing about the time between two heartbeats."""
     progress: float | None = Field(default=None, ge=0, le=1)
     message: str = Field(default="", max_length=200)
     at: float

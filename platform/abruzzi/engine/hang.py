@@ -22,18 +22,33 @@ def find_stall(stage: StageView, attempt: AttemptView, seen: Seen, now: float) -
     started = attempt.started_at if attempt.started_at is not None else attempt.created_at
     beats = newest_beats(attempt, seen)
     if not beats:
-        if stage.hang_seconds is not None and now - started > stage.hang_seconds:
-            return Stall(0, f"No rank has reported for {now - started:.0f} s (deadline {stage.hang_seconds:.0f} s).")
-        return None
+        return _silence(stage, started, seen, now)
     worst: tuple[float, Stall] | None = None
     for rank in range(stage.world_size):
+        if rank in seen.ended_ranks:
+            continue  # it has done its part, and waits for nothing
         beat = beats.get(rank, RankBeat(0, "setup", started))
+        since = max(beat.at, started)
+        if rank not in seen.beats:
+            # It speaks over HTTP alone. While the API was away it could not be heard; from its return it has the whole deadline again.
+            if seen.heard_since is None:
+                continue
+            since = max(since, seen.heard_since)
         deadline = deadline_seconds(stage, beat.phase)
-        late = now - max(beat.at, started) - deadline
+        late = now - since - deadline
         if late > 0 and (worst is None or late > worst[0]):
-            sentence = f"Rank {rank} made no progress for {now - max(beat.at, started):.0f} s in phase {beat.phase!r} at step {beat.step} (deadline {deadline:.0f} s)."
+            sentence = f"Rank {rank} made no progress for {now - since:.0f} s in phase {beat.phase!r} at step {beat.step} (deadline {deadline:.0f} s)."
             worst = (late, Stall(rank, sentence))
     return worst[1] if worst else None
+
+
+def _silence(stage: StageView, started: float, seen: Seen, now: float) -> Stall | None:
+    if stage.hang_seconds is None or seen.heard_since is None:
+        return None
+    silent = now - max(started, seen.heard_since)
+    if silent <= stage.hang_seconds:
+        return None
+    return Stall(0, f"No rank has reported for {silent:.0f} s (deadline {stage.hang_seconds:.0f} s).")
 
 
 def deadline_seconds(stage: StageView, phase: str) -> float:

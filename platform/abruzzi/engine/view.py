@@ -110,5 +110,10 @@ class Seen:
     reason: str | None = None
     node: str | None = None
     beats: Mapping[int, RankBeat] = field(default_factory=dict)
+    """Of ranks whose word the executor hears by itself (from files)."""
+    ended_ranks: frozenset[int] = frozenset()
+    """Ranks whose process has ended while others run."""
+    heard_since: float | None = 0.0
+    """Since when the API has answered without a break: what ranks say over HTTP alone can have been heard since then. None: it is away."""
     stacks_ready: bool = False
     observed_at: float = 0.0

@@ -58,7 +58,7 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
         return
     elif rank.phase != beat.phase:
         rank.first_step, rank.first_at = beat.step, at
-    elif beat.step > rank.step:
+    elif beat.even_steps and beat.step > rank.step:
         seconds = (at - rank.heartbeat_at).total_seconds() / (beat.step - rank.step)
         samples = [*rank.phase_seconds.get(beat.phase, []), round(seconds, 4)][-_KEPT_SAMPLES:]
         rank.phase_seconds = {**rank.phase_seconds, beat.phase: samples}

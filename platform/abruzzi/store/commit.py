@@ -76,9 +76,21 @@ def commit_artifact(
     files: Mapping[str, Path],
     meta: Mapping[str, Any] | None = None,
     step: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[str, Manifest]:
-    """(key, manifest) of the committed artifact. Committing the same files again is no error; other files under the same name are a Conflict."""
-    entries = [_store_file(store, spec.output_prefix, path, source) for path, source in sorted(files.items())]
+    """(key, manifest) of the committed artifact. Committing the same files again is no error; other files under the same name are a Conflict.
+
+    `progress` is called with (bytes hashed and stored, bytes to hash and to store), often.
+    """
+    total, done = 2 * sum(source.stat().st_size for source in files.values()), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    entries = [_store_file(store, spec.output_prefix, path, source, tell) for path, source in sorted(files.items())]
     manifest = Manifest(
         kind=kind, name=name, project_id=spec.project_id, run_id=spec.run_id, stage_id=spec.stage_id, attempt_id=spec.attempt_id,
         epoch=spec.epoch, step=step, created_at=datetime.now(UTC), files=tuple(entries),
@@ -203,14 +215,17 @@ def check_free_space(path: Path, min_free_bytes: int, needed_bytes: int = 0) -> 
         )
 
 
-def _store_file(store: ObjectStore, output_prefix: str, path: str, source: Path) -> FileEntry:
+def _store_file(
+    store: ObjectStore, output_prefix: str, path: str, source: Path, tell: Callable[[int], None]
+) -> FileEntry:
     with source.open("rb") as file:
-        digest = _digest(file)
+        digest = _digest(file, tell)
     entry = FileEntry(path=path, digest=digest, size_bytes=source.stat().st_size)
     key = blob_key(output_prefix, digest)
     # One blob may have been damaged since: equal size is no proof, but a damaged one is found at reading and never silently used.
     if not store.exists(key) or store.size(key) != entry.size_bytes:
         store.put(key, source)
+    tell(entry.size_bytes)
     return entry
 
 
@@ -230,8 +245,9 @@ def _fetch(store: ObjectStore, key: str, target: Path, manifest: Manifest, path:
         raise CorruptArtifact(manifest, path, "is gone") from None
 
 
-def _digest(stream: BinaryIO) -> str:
+def _digest(stream: BinaryIO, tell: Callable[[int], None] = lambda _: None) -> str:
     digest = hashlib.sha256()
     while chunk := stream.read(_CHUNK):
         digest.update(chunk)
+        tell(len(chunk))
     return "sha256:" + digest.hexdigest()

@@ -237,6 +237,27 @@ class TestHang:
         assert found is not None
         assert found.rank == 1
 
+    def test_a_rank_that_has_ended_is_not_stalled(self) -> None:
+        beats = {0: RankBeat(9, "train", NOW - 1), 1: RankBeat(9, "train", NOW - 1e6)}
+        known = attempt(beats=beats, started_at=NOW - 1e7)
+        two = stage(world_size=2, phase_seconds={"train": 1.0})
+        assert find_stall(two, known, Seen(Phase.RUNNING), NOW) is not None
+        assert find_stall(two, known, Seen(Phase.RUNNING, ended_ranks=frozenset({1})), NOW) is None
+
+    def test_while_the_api_is_away_silence_over_http_is_no_hang_and_afterwards_the_deadline_begins_anew(self) -> None:
+        heard = attempt(beats={0: RankBeat(9, "train", NOW - 1000)}, started_at=NOW - 2000)
+        silent = attempt(started_at=NOW - 2000)
+        fixed = stage(hang_seconds=60.0)
+        for known in (heard, silent):
+            stalls = [
+                find_stall(fixed, known, Seen(Phase.RUNNING, heard_since=since), NOW) is not None
+                for since in (None, NOW - 59, NOW - 61, 0.0)
+            ]
+            assert stalls == [False, False, True, True]
+        # A rank that the executor hears by itself is held to its deadline all the same.
+        seen = Seen(Phase.RUNNING, beats={0: RankBeat(9, "train", NOW - 61)}, heard_since=None)
+        assert find_stall(fixed, heard, seen, NOW) is not None
+
     def test_a_command_that_never_reports_is_held_to_the_recipes_deadline_only(self) -> None:
         silent = attempt(started_at=NOW - 1e6)
         assert find_stall(stage(), silent, Seen(Phase.RUNNING), NOW) is None

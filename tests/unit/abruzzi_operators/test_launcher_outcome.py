@@ -69,6 +69,7 @@ def spec(**changes: object) -> dict[str, object]:
         "world_size": 2,
         "resume": None,
         "config": {"container": {"command": ["true"], "env": {"GREETING": "hello"}}},
+        "store": {"kind": "directory", "root": "/store"},
         **changes,
     }
 
@@ -142,6 +143,27 @@ def test_the_message_of_many_ranks_fits_the_kubelets_limit_and_keeps_the_cause()
 @pytest.mark.parametrize("text", ["", "Killed", "{}", '{"abruzzi": 2, "ranks": []}', '{"abruzzi": 1, "ranks": [[1]]}'])
 def test_a_message_that_no_launcher_wrote_is_none(text: str) -> None:
     assert from_message(text) is None
+
+
+CLOUD = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": "https://s3"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reaches"),
+    [
+        ({}, False),
+        ({"store": {"kind": "s3", "endpoint": "s3", "bucket": "b"}}, True),
+        ({"kind": "corpus", "config": {"data": {"sources": ["python-stdlib"]}}}, False),
+        ({"kind": "corpus", "config": {"data": {"sources": ["python-stdlib", "s3://texts/*.txt"]}}}, True),
+    ],
+)
+def test_cloud_credentials_reach_a_stage_that_uses_a_bucket_and_no_other(
+    changes: dict[str, object], reaches: bool, tmp_path: Path
+) -> None:
+    made = environment.attempt_environment(
+        CLOUD, directory=tmp_path, spec=spec(**changes), url="http://a", node=whole(2), port=5
+    )
+    assert ("AWS_SECRET_ACCESS_KEY" in made, "AWS_ENDPOINT_URL" in made) == (reaches, reaches)
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_not_the_same_process() -> None:

@@ -440,6 +440,10 @@ export type Heartbeat = {
      */
     at: number;
     /**
+     * Even Steps
+     */
+    even_steps?: boolean;
+    /**
      * Message
      */
     message?: string;

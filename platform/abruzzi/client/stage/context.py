@@ -104,9 +104,16 @@ class StageContext:
         files: Mapping[str, Path],
         meta: Mapping[str, Any] | None = None,
         step: int | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Manifest:
-        """Commit an output; needs the object store, not the API. Only one rank does it."""
-        key, manifest = commit_artifact(self.store, self.spec, kind=kind, name=name, files=files, meta=meta, step=step)
+        """Commit an output; needs the object store, not the API. Only one rank does it.
+
+        `progress` is called with (bytes done, bytes in all), often: a heartbeat now and then keeps a long commit from being taken for a hang.
+        """
+        key, manifest = commit_artifact(
+            self.store, self.spec, kind=kind, name=name, files=files, meta=meta, step=step, progress=progress
+        )
         for tell in self.on_commit:
             tell(key, manifest)
         return manifest

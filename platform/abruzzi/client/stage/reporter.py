@@ -95,16 +95,26 @@ class Reporter:
             self.points_dropped += len(metrics)
 
     def heartbeat(
-        self, step: int, phase: str, *, total_steps: int | None = None, progress: float | None = None, message: str = ""
+        self,
+        step: int,
+        phase: str,
+        *,
+        total_steps: int | None = None,
+        progress: float | None = None,
+        message: str = "",
+        even_steps: bool = False,
     ) -> None:
-        """Say where this rank is: into the file that the executor reads, at once (at most ten times a second), and to the API from the thread."""
+        """Say where this rank is: into the file that the executor reads, at once (at most ten times a second), and to the API from the thread.
+
+        `even_steps`: the steps of this phase take about the same time each, so that a hang deadline can be fitted from them.
+        """
         now = time.time()
         if progress is None and total_steps:
             progress = min(1.0, max(0.0, step / total_steps))
         try:
             beat = Heartbeat(
                 rank=self.rank, step=step, total_steps=total_steps, phase=phase, progress=progress,
-                message=message[:200], at=now,
+                message=message[:200], at=now, even_steps=even_steps,
             )  # fmt: skip
         except ValidationError as error:
             self._complain(f"heartbeat in phase {phase!r} at step {step}: {error.errors()[0]['msg']}")
