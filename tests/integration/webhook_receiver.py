@@ -23,6 +23,7 @@ class WebhookReceiver:
     secret: str = ""
     status: Callable[[int], int] = lambda number: 204
     now: Callable[[], float] = time.time
+    listen_port: int = 0
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """(id, body) of every request with a right signature, repeated ones, too."""
     refused: list[str] = field(default_factory=list)
@@ -39,7 +40,7 @@ class WebhookReceiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.listen_port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 

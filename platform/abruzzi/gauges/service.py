@@ -49,7 +49,8 @@ GAUGES = (
           "SELECT coalesce(extract(epoch FROM :now - min(wake_at)), 0) FROM runs WHERE wake_at <= :now AND "
           "(lease_expires_at IS NULL OR lease_expires_at < :now)"),
     Gauge("abruzzi_outbox_messages", "Messages of the outbox that wait or are quarantined", ("state",),
-          "SELECT CASE WHEN quarantined_at IS NULL THEN 'waiting' ELSE 'quarantined' END, count(*) FROM outbox WHERE sent_at IS NULL GROUP BY 1"),
+          "SELECT state, count(id) FROM (VALUES ('waiting'), ('quarantined')) AS s (state) LEFT JOIN outbox ON sent_at IS NULL AND "
+          "state = CASE WHEN quarantined_at IS NULL THEN 'waiting' ELSE 'quarantined' END GROUP BY state"),
     Gauge("abruzzi_outbox_oldest_seconds", "Age of the oldest message that waits", (),
           "SELECT coalesce(extract(epoch FROM :now - min(created_at)), 0) FROM outbox WHERE sent_at IS NULL AND quarantined_at IS NULL"),
     Gauge("abruzzi_deliveries", "Notifications by state", ("state",), "SELECT state, count(*) FROM deliveries GROUP BY state"),

@@ -25,7 +25,8 @@ from abruzzi.notifications.outbound import Outbound, check_url
 MAX_SUBSCRIPTIONS = 50
 """Of a project."""
 MAX_TRIES = 8
-CLAIM_SECONDS = 60.0
+CLAIM_SECONDS = 30.0
+"""Longer than a try may take (10 s): so long a delivery waits whose worker was killed."""
 FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS = 5.0, 3600.0
 TEST_TOPIC = "test"
 _ERROR_CHARACTERS = 1000
