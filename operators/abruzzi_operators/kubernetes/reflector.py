@@ -23,9 +23,11 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar
+
+from prometheus_client import Counter
 
 from abruzzi_operators.kubernetes.api import Api, Event
 from abruzzi_operators.kubernetes.errors import ApiError, Expired, Unreachable
@@ -35,6 +37,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Key = tuple[str, str]
 """(namespace, name); the namespace is empty for objects of the cluster."""
+
+
+HAPPENED = Counter(
+    "abruzzi_reflector", "What happened to the caches of cluster objects; `drift` should stay 0.", ["resource", "what"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +78,6 @@ class Counts:
     comparisons: int = 0
     drift: int = 0
     """Objects that differed although no event explains it."""
-
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +228,14 @@ class Reflector(Generic[T]):
                 await self._step()
                 continue
             except Expired as error:
-                self.counts.expired += 1
+                self._count("expired")
                 self._version = ""
                 failure: ApiError = error
             except ApiError as error:
                 failure = error
             self.problem = failure
             self._failures += 1
-            log.info("%s", failure)
+            log.log(logging.INFO if self._failures == 1 else logging.WARNING, "%s", failure)
             await asyncio.sleep(self._pause(failure))
 
     async def _step(self) -> None:
@@ -246,20 +250,24 @@ class Reflector(Generic[T]):
         except Expired:
             raise
         except Unreachable as error:
-            self.counts.broken += error.http_status == 0
-            self.counts.refused += error.http_status != 0
+            self._count("broken", error.http_status == 0)
+            self._count("refused", error.http_status != 0)
             await self._check_history()
             is_silence = loop.time() - began >= self._tuning.silence_seconds
             if not is_silence:
                 raise
         except ApiError:
-            self.counts.refused += 1
+            self._count("refused")
             raise
         else:
             is_short = loop.time() - began < self._tuning.short_watch_seconds
             if is_short and told == self.counts.events + self.counts.bookmarks:
                 raise Unreachable(f"watch {self.resource.full_name}: ended at once.", reason="Short")
         self._well()
+
+    def _count(self, what: str, number: int = 1) -> None:
+        setattr(self.counts, what, getattr(self.counts, what) + number)
+        HAPPENED.labels(self.resource.full_name, what).inc(number)
 
     def _well(self) -> None:
         self._failures, self.problem = 0, None
@@ -281,13 +289,13 @@ class Reflector(Generic[T]):
         try:
             listed, version = await self._listed(self._version)
         except ApiError as error:
-            self.counts.refused += 1
+            self._count("refused")
             if not is_comparison or error.http_status not in (400, 410, 422, 504):
                 raise
             is_comparison = False
             listed, version = await self._listed("")
-        self.counts.lists += 1
-        self.counts.comparisons += is_comparison
+        self._count("lists")
+        self._count("comparisons", is_comparison)
         self._take_over(listed, is_exact=is_comparison)
         self._version, self._is_history_new = version, False
         self.problem = None  # the failures are forgotten when a watch works, too
@@ -317,11 +325,11 @@ class Reflector(Generic[T]):
         self._entries = listed
         for key, entry in listed.items():
             if before.get(key) is not entry:
-                self.counts.drift += is_exact or 0 < int(entry.resource_version) <= version
+                self._count("drift", is_exact or 0 < int(entry.resource_version) <= version)
                 self._mark(key)
         for key in before.keys() - listed.keys():
-            self.counts.drift += is_exact
-            self.counts.unseen_deletions += not is_exact
+            self._count("drift", is_exact)
+            self._count("unseen_deletions", not is_exact)
             self._remember_deletion(before[key], is_seen=False)
             self._mark(key)
         for key in before.keys() & listed.keys():
@@ -329,7 +337,7 @@ class Reflector(Generic[T]):
                 self._remember_deletion(before[key], is_seen=False)
 
     async def _watch(self, seconds: float) -> None:
-        self.counts.watches += 1
+        self._count("watches")
         stream = self._api.watch(
             self.resource, namespace=self._namespace, resource_version=self._version, timeout_seconds=int(seconds),
             read_timeout_seconds=self._tuning.silence_seconds, **self._selectors,
@@ -341,9 +349,9 @@ class Reflector(Generic[T]):
 
     def _take(self, event: Event) -> None:
         if event.kind == "BOOKMARK":
-            self.counts.bookmarks += 1
+            self._count("bookmarks")
         else:
-            self.counts.events += 1
+            self._count("events")
             key, entry = _key(event.object), self._entry(event.object)
             if event.kind == "DELETED":
                 self._entries.pop(key, None)
@@ -361,7 +369,7 @@ class Reflector(Generic[T]):
                 "The apiserver is at version %s, behind %s that it gave before: etcd was restored from an older snapshot. %s are listed again.",
                 page.resource_version, self._version, self.resource.full_name,
             )  # fmt: skip
-            self.counts.history_restored += 1
+            self._count("history_restored")
             self._version, self._is_history_new = "", True
 
     def _entry(self, thing: Object) -> Entry[T]:
