@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 import zstandard
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sources import FILE_SUFFIXES as SUFFIXES
 from abruzzi.contracts.stage import S3Store, StoreConfig
 from abruzzi.store.commit import open_store
 from abruzzi_jobs.data.documents import Document
 from abruzzi_jobs.data.text_shards import zstd_lines
 
-SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.zst", ".parquet")
 DOMAIN = "own"
 """Of documents that do not say theirs; lines and rows may have a `domain` field."""
 PIECE_BYTES = 64 << 10
@@ -38,11 +38,6 @@ class OwnFile:
     """As messages and documents show it."""
     size_bytes: int
     open: Callable[[], BinaryIO]
-
-
-def looks_like_files(source: str) -> bool:
-    """A path, a glob or an S3 address rather than the name of a shipped source."""
-    return source.startswith("s3://") or any(c in source for c in "/*?[~") or source.lower().endswith(SUFFIXES)
 
 
 def find_files(source: str, *, store: StoreConfig | None = None) -> list[OwnFile]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sources import looks_like_files
 from abruzzi.contracts.stage import StoreConfig
 from abruzzi_jobs.data import knowledge_sources, own_files, python_sources
 from abruzzi_jobs.data.documents import Document
@@ -92,7 +93,7 @@ def resolve(source: str, *, text_field: str, store: StoreConfig | None = None) -
     shipped = SHIPPED.get(source)
     if shipped is not None:
         return _with_version(shipped)
-    if not own_files.looks_like_files(source):
+    if not looks_like_files(source):
         raise AbruzziError("bad_data", f"data.sources: no source is called {source!r}.", hint=_suggestion(source))
     files = own_files.find_files(source, store=store)
 

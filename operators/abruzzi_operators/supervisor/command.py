@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from abruzzi.cli.session import JsonOption
 from abruzzi_operators.supervisor.supervise import DEFAULT_PORT, Supervisor
 
 
@@ -25,6 +27,7 @@ def up(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Anything but loopback lets other machines knock.")
     ] = "127.0.0.1",
+    as_json: JsonOption = False,
 ) -> None:
     """Run the platform on this machine until Ctrl-C: PostgreSQL, API with dashboard, controller.
 
@@ -34,4 +37,10 @@ def up(
         typer.echo(f"Warning: {host} can be reached by other machines. The token is the only lock.", err=True)
     # What goes to a file or a CI log is read by others than whoever sits at a terminal.
     show_token = sys.stdout.isatty()
-    asyncio.run(Supervisor(home, host=host, port=port, say=typer.echo, show_token=show_token).run())
+    asyncio.run(
+        Supervisor(home, host=host, port=port, say=_say_json if as_json else typer.echo, show_token=show_token).run()
+    )
+
+
+def _say_json(text: str) -> None:
+    typer.echo(json.dumps({"message": text}, ensure_ascii=False))

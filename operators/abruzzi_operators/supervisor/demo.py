@@ -14,7 +14,7 @@ import typer
 
 from abruzzi.cli.report import print_report
 from abruzzi.cli.run import follow
-from abruzzi.cli.session import OUTPUT, SetOption, absolute_sources, overrides
+from abruzzi.cli.session import OUTPUT, JsonOption, SetOption, absolute_sources, overrides, print_json
 from abruzzi.client import Client
 from abruzzi.client.profile import home as default_home
 from abruzzi.contracts.errors import AbruzziError
@@ -30,6 +30,7 @@ def demo(
         Path | None, typer.Option(help="State of the platform; by default $ABRUZZI_HOME or ~/.abruzzi.")
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the dashboard; 0: a free one.")] = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Start the platform, train a small Kimi K2 on real text, show a report. On a terminal the dashboard then stays up until Ctrl-C.
 
@@ -39,17 +40,20 @@ def demo(
     assigned = overrides(assign)
     text = path.read_text()
     assigned |= absolute_sources(load_recipe(text, assigned, file=str(path)), path.parent)
-    stays = OUTPUT.is_terminal and os.environ.get("CI", "").lower() not in ("1", "true")
+    stays = not as_json and OUTPUT.is_terminal and os.environ.get("CI", "").lower() not in ("1", "true")
     _end_in_good_order()
     where = (home or default_home()).expanduser()
     with _platform(where, port) as (url, token, started_here):
         # A file or a CI log is read by others than whoever sits at a terminal: it gets the way to the token only.
         key = f"/#token={token}" if OUTPUT.is_terminal else f"  (the token is in {where / 'token'})"
-        OUTPUT.print(f"Dashboard  [bold]{url}{key}[/]\n", soft_wrap=True)
+        if not as_json:
+            OUTPUT.print(f"Dashboard  [bold]{url}{key}[/]\n", soft_wrap=True)
         with Client(url, token, retry_seconds=60.0) as connection:
             run = connection.runs.submit(text, assigned)
-            code = follow(connection, run.id)
-            if code == 0:
+            code = follow(connection, run.id, quiet=as_json)
+            if as_json:
+                print_json(connection.runs.get(run.id))
+            elif code == 0:
                 print_report(connection, run.id)
             if stays and started_here:
                 OUTPUT.print(

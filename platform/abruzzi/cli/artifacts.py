@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, age, client, find_run, print_json
@@ -42,7 +43,13 @@ def list_(
     for item in found:
         mark = "removed" if item.deleted_at else "✓" if item.verified_at else "–"
         table.add_row(
-            item.id, item.kind, item.name, item.stage_id, decimal(item.size_bytes), mark, age(item.created_at) + " ago"
+            item.id,
+            item.kind,
+            escape(item.name),
+            item.stage_id,
+            decimal(item.size_bytes),
+            mark,
+            age(item.created_at) + " ago",
         )
     OUTPUT.print(table if found else "This run has made nothing yet.")
 
@@ -56,36 +63,49 @@ def show(artifact: ArtifactArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"artifact": found, "manifest": manifest})
         return
-    OUTPUT.print(f"[bold]{found.kind} {found.name}[/]  {found.id}\n[dim]{found.digest}\n{found.manifest_key}[/]")
+    OUTPUT.print(
+        f"[bold]{found.kind} {escape(found.name)}[/]  {found.id}\n[dim]{found.digest}\n{found.manifest_key}[/]"
+    )
     for key, value in found.meta.items():
-        OUTPUT.print(f"  {key} = {value}")
+        OUTPUT.print(f"  {key} = {value}", markup=False)
     for entry in manifest.files:
-        OUTPUT.print(f"  {decimal(entry.size_bytes):>10}  {entry.path}")
+        OUTPUT.print(f"  {decimal(entry.size_bytes):>10}  {entry.path}", markup=False)
 
 
 @app.command(epilog="Example: abruzzi artifacts pull ARTIFACT --to ./checkpoint")
 def pull(
     artifact: ArtifactArgument,
     to: Annotated[Path | None, typer.Option(help="Folder; by default the artifact's name.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Download an artifact and check every digest."""
     with client() as connection:
         folder = to or Path(connection.artifacts.get(artifact).name)
-        manifest = connection.artifacts.pull(
-            artifact, folder, on_file=lambda path, size: OUTPUT.print(f"  {decimal(size):>10}  {path}")
-        )
-    OUTPUT.print(f"[green]✓[/] {folder}: {len(manifest.files)} files, {decimal(manifest.size_bytes)}, digests verified")
+
+        def tell(path: str, size: int) -> None:
+            if not as_json:
+                OUTPUT.print(f"  {decimal(size):>10}  {path}", markup=False)
+
+        manifest = connection.artifacts.pull(artifact, folder, on_file=tell)
+    if as_json:
+        print_json({"artifact": artifact, "folder": str(folder), "manifest": manifest})
+        return
+    said = f"{len(manifest.files)} files, {decimal(manifest.size_bytes)}, digests verified"
+    OUTPUT.print(f"[green]✓[/] {escape(str(folder))}: {said}")
 
 
 @app.command(epilog="Example: abruzzi artifacts export ARTIFACT --to ./tiny-k2-hf")
 def export(
     artifact: ArtifactArgument,
     to: Annotated[Path, typer.Option(help="Folder to write.")] = Path("export"),
+    as_json: JsonOption = False,
 ) -> None:
     """Export a checkpoint as a Hugging Face DeepseekV3 folder, with the run's tokenizer."""
     found = {point.name: point for point in entry_points(group="abruzzi.exporters")}
     if "huggingface" not in found:
-        raise AbruzziError("no_exporter", "abruzzi-jobs is not installed here.", hint="pip install abruzzi-jobs")
+        raise AbruzziError(
+            "no_exporter", "abruzzi-jobs is not installed here.", hint="Run it where the platform is installed."
+        )
     with client() as connection, TemporaryDirectory() as scratch:
         checkpoint = connection.artifacts.get(artifact)
         if checkpoint.kind is not ArtifactKind.CHECKPOINT:
@@ -101,4 +121,8 @@ def export(
         written = found["huggingface"].load()(
             Path(scratch) / "checkpoint", to, Path(scratch) / "tokenizer" if tokenizers else None
         )
-    OUTPUT.print(f"[green]✓[/] {to}: {', '.join(path.name for path in written)}")
+    names = [path.name for path in written]
+    if as_json:
+        print_json({"artifact": artifact, "folder": str(to), "files": names})
+    else:
+        OUTPUT.print(f"[green]✓[/] {escape(str(to))}: {', '.join(names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.metrics import draw_curve
@@ -26,17 +27,24 @@ def compare(
     keys = sorted({k for f in flat for k in f})
     different = {k: [f.get(k) for f in flat] for k in keys if len({repr(f.get(k)) for f in flat}) > 1}
     if as_json:
-        print_json({"runs": [r.id for r in found], "recipe": different, "headline": [r.headline for r in found]})
+        print_json(
+            {
+                "runs": [r.id for r in found],
+                "recipe": different,
+                "headline": [r.headline for r in found],
+                "curves": [{"run": r.id, "series": s} for r, s in curves],
+            }
+        )
         return
     OUTPUT.print(draw_curve(f"{key} by step", [(f"{r.name} {r.id}", s) for r, s in curves]), markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     for r in found:
-        table.add_column(f"{r.name} {r.id}")
+        table.add_column(escape(f"{r.name} {r.id}"))
     for name in sorted({k for r in found for k in r.headline}):
-        table.add_row(name, *(_delta(r.headline.get(name), found[0].headline.get(name)) for r in found))
+        table.add_row(escape(name), *(_delta(r.headline.get(name), found[0].headline.get(name)) for r in found))
     for name, values in different.items():
-        table.add_row(name, *(str(v) for v in values))
+        table.add_row(escape(name), *(escape(str(v)) for v in values))
     OUTPUT.print(table)
     if not different:
         OUTPUT.print("[dim]The recipes are the same.[/]")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import httpx
+from rich.markup import escape
 
 from abruzzi.cli.session import OUTPUT, JsonOption, print_json
 from abruzzi.client.profile import home, resolve_profile
@@ -36,9 +37,9 @@ def doctor(as_json: JsonOption = False) -> None:
     else:
         for check in checks:
             mark = "[green]✓[/]" if check.ok else "[red]✗[/]" if check.needed else "[yellow]–[/]"
-            OUTPUT.print(f"{mark} {check.name:<10} {check.finding}", soft_wrap=True)
+            OUTPUT.print(f"{mark} {check.name:<10} {escape(check.finding)}", soft_wrap=True)
             if not check.ok and check.remedy:
-                OUTPUT.print(f"             [dim]{check.remedy}[/]", soft_wrap=True)
+                OUTPUT.print(f"             [dim]{escape(check.remedy)}[/]", soft_wrap=True)
     if any(not c.ok and c.needed for c in checks):
         raise SystemExit(1)
 

@@ -9,7 +9,7 @@ import typer
 
 from abruzzi.cli.session import JsonOption, RunArgument, client, find_run, print_json
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.resources import RunOut
+from abruzzi.contracts.resources import LogLine, RunOut
 
 
 def logs(
@@ -27,16 +27,21 @@ def logs(
         found = connection.runs.get(find_run(connection, run))
         attempt_id = _attempt(found, stage, attempt)
         page = connection.logs.page(attempt_id, rank=rank, tail=tail, q=grep)
-        if as_json:
+        if as_json and not follow:
             print_json(page)
             return
         for line in page.lines:
-            sys.stdout.write(line.text + "\n")
+            _write(line, as_json)
         if follow:
             for line in connection.logs.follow(attempt_id, rank=rank, offset=page.next_offset):
                 if grep is None or grep in line.text:
-                    sys.stdout.write(line.text + "\n")
-                    sys.stdout.flush()
+                    _write(line, as_json)
+
+
+def _write(line: LogLine, as_json: bool) -> None:
+    """With --follow --json a line of JSON each: an endless document could not be parsed."""
+    sys.stdout.write((line.model_dump_json() if as_json else line.text) + "\n")
+    sys.stdout.flush()
 
 
 def _attempt(run: RunOut, stage_id: str | None, number: int | None) -> str:

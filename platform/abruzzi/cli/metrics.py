@@ -7,6 +7,7 @@ from typing import Annotated
 
 import plotext
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, client, find_run, print_json
@@ -40,7 +41,7 @@ def metrics(
             for item in keys:
                 table.add_row(
                     item.stage_id,
-                    item.key,
+                    escape(item.key),
                     str(item.last_step),
                     "–" if item.last_value is None else f"{item.last_value:.6g}",
                 )

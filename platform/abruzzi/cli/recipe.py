@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import (
@@ -29,10 +30,10 @@ def validate(recipe: RecipeArgument, assign: SetOption = None, as_json: JsonOpti
         print_json({"valid": parsed is not None, "errors": [m.as_dict() for m in mistakes]})
     else:
         for mistake in mistakes:
-            ERRORS.print(f"[red]✗[/] {mistake}", soft_wrap=True, markup=True)
+            ERRORS.print(f"[red]✗[/] {escape(str(mistake))}", soft_wrap=True)
         if parsed is not None:
             OUTPUT.print(
-                f"[green]✓[/] {recipe}: {parsed.name}, {len(parsed.stage)} stages: {' → '.join(s.id for s in parsed.stage)}"
+                f"[green]✓[/] {escape(str(recipe))}: {parsed.name}, {len(parsed.stage)} stages: {' → '.join(s.id for s in parsed.stage)}"
             )
     if parsed is None:
         raise SystemExit(2)
@@ -49,7 +50,8 @@ def plan(recipe: RecipeArgument, assign: SetOption = None, as_json: JsonOption =
     for column in ("stage", "kind", "needs", "pool", "ranks"):
         stages.add_column(column)
     for stage in planned["stages"]:
-        stages.add_row(stage["id"], stage["kind"], ", ".join(stage["needs"]) or "–", stage["pool"], str(stage["ranks"]))
+        needs = ", ".join(stage["needs"]) or "–"
+        stages.add_row(stage["id"], stage["kind"], needs, escape(stage["pool"]), str(stage["ranks"]))
     OUTPUT.print(f"[bold]{planned['recipe']}[/]")
     OUTPUT.print(stages)
     for stage in planned["stages"]:
@@ -57,7 +59,7 @@ def plan(recipe: RecipeArgument, assign: SetOption = None, as_json: JsonOption =
             OUTPUT.print(f"\n[bold]{stage['id']}[/]")
             OUTPUT.print(_training_table(stage["training"]))
     for warning in planned["warnings"]:
-        ERRORS.print(f"[yellow]![/] {warning}")
+        ERRORS.print(f"[yellow]![/] {escape(warning)}")
 
 
 def _training_table(training: dict[str, Any]) -> Table:

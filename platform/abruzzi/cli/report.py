@@ -20,7 +20,7 @@ from abruzzi.contracts.states import ArtifactKind
 def print_report(connection: Client, run_id: str) -> None:
     """Everything that a person wants to know of an ended run. Parts that the run did not make are left out."""
     run = connection.runs.get(run_id)
-    OUTPUT.rule(f"{run.name} {run.id}")
+    OUTPUT.rule(escape(f"{run.name} {run.id}"))
     print_run(run)
     series = connection.metrics.series(run_id, ["train/loss"], max_points=400)
     if series:
@@ -39,7 +39,7 @@ def print_report(connection: Client, run_id: str) -> None:
     if checkpoints:
         last = max(checkpoints, key=lambda a: a.step or 0)
         OUTPUT.print(
-            f"\n[bold]Checkpoint[/]  {last.name}, {decimal(last.size_bytes)}, artifact {last.id}\n            [dim]abruzzi artifacts pull {last.id}[/]"
+            f"\n[bold]Checkpoint[/]  {escape(last.name)}, {decimal(last.size_bytes)}, artifact {last.id}\n            [dim]abruzzi artifacts pull {last.id}[/]"
         )
     OUTPUT.print(
         f"[bold]Page[/]        {connection.run_page(run_id)}   took {age(run.started_at, run.ended_at)}", soft_wrap=True
@@ -64,7 +64,12 @@ def _print_evaluation(report: dict[str, Any]) -> None:
         interval = "too few documents" if mine["low"] is None else f"{mine['low']:.3f}–{mine['high']:.3f}"
         style = "bold" if domain == "all" else ""
         table.add_row(
-            domain, f"{mine['value']:.3f}", interval, f"{ngram['value']:.3f}" if ngram else "", gain, style=style
+            escape(domain),
+            f"{mine['value']:.3f}",
+            interval,
+            f"{ngram['value']:.3f}" if ngram else "",
+            gain,
+            style=style,
         )
     OUTPUT.print()
     OUTPUT.print(table)

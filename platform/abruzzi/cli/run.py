@@ -63,19 +63,21 @@ def run(
         submitted = connection.runs.submit(text, assigned, name=name)
         if not as_json:
             OUTPUT.print(
-                f"[green]✓[/] {submitted.name}  [bold]{submitted.id}[/]  {connection.run_page(submitted.id)}",
+                f"[green]✓[/] {escape(submitted.name)}  [bold]{submitted.id}[/]  {connection.run_page(submitted.id)}",
                 soft_wrap=True,
             )
         if not wait:
             print_json(submitted) if as_json else OUTPUT.print(f"[dim]Follow it: abruzzi runs watch {submitted.id}[/]")
             return
-        code = follow(connection, submitted.id, timeout_seconds=timeout, quiet=as_json)
-        ended = connection.runs.get(submitted.id)
-        if junit_file:
-            junit_file.write_text(junit(ended))
-        if markdown_file:
-            with markdown_file.open("a") as file:
-                file.write(markdown(ended, connection.run_page(ended.id)))
+        try:
+            code = follow(connection, submitted.id, timeout_seconds=timeout, quiet=as_json)
+        finally:  # after a timeout too: that the run did not end is what CI wants to read
+            ended = connection.runs.get(submitted.id)
+            if junit_file:
+                junit_file.write_text(junit(ended))
+            if markdown_file:
+                with markdown_file.open("a") as file:
+                    file.write(markdown(ended, connection.run_page(ended.id)))
     if as_json:
         print_json(ended)
     raise SystemExit(code)

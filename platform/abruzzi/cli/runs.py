@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import (
@@ -53,10 +54,10 @@ def list_(
         headline = "  ".join(f"{k.rsplit('/')[-1]} {v:.3g}" for k, v in run.headline.items())
         table.add_row(
             run.id,
-            run.name,
+            escape(run.name),
             state_text(run.state),
             f"{done}/{len(run.stages)}",
-            headline,
+            escape(headline),
             age(run.started_at, run.ended_at),
             age(run.created_at) + " ago",
         )
@@ -74,7 +75,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         print_json(found)
         return
     print_run(found)
-    OUTPUT.print(f"\n{why_.sentence}\n[dim]{page}[/]")
+    OUTPUT.print(f"\n{escape(why_.sentence)}\n[dim]{page}[/]", soft_wrap=True)
 
 
 @app.command(epilog="Example: abruzzi runs why latest")
@@ -82,7 +83,7 @@ def why(run: RunArgument, as_json: JsonOption = False) -> None:
     """Why a run waits, runs or failed, in one sentence with numbers."""
     with client() as connection:
         answer = connection.runs.why(find_run(connection, run))
-    print_json(answer) if as_json else OUTPUT.print(answer.sentence, soft_wrap=True)
+    print_json(answer) if as_json else OUTPUT.print(answer.sentence, soft_wrap=True, markup=False)
 
 
 @app.command(epilog="Example: abruzzi runs stop latest")
@@ -123,17 +124,21 @@ def branch(
     with client() as connection:
         found = connection.runs.branch(find_run(connection, run), artifact, overrides(assign), name=name)
     print_json(found) if as_json else OUTPUT.print(
-        f"{found.id} ({found.name}) goes on from {artifact}. Watch it: abruzzi runs watch {found.id}"
+        f"{found.id} ({escape(found.name)}) goes on from {escape(artifact)}. Watch it: abruzzi runs watch {found.id}"
     )
 
 
 @app.command(epilog="Example: abruzzi runs watch latest")
-def watch(run: RunArgument) -> None:
+def watch(run: RunArgument, as_json: JsonOption = False) -> None:
     """Follow a run with progress bars until it ends."""
     from abruzzi.cli.run import follow
 
     with client() as connection:
-        raise SystemExit(follow(connection, find_run(connection, run)))
+        run_id = find_run(connection, run)
+        code = follow(connection, run_id, quiet=as_json)
+        if as_json:
+            print_json(connection.runs.get(run_id))
+    raise SystemExit(code)
 
 
 @app.command(epilog="Example: abruzzi runs export latest --to ./run --format parquet --format tensorboard")
@@ -147,13 +152,15 @@ def export(
     store: Annotated[
         bool, typer.Option("--store", help="Into the object store, as an artifact, instead of a folder here.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Take a run's data away: run.json, recipe.toml, events and every curve."""
     with client() as connection:
         run_id = find_run(connection, run)
         if store:
             asked = connection.runs.export(run_id)
-            OUTPUT.print(f"{asked.name} is being made: abruzzi artifacts list {run_id} --kind export")
+            said = f"{escape(asked.name)} is being made: abruzzi artifacts list {run_id} --kind export"
+            print_json(asked) if as_json else OUTPUT.print(said)
             return
         keys = sorted({k.key for k in connection.metrics.keys(run_id)})
         found, told = connection.runs.get(run_id), connection.runs.events(run_id)
@@ -161,12 +168,16 @@ def export(
             for key in keys:
                 for curve in connection.metrics.series(run_id, [key], max_points=max_points):
                     folder.add(curve)
-    OUTPUT.print(f"[green]✓[/] {to}: {', '.join(folder.files())} ({len(keys)} curves)")
+        files = folder.files()
+    if as_json:
+        print_json({"run": run_id, "folder": str(to), "files": files, "curves": keys})
+    else:
+        OUTPUT.print(f"[green]✓[/] {escape(str(to))}: {', '.join(files)} ({len(keys)} curves)")
 
 
 def print_run(run: RunOut) -> None:
     """Stages of a run as a table."""
-    OUTPUT.print(f"[bold]{run.name}[/]  {run.id}  {state_text(run.state)}  {age(run.started_at, run.ended_at)}")
+    OUTPUT.print(f"[bold]{escape(run.name)}[/]  {run.id}  {state_text(run.state)}  {age(run.started_at, run.ended_at)}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("stage", "kind", "state", "progress", "ETA", "took", "attempts", ""):
         table.add_column(column)
@@ -180,7 +191,7 @@ def print_run(run: RunOut) -> None:
             duration(stage.eta_seconds) if stage.eta_seconds else "",
             age(stage.started_at, stage.ended_at) if stage.started_at else "",
             _attempts(stage),
-            stage.reason or "",
+            escape(stage.reason or ""),
         )
     OUTPUT.print(table)
 

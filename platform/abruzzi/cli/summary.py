@@ -5,27 +5,39 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from abruzzi.contracts.resources import RunOut, StageOut
-from abruzzi.contracts.states import StageState
+from abruzzi.contracts.states import RunState, StageState
 
 
 def junit(run: RunOut) -> str:
-    """One test case a stage: failed stages as failures, skipped and cancelled ones as skipped."""
-    failures = sum(s.state is StageState.FAILED for s in run.detail)
+    """One test case a stage: what failed or was held by its gate as failures, other skipped and cancelled ones as skipped.
+
+    A run that did not succeed is never all green: where no stage is to blame (cancelled, not ended in time) the run itself is a case.
+    """
+    succeeded = {s.id for s in run.detail if s.state is StageState.SUCCEEDED}
+    to_blame = {
+        s.id
+        for s in run.detail
+        if s.state is StageState.FAILED or (s.state is StageState.SKIPPED and s.gate and succeeded.issuperset(s.needs))
+    }
+    unexplained = run.state is not RunState.SUCCEEDED and not to_blame
     suite = Element(
         "testsuite",
         name=run.name,
-        tests=str(len(run.detail)),
-        failures=str(failures),
+        tests=str(len(run.detail) + unexplained),
+        failures=str(len(to_blame) + unexplained),
         time=f"{sum(map(_seconds, run.detail)):.3f}",
     )
     for stage in run.detail:
         case = SubElement(
             suite, "testcase", classname=f"{run.recipe_name}.{stage.kind}", name=stage.id, time=f"{_seconds(stage):.3f}"
         )
-        if stage.state is StageState.FAILED:
+        if stage.id in to_blame:
             SubElement(case, "failure", message=stage.reason or "failed").text = _attempts(stage)
         elif stage.state is not StageState.SUCCEEDED:
             SubElement(case, "skipped", message=stage.reason or str(stage.state))
+    if unexplained:
+        case = SubElement(suite, "testcase", classname=run.recipe_name, name="run", time="0.000")
+        SubElement(case, "failure", message=run.reason or f"The run is {run.state}.")
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, age, client, print_json
@@ -32,7 +33,7 @@ def list_(as_json: JsonOption = False) -> None:
         state = "revoked" if token.revoked_at else f"until {token.expires_at:%Y-%m-%d}"
         table.add_row(
             token.id,
-            token.name,
+            escape(token.name),
             token.role,
             state,
             age(token.last_used_at) + " ago" if token.last_used_at else "never",
@@ -58,13 +59,13 @@ def create(
         return
     OUTPUT.print(made.token, soft_wrap=True)
     OUTPUT.print(
-        f"[dim]{made.role} {made.name!r}, until {made.expires_at:%Y-%m-%d}; shown this once. Use it as ABRUZZI_TOKEN.[/]"
+        f"[dim]{made.role} {escape(repr(made.name))}, until {made.expires_at:%Y-%m-%d}; shown this once. Use it as ABRUZZI_TOKEN.[/]"
     )
 
 
 @app.command(epilog="Example: abruzzi tokens revoke TOKEN_ID")
-def revoke(token: Annotated[str, typer.Argument(help="A token's id.")]) -> None:
+def revoke(token: Annotated[str, typer.Argument(help="A token's id.")], as_json: JsonOption = False) -> None:
     """End a token now."""
     with client() as connection:
         connection.tokens.revoke(token)
-    OUTPUT.print(f"[green]✓[/] {token} is revoked")
+    print_json({"revoked": token}) if as_json else OUTPUT.print(f"[green]✓[/] {escape(token)} is revoked")

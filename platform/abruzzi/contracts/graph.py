@@ -79,6 +79,8 @@ def mistakes(recipe: Recipe) -> Iterator[GraphMistake]:
                 ("stage", index, "id"), f"stage id {stage.id!r} is used twice", "Give each stage an id of its own."
             )
         seen.setdefault(stage.id, index)
+    if len(seen) < len(recipe.stage):
+        return  # who needs whom cannot be said
     names = list(seen)
     for index, stage in enumerate(recipe.stage):
         for need in stage.needs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, StrictFloat, StrictInt
 
 _COUNT = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKMBGT]?)\s*$")
 _COUNT_FACTOR = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
@@ -59,6 +59,6 @@ def parse_duration(value: Any) -> Any:
     return float(match[1]) * _DURATION_FACTOR[match[2]]
 
 
-Count = Annotated[int, BeforeValidator(parse_count)]
-ByteCount = Annotated[int, BeforeValidator(parse_bytes)]
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Count = Annotated[StrictInt, BeforeValidator(parse_count)]
+ByteCount = Annotated[StrictInt, BeforeValidator(parse_bytes)]
+Seconds = Annotated[StrictFloat, BeforeValidator(parse_duration)]

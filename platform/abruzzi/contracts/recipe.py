@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
 
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.states import ArtifactKind, StageKind
@@ -45,8 +45,8 @@ class CorpusData(Strict):
     text_field: str = "text"
     max_bytes: ByteCount | None = None
     """Cut over all sources, in proportion, by document."""
-    held_out_fraction: float = Field(default=0.03, gt=0, lt=0.5)
-    min_document_bytes: int = Field(default=64, ge=0)
+    held_out_fraction: StrictFloat = Field(default=0.03, gt=0, lt=0.5)
+    min_document_bytes: StrictInt = Field(default=64, ge=0)
     dedup: Literal["exact", "none"] = "exact"
 
 
@@ -68,11 +68,11 @@ class TokenizeStage(StageBase):
 
 
 class TelemetryConfig(Strict):
-    spectral_every_steps: int = Field(default=100, ge=0)
+    spectral_every_steps: StrictInt = Field(default=100, ge=0)
     """Spectral norms and singular-value entropy of W_q and W_k (paper appendix E); 0: never."""
-    held_out_every_steps: int | None = Field(default=None, ge=0)
+    held_out_every_steps: StrictInt | None = Field(default=None, ge=0)
     """Loss on held-out text; absent: twelve times in the run; 0: never."""
-    held_out_sequences: int = Field(default=16, ge=1)
+    held_out_sequences: StrictInt = Field(default=16, ge=1)
     """Of one look; always the same ones."""
 
 
@@ -112,16 +112,26 @@ class PretrainStage(StageBase):
             raise ValueError(
                 f"batch.sequences: {self.batch.sequences} sequences cannot be split evenly over {data_ranks} data-parallel ranks"
             )
+        share = self.batch.sequences // data_ranks
+        if self.batch.micro_sequences is not None and share % self.batch.micro_sequences:
+            raise ValueError(
+                f"batch.micro_sequences: {self.batch.micro_sequences} does not divide the {share} sequences of a rank"
+            )
+        tokens_step = self.batch.sequences * self.batch.sequence_length
+        if self.schedule.tokens < tokens_step:
+            raise ValueError(
+                f"schedule.tokens: {self.schedule.tokens} tokens are less than one step, which takes {tokens_step}"
+            )
         return self
 
 
 class EvaluationConfig(Strict):
     max_bytes: ByteCount = Field(default=400_000, gt=0)
     """Held-out text a domain that is scored for bits per byte."""
-    cloze_items: int = Field(default=200, ge=0)
-    ngram_baseline: int = Field(default=4, ge=0, le=8)
+    cloze_items: StrictInt = Field(default=200, ge=0)
+    ngram_baseline: StrictInt = Field(default=4, ge=0, le=8)
     """Order of the interpolated Kneser-Ney byte model trained on the same text; 0: none."""
-    sample_tokens: int = Field(default=120, ge=0)
+    sample_tokens: StrictInt = Field(default=120, ge=0)
     prompts: tuple[str, ...] = ("The ", "def ", "In the beginning ")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import tomlkit
@@ -19,7 +19,8 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import bind_inputs, mistakes, nearest
 from abruzzi.contracts.positions import KeyPath as Path
 from abruzzi.contracts.positions import key_positions
-from abruzzi.contracts.recipe import STAGE_CLASSES, PretrainStage, Recipe, TokenizeStage
+from abruzzi.contracts.recipe import STAGE_CLASSES, CorpusStage, PretrainStage, Recipe, TokenizeStage
+from abruzzi.contracts.sources import SHIPPED_SOURCES, looks_like_files
 from abruzzi.contracts.states import StageKind
 from abruzzi.contracts.training import MODEL_PRESETS
 
@@ -39,7 +40,7 @@ class RecipeMistake:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}: {self.key}: {self.message}. {self.hint}".replace("..", ".")
+        return f"{where}: {self.key}: {self.message.rstrip('.')}. {self.hint}"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,12 +99,22 @@ def parse_recipe(
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        return None, [_mistake(detail, data, positions, file) for detail in error.errors()]
-    for wrong in [*mistakes(recipe)]:
-        found.append(_at(positions, wrong.path, data, file, wrong.message, wrong.hint))
-    if not found:
-        found += [_at(positions, path, data, file, message, hint) for path, message, hint in _size_mistakes(recipe)]
-    return (None, found) if found else (recipe, [])
+        found = [_mistake(detail, data, positions, file) for detail in error.errors()]
+    else:
+        found = [_at(positions, w.path, data, file, w.message, w.hint) for w in mistakes(recipe)]
+        for path, message, hint in _unknown_sources(recipe):
+            found.append(_at(positions, path, data, file, message, hint))
+        if not found:
+            found = [_at(positions, path, data, file, message, hint) for path, message, hint in _size_mistakes(recipe)]
+        if not found:
+            return recipe, []
+    return None, [_blamed(mistake, overrides or {}) for mistake in found]
+
+
+def _blamed(mistake: RecipeMistake, overrides: Mapping[str, str]) -> RecipeMistake:
+    """A mistake in a value that `--set` gave stands there, not on a line of the file."""
+    given = next((key for key in overrides if mistake.key == key or mistake.key.startswith(f"{key}.")), None)
+    return mistake if given is None else replace(mistake, file="--set", line=0, column=0)
 
 
 def _syntax_mistake(error: tomllib.TOMLDecodeError, text: str, file: str) -> RecipeMistake:
@@ -247,6 +258,14 @@ def _model_types(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _model_types(argument)
+
+
+def _unknown_sources(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
+    for index, stage in enumerate(recipe.stage):
+        for source in stage.data.sources if isinstance(stage, CorpusStage) else ():
+            if source not in SHIPPED_SOURCES and not looks_like_files(source):
+                hint = f"{nearest(source, list(SHIPPED_SOURCES))} Own files are given by path, such as ./texts/*.jsonl."
+                yield ("stage", index, "data", "sources"), f"no source is called {source!r}", hint
 
 
 def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:

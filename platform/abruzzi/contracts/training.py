@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from abruzzi.contracts.quantity import ByteCount, Count, Seconds
 
 
 class Strict(BaseModel):
-    """Unknown keys and wrong types are errors; a resolved recipe never changes."""
+    """Unknown keys and wrong types are errors (numbers, truth values: never converted); a resolved recipe never changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class YarnConfig(Strict):
     """YaRN as in DeepSeek's code (softmax scale carries mscale squared; cos and sin are not scaled)."""
 
-    factor: float = Field(gt=1)
+    factor: StrictFloat = Field(gt=1)
     original_max_position: Count = 4096
-    beta_fast: float = 1.0
-    beta_slow: float = 1.0
-    mscale_all_dim: float = 1.0
+    beta_fast: StrictFloat = 1.0
+    beta_slow: StrictFloat = 1.0
+    mscale_all_dim: StrictFloat = 1.0
 
 
 MODEL_PRESETS: dict[str, dict[str, Any]] = {
@@ -94,33 +94,33 @@ class ModelConfig(Strict):
     preset: str | None = None
     vocab_size: Count = Field(gt=0)
     hidden_size: Count = Field(gt=0)
-    num_layers: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
-    q_lora_rank: int = Field(gt=0)
-    kv_lora_rank: int = Field(gt=0)
-    qk_nope_head_dim: int = Field(gt=0)
-    qk_rope_head_dim: int = Field(gt=0, multiple_of=2)
-    v_head_dim: int = Field(gt=0)
+    num_layers: StrictInt = Field(gt=0)
+    num_heads: StrictInt = Field(gt=0)
+    q_lora_rank: StrictInt = Field(gt=0)
+    kv_lora_rank: StrictInt = Field(gt=0)
+    qk_nope_head_dim: StrictInt = Field(gt=0)
+    qk_rope_head_dim: StrictInt = Field(gt=0, multiple_of=2)
+    v_head_dim: StrictInt = Field(gt=0)
     intermediate_size: Count = Field(gt=0)
     """Width of the dense layers' SwiGLU."""
     moe_intermediate_size: Count = Field(gt=0)
     """Width of one expert."""
-    num_experts: int = Field(gt=0)
-    num_experts_per_token: int = Field(gt=0)
-    num_shared_experts: int = Field(default=1, ge=0)
-    num_dense_layers: int = Field(default=1, ge=0)
+    num_experts: StrictInt = Field(gt=0)
+    num_experts_per_token: StrictInt = Field(gt=0)
+    num_shared_experts: StrictInt = Field(default=1, ge=0)
+    num_dense_layers: StrictInt = Field(default=1, ge=0)
     """The first layers are dense."""
-    routed_scaling_factor: float = 2.827
-    norm_topk_prob: bool = True
-    rope_theta: float = Field(default=50000.0, gt=0)
+    routed_scaling_factor: StrictFloat = 2.827
+    norm_topk_prob: StrictBool = True
+    rope_theta: StrictFloat = Field(default=50000.0, gt=0)
     yarn: YarnConfig | None = None
-    rms_norm_eps: float = 1e-6
+    rms_norm_eps: StrictFloat = 1e-6
     max_position: Count = 4096
-    tie_embeddings: bool = False
-    init_std: float = Field(default=0.02, gt=0)
-    router_bias_update_rate: float = Field(default=1e-3, ge=0)
+    tie_embeddings: StrictBool = False
+    init_std: StrictFloat = Field(default=0.02, gt=0)
+    router_bias_update_rate: StrictFloat = Field(default=1e-3, ge=0)
     """u of the aux-loss-free balancing: b += u * sign(mean(c) - c)."""
-    sequence_aux_loss: float = Field(default=1e-4, ge=0)
+    sequence_aux_loss: StrictFloat = Field(default=1e-4, ge=0)
     """alpha; the K2 configuration says 1e-3, its training value is not published."""
 
     @model_validator(mode="before")
@@ -153,29 +153,29 @@ class OptimizerConfig(Strict):
 
     kind: Literal["muonclip", "muon", "adamw"] = "muonclip"
     """`muon` is MuonClip without the clip; `adamw` is AdamW for everything."""
-    peak_lr: float = Field(default=2e-3, gt=0)
-    adamw_lr: float | None = Field(default=None, gt=0)
+    peak_lr: StrictFloat = Field(default=2e-3, gt=0)
+    adamw_lr: StrictFloat | None = Field(default=None, gt=0)
     """Peak rate of the AdamW group; the same as peak_lr when absent."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    momentum: float = Field(default=0.95, ge=0, lt=1)
-    nesterov: bool = False
+    weight_decay: StrictFloat = Field(default=0.1, ge=0)
+    momentum: StrictFloat = Field(default=0.95, ge=0, lt=1)
+    nesterov: StrictBool = False
     """Algorithm 1 of the paper is plain momentum."""
-    newton_schulz_steps: int = Field(default=5, ge=1, le=12)
+    newton_schulz_steps: StrictInt = Field(default=5, ge=1, le=12)
     newton_schulz_precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 where the machine multiplies it faster (GPU, AVX512-BF16, AMX), else float32."""
     muon_split: Literal["matrix", "head"] = "matrix"
-    qk_clip_threshold: float = Field(default=100.0, gt=0)
-    qk_clip_alpha: float = Field(default=0.5, ge=0, le=1)
-    adam_betas: tuple[float, float] = (0.9, 0.95)
-    adam_eps: float = 1e-8
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    qk_clip_threshold: StrictFloat = Field(default=100.0, gt=0)
+    qk_clip_alpha: StrictFloat = Field(default=0.5, ge=0, le=1)
+    adam_betas: tuple[StrictFloat, StrictFloat] = (0.9, 0.95)
+    adam_eps: StrictFloat = 1e-8
+    max_grad_norm: StrictFloat | None = Field(default=1.0, gt=0)
 
 
 class AnnealConfig(Strict):
     """One decay after the cosine, at the same or a longer context (paper section 2.5)."""
 
     tokens: Count = Field(gt=0)
-    end_lr_ratio: float = Field(default=0.035, ge=0, le=1)
+    end_lr_ratio: StrictFloat = Field(default=0.035, ge=0, le=1)
     """Of peak_lr; the paper's 7e-6 / 2e-4."""
     sequence_length: Count | None = None
 
@@ -185,26 +185,26 @@ class ScheduleConfig(Strict):
 
     tokens: Count = Field(gt=0)
     """All tokens of warm-up, stable and decay."""
-    warmup_steps: int = Field(default=20, ge=0)
-    decay_fraction: float = Field(default=0.35, ge=0, le=1)
+    warmup_steps: StrictInt = Field(default=20, ge=0)
+    decay_fraction: StrictFloat = Field(default=0.35, ge=0, le=1)
     """Share of `tokens` at the end under cosine decay; the paper's 5.5T of 15.5T."""
-    decay_lr_ratio: float = Field(default=0.1, ge=0, le=1)
+    decay_lr_ratio: StrictFloat = Field(default=0.1, ge=0, le=1)
     anneal: tuple[AnnealConfig, ...] = ()
 
 
 class BatchConfig(Strict):
-    sequences: int = Field(gt=0)
+    sequences: StrictInt = Field(gt=0)
     """Sequences a step, over all ranks."""
-    micro_sequences: int | None = Field(default=None, gt=0)
+    micro_sequences: StrictInt | None = Field(default=None, gt=0)
     """Sequences of one forward pass on a rank; absent: all of its share."""
     sequence_length: Count = Field(gt=1)
 
 
 class ParallelConfig(Strict):
-    pp: int = Field(default=1, ge=1)
-    vpp: int = Field(default=1, ge=1)
-    ep: int = Field(default=1, ge=1)
-    dp: int | Literal["auto"] = "auto"
+    pp: StrictInt = Field(default=1, ge=1)
+    vpp: StrictInt = Field(default=1, ge=1)
+    ep: StrictInt = Field(default=1, ge=1)
+    dp: StrictInt | Literal["auto"] = "auto"
     """Data-parallel ranks; `auto` is what the resources leave."""
 
 
@@ -212,34 +212,34 @@ class MemoryConfig(Strict):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of compute; master weights are float32."""
     recompute: tuple[Literal["layernorm", "swiglu", "mla_up_projection", "moe_down_projection"], ...] = ()
-    fp8_activations: bool = False
-    offload_activations: bool = False
+    fp8_activations: StrictBool = False
+    offload_activations: StrictBool = False
 
 
 class CheckpointConfig(Strict):
-    every_steps: int | None = Field(default=None, gt=0)
+    every_steps: StrictInt | None = Field(default=None, gt=0)
     every: Seconds | None = Field(default=60.0, gt=0)
     """Wall time between checkpoints; whichever of the two comes first."""
-    keep_last: int = Field(default=2, ge=2)
+    keep_last: StrictInt = Field(default=2, ge=2)
     """Retention: the newest two are never removed."""
-    keep_every_steps: int | None = Field(default=None, gt=0)
+    keep_every_steps: StrictInt | None = Field(default=None, gt=0)
     min_free_bytes: ByteCount = Field(default=1 << 30, ge=0)
     """The stage stops with a clear sentence before the disk has less than this."""
 
 
 class ResourcesConfig(Strict):
     pool: str = "local"
-    ranks: int = Field(default=1, ge=1, le=4096)
+    ranks: StrictInt = Field(default=1, ge=1, le=4096)
     """Processes of the stage."""
-    threads: int | None = Field(default=None, gt=0)
+    threads: StrictInt | None = Field(default=None, gt=0)
     """CPU threads a rank; absent: the machine's cores over the ranks."""
 
 
 class RetryConfig(Strict):
-    max_attempts: int = Field(default=3, ge=1, le=100)
+    max_attempts: StrictInt = Field(default=3, ge=1, le=100)
     """Attempts that count; interruptions and infrastructure faults are free."""
     hang: Seconds | None = Field(default=None, gt=0)
     """A fixed hang deadline instead of the fitted one."""
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**31)]

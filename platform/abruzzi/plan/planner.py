@@ -48,7 +48,6 @@ def _plan_stage(recipe: Recipe, stage: StageBase) -> dict[str, Any]:
     }
     if isinstance(stage, PretrainStage):
         plan["training"] = plan_pretrain(stage)
-        plan["warnings"] = [f"stage {stage.id!r}: {w}" for w in plan["training"].pop("warnings")]
     return plan
 
 
@@ -68,13 +67,6 @@ def plan_pretrain(stage: PretrainStage) -> dict[str, Any]:
     device = _DEVICES.get(stage.resources.pool, _DEVICES["local"])
     rate = device["peak_flops"] * device["utilisation"] * stage.resources.ranks / flops_token
     ns_flops = newton_schulz_flops(model, stage.optimizer.newton_schulz_steps)
-    warnings = []
-    if batch.sequences // data_ranks % micro_sequences:
-        warnings.append(
-            f"micro_sequences {micro_sequences} does not divide the {batch.sequences // data_ranks} sequences of a rank"
-        )
-    if tokens < tokens_step:
-        warnings.append(f"schedule.tokens {tokens} is less than one step of {tokens_step}")
     return {
         "parameters": {**asdict(parameters), "total": parameters.total, "active": parameters.active},
         "flops_per_token": flops_token,
@@ -94,5 +86,4 @@ def plan_pretrain(stage: PretrainStage) -> dict[str, Any]:
         "tokens_per_second": rate,
         "seconds": tokens / rate,
         "assumptions": device,
-        "warnings": warnings,
     }

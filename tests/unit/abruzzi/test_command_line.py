@@ -11,13 +11,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from abruzzi.cli.main import app
+from abruzzi.cli import runs as runs_commands
+from abruzzi.cli.main import _load_commands, app
 from abruzzi.cli.run import exit_code
 from abruzzi.cli.session import absolute_sources, duration, overrides, quantity
 from abruzzi.cli.summary import junit, markdown
 from abruzzi.client.profile import resolve_profile, save_profile
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
+from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut, WhyOut
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageKind, StageState
 from abruzzi.contracts.toml import load_recipe
 
@@ -72,13 +73,70 @@ def test_junit_has_one_case_a_stage_and_escapes_what_people_wrote() -> None:
     assert suite[2][0].tag == "skipped"
 
 
+def test_junit_is_never_green_for_a_run_that_did_not_succeed() -> None:
+    held = make_run(RunState.FAILED, None)
+    gated = held.detail[2].model_copy(update={"gate": "train.loss <= 2", "needs": ["train"], "reason": "2.5 > 2"})
+    by_gate = fromstring(junit(held.model_copy(update={"detail": [*held.detail[:2], gated]})))
+    assert by_gate.get("failures") == "1"
+    assert by_gate.find(".//testcase[@name='report']/failure") is not None
+    for state in (RunState.CANCELLED, RunState.RUNNING):
+        suite = fromstring(junit(make_run(state, None)))
+        assert suite.get("failures") == "1"
+        assert suite.get("tests") == "4"
+        assert suite.find(".//testcase[@name='run']/failure") is not None
+    assert fromstring(junit(make_run(RunState.SUCCEEDED, None))).get("failures") == "0"
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[rank 0] of [/tmp/x]", "[red]", "\\[bold]"])
+def test_what_people_wrote_is_printed_as_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(RunState.FAILED, 65)
+    run = run.model_copy(update={"name": name, "detail": [run.detail[1].model_copy(update={"reason": name})]})
+
+    class Platform:
+        runs = property(lambda self: self)
+
+        def __enter__(self) -> Platform:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def list(self, **_: object) -> list[RunOut]:
+            return [run]
+
+        def get(self, run_id: str) -> RunOut:
+            return run
+
+        def why(self, run_id: str) -> WhyOut:
+            return WhyOut.model_construct(sentence=name)
+
+        def run_page(self, run_id: str) -> str:
+            return "http://x"
+
+    monkeypatch.setattr(runs_commands, "client", Platform)
+    for arguments in (["runs", "list"], ["runs", "show", run.id], ["runs", "why", run.id]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert name in result.output
+
+
+def test_a_key_that_looks_like_markup_is_a_mistake_like_any_other(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(
+        'version = 1\nname = "x"\n"[/red]" = 1\n[[stage]]\nid = "a"\nkind = "container"\ncontainer = { command = ["x"] }\n'
+    )
+    result = CliRunner().invoke(app, ["validate", str(bad)])
+    assert result.exit_code == 2
+    assert "unknown key '[/red]'" in result.stderr
+
+
 def test_markdown_summary_keeps_its_table_whole() -> None:
     text = markdown(make_run(RunState.FAILED, 65), "http://x/runs/abcdefghjk")
     assert "| train | failed | 90 s | 1 |" in text
     assert "a \\| b" in text
 
 
-def test_every_command_has_help_with_an_example() -> None:
+def test_every_command_has_help_with_an_example_and_prints_json() -> None:
+    _load_commands()
     runner = CliRunner()
 
     def walk(command: typer.core.TyperGroup | object, path: list[str]) -> None:
@@ -87,6 +145,7 @@ def test_every_command_has_help_with_an_example() -> None:
         assert result.exit_code == 0, result.output
         if not names:
             assert "Example: abruzzi" in result.output, path
+            assert "--json" in result.output, path
         for name, child in names.items():
             walk(child, [*path, name])
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abruzzi.contracts.recipe import PretrainStage
+from abruzzi.contracts.sources import SHIPPED_SOURCES
 from abruzzi.contracts.toml import RecipeInvalid, _override, load_recipe, parse_recipe, with_overrides
+from abruzzi_jobs.data.sources import SHIPPED
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -181,12 +183,47 @@ def test_each_mistake_names_file_line_key_and_remedy(name: str) -> None:
     assert GOOD.count(old) == 1
     recipe, found = parse_recipe(GOOD.replace(old, new), file="my.toml")
     assert recipe is None
-    first = next((m for m in found if m.key == key), None)
-    assert first is not None, [str(m) for m in found]
+    assert [m.key for m in found] == [key], [str(m) for m in found]
+    (first,) = found
     assert (first.file, first.line) == ("my.toml", line)
     assert message in first.message
     assert remedy in first.hint
     assert str(first).startswith(f"my.toml:{line}:")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("model.num_layers", '"6"', "valid integer"),
+        ("model.num_layers", "true", "valid integer"),
+        ("model.num_layers", "6.0", "valid integer"),
+        ("model.tie_embeddings", '"yes"', "valid boolean"),
+        ("model.rope_theta", "inf", "finite number"),
+        ("batch.sequences", '"32"', "valid integer"),
+        ("batch.micro_sequences", "5", "does not divide the 32 sequences"),
+        ("schedule.tokens", "true", "valid integer"),
+        ("schedule.tokens", "5", "less than one step, which takes 8192"),
+        ("checkpoint.every", "false", "valid number"),
+    ],
+)
+def test_nothing_is_converted_silently_and_no_impossible_size_passes(key: str, value: str, says: str) -> None:
+    recipe, (mistake,) = parse_recipe(GOOD, {f"stage.pretrain.{key}": value})
+    assert recipe is None
+    assert (mistake.file, mistake.key) == ("--set", f"stage.pretrain.{key}")
+    assert says in mistake.message
+
+
+def test_a_source_that_is_neither_shipped_nor_a_path_is_a_mistake() -> None:
+    assert set(SHIPPED_SOURCES) == set(SHIPPED)
+    _, (mistake,) = parse_recipe(GOOD.replace('"python-stdlib"', '"python-stdlb"'))
+    assert (mistake.line, mistake.key) == (8, "stage.corpus.data.sources")
+    assert "'python-stdlib'" in mistake.hint
+    assert load_recipe(GOOD, {"stage.corpus.data.sources": '["./a.txt", "s3://b/c", "texts/*.jsonl"]'})
+
+
+def test_the_files_name_is_said_as_it_was_given() -> None:
+    _, (mistake,) = parse_recipe(GOOD.replace("sequences = 32", "sequences = 0"), file="../exp/my.toml")
+    assert str(mistake).startswith("../exp/my.toml:24:1: ")
 
 
 def test_all_mistakes_come_at_once() -> None:

@@ -12,9 +12,10 @@ import pytest
 import zstandard
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sources import looks_like_files
 from abruzzi.contracts.stage import S3Store
 from abruzzi_jobs.data import own_files
-from abruzzi_jobs.data.own_files import PIECE_BYTES, find_files, looks_like_files, read_file
+from abruzzi_jobs.data.own_files import PIECE_BYTES, find_files, read_file
 from abruzzi_jobs.data.sources import resolve
 
 TEXTS = ["first text, with ünïcode", "second\ntext", "\u2028 third"]
