@@ -59,11 +59,13 @@ def subscribe(
 
 
 @app.command(epilog="Example: abruzzi notifications unsubscribe SUBSCRIPTION")
-def unsubscribe(subscription: Annotated[str, typer.Argument(help="A subscription's id.")]) -> None:
+def unsubscribe(
+    subscription: Annotated[str, typer.Argument(help="A subscription's id.")], as_json: JsonOption = False
+) -> None:
     """End a subscription. What was not sent yet is cancelled."""
     with client() as connection:
         connection.notifications.unsubscribe(subscription)
-    OUTPUT.print(f"[green]✓[/] {subscription} is ended")
+    print_json({"ended": subscription}) if as_json else OUTPUT.print(f"[green]✓[/] {escape(subscription)} is ended")
 
 
 @app.command("test", epilog="Example: abruzzi notifications test SUBSCRIPTION")
