@@ -21,7 +21,8 @@ from cluster.layout import Layout
 
 from abruzzi_operators.launcher.procfs import identity, is_same_process
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = 5.0
+"""The apiserver would wait for its watchers much longer; nothing here needs that politeness."""
 LAST_WORDS_BYTES = 3000
 _children: list[subprocess.Popen[bytes]] = []
 

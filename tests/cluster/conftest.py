@@ -15,6 +15,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
+    # Those that end the cluster and start it again go first, while there is little in it to put back.
+    items.sort(key=lambda item: item.path.name != "test_cluster_lifecycle.py")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import images, installs, simulated_nodes
+from cluster import images, installs, simulated_nodes, teardown
 from cluster.binaries import Toolbox
 from cluster.components import wait_until
 from cluster.errors import ClusterError
@@ -25,8 +25,12 @@ EVENT_LINES = 60
 class ClusterHandle:
     """`local` is the cluster on this machine, or None when the suite runs on a cluster that somebody already has."""
 
-    def __init__(self, kubeconfig: Path, local: LocalCluster | None, image_prefix: str = "") -> None:
+    def __init__(
+        self, kubeconfig: Path, local: LocalCluster | None, *, was_started_here: bool = False, image_prefix: str = ""
+    ) -> None:
         self.kubeconfig = kubeconfig
+        self.was_started_here = was_started_here
+        """False on a cluster that ran before the suite and is left running after it."""
         self.tools = local.tools if local else Toolbox()
         self.kubectl = Kubectl(self.tools.path("kubectl"), kubeconfig)
         self._local = local
@@ -140,12 +144,14 @@ def the_cluster() -> Iterator[ClusterHandle]:
             raise ClusterError(
                 f"{IMAGE_PREFIX} names images for a cluster that {KUBECONFIG} does not name: set both or neither"
             )
-        yield ClusterHandle(Path(os.environ[KUBECONFIG]), None, prefix)
+        yield ClusterHandle(Path(os.environ[KUBECONFIG]), None, image_prefix=prefix)
         return
     local = LocalCluster()
     was_started = local.up()
     try:
-        yield ClusterHandle(local.layout.kubeconfig(), local)
+        yield ClusterHandle(local.layout.kubeconfig(), local, was_started_here=was_started)
     finally:
         if was_started:
             local.down()
+            if left := teardown.leftovers(local.layout):
+                raise ClusterError("`down` left something behind:\n" + "\n".join(left))

@@ -41,13 +41,15 @@ class Image:
     folders: Sequence[str] = ("tmp",)
     layers: Sequence[Path] = ()
     """Uncompressed layer archives that lie below `files`."""
+    entrypoint: Sequence[str] = ()
+    """What a pod's `args` are given to; `command` is for images whose pods bring a command of their own."""
     command: Sequence[str] = ()
     user: str = ""
 
 
 def operator_image(name: str, binary: Path) -> Image:
     """FROM scratch: the binary as /manager, an empty /tmp, not root (KubeRay's manifest says runAsNonRoot and no user)."""
-    return Image(name, {"manager": binary}, command=["/manager"], user="65532:65532")
+    return Image(name, {"manager": binary}, entrypoint=["/manager"], user="65532:65532")
 
 
 def busybox_image(name: str = BUSYBOX_IMAGE) -> Image:
@@ -109,7 +111,12 @@ def write_archive(image: Image, target: Path) -> Path:
     _write_layer(image, own)
     layers = [*image.layers, own]
     digests = [_sha256(layer) for layer in layers]
-    settings = {"User": image.user, "Cmd": list(image.command), "Env": [_PATH]}
+    settings = {
+        "User": image.user,
+        "Entrypoint": list(image.entrypoint) or None,
+        "Cmd": list(image.command) or None,
+        "Env": [_PATH],
+    }
     config = json.dumps(
         {
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),

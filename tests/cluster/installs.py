@@ -6,6 +6,7 @@ and CPU requests shrink, because the machine has two cores for the stages too.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ from cluster.kubectl import Kubectl
 from cluster.layout import CACHE, Layout
 
 CPU_REQUEST = "20m"
-READY_SECONDS = 180.0
+READY_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def install(kubectl: Kubectl, layout: Layout, tools: Toolbox, names: Iterable[st
     with ThreadPoolExecutor(2) as pool:
         prepared = list(pool.map(lambda operator: _prepare(kubectl, layout, tools, operator), absent))
     for objects in prepared:
-        kubectl.apply(*objects)
+        kubectl.create_all(objects)
     for operator in absent:
         wait_available(kubectl, operator)
 
@@ -147,9 +148,13 @@ def served_crds(kubectl: Kubectl) -> set[str]:
 
 
 def wait_available(kubectl: Kubectl, operator: Operator) -> None:
-    kubectl.wait(
-        f"deployment/{operator.deployment}", "condition=Available", namespace=operator.namespace, seconds=READY_SECONDS
-    )
+    deployment, namespace = f"deployment/{operator.deployment}", operator.namespace
+    try:
+        kubectl.wait(deployment, "condition=Available", namespace=namespace, seconds=READY_SECONDS)
+    except ClusterError as error:
+        log = kubectl.try_run("logs", deployment, "-n", namespace, "--tail=30")
+        events = kubectl.try_run("get", "events", "-n", namespace, "--sort-by=.lastTimestamp")
+        raise ClusterError(f"{error}\n{events.stdout}\nIts log:\n{log.stdout}{log.stderr}") from error
     if not operator.probe:
         return
     probe, said = yaml.safe_dump(dict(operator.probe)), ""
@@ -173,14 +178,15 @@ def _prepare(kubectl: Kubectl, layout: Layout, tools: Toolbox, operator: Operato
 
 
 def manifest(kubectl: Kubectl, operator: Operator) -> list[dict[str, Any]]:
-    """The operator's own objects, rendered once per version into the cache."""
-    cached = CACHE / "cluster-manifests" / f"{operator.name}-{operator.module.version}.yaml"
+    """The operator's own objects, rendered once per version into the cache (as JSON, which is read fifty times faster than YAML)."""
+    cached = CACHE / "cluster-manifests" / f"{operator.name}-{operator.module.version}.json"
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
+        objects = [each for each in yaml.load_all(_render(kubectl, operator), Loader=_Loader) if each]
         unfinished = cached.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(_render(kubectl, operator))
+        unfinished.write_text(json.dumps(objects))
         unfinished.replace(cached)
-    return [each for each in yaml.load_all(cached.read_text(), Loader=_Loader) if each]
+    return json.loads(cached.read_text())
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -47,6 +47,26 @@ class Kubectl:
     def create(self, *objects: dict[str, Any], namespace: str = "") -> str:
         return self("create", "-f", "-", *self._namespace(namespace), input_text=yaml.safe_dump_all(objects))
 
+    def create_all(self, objects: Sequence[dict[str, Any]]) -> None:
+        """For megabytes of CRDs on a small machine: created without the client's validation, whose OpenAPI documents grow with each CRD.
+
+        What is there already (from an installation that broke off) is applied over.
+        """
+        everything = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        text = json.dumps(everything)
+        result = self.try_run("create", "--validate=false", "-f", "-", input_text=text, seconds=300.0)
+        if result.returncode:
+            self(
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--validate=false",
+                "-f",
+                "-",
+                input_text=text,
+                seconds=300.0,
+            )
+
     def wait(self, what: str, condition: str, *, namespace: str = "", seconds: float = 60.0) -> None:
         """`condition` as kubectl takes it: condition=Ready, create, delete, jsonpath='{.status.phase}'=Running.
 

@@ -97,15 +97,24 @@ class LocalCluster:
         self.wait_ready()
 
     def restore_etcd(self, name: str) -> None:
-        """Sets the database back to a copy, as after a disaster: everything written since is gone, watchers are not told."""
-        apiserver, etcd = self.component("apiserver"), self.component("etcd")
-        apiserver.stop()
+        """Sets the database back to a copy, as after a disaster: everything written since is gone.
+
+        Kubernetes' own parts are started anew, as its manual says; whoever else watches has to find out by himself.
+        """
+        parts = [self.component(part) for part in (*reversed(PARTS[1:]), "kwok") if part != "containerd"]
+        running = [part for part in parts if part.pid]
+        for part in running:
+            part.stop()
+        etcd = self.component("etcd")
         etcd.stop()
         shutil.rmtree(self.layout.etcd)
         shutil.copytree(self.layout.state / f"etcd-{name}", self.layout.etcd)
         etcd.start()
-        apiserver.start()
+        self.component("apiserver").start()
         self.wait_ready()
+        for part in running:
+            if part.name != "apiserver":
+                part.start()
 
     def wait_ready(self) -> None:
         control_plane.wait_apiserver(self.layout, self.component("apiserver"))

@@ -92,9 +92,10 @@ def _end_containers(layout: Layout) -> None:
 def _container_processes() -> set[int]:
     found: set[int] = set()
     for root in cgroup_roots():
-        for processes in root.rglob("cgroup.procs"):
+        # os.walk forgives a folder that vanishes meanwhile, as they do while their containers end.
+        for folder, _, _ in os.walk(root):
             with contextlib.suppress(OSError):
-                found |= {int(line) for line in processes.read_text().split() if line != "0"}
+                found |= {int(line) for line in Path(folder, "cgroup.procs").read_text().split() if line != "0"}
     return found
 
 
@@ -163,12 +164,9 @@ def _remove_cgroups() -> None:
     def all_removed() -> bool:
         roots = [root for root in cgroup_roots() if root.exists()]
         for root in roots:
-            folders = [path for path in root.rglob("*") if path.is_dir()]
-            for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            for folder, _, _ in os.walk(root, topdown=False):
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
-            with contextlib.suppress(OSError):
-                root.rmdir()
+                    os.rmdir(folder)
         return not any(root.exists() for root in roots)
 
     wait_until("our cgroups are empty", all_removed, seconds=END_SECONDS)
