@@ -37,7 +37,8 @@ class Access:
     def __init__(self, *, kubeconfig: Path | None = None, context: str | None = None) -> None:
         """`kubeconfig` None: the pod's service account if there is one, else $KUBECONFIG, else ~/.kube/config. Raises AbruzziError `no_cluster_access`."""
         self._in_cluster = kubeconfig is None and "KUBECONFIG" not in os.environ and SERVICE_HOST_ENV_NAME in os.environ
-        self._kubeconfig = str(kubeconfig) if kubeconfig else None
+        # Named, because the package looks at the variable when it is imported and never again.
+        self._kubeconfig = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
         self._context = context
         self._lock = threading.Lock()
         self.namespace = "default"
@@ -55,7 +56,7 @@ class Access:
         """For messages: where the access comes from."""
         if self._in_cluster:
             return "the pod's service account"
-        return f"kubeconfig {self._kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'}"
+        return f"kubeconfig {self._kubeconfig or '~/.kube/config'}"
 
     @property
     def may_block(self) -> bool:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 
 import httpx
 from rich.markup import escape
@@ -63,6 +63,8 @@ def _checks() -> Iterator[Check]:
         "Checkpoints need room: free some space, or set ABRUZZI_HOME to a larger disk.",
     )
     yield from _platform()
+    for point in sorted(entry_points(group="abruzzi.checks"), key=lambda point: point.name):
+        yield from point.load()()
 
 
 def _installed(name: str, what: str) -> Check:
