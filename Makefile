@@ -12,7 +12,7 @@ NPM := PATH="$(NODE_PATH_PREFIX)$$PATH" npm
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
-.PHONY: help demo up test check prove install dev web bench openapi screenshots clean cluster cluster-down cluster-tools
+.PHONY: help demo up test check prove install dev web bench openapi dashboards screenshots clean cluster cluster-down cluster-tools
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,6 +54,9 @@ web: web/dist/index.html ## Build the dashboard
 openapi: dev ## Write the API's description and the web client that is made from it
 	$(BIN)/python -m abruzzi_api.openapi
 	cd web && $(NPM) run api
+
+dashboards: dev ## Write Grafana's dashboards, charts/abruzzi/dashboards/*.json
+	$(BIN)/python scripts/dashboards.py
 
 screenshots: dev web ## Take the pictures of the dashboard in docs/images
 	ABRUZZI_SCREENSHOTS=docs/images $(PYTEST) tests/browser -m browser

@@ -5,18 +5,19 @@ All state gauges are served by every controller, so queries take the maximum ove
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafana_foundation_sdk.builders.common import VizLegendOptions
+from grafana_foundation_sdk.builders.common import ReduceDataOptions, VizLegendOptions
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.builders.stat import Panel as Stat
 from grafana_foundation_sdk.builders.timeseries import Panel as TimeSeries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement
+from grafana_foundation_sdk.models.common import BigValueGraphMode, LegendDisplayMode, LegendPlacement
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
 FOLDER = Path(__file__).parent.parent / "charts/abruzzi/dashboards"
@@ -108,19 +109,25 @@ def _dashboard(uid: str, title: str, rows: dict[str, tuple[Chart, ...]]) -> str:
     made = (
         Dashboard(title).uid(uid).tags(["abruzzi"]).refresh("15s").time("now-6h", "now").timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR)
     )  # fmt: skip
+    number = itertools.count(1)
     for heading, charts in rows.items():
-        made = made.with_row(Row(heading))
+        made = made.with_row(Row(heading).id(next(number)))
         for chart in charts:
-            made = made.with_panel(_panel(chart, 24 // len(charts)))
+            made = made.with_panel(_panel(chart, 24 // len(charts)).id(next(number)))
     return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
 
 
 def _panel(chart: Chart, span: int) -> TimeSeries | Stat:
-    panel = Stat() if chart.single else TimeSeries().legend(_legend()).fill_opacity(8).min(0)
+    panel = _stat() if chart.single else TimeSeries().legend(_legend()).fill_opacity(8).min(0)
     panel = panel.title(chart.title).description(chart.says).unit(chart.unit).datasource(SOURCE).span(span).height(8)
     for letter, (expression, legend) in zip("ABCDEFGH", chart.queries, strict=False):
         panel = panel.with_target(Dataquery().expr(expression).legend_format(legend).ref_id(letter).datasource(SOURCE))
     return panel
+
+
+def _stat() -> Stat:
+    values = ReduceDataOptions().calcs(["lastNotNull"])
+    return Stat().graph_mode(BigValueGraphMode.AREA).reduce_options(values)
 
 
 def _legend() -> VizLegendOptions:

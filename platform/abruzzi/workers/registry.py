@@ -28,6 +28,13 @@ CONSUMERS: Mapping[str, Consumer] = {
 }
 
 
+async def _provision_grafana(ground: Ground, budget: Budget) -> Outcome:
+    # Its client comes with the extra `workers`, which an embedded platform need not have.
+    from abruzzi.workers import grafana
+
+    return await grafana.provision(ground, budget)
+
+
 @dataclass(frozen=True, slots=True)
 class Chore:
     name: str
@@ -39,6 +46,7 @@ class Chore:
 CHORES = (
     Chore("verification", artifacts.verify, every_seconds=3600.0),
     Chore("retention", retention.retain, every_seconds=3600.0),
+    Chore("grafana", _provision_grafana, every_seconds=600.0, wanted=lambda settings: settings.grafana_url is not None),
 )
 
 
