@@ -24,6 +24,7 @@ class ClusterPlace:
     def __init__(self, cluster: MemoryCluster) -> None:
         self.cluster = cluster
         self.lost: set[str] = set()
+        self.logs: dict[tuple[str, int], bytes] = {}
         self.placement = Placement(namespace=NAMESPACE, image="jobs:1", api_url="http://api", ranks_per_node=1)
         self.executors: list[KubernetesExecutor] = []
         self.renew()
@@ -38,6 +39,9 @@ class ClusterPlace:
         async def no_credentials(spec: StageSpec) -> None:
             return None
 
+        async def keep_log(attempt_id: str, rank: int, text: bytes) -> None:
+            self.logs[attempt_id, rank] = text
+
         def lost() -> Collection[str]:
             return self.lost
 
@@ -47,6 +51,7 @@ class ClusterPlace:
             place=place,
             issue_token=issue,
             make_credentials=no_credentials,
+            keep_log=keep_log,
             lost_nodes=lost,
             now=self.cluster.now,
         )

@@ -318,6 +318,8 @@ _GIVEN = (
 
 def _moved(attempt: AttemptView, write: SetAttempt, now: float, told: list[Told]) -> AttemptView:
     given: dict[str, Any] = {name: value for name in _GIVEN if (value := getattr(write, name)) is not None}
+    if write.reason == "":
+        given["reason"] = None
     moved = replace(attempt, state=write.state, **given)
     if attempt.state.is_terminal and (moved.state, moved.cause, moved.exit_code) != (
         attempt.state,

@@ -168,6 +168,17 @@ class WriteContract:
         assert (attempt.stacks_requested_at, attempt.ended_at) == (now + 2, now + 5)
         assert attempt.workload_removed
 
+    async def test_an_empty_reason_takes_the_one_away_that_no_longer_holds(self, ground: Ground) -> None:
+        run_id, lease = await ground.leased()
+        attempt_id = f"{run_id}-{FIRST}-1"
+        waits = SetAttempt(attempt_id, AttemptState.STARTING, reason="No node takes it.")
+        await ground.store.apply(lease, 1, [CreateAttempt(FIRST, 1, 1), waits])
+        [attempt] = (await ground.store.load(run_id)).stages[0].attempts
+        assert attempt.reason == "No node takes it."
+        await ground.store.apply(lease, 2, [SetAttempt(attempt_id, AttemptState.RUNNING, reason="")])
+        [attempt] = (await ground.store.load(run_id)).stages[0].attempts
+        assert attempt.reason is None
+
     async def test_a_stage_keeps_no_date_that_its_last_write_did_not_name(self, ground: Ground) -> None:
         run_id, lease = await ground.leased()
         await ground.store.apply(lease, 1, [SetStage(FIRST, StageState.PENDING, None, ground.now() + 9)])

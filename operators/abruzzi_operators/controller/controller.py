@@ -193,8 +193,19 @@ class Controller:
             )
         except AbruzziError as error:
             if error.status >= 500:
+                await self._note(lease, attempt_id, error.message)
                 raise
             await self._fail(lease, attempt_id, Cause.BAD_DATA, error.message)
+
+    async def _note(self, lease: Lease, attempt_id: str, sentence: str) -> None:
+        """Why there is no workload yet: it is tried again, and until then `why` tells people."""
+        current = await self._store.load(lease.run_id)
+        attempt = next((a for s in current.stages for a in s.attempts if a.id == attempt_id), None)
+        if attempt is not None and attempt.state is AttemptState.CREATED and attempt.reason != sentence:
+            with contextlib.suppress(VersionConflict):
+                await self._store.apply(
+                    lease, current.version, [SetAttempt(attempt_id, attempt.state, reason=sentence)]
+                )
 
     async def _fail(self, lease: Lease, attempt_id: str, cause: Cause, reason: str) -> None:
         current = await self._store.load(lease.run_id)

@@ -1,4 +1,4 @@
-"""`abruzzi-controller`: the controller over Postgres and the local executor. Settings come from the environment (abruzzi.kit.settings)."""
+"""`abruzzi-controller`: the controller over Postgres and an executor: processes of this machine, or a cluster (ABRUZZI_EXECUTOR). Settings come from the environment (abruzzi.kit.settings)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import signal
 import socket
 import sys
 import time
+from contextlib import AsyncExitStack
 
 import psycopg
 
 from abruzzi.contracts.stage import StageSpec
+from abruzzi.engine.ports import Executor
 from abruzzi.events import service as events
 from abruzzi.gauges.exposition import expose
 from abruzzi.kit.clock import SystemClock
@@ -46,14 +48,27 @@ async def serve(settings: Settings) -> None:
     objects = open_store(store_config)
     store = PostgresRunStore(sessions, objects, store_config, clock)
     api_url = settings.url or f"http://{settings.host}:{settings.port}"
-    executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=_issuer(sessions, clock))
     config = ControllerConfig(owner=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}")
-    hearing = Hearing(api_url)
-    controller = Controller(store, executor, now=time.time, config=config, heard_since=lambda: hearing.since)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
+    issue = _issuer(sessions, clock)
+    opening = AsyncExitStack()
+    executor: Executor
+    if settings.executor == "kubernetes":
+        # Seconds of imports that a laptop needs not.
+        from abruzzi_operators.controller.cluster import open_kubernetes_executor
+
+        executor = await opening.enter_async_context(
+            open_kubernetes_executor(
+                settings, sessions=sessions, objects=objects, clock=clock, api_url=api_url, issue_token=issue
+            )
+        )
+    else:
+        executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=issue)
+    hearing = Hearing(api_url)
+    controller = Controller(store, executor, now=time.time, config=config, heard_since=lambda: hearing.since)
     helpers = [asyncio.create_task(work) for work in (_ring(url, controller.doorbell), hearing.run())]
     if settings.redis_url is None:
         # No broker, no Celery workers: the side work is done here.
@@ -66,6 +81,7 @@ async def serve(settings: Settings) -> None:
     finally:
         for helper in helpers:
             helper.cancel()
+        await opening.aclose()
         await engine.dispose()
 
 

@@ -20,11 +20,13 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import StageSpec, workload_name
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Phase, Seen
+from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, is_terminating
 from abruzzi_operators.executors.fence import Fence, refused
 from abruzzi_operators.executors.ledger import Ledger
 from abruzzi_operators.executors.pod_ends import node_of, pod_index
-from abruzzi_operators.executors.secret import MakeCredentials, secret
+from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
+from abruzzi_operators.executors.secret import MakeCredentials, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.discovery import Cluster, discover
@@ -43,6 +45,7 @@ from abruzzi_operators.kubernetes.resources import (
 )
 from abruzzi_operators.renderers import Placement, WorkloadKind, choose_kind, render
 from abruzzi_operators.renderers.names import ANNOTATION_DIGEST, ANNOTATION_RANKS, ANNOTATION_STACKS, SELECTOR
+from abruzzi_operators.renderers.pod import SECRET_CREDENTIALS, SECRET_SPEC
 from abruzzi_operators.renderers.trainjob import training_runtime
 
 logger = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class KubernetesExecutor:
         place: Place,
         issue_token: IssueToken,
         make_credentials: MakeCredentials,
+        keep_log: KeepLog,
         lost_nodes: Callable[[], Collection[str]] = frozenset,
         now: Callable[[], float] = time.time,
         tuning: Tuning | None = None,
@@ -85,6 +89,9 @@ class KubernetesExecutor:
         self._api, self._namespace = api, namespace
         self._place, self._issue_token, self._make_credentials = place, issue_token, make_credentials
         self._lost_nodes, self._now, self._tuning = lost_nodes, now, tuning
+        self._logs = PodLogs(api, namespace, keep_log)
+        self._expires: dict[str, float] = {}
+        """Unix seconds at which an attempt's credentials end; infinite where it has none."""
         self._ledger = Ledger()
         self._fence = Fence(api, namespace, now=now)
         self._made: dict[str, tuple[Resource, Object, float]] = {}
@@ -181,6 +188,9 @@ class KubernetesExecutor:
         deadline = time.monotonic() + REMOVE_SECONDS
         with suppress(NotFound):
             await self._api.delete(SECRETS, workload_name(attempt_id), namespace=self._namespace)
+        for pod in self._ledger.pods(attempt_id):
+            await self._logs.collect(pod)
+            self._logs.forget(pod)
         lives = bool(self._ledger.living_pods(attempt_id))
         await self._delete_workload(attempt_id, foreground=lives)
         await self._delete_pods(attempt_id, grace_seconds=1.0)
@@ -199,6 +209,43 @@ class KubernetesExecutor:
         await self.start()
         self._check_following()
         return sorted(self._ledger.attempts() | set(self._made))
+
+    # Beside the engine
+
+    async def collect_logs(self) -> None:
+        """Of pods without our launcher."""
+        await self.start()
+        for attempt_id in self._ledger.attempts():
+            for pod in self._ledger.pods(attempt_id):
+                await self._logs.collect(pod)
+
+    async def renew_credentials(self) -> None:
+        """Those that end within the last third of their life. The kubelet brings the new ones into the pod within a minute or two."""
+        await self.start()
+        for attempt_id in self._ledger.attempts():
+            if attempt_id not in self._expires:
+                await self._read_expiry(attempt_id)
+            if self._expires.get(attempt_id, math.inf) - self._now() < SESSION_SECONDS / 3:
+                await self._renew(attempt_id)
+
+    async def _read_expiry(self, attempt_id: str) -> None:
+        with suppress(NotFound):
+            thing = await self._api.get(SECRETS, workload_name(attempt_id), namespace=self._namespace)
+            credentials = read(thing, SECRET_CREDENTIALS)
+            ends = expires_at(credentials) if credentials else None
+            self._expires[attempt_id] = ends.timestamp() if ends else math.inf
+
+    async def _renew(self, attempt_id: str) -> None:
+        with suppress(NotFound):
+            thing = await self._api.get(SECRETS, workload_name(attempt_id), namespace=self._namespace)
+            spec = StageSpec.model_validate_json(read(thing, SECRET_SPEC) or "")
+            credentials = await self._make_credentials(spec)
+            assert credentials is not None
+            patch = {"stringData": {SECRET_CREDENTIALS: credentials}}
+            await self._api.patch(SECRETS, workload_name(attempt_id), patch, namespace=self._namespace)
+            ends = expires_at(credentials)
+            self._expires[attempt_id] = ends.timestamp() if ends else math.inf
+            logger.info("attempt %s: its store credentials were renewed", attempt_id)
 
     # Creating
 
@@ -421,5 +468,6 @@ class KubernetesExecutor:
         self._ledger.forget(attempt_id)
         self._made.pop(attempt_id, None)
         self._pending_since.pop(attempt_id, None)
+        self._expires.pop(attempt_id, None)
         self._stopped.discard(attempt_id)
         self._halted.discard(attempt_id)

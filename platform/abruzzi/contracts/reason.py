@@ -19,6 +19,8 @@ class Reason(StrEnum):
     WAITS_FOR_GATE = "waits_for_gate"
     BACKING_OFF = "backing_off"
     STARTING = "starting"
+    WAITS_FOR_PODS = "waits_for_pods"
+    """Its workload is in the cluster (queued, unscheduled, pulling its image), and the cluster says why it does not run."""
     RUNNING = "running"
     SILENT = "silent"
     """Running, and no rank has reported yet."""
@@ -40,6 +42,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.WAITS_FOR_GATE: "Stage {stage!r} waits for {stages} and for its gate {gate!r}.",
     Reason.BACKING_OFF: "Stage {stage!r} waits {time} before it tries again{after}.",
     Reason.STARTING: "Stage {stage!r} is next: its inputs are there and it is being started.",
+    Reason.WAITS_FOR_PODS: "Stage {stage!r} can't run yet{attempt}: {reason}",
     Reason.RUNNING: "Stage {stage!r} is running{attempt}: {progress}.",
     Reason.SILENT: "Stage {stage!r} is running{attempt}: no rank has reported yet.",
     Reason.STOPPING: "Stage {stage!r} is being stopped (attempt {number}): it saves a checkpoint first.",

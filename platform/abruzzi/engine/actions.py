@@ -23,7 +23,7 @@ class CreateAttempt:
 
 @dataclass(frozen=True, slots=True)
 class SetAttempt:
-    """Write: move an attempt. None leaves a field as it is."""
+    """Write: move an attempt. None leaves a field as it is; an empty reason takes the one away that no longer holds."""
 
     attempt_id: str
     state: AttemptState

@@ -144,12 +144,23 @@ class _Plan:
         elif self.run.desired is not Desired.RUN:
             cause = Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
             self.stop(attempt, cause, None, GRACE_SECONDS)
-        elif seen.phase is Phase.PENDING and attempt.state is AttemptState.CREATED:
-            self.writes.append(SetAttempt(attempt.id, AttemptState.STARTING))
+        elif seen.phase is Phase.PENDING:
+            self.pend(attempt, seen)
         elif seen.phase is Phase.RUNNING and attempt.state is not AttemptState.RUNNING:
-            self.writes.append(SetAttempt(attempt.id, AttemptState.RUNNING, started_at=self.now, node=seen.node))
+            waited = "" if attempt.reason else None
+            self.writes.append(
+                SetAttempt(attempt.id, AttemptState.RUNNING, reason=waited, started_at=self.now, node=seen.node)
+            )
         elif seen.phase is Phase.RUNNING:
             self.watch(stage, attempt, seen)
+
+    def pend(self, attempt: AttemptView, seen: Seen) -> None:
+        """It exists and does not run yet; people want to know what it waits for, as it changes."""
+        told = (seen.reason or "") != (attempt.reason or "")
+        if attempt.state is AttemptState.CREATED or (attempt.state is AttemptState.STARTING and told):
+            self.writes.append(
+                SetAttempt(attempt.id, AttemptState.STARTING, reason=(seen.reason or "") if told else None)
+            )
 
     def watch(self, stage: StageView, attempt: AttemptView, seen: Seen) -> None:
         """A stalled rank: keep its stack, then stop the attempt."""

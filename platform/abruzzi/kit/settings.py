@@ -5,11 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, IPvAnyNetwork, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from abruzzi.contracts.quantity import ByteCount
 from abruzzi.contracts.retention import RetentionPolicy
 from abruzzi.contracts.stage import DirectoryStore, StoreConfig
+
+
+class PlacementDefaults(BaseModel):
+    """How the ranks of a stage lie on nodes where no pool says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    queue: str = ""
+    """Kueue LocalQueue of the namespace; empty: nobody queues."""
+    ranks_per_node: int = Field(default=1, ge=1)
+    cpu_cores: float = Field(default=1.0, gt=0)
+    """Of one rank, as are the following."""
+    memory: ByteCount = Field(default=4 << 30, gt=0)
+    gpus: int = Field(default=0, ge=0)
 
 
 class Settings(BaseSettings):
@@ -67,6 +82,17 @@ class Settings(BaseSettings):
     """As Grafana reaches it."""
     dashboards_dir: Path | None = None
     """The generated dashboards; by default charts/abruzzi/dashboards of the checkout."""
+
+    executor: Literal["local", "kubernetes"] = "local"
+    """Where stages run: as processes of the controller's machine, or as workloads of a cluster."""
+    namespace: str = "abruzzi-stages"
+    """Of all stages in the cluster; restricted Pod Security."""
+    stage_image: str | None = None
+    """Image of the built-in stages (jobs/Containerfile)."""
+    pod_template: Path | None = None
+    """JSON of what an operator adds to every pod: volumes, mounts, environment, pull secrets. Users never can."""
+    placement: PlacementDefaults = PlacementDefaults()
+    """JSON; of stages on the platform's default pool."""
 
     def store_config(self) -> StoreConfig:
         return self.store or DirectoryStore(root=str(self.home / "store"))

@@ -299,7 +299,7 @@ def _update_attempt(attempt: AttemptRow, write: SetAttempt, now: datetime) -> No
     }
     for name, value in values.items():
         if value is not None:
-            setattr(attempt, name, value)
+            setattr(attempt, name, value if value != "" else None)
     if write.cause is not None:
         attempt.cause = write.cause
     if write.stop_cause is not None:

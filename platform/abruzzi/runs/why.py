@@ -52,6 +52,8 @@ def reason_of(stage: StageOut, now: datetime) -> Reason:
             return Reason.BACKING_OFF if stage.not_before and stage.not_before > now else Reason.STARTING
         case StageState.RUNNING if last is not None and last.state is AttemptState.STOPPING:
             return Reason.STOPPING
+        case StageState.RUNNING if last is not None and _waits(last):
+            return Reason.WAITS_FOR_PODS
         case StageState.RUNNING:
             return Reason.RUNNING if last is not None and last.ranks else Reason.SILENT
         case StageState.FAILED:
@@ -62,6 +64,10 @@ def reason_of(stage: StageOut, now: datetime) -> Reason:
             return Reason.STOPPED
         case StageState.SUCCEEDED:
             return Reason.DONE
+
+
+def _waits(attempt: AttemptOut) -> bool:
+    return attempt.state in (AttemptState.CREATED, AttemptState.STARTING) and bool(attempt.reason)
 
 
 def _is_quarantined(last: AttemptOut | None) -> bool:
@@ -100,6 +106,8 @@ def _running(stage: StageOut, now: datetime) -> str:
         said = f" {attempt.reason.rstrip('.')}." if attempt.reason else ""
         return tell(Reason.STOPPING, stage=stage.id, number=attempt.number) + said
     again = f" (attempt {attempt.number})" if attempt and attempt.number > 1 else ""
+    if attempt and _waits(attempt):
+        return tell(Reason.WAITS_FOR_PODS, stage=stage.id, attempt=again, reason=attempt.reason)
     left = f", about {_seconds(stage.eta_seconds)} left" if stage.eta_seconds else ""
     note = f" {attempt.reason}" if attempt and attempt.reason else ""
     if attempt is None or not attempt.ranks:

@@ -1,0 +1,85 @@
+"""The Kubernetes executor of a controller process, from its settings, with the work that goes on beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import S3Store, StageSpec
+from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.db import Sessions, transaction
+from abruzzi.kit.settings import Settings
+from abruzzi.logs import service as logs
+from abruzzi.runs import query
+from abruzzi.store import ObjectStore
+from abruzzi.store.sessions import assume_role, to_json
+from abruzzi_operators.executors.kubernetes import IssueToken, KubernetesExecutor
+from abruzzi_operators.executors.placing import Placer
+from abruzzi_operators.executors.pod_logs import KeepLog
+from abruzzi_operators.kubernetes.access import Access
+from abruzzi_operators.kubernetes.rest_api import RestApi
+
+logger = logging.getLogger(__name__)
+LOG_SECONDS = 2.0
+RENEW_SECONDS = 300.0
+
+
+@asynccontextmanager
+async def open_kubernetes_executor(
+    settings: Settings,
+    *,
+    sessions: Sessions,
+    objects: ObjectStore,
+    clock: SystemClock,
+    api_url: str,
+    issue_token: IssueToken,
+) -> AsyncIterator[KubernetesExecutor]:
+    """A cluster that does not answer is no reason to fail: nothing is known until it does."""
+    place = Placer(settings, api_url=api_url)
+    async with RestApi(Access()) as api:
+        executor = KubernetesExecutor(
+            api,
+            namespace=settings.namespace,
+            place=place,
+            issue_token=issue_token,
+            make_credentials=make_credentials,
+            keep_log=_keeper(sessions, objects),
+        )
+        beside = [
+            asyncio.create_task(_repeat(executor.collect_logs, LOG_SECONDS), name="logs of foreign images"),
+            asyncio.create_task(_repeat(executor.renew_credentials, RENEW_SECONDS), name="renewal of credentials"),
+        ]
+        try:
+            yield executor
+        finally:
+            for task in beside:
+                task.cancel()
+            await executor.close()
+
+
+async def make_credentials(spec: StageSpec) -> str | None:
+    """Of an attempt, for its Secret. Raises AbruzziError `store_error`."""
+    return to_json(await asyncio.to_thread(assume_role, spec)) if isinstance(spec.store, S3Store) else None
+
+
+def _keeper(sessions: Sessions, objects: ObjectStore) -> KeepLog:
+    async def keep(attempt_id: str, rank: int, text: bytes) -> None:
+        async with transaction(sessions) as session:
+            attempt = await query.attempt_row(session, attempt_id)
+            appended = await logs.append(session, objects, attempt, rank, 0, text)
+        if appended.replaced_key is not None:
+            await asyncio.to_thread(objects.delete, appended.replaced_key)
+
+    return keep
+
+
+async def _repeat(work, seconds: float) -> None:  # type: ignore[no-untyped-def]
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except AbruzziError as error:
+            logger.warning("%s; again in %.0f s", error.message, seconds)
