@@ -23,7 +23,7 @@ from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import create_engine, create_sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.store import open_store
-from abruzzi_api import dashboard, problems
+from abruzzi_api import auditing, dashboard, problems
 from abruzzi_api.gatekeeper import API, PUBLIC, Gatekeeper
 from abruzzi_api.streams import Bell
 from abruzzi_api.v1.artifacts import routes as artifacts
@@ -39,7 +39,7 @@ from abruzzi_api.v1.recipes import routes as recipes
 from abruzzi_api.v1.runs import routes as runs
 from abruzzi_api.v1.session import routes as session
 from abruzzi_api.v1.tokens import routes as tokens
-from abruzzi_api.work import Permit, Replay
+from abruzzi_api.work import EdgeRoute, Permit, Replay
 
 PREFIX = "/api/v1"
 NOUNS = (
@@ -77,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.signing_key = hashlib.sha256(settings.require("signing_key").encode()).digest()
     app.state.bell = Bell(url)
     app.state.stopping = asyncio.Event()
+    app.state.refusals = auditing.Throttle()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     for noun in NOUNS:
         api.include_router(noun.router)
@@ -99,11 +100,14 @@ class ApiRoute:
     path: str
     methods: frozenset[str]
     permit: Permit | None
+    keeps_answers: bool = True
 
 
 def check_permissions(routes: Sequence[ApiRoute]) -> None:
-    """Raises RuntimeError for a route of the API that declares no action and is not on the list of public ones."""
+    """Raises RuntimeError for a route of the API that declares no action and is not on the list of public ones, or cannot keep its answers."""
     for route in routes:
+        if not route.keeps_answers:
+            raise RuntimeError(f"{route.path} keeps no answers: make its router with abruzzi_api.work.Router")
         for method in route.methods:
             if route.permit is None and (method, route.path) not in PUBLIC:
                 raise RuntimeError(f"{method} {route.path} declares no permission")
@@ -112,7 +116,10 @@ def check_permissions(routes: Sequence[ApiRoute]) -> None:
 def api_routes() -> list[ApiRoute]:
     """Every route of every noun. From the nouns' own routers: what an application makes of included routers is its own affair."""
     found = [route for noun in NOUNS for route in noun.router.routes if isinstance(route, APIRoute)]
-    return [ApiRoute(PREFIX + route.path, frozenset(route.methods or ()), _permit(route)) for route in found]
+    return [
+        ApiRoute(PREFIX + route.path, frozenset(route.methods or ()), _permit(route), isinstance(route, EdgeRoute))
+        for route in found
+    ]
 
 
 def _permit(route: APIRoute) -> Permit | None:

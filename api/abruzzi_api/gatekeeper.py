@@ -15,6 +15,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.identity import service as identity_service
 from abruzzi.identity.policy import Identity
 from abruzzi.kit.db import transaction
+from abruzzi_api import auditing
 from abruzzi_api.problems import problem
 
 API = "/api/v1/"
@@ -61,6 +62,8 @@ class Gatekeeper:
             if path.startswith(API) and (method, path) not in PUBLIC:
                 scope.setdefault("state", {})["identity"] = await self._identify(Headers(scope=scope), method)
         except AbruzziError as error:
+            if isinstance(error, identity_service.Unauthenticated) and error.identity is not None:
+                await auditing.record_refusal(self.state, error.identity, method, path, path)
             await problem(path, error.status, error.code, error.message, hint=error.hint)(scope, receive, send_safely)
             return
         except Exception:

@@ -1,36 +1,60 @@
-"""One request, one transaction. A route says what it needs (`Permit(Action.READ)`) and gets a `Work`; the edge here commits."""
+"""One request, one transaction. A route says what it needs (`Permit(Action.READ)`) and gets a `Work`; the edge here commits, keeps the answer
+of a POST for its Idempotency-Key, and records in the audit log what was changed and what was refused."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.identity import service as identity_service
 from abruzzi.identity.models import IdempotencyRow
 from abruzzi.identity.policy import Action, Identity, Target, allowed
 from abruzzi.kit.clock import Clock
 from abruzzi.kit.db import transaction
 from abruzzi.store import ObjectStore
+from abruzzi_api import auditing
 from abruzzi_api.gatekeeper import current_identity
 
 _NOT_AUDITED = {Action.REPORT, Action.PLAN, Action.WHOAMI}
+_KEY_CHARACTERS = 200
 
 
 class Replay(Exception):
     """This POST was answered before: the same answer again."""
 
-    def __init__(self, status: int, body: str) -> None:
-        self.response = Response(body, status, media_type="application/json", headers={"Idempotency-Replayed": "true"})
+    def __init__(self, known: IdempotencyRow) -> None:
+        headers = {**known.headers, "Idempotency-Replayed": "true"}
+        self.response = Response(known.response, known.status, headers=headers)
+
+
+class EdgeRoute(APIRoute):
+    """Shows a route's answer to the dependency that commits (`Permit`), while its transaction is still open."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_and_show(request: Request) -> Response:
+            request.state.answer = await handle(request)
+            return request.state.answer
+
+        return handle_and_show
+
+
+class Router(APIRouter):
+    """Every noun's router: its POSTs honour an Idempotency-Key."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(route_class=EdgeRoute, **options)
 
 
 @dataclass(slots=True)
@@ -41,30 +65,23 @@ class Work:
     identity: Identity
     clock: Clock
     objects: ObjectStore
-    idempotency_key: str | None
+    kept: str | None = None
 
     @property
     def project_id(self) -> str:
         """The caller's project: tokens are of one."""
         return self.identity.projects[0]
 
-    async def reply(
+    def reply(
         self, body: BaseModel | dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
     ) -> JSONResponse:
-        """Answer a POST, and remember the answer in the same transaction."""
-        answer = JSONResponse(
-            body.model_dump(mode="json") if isinstance(body, BaseModel) else body, status, headers=headers
-        )
-        if self.idempotency_key is not None:
-            key = (
-                IdempotencyRow.project_id == self.project_id,
-                IdempotencyRow.actor == self.identity.token_id,
-                IdempotencyRow.key == self.idempotency_key,
-            )
-            await self.session.execute(
-                update(IdempotencyRow).where(*key).values(status=status, response=bytes(answer.body).decode())
-            )
-        return answer
+        """An answer with a status and headers of its own."""
+        content = body.model_dump(mode="json") if isinstance(body, BaseModel) else body
+        return JSONResponse(content, status, headers=headers)
+
+    def keep_instead(self, body: BaseModel) -> None:
+        """What a replay of this POST gets: for an answer with a secret, which is shown once and stored nowhere."""
+        self.kept = body.model_dump_json()
 
 
 class Permit:
@@ -77,36 +94,31 @@ class Permit:
         identity, state = current_identity(request), request.app.state
         target = Target(attempt_id=request.path_params.get("attempt_id"))
         changes = request.method not in ("GET", "HEAD")
-        if not allowed(identity, self.action, target):
-            if changes:
-                async with transaction(state.sessions, identity.projects) as session:
-                    self._audit(session, identity, request, "denied")
-            raise AbruzziError(
-                "forbidden",
-                f"A {identity.role} may not {self.action.replace('_', ' ')} here.",
-                status=403,
-                hint="Ask an admin of the project for another role.",
-            )
-        key = request.headers.get("idempotency-key") if request.method == "POST" else None
-        async with transaction(state.sessions, identity.projects) as session:
-            if key is not None:
-                await _claim(session, identity, key[:200], await request.body(), request.url.path)
-            yield Work(session, identity, state.clock, state.objects, key[:200] if key else None)
-            if changes and self.action not in _NOT_AUDITED:
-                self._audit(session, identity, request, "allowed")
-
-    def _audit(self, session: AsyncSession, identity: Identity, request: Request, outcome: str) -> None:
-        # Included routers tell their own part of the path.
-        template = "/api/v1" + request.scope["route"].path.removeprefix("/api/v1")
-        action = f"{request.method} {template}"
-        identity_service.audit(
-            session,
-            project_id=identity.projects[0],
-            actor=identity.actor,
-            action=action,
-            object_=request.url.path,
-            outcome=outcome,
-        )
+        try:
+            if not allowed(identity, self.action, target):
+                raise AbruzziError(
+                    "forbidden",
+                    f"A {identity.role} may not {self.action.replace('_', ' ')} here.",
+                    status=403,
+                    hint="Ask an admin of the project for another role.",
+                )
+            key = request.headers.get("idempotency-key") if request.method == "POST" else None
+            async with transaction(state.sessions, identity.projects) as session:
+                if key is not None:
+                    await _claim(session, identity, key[:_KEY_CHARACTERS], request, await request.body())
+                work = Work(session, identity, state.clock, state.objects)
+                yield work
+                if key is not None:
+                    await _keep(session, identity, key[:_KEY_CHARACTERS], request.state.answer, work.kept)
+                if changes and self.action not in _NOT_AUDITED:
+                    auditing.record(session, identity, request.method, auditing.template(request), request.url.path)
+        except AbruzziError as error:
+            # Also what a service refuses, such as a forged manifest: its own transaction is rolled back by now.
+            if error.status == 403:
+                await auditing.record_refusal(
+                    state, identity, request.method, auditing.template(request), request.url.path
+                )
+            raise
 
 
 def permit(action: Action) -> Any:
@@ -118,9 +130,10 @@ ReadWork = Annotated[Work, permit(Action.READ)]
 ReportWork = Annotated[Work, permit(Action.REPORT)]
 
 
-async def _claim(session: AsyncSession, identity: Identity, key: str, body: bytes, path: str) -> None:
+async def _claim(session: AsyncSession, identity: Identity, key: str, request: Request, body: bytes) -> None:
     """Take the key, or raise Replay with the earlier answer. Two at once: the second waits for the first to commit."""
-    digest = hashlib.sha256(path.encode() + b"\0" + body).digest()
+    asked = f"{request.url.path}?{request.url.query}"
+    digest = hashlib.sha256(asked.encode() + b"\0" + body).digest()
     row = {"project_id": identity.projects[0], "actor": identity.token_id, "key": key}
     statement = (
         insert(IdempotencyRow)
@@ -134,8 +147,18 @@ async def _claim(session: AsyncSession, identity: Identity, key: str, body: byte
     if known.body_hash != digest:
         raise AbruzziError(
             "idempotency_key_reused",
-            "This Idempotency-Key came before with another body.",
+            "This Idempotency-Key came before with another request.",
             status=422,
             hint="Use a new key for a new request.",
         )
-    raise Replay(known.status, known.response)
+    raise Replay(known)
+
+
+async def _keep(session: AsyncSession, identity: Identity, key: str, answer: Response, instead: str | None) -> None:
+    """The answer beside what it tells of, in one transaction: there is never the one without the other."""
+    row = {"project_id": identity.projects[0], "actor": identity.token_id, "key": key}
+    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    body = instead if instead is not None else bytes(answer.body).decode()
+    await session.execute(
+        update(IdempotencyRow).filter_by(**row).values(status=answer.status_code, response=body, headers=headers)
+    )

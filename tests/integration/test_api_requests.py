@@ -74,17 +74,6 @@ def test_a_bad_recipe_comes_back_with_lines_and_remedies(client: httpx.Client) -
     assert valid["errors"][0]["line"] > 1
 
 
-def test_the_same_post_twice_is_one_run(client: httpx.Client) -> None:
-    headers = {"Idempotency-Key": "once"}
-    first = client.post("runs", json={"recipe_toml": RECIPE, "name": "once"}, headers=headers)
-    again = client.post("runs", json={"recipe_toml": RECIPE, "name": "once"}, headers=headers)
-    assert first.status_code == again.status_code == 201
-    assert first.json()["id"] == again.json()["id"]
-    assert again.headers["Idempotency-Replayed"] == "true"
-    other = client.post("runs", json={"recipe_toml": RECIPE, "name": "other"}, headers=headers)
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-
-
 def test_the_same_post_at_once_is_one_run(server: ApiServer) -> None:
     def post(_: int) -> str:
         with server.client() as client:

@@ -194,9 +194,18 @@ class TokenOut(Resource):
     last_used_at: datetime | None
 
 
+SHOWN_ONCE = "shown once"
+"""In place of a secret, where an answer is given again."""
+
+
 class TokenCreated(TokenOut):
     token: str
     """Shown once."""
+
+
+class ProjectCreated(ProjectOut):
+    admin: TokenCreated
+    """The project's first admin: makes all other tokens of it."""
 
 
 class AuditOut(Resource):

@@ -25,6 +25,7 @@ class Action(StrEnum):
     MANAGE_NOTIFICATIONS = "manage_notifications"
     """Subscriptions, their deliveries and what could not be handled: targets may hold secrets, so seeing them needs it, too."""
     MANAGE_PROJECTS = "manage_projects"
+    """Make projects, see all of them, and make tokens for any: the platform's own admins, those of project `default`."""
     REPORT = "report"
     """Telemetry of an attempt: metrics, heartbeats, logs, artifacts."""
     WHOAMI = "whoami"
@@ -56,9 +57,11 @@ class Target:
     """What an action is about; None where the request does not say."""
 
     project_id: str | None = None
-    run_id: str | None = None
     attempt_id: str | None = None
 
+
+PLATFORM_PROJECT = "default"
+"""The project that is there from the first migration. Its admins are the platform's."""
 
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
 _MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER}
@@ -80,6 +83,8 @@ def allowed(identity: Identity, action: Action, target: Target) -> bool:
         return False
     if target.project_id is not None and target.project_id not in identity.projects:
         return False
+    if action is Action.MANAGE_PROJECTS:
+        return PLATFORM_PROJECT in identity.projects
     if identity.role is Role.ATTEMPT and action is Action.REPORT:
         return identity.attempt_id is not None and target.attempt_id == identity.attempt_id
     return True

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
-from abruzzi.contracts.resources import AuditOut, ProjectOut, TokenCreated, TokenOut
+from abruzzi.contracts.resources import AuditOut, ProjectCreated, ProjectOut, TokenCreated, TokenOut
 from abruzzi.contracts.states import Role
 from abruzzi.identity.models import AuditRow, ProjectRow, TokenRow
 from abruzzi.identity.policy import Identity
@@ -24,6 +24,7 @@ from abruzzi.kit.ids import new_id, new_secret
 
 _TOKEN = re.compile(r"^abruzzi_([0-9a-z]{8,20})_([A-Za-z0-9_-]{43})$")
 _USED_RESOLUTION = timedelta(minutes=1)
+FIRST_ADMIN_DAYS = 366.0
 ATTEMPT_TOKEN_LIFE = timedelta(days=30)
 LATE_TOKEN_LIFE = timedelta(hours=1)
 """Of an ended attempt's token. A launcher goes on shipping logs for 15 minutes; one that is started again later gets a token of its own."""
@@ -31,10 +32,13 @@ ADMIN_TOKEN_LIFE = timedelta(days=3650)
 
 
 class Unauthenticated(AbruzziError):
-    def __init__(self, message: str = "No valid token.") -> None:
+    """`identity`: whose token it was, where the secret was right and only its time is over."""
+
+    def __init__(self, message: str = "No valid token.", identity: Identity | None = None) -> None:
         super().__init__(
             "unauthenticated", message, status=401, hint="Send `Authorization: Bearer <token>`, or sign in again."
         )
+        self.identity = identity
 
 
 async def authenticate(session: AsyncSession, token: str, *, now: datetime) -> Identity:
@@ -50,11 +54,11 @@ async def authenticate(session: AsyncSession, token: str, *, now: datetime) -> I
     stored = bytes(row["secret_hash"]) if row else bytes(32)
     if not hmac.compare_digest(stored, _hash(match[2])) or row is None:
         raise Unauthenticated()
-    if row["revoked_at"] is not None:
-        raise Unauthenticated("This token was revoked.")
-    if row["expires_at"] <= now:
-        raise Unauthenticated("This token has expired.")
     identity = Identity(row["id"], row["name"], Role(row["role"]), (row["project_id"],), row["attempt_id"])
+    if row["revoked_at"] is not None:
+        raise Unauthenticated("This token was revoked.", identity)
+    if row["expires_at"] <= now:
+        raise Unauthenticated("This token has expired.", identity)
     if identity.attempt_id is None and (row["last_used_at"] is None or now - row["last_used_at"] > _USED_RESOLUTION):
         await session.execute(text("SELECT set_config('abruzzi.projects', :p, true)"), {"p": row["project_id"]})
         await session.execute(update(TokenRow).where(TokenRow.id == identity.token_id).values(last_used_at=now))
@@ -147,13 +151,18 @@ async def list_projects(session: AsyncSession) -> list[ProjectOut]:
     return [ProjectOut(id=r.id, name=r.name, created_at=r.created_at) for r in rows]
 
 
-async def create_project(session: AsyncSession, project_id: str, name: str, *, now: datetime) -> ProjectOut:
-    row = await session.get(ProjectRow, project_id)
-    if row is not None:
+async def create_project(
+    session: AsyncSession, project_id: str, name: str, *, actor: str, now: datetime
+) -> ProjectCreated:
+    """With the token of its first admin, whose secret is in the answer and nowhere else. Raises Conflict. The session must see the new project."""
+    if await session.get(ProjectRow, project_id) is not None:
         raise Conflict(f"There is a project {project_id!r} already.")
     session.add(ProjectRow(id=project_id, name=name, created_at=now))
     await session.flush()
-    return ProjectOut(id=project_id, name=name, created_at=now)
+    token = await create_token(
+        session, project_id=project_id, name="first admin", role=Role.ADMIN, days=FIRST_ADMIN_DAYS, actor=actor, now=now
+    )
+    return ProjectCreated(id=project_id, name=name, created_at=now, admin=token)
 
 
 def audit(session: AsyncSession, *, project_id: str, actor: str, action: str, object_: str, outcome: str) -> None:

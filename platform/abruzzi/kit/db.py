@@ -54,3 +54,8 @@ async def see_projects(session: AsyncSession, projects: Sequence[str]) -> None:
     await session.execute(
         text("SELECT set_config('abruzzi.projects', :projects, true)"), {"projects": ",".join(projects)}
     )
+
+
+async def see_project_names(session: AsyncSession) -> None:
+    """For the rest of the transaction: the list of all projects, and nothing that is in them."""
+    await session.execute(text("SELECT set_config('abruzzi.project_names', 'all', true)"))

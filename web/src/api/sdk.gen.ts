@@ -240,12 +240,14 @@ export const poolsList = <ThrowOnError extends boolean = false>(options?: Option
 /**
  * List Projects
  *
- * Those that the caller may see.
+ * Those that the caller may see: its own; for an admin of the platform all.
  */
 export const projectsList = <ThrowOnError extends boolean = false>(options?: Options<ProjectsListData, ThrowOnError>) => (options?.client ?? client).get<ProjectsListResponses, ProjectsListErrors, ThrowOnError>({ url: '/api/v1/projects', ...options });
 
 /**
  * Create Project
+ *
+ * A tenant and the token of its first admin, which is shown in this answer only. For admins of the project `default`, the platform's own.
  */
 export const projectsCreate = <ThrowOnError extends boolean = false>(options: Options<ProjectsCreateData, ThrowOnError>) => (options.client ?? client).post<ProjectsCreateResponses, ProjectsCreateErrors, ThrowOnError>({
     url: '/api/v1/projects',
@@ -434,7 +436,7 @@ export const tokensList = <ThrowOnError extends boolean = false>(options?: Optio
 /**
  * Create Token
  *
- * The secret is in this answer only. (So this POST's answer is not kept for its Idempotency-Key: a replay says that it was made.)
+ * The secret is in this answer only: a replay for the same Idempotency-Key says that the token was made, not what it is.
  */
 export const tokensCreate = <ThrowOnError extends boolean = false>(options: Options<TokensCreateData, ThrowOnError>) => (options.client ?? client).post<TokensCreateResponses, TokensCreateErrors, ThrowOnError>({
     url: '/api/v1/tokens',

@@ -863,6 +863,25 @@ export type Problem = {
 };
 
 /**
+ * ProjectCreated
+ */
+export type ProjectCreated = {
+    admin: TokenCreated;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Name
+     */
+    name: string;
+};
+
+/**
  * ProjectIn
  */
 export type ProjectIn = {
@@ -1532,6 +1551,12 @@ export type TokenIn = {
      * Name
      */
     name: string;
+    /**
+     * Project
+     *
+     * Another than the caller's own: for admins of the platform, such as when a project's first token was lost.
+     */
+    project?: string | null;
     role: Role;
 };
 
@@ -2578,7 +2603,7 @@ export type ProjectsCreateResponses = {
     /**
      * Successful Response
      */
-    201: ProjectOut;
+    201: ProjectCreated;
 };
 
 export type ProjectsCreateResponse = ProjectsCreateResponses[keyof ProjectsCreateResponses];

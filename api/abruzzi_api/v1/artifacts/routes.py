@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import StreamingResponse
 
 from abruzzi.artifacts import service as artifacts
@@ -18,9 +18,9 @@ from abruzzi.contracts.states import ArtifactKind
 from abruzzi.runs import query
 from abruzzi.store import ObjectStore, blob_key, prefix_of, read_manifest
 from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
-from abruzzi_api.work import ReadWork, Work
+from abruzzi_api.work import ReadWork, Router, Work
 
-router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+router = Router(prefix="/artifacts", tags=["artifacts"])
 ArtifactId = Annotated[str, Path(max_length=32)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Path, Query
+from fastapi import BackgroundTasks, Body, Path, Query
 from pydantic import BaseModel, ConfigDict
 
 from abruzzi.artifacts import service as artifacts
@@ -18,9 +18,9 @@ from abruzzi.metrics import service as metrics
 from abruzzi.runs import heartbeat, query
 from abruzzi.runs.ownership import output_prefix, require_live, require_own
 from abruzzi.store import missing_manifests, read_manifest
-from abruzzi_api.work import ReadWork, ReportWork
+from abruzzi_api.work import ReadWork, ReportWork, Router
 
-router = APIRouter(prefix="/attempts", tags=["attempts"])
+router = Router(prefix="/attempts", tags=["attempts"])
 AttemptId = Annotated[str, Path(max_length=32)]
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
-
 from abruzzi.contracts.resources import AuditOut, Page
 from abruzzi.identity import service as identity
 from abruzzi.identity.policy import Action
 from abruzzi_api.pagination import Cursor, Limit, decode_number, page
-from abruzzi_api.work import Work, permit
+from abruzzi_api.work import Router, Work, permit
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = Router(prefix="/audit", tags=["audit"])
 
 
 @router.get("", operation_id="audit_list")

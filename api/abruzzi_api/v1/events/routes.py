@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from abruzzi.contracts.resources import EventOut, Page
 from abruzzi.events import service as events
 from abruzzi_api.pagination import Cursor, Limit, decode_number, page
 from abruzzi_api.streams import event_stream
-from abruzzi_api.work import ReadWork
+from abruzzi_api.work import ReadWork, Router
 
-router = APIRouter(prefix="/events", tags=["events"])
+router = Router(prefix="/events", tags=["events"])
 RunId = Annotated[str | None, Query(max_length=16)]
 
 

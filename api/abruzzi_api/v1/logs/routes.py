@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from abruzzi.contracts.resources import LogPage
 from abruzzi.logs import service as logs
 from abruzzi.runs import query
 from abruzzi_api.streams import log_stream
-from abruzzi_api.work import ReadWork
+from abruzzi_api.work import ReadWork, Router
 
-router = APIRouter(prefix="/logs", tags=["logs"])
+router = Router(prefix="/logs", tags=["logs"])
 Attempt = Annotated[str, Query(max_length=32)]
 Rank = Annotated[int, Query(ge=0, le=100_000)]
 Offset = Annotated[int | None, Query(ge=0, le=2**60)]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from abruzzi.contracts.metric import MetricKey
 from abruzzi.contracts.resources import Resource, SeriesOut
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import query
-from abruzzi_api.work import ReadWork
+from abruzzi_api.work import ReadWork, Router
 
-router = APIRouter(prefix="/metrics", tags=["metrics"])
+router = Router(prefix="/metrics", tags=["metrics"])
 Step = Annotated[int | None, Query(ge=0, le=2**60)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 
 from abruzzi.contracts.notification import (
     DeliveryOut,
@@ -13,16 +13,16 @@ from abruzzi.contracts.notification import (
     SubscriptionCreated,
     SubscriptionOut,
 )
-from abruzzi.contracts.resources import Page
+from abruzzi.contracts.resources import SHOWN_ONCE, Page
 from abruzzi.events import outbox
 from abruzzi.identity.policy import Action
 from abruzzi.notifications import service, webhook
 from abruzzi.workers import chores
 from abruzzi_api.pagination import Cursor, Limit, decode_moment, decode_number, page
 from abruzzi_api.v1.notifications.schemas import Chores, SubscriptionIn
-from abruzzi_api.work import Work, permit
+from abruzzi_api.work import Router, Work, permit
 
-router = APIRouter(prefix="/notifications", tags=["notifications"])
+router = Router(prefix="/notifications", tags=["notifications"])
 Manage = Annotated[Work, permit(Action.MANAGE_NOTIFICATIONS)]
 SubscriptionId = Annotated[str, Path(max_length=32)]
 
@@ -50,8 +50,7 @@ async def subscribe(body: SubscriptionIn, work: Manage, request: Request) -> Any
     )
     secret = webhook.secret(settings.require("signing_key"), made.id) if body.channel == "webhook" else None
     created = SubscriptionCreated(**made.model_dump(), secret=secret)
-    if work.idempotency_key is not None:
-        await work.reply(created.model_copy(update={"secret": secret and "shown once"}), 201)
+    work.keep_instead(created.model_copy(update={"secret": secret and SHOWN_ONCE}))
     return created
 
 
@@ -74,7 +73,7 @@ async def list_deliveries(
 @router.post("/deliveries/{delivery_id}/retry", operation_id="notifications_retry", response_model=DeliveryOut)
 async def retry_delivery(delivery_id: Annotated[str, Path(max_length=32)], work: Manage) -> Any:
     """Try a quarantined delivery again, under the same id."""
-    return await work.reply(await service.retry(work.session, delivery_id, now=work.clock.now()))
+    return work.reply(await service.retry(work.session, delivery_id, now=work.clock.now()))
 
 
 @router.get("/quarantine", operation_id="notifications_quarantine")
@@ -87,7 +86,7 @@ async def list_quarantined(work: Manage, limit: Limit = 100, cursor: Cursor = No
 @router.post("/quarantine/{message_id}/retry", operation_id="notifications_release", response_model=QuarantinedOut)
 async def retry_message(message_id: Annotated[int, Path(ge=0, lt=2**63)], work: Manage) -> Any:
     """Handle a quarantined message again."""
-    return await work.reply(await outbox.retry_quarantined(work.session, message_id, now=work.clock.now()))
+    return work.reply(await outbox.retry_quarantined(work.session, message_id, now=work.clock.now()))
 
 
 @router.get("/chores", operation_id="notifications_chores")
@@ -100,7 +99,7 @@ async def list_chores(work: Manage) -> Chores:
 async def send_test(subscription_id: SubscriptionId, work: Manage) -> Any:
     """Send something now, to see that it arrives."""
     made = await service.send_test(work.session, subscription_id, actor=work.identity.actor, now=work.clock.now())
-    return await work.reply(made, 202)
+    return work.reply(made, 202)
 
 
 @router.delete("/{subscription_id}", operation_id="notifications_unsubscribe", status_code=204)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy import text
 
 from abruzzi.contracts.resources import Resource, StageOut
 from abruzzi.runs import query
-from abruzzi_api.work import ReadWork
+from abruzzi_api.work import ReadWork, Router
 
-router = APIRouter(tags=["pools"])
+router = Router(tags=["pools"])
 
 
 class PoolOut(Resource):

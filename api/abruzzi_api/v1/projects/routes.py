@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from abruzzi.contracts.resources import ProjectOut, Resource
+from abruzzi.contracts.resources import SHOWN_ONCE, ProjectCreated, ProjectOut, Resource
 from abruzzi.identity import service as identity
-from abruzzi.identity.policy import Action
-from abruzzi.kit.db import see_projects
-from abruzzi_api.work import ReadWork, Work, permit
+from abruzzi.identity.policy import Action, Target, allowed
+from abruzzi.kit.db import see_project_names, see_projects
+from abruzzi_api.work import ReadWork, Router, Work, permit
 
-router = APIRouter(prefix="/projects", tags=["projects"])
+router = Router(prefix="/projects", tags=["projects"])
 
 
 class ProjectIn(BaseModel):
@@ -29,11 +28,19 @@ class Projects(Resource):
 
 @router.get("", operation_id="projects_list")
 async def list_projects(work: ReadWork) -> Projects:
-    """Those that the caller may see."""
+    """Those that the caller may see: its own; for an admin of the platform all."""
+    if allowed(work.identity, Action.MANAGE_PROJECTS, Target()):
+        await see_project_names(work.session)
     return Projects(items=await identity.list_projects(work.session))
 
 
-@router.post("", operation_id="projects_create", status_code=201, response_model=ProjectOut)
-async def create_project(body: ProjectIn, work: Annotated[Work, permit(Action.MANAGE_PROJECTS)]) -> Any:
+@router.post("", operation_id="projects_create", status_code=201)
+async def create_project(body: ProjectIn, work: Annotated[Work, permit(Action.MANAGE_PROJECTS)]) -> ProjectCreated:
+    """A tenant and the token of its first admin, which is shown in this answer only. For admins of the project `default`, the platform's own."""
     await see_projects(work.session, [*work.identity.projects, body.id])
-    return await work.reply(await identity.create_project(work.session, body.id, body.name, now=work.clock.now()), 201)
+    await see_project_names(work.session)
+    made = await identity.create_project(
+        work.session, body.id, body.name, actor=work.identity.actor, now=work.clock.now()
+    )
+    work.keep_instead(made.model_copy(update={"admin": made.admin.model_copy(update={"token": SHOWN_ONCE})}))
+    return made

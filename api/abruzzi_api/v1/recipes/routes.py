@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter
-
 from abruzzi.contracts.resources import Page, Resource
 from abruzzi.contracts.toml import load_recipe, parse_recipe
 from abruzzi.identity.policy import Action
@@ -15,9 +13,9 @@ from abruzzi.recipes import service as recipes
 from abruzzi.recipes.models import RecipeRow
 from abruzzi_api.pagination import Cursor, Limit, decode, page
 from abruzzi_api.v1.runs.schemas import RecipeIn
-from abruzzi_api.work import ReadWork, Work, permit
+from abruzzi_api.work import ReadWork, Router, Work, permit
 
-router = APIRouter(tags=["recipes"])
+router = Router(tags=["recipes"])
 PlanWork = Annotated[Work, permit(Action.PLAN)]
 
 
@@ -62,7 +60,7 @@ async def save_recipe(body: RecipeIn, work: Annotated[Work, permit(Action.SUBMIT
     row = await recipes.save(
         work.session, work.project_id, recipe, body.recipe_toml, actor=work.identity.actor, now=work.clock.now()
     )
-    return await work.reply(_out(row), 201)
+    return work.reply(_out(row), 201)
 
 
 @router.post("/recipes/validate", operation_id="recipes_validate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from abruzzi.contracts.errors import AbruzziError
@@ -19,9 +19,9 @@ from abruzzi.runs.why import why
 from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
 from abruzzi_api.streams import run_stream
 from abruzzi_api.v1.runs.schemas import BranchIn, RetryIn, RunIn
-from abruzzi_api.work import ReadWork, Work, permit
+from abruzzi_api.work import ReadWork, Router, Work, permit
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = Router(prefix="/runs", tags=["runs"])
 IfMatch = Annotated[str | None, Header(description="ETag of the run as it was seen; 412 when it changed meanwhile")]
 SubmitWork = Annotated[Work, permit(Action.SUBMIT)]
 SteerWork = Annotated[Work, permit(Action.STEER)]
@@ -116,7 +116,7 @@ async def branch_run(run_id: str, body: BranchIn, work: SubmitWork) -> Any:
 @router.post("/{run_id}/export", operation_id="runs_export", status_code=202, response_model=ExportOut)
 async def export_run(run_id: str, work: SubmitWork) -> Any:
     """Write the run's data (Parquet and TensorBoard curves, recipe, events, reports) to the object store, as an artifact of kind `export`."""
-    return await work.reply(await exports.request(work.session, run_id, now=work.clock.now()), 202)
+    return work.reply(await exports.request(work.session, run_id, now=work.clock.now()), 202)
 
 
 @router.get("/{run_id}/why", operation_id="runs_why")
@@ -155,7 +155,7 @@ async def stream_run(
 
 async def _reply(work: Work, run_id: str, status: int) -> Response:
     run = await query.get(work.session, run_id, now=work.clock.now())
-    return await work.reply(run, status, headers={"ETag": f'"{run.version}"'})
+    return work.reply(run, status, headers={"ETag": f'"{run.version}"'})
 
 
 def _version(if_match: str | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from abruzzi.contracts.resources import ProjectOut, Resource
@@ -12,10 +12,11 @@ from abruzzi.contracts.states import Role
 from abruzzi.identity import service as identity_service
 from abruzzi.identity.policy import Action
 from abruzzi.kit.db import see_projects, transaction
+from abruzzi_api import auditing
 from abruzzi_api.gatekeeper import COOKIE, seal_cookie
-from abruzzi_api.work import Work, permit
+from abruzzi_api.work import Router, Work, permit
 
-router = APIRouter(prefix="/session", tags=["session"])
+router = Router(prefix="/session", tags=["session"])
 _COOKIE_SECONDS = 30 * 24 * 3600
 WhoamiWork = Annotated[Work, permit(Action.WHOAMI)]
 
@@ -37,10 +38,16 @@ class SessionOut(Resource):
 async def create_session(body: SignIn, request: Request, response: Response) -> SessionOut:
     """Public: the token is the proof."""
     state = request.app.state
-    async with transaction(state.sessions) as session:
-        identity = await identity_service.authenticate(session, body.token.strip(), now=state.clock.now())
-        await see_projects(session, identity.projects)
-        projects = await identity_service.list_projects(session)
+    try:
+        async with transaction(state.sessions) as session:
+            identity = await identity_service.authenticate(session, body.token.strip(), now=state.clock.now())
+            await see_projects(session, identity.projects)
+            projects = await identity_service.list_projects(session)
+    except identity_service.Unauthenticated as error:
+        if error.identity is not None:
+            await auditing.record_refusal(state, error.identity, "POST", request.url.path, request.url.path)
+        raise
+    await auditing.record_sign_in(state, identity)
     response.set_cookie(
         COOKIE,
         seal_cookie(body.token.strip(), state.signing_key),

@@ -809,7 +809,7 @@ export const projectsListQueryKey = (options?: Options<ProjectsListData>) => cre
 /**
  * List Projects
  *
- * Those that the caller may see.
+ * Those that the caller may see: its own; for an admin of the platform all.
  */
 export const projectsListOptions = (options?: Options<ProjectsListData>) => queryOptions<ProjectsListResponse, ProjectsListError, ProjectsListResponse, ReturnType<typeof projectsListQueryKey>>({
     queryFn: async ({ queryKey, signal }) => {
@@ -826,6 +826,8 @@ export const projectsListOptions = (options?: Options<ProjectsListData>) => quer
 
 /**
  * Create Project
+ *
+ * A tenant and the token of its first admin, which is shown in this answer only. For admins of the project `default`, the platform's own.
  */
 export const projectsCreateMutation = (options?: Partial<Options<ProjectsCreateData>>): UseMutationOptions<ProjectsCreateResponse, ProjectsCreateError, Options<ProjectsCreateData>> => {
     const mutationOptions: UseMutationOptions<ProjectsCreateResponse, ProjectsCreateError, Options<ProjectsCreateData>> = {
@@ -1302,7 +1304,7 @@ export const tokensListInfiniteOptions = (options?: Options<TokensListData>) => 
 /**
  * Create Token
  *
- * The secret is in this answer only. (So this POST's answer is not kept for its Idempotency-Key: a replay says that it was made.)
+ * The secret is in this answer only: a replay for the same Idempotency-Key says that the token was made, not what it is.
  */
 export const tokensCreateMutation = (options?: Partial<Options<TokensCreateData>>): UseMutationOptions<TokensCreateResponse, TokensCreateError, Options<TokensCreateData>> => {
     const mutationOptions: UseMutationOptions<TokensCreateResponse, TokensCreateError, Options<TokensCreateData>> = {
