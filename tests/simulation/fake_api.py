@@ -274,6 +274,7 @@ class FakeApi:
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         self.watchers += 1
         try:
+            yield Event("OPENED", {"metadata": {"resourceVersion": resource_version}})
             while True:
                 news = self._news
                 for change in self._log[bisect_right(self._log, at, key=lambda change: change.revision) :]:
@@ -283,7 +284,9 @@ class FakeApi:
                 if self._epoch != epoch:
                     raise Unreachable(f"watch {resource.full_name}: the connection broke.", reason="ReadError")
                 if asyncio.get_running_loop().time() >= deadline:
-                    yield Event("BOOKMARK", {"metadata": {"resourceVersion": str(at)}})
+                    if self._log and self._log[-1].revision > at:
+                        continue  # written while the consumer had an event
+                    yield Event("BOOKMARK", {"metadata": {"resourceVersion": str(self._revision)}})
                     return
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):

@@ -142,6 +142,8 @@ class FakeApiServer:
         )  # fmt: skip
         async with aclosing(stream if fault is None else _scripted(fault)) as events:  # type: ignore[type-var]
             async for event in events:
+                if not isinstance(event, bytes) and event.kind == "OPENED":
+                    continue  # the head of the answer says so
                 line = event if isinstance(event, bytes) else _line(event.kind, event.object)
                 writer.write(b"%x\r\n%s\r\n" % (len(line), line))
                 await writer.drain()

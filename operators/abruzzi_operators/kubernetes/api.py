@@ -30,9 +30,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    kind: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    kind: Literal["OPENED", "ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    """OPENED is ours and comes first: the server has taken the watch, though it may have nothing to tell for long."""
     object: Object
-    """Of a bookmark only `metadata.resourceVersion` means something; of DELETED, the object's last state."""
+    """Of OPENED and BOOKMARK only `metadata.resourceVersion` means something; of DELETED, the object's last state."""
 
     @property
     def resource_version(self) -> str:
@@ -120,7 +121,7 @@ class Api(Protocol):
         timeout_seconds: int = 300,
         read_timeout_seconds: float = 90.0,
     ) -> AsyncIterator[Event]:
-        """Events after `resource_version`, with bookmarks. Ends quietly after `timeout_seconds` (the server's clock).
+        """OPENED, then the events after `resource_version`, with bookmarks. Ends quietly after `timeout_seconds` (the server's clock).
 
         Raises Expired (410 as an answer or inside the stream), Unreachable (also after `read_timeout_seconds` of silence). One pass,
         for whoever can bear that; a `Reflector` goes on for ever.

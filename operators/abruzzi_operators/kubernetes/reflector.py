@@ -157,8 +157,6 @@ class Reflector(Generic[T]):
         self._subscriptions: list[Subscription] = []
         self._version = ""
         """Everything up to here is in the cache; empty: unknown, list first."""
-        self._is_history_new = False
-        """Versions may be given out a second time: equal ones mean nothing until everything is listed again."""
         self._compare_at = 0.0
         self._failures = 0
         self._synced = asyncio.Event()
@@ -297,12 +295,15 @@ class Reflector(Generic[T]):
         self._count("lists")
         self._count("comparisons", is_comparison)
         self._take_over(listed, is_exact=is_comparison)
-        self._version, self._is_history_new = version, False
+        self._version = version
         self.problem = None  # the failures are forgotten when a watch works, too
         self._synced.set()
 
     async def _listed(self, at_version: str) -> tuple[dict[Key, Entry[T]], str]:
-        """What is known already is kept as it is, so that two lists of a big cluster share their memory."""
+        """What is known already is kept as it is, so that two lists of a big cluster share their memory.
+
+        Known means equal in content, too: after a restore of etcd the same version may have been given to another content.
+        """
         listed: dict[Key, Entry[T]] = {}
         token = ""
         while True:
@@ -312,9 +313,8 @@ class Reflector(Generic[T]):
             )  # fmt: skip
             for thing in page.items:
                 key = _key(thing)
-                known = None if self._is_history_new else self._entries.get(key)
-                is_same = known is not None and (known.uid, known.resource_version) == _identity(thing)
-                listed[key] = known if known is not None and is_same else self._entry(thing)
+                known, entry = self._entries.get(key), self._entry(thing)
+                listed[key] = known if known is not None and known == entry else entry
             token = page.continue_token
             if not token:
                 return listed, page.resource_version
@@ -344,8 +344,13 @@ class Reflector(Generic[T]):
         )  # fmt: skip
         async with aclosing(stream):  # type: ignore[type-var]
             async for event in stream:
-                self._take(event)
-                self._well()
+                if event.kind == "OPENED":
+                    self.problem = (
+                        None  # what happened meanwhile is on its way; the failures are forgotten when something comes
+                    )
+                else:
+                    self._take(event)
+                    self._well()
 
     def _take(self, event: Event) -> None:
         if event.kind == "BOOKMARK":
@@ -370,7 +375,7 @@ class Reflector(Generic[T]):
                 page.resource_version, self._version, self.resource.full_name,
             )  # fmt: skip
             self._count("history_restored")
-            self._version, self._is_history_new = "", True
+            self._version = ""
 
     def _entry(self, thing: Object) -> Entry[T]:
         uid, version = _identity(thing)

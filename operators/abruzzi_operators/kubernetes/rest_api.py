@@ -185,6 +185,7 @@ class RestApi:
         )
         self.calls["watch", resource.plural] += 1
         try:
+            yield Event("OPENED", {"metadata": {"resourceVersion": resource_version}})
             rest = b""
             async for chunk in response.aiter_raw():
                 *lines, rest = (rest + chunk).split(b"\n")
