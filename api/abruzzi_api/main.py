@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 
+from abruzzi.kit.process import hide_environment
 from abruzzi.kit.settings import Settings
 from abruzzi_api.app import create_app
 
@@ -11,6 +12,7 @@ _DRAIN_SECONDS = 5
 
 
 def main() -> None:
+    hide_environment()
     settings = Settings()
     uvicorn.run(
         create_app(settings),

@@ -136,6 +136,43 @@ def test_ctrl_c_saves_leaves_nothing_behind_and_the_next_up_continues(disturbed,
     assert_whole(disturbed.served_log(second.id))
 
 
+LOGS = """
+import os, sys, time
+from abruzzi.client.stage import Reporter, StageContext
+reporter = Reporter.from_context(StageContext.from_env())
+step = 0
+while not os.path.exists(sys.argv[1]):
+    step += 1
+    reporter.log({"work/step": float(step)}, step=step)
+    time.sleep(0.01)
+reporter.close(deadline_seconds=0.5)
+print(step)
+"""
+
+
+def test_points_that_a_rank_could_not_send_before_its_end_are_all_there_when_the_platform_is_back(
+    disturbed, tmp_path: Path
+) -> None:
+    go, program = tmp_path / "go", tmp_path / "logs.py"
+    program.write_text(LOGS)
+    lines = ["version = 1", 'name = "logs"', "[[stage]]", f'id = "{STAGE}"', 'kind = "container"', "[stage.container]"]
+    run_id = disturbed.submit("\n".join([*lines, f'command = ["python", "-u", "{program}", "{go}"]']))
+    disturbed.until(lambda: disturbed.ask(lambda client: client.metrics.keys(run_id)))
+    attempt = disturbed.newest_attempt(run_id, STAGE)
+    disturbed.platform.kill()
+    spool = attempt.path / "rank-0" / "spool"
+    disturbed.until(lambda: any(segment.stat().st_size for segment in spool.glob("*.jsonl")))
+    go.touch()
+    disturbed.until(lambda: attempt.read("rank-0/exit.json") is not None)
+    assert any(spool.glob("*.jsonl")), "it could not send what it had"
+    disturbed.platform.start()
+    assert disturbed.wait_end(run_id).state is RunState.SUCCEEDED
+    last = int(disturbed.printed(run_id, STAGE).splitlines()[-1])
+    disturbed.until(lambda: attempt.logs_are_shipped)
+    [series] = disturbed.ask(lambda client: client.metrics.series(run_id, ["work/step"], max_points=last))
+    assert series.steps == list(range(1, last + 1))
+
+
 def test_cancelling_stops_the_processes(disturbed, tmp_path: Path) -> None:
     run_id = disturbed.submit(recipe(tmp_path / "never"))
     disturbed.until(lambda: ticks(disturbed, run_id) >= 5)

@@ -20,11 +20,13 @@ from abruzzi.gauges.exposition import expose
 from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import Sessions, connect_arguments, create_engine, create_sessions, transaction
 from abruzzi.kit.ground import Ground
+from abruzzi.kit.process import hide_environment
 from abruzzi.kit.settings import Settings
 from abruzzi.runs import ownership
 from abruzzi.runs.run_store import PostgresRunStore
 from abruzzi.store import open_store
 from abruzzi.workers.dispatcher import dispatch
+from abruzzi_operators.controller import fate
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 from abruzzi_operators.controller.hearing import Hearing
 from abruzzi_operators.executors.local import LocalExecutor
@@ -34,12 +36,14 @@ _RECONNECT_SECONDS = 0.5
 
 
 def main() -> None:
+    hide_environment()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     asyncio.run(serve(Settings()))
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT. Workloads are left running: whoever comes next adopts them."""
+    """Until SIGTERM or SIGINT. Workloads are left running, and whoever comes next adopts them; unless they end with this process, and so
+    are asked to save first."""
     url = settings.require("controller_database_url")
     engine = create_engine(url, pool_size=8)
     sessions = create_sessions(engine)
@@ -49,10 +53,10 @@ async def serve(settings: Settings) -> None:
     store = PostgresRunStore(sessions, objects, store_config, clock)
     api_url = settings.url or f"http://{settings.host}:{settings.port}"
     config = ControllerConfig(owner=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}")
-    stop = asyncio.Event()
+    asked, hurry, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, lambda: (hurry if asked.is_set() else asked).set())
     issue = _issuer(sessions, clock)
     opening = AsyncExitStack()
     executor: Executor
@@ -70,6 +74,9 @@ async def serve(settings: Settings) -> None:
     hearing = Hearing(api_url)
     controller = Controller(store, executor, now=time.time, config=config, heard_since=lambda: hearing.since)
     helpers = [asyncio.create_task(work) for work in (_ring(url, controller.doorbell), hearing.run())]
+    ends_with_us = settings.stages_end_with_controller and isinstance(executor, LocalExecutor)
+    if ends_with_us:
+        helpers.append(asyncio.create_task(fate.resume_runs(sessions, clock)))
     if settings.redis_url is None:
         # No broker, no Celery workers: the side work is done here.
         helpers.append(asyncio.create_task(dispatch(Ground(sessions, objects, settings, clock))))
@@ -77,7 +84,12 @@ async def serve(settings: Settings) -> None:
         helpers.append(asyncio.create_task(expose(sessions, clock, port=settings.metrics_port)))
     logger.info("controller %s is looking for runs", config.owner)
     try:
-        await controller.run(stop)
+        running, told = asyncio.create_task(controller.run(stop)), asyncio.create_task(asked.wait())
+        await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+        if ends_with_us and not running.done():
+            await fate.save_runs(sessions, clock, settings.home / "attempts", hurry=hurry)
+        stop.set()
+        await running
     finally:
         for helper in helpers:
             helper.cancel()

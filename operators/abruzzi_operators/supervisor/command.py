@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from abruzzi.cli.session import JsonOption
+from abruzzi.kit.process import hide_environment
 from abruzzi_operators.supervisor.supervise import DEFAULT_PORT, Supervisor
 
 
@@ -33,6 +34,7 @@ def up(
 
     Example: abruzzi up --home ./state --port 0
     """
+    hide_environment()
     if host not in ("127.0.0.1", "::1", "localhost"):
         typer.echo(f"Warning: {host} can be reached by other machines. The token is the only lock.", err=True)
     # What goes to a file or a CI log is read by others than whoever sits at a terminal.

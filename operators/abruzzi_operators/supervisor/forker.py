@@ -14,10 +14,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from abruzzi.kit.process import hide_environment
 from abruzzi_operators.supervisor.guarded_exec import die_with
 
 
 def main(target: str) -> None:
+    hide_environment()
     module, _, function = target.partition(":")
     program: Callable[[], int | None] = getattr(importlib.import_module(module), function)
     while sys.stdin.readline():

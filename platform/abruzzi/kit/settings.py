@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Signs session cookies."""
     admin_token: SecretStr | None = None
     """Made valid at start-up, for the first sign-in."""
+    stages_end_with_controller: bool = False
+    """Local executor in a container: at the controller's end its stages are asked to save, and the next one lets their runs go on."""
     public_url: str | None = None
     """Where people reach the dashboard, for links in notifications; by default `url`."""
     metrics_port: int | None = None

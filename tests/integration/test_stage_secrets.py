@@ -1,0 +1,92 @@
+"""What a stage of the local executor finds when it looks for the secrets of the platform that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from abruzzi.client import Client
+from abruzzi.contracts.states import RunState
+from abruzzi_operators.supervisor.home import read_up
+
+DEADLINE_SECONDS = 90.0
+PR_CAPBSET_DROP = 24
+READ_OTHERS = (19, 21, 38)
+"""CAP_SYS_PTRACE, and since Linux 6.14 CAP_SYS_ADMIN and CAP_PERFMON."""
+
+RECIPE = """
+version = 1
+name = "curious"
+[[stage]]
+id = "looks"
+kind = "container"
+[stage.container]
+command = ["python", "-u", "{program}"]
+"""
+LOOKS = """
+import os, pathlib
+
+looked = 0
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        environment = (process / "environ").read_bytes()
+    except OSError:
+        continue
+    looked += 1
+    if b"ABRUZZI_HOME={home}" in environment and b"ABRUZZI_CONTROLLER_DATABASE_URL=" in environment:
+        print("found the passwords of", (process / "cmdline").read_bytes().replace(bytes(1), b" ").decode())
+print("looked" if looked else "saw nothing at all")
+print("own:", sorted(name for name in os.environ if name.startswith(("ABRUZZI_", "AWS_", "PG"))))
+"""
+CONTRACT = sorted(
+    f"ABRUZZI_{name}" for name in ("SPEC", "URL", "TOKEN", "RUN", "STAGE", "ATTEMPT", "EPOCH", "RESUME", "ATTEMPT_DIR")
+)
+
+
+def as_in_a_container() -> None:
+    """Where not even root has the capabilities to read every process."""
+    for capability in READ_OTHERS if os.geteuid() == 0 else ():
+        assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Of a platform that has cloud credentials in its environment."""
+    home = tmp_path / "home"
+    with (tmp_path / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "abruzzi.cli.main", "up", "--home", str(home), "--port", "0"],
+            stdout=log, stderr=log, env={**os.environ, "AWS_SECRET_ACCESS_KEY": "the cloud's"}, preexec_fn=as_in_a_container,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while read_up(home) is None:
+            assert time.monotonic() < deadline, (tmp_path / "up.log").read_text()
+            time.sleep(0.05)
+        yield home
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_SECONDS)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux shows environments")
+def test_a_stage_that_looks_finds_neither_the_platforms_passwords_nor_cloud_credentials(
+    home: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "looks.py"
+    program.write_text(LOOKS.replace("{home}", str(home)))
+    up = read_up(home)
+    assert up is not None
+    with Client(up["url"], (home / "token").read_text().strip()) as client:
+        run = client.runs.wait(client.runs.submit(RECIPE.format(program=program)).id, timeout_seconds=DEADLINE_SECONDS)
+        assert run.state is RunState.SUCCEEDED
+        attempt = run.detail[0].attempts[0]
+        said = [line.text for line in client.logs.follow(attempt.id, rank=0, poll_seconds=0.05)]
+    assert said == ["looked", f"own: {CONTRACT}"]
