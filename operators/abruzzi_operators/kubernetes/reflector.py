@@ -345,9 +345,8 @@ class Reflector(Generic[T]):
         async with aclosing(stream):  # type: ignore[type-var]
             async for event in stream:
                 if event.kind == "OPENED":
-                    self.problem = (
-                        None  # what happened meanwhile is on its way; the failures are forgotten when something comes
-                    )
+                    # What happened meanwhile is on its way. The failures are forgotten when something comes.
+                    self.problem = None
                 else:
                     self._take(event)
                     self._well()
