@@ -299,23 +299,10 @@ class FakeApi:
         await self._enter("watch", resource)
         self._check_history(int(resource_version))
 
-    async def read_log(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str | None = None,
-        since_time: str | None = None,
-        tail_lines: int | None = None,
-        limit_bytes: int | None = None,
-        timestamps: bool = False,
-    ) -> bytes:
+    async def read_log(self, namespace: str, pod: str, *, container: str | None = None) -> bytes:
         await self._enter("log", PODS)
         self._find(PODS, pod, namespace)
-        text = self.logs.get((namespace, pod), b"")
-        lines = text.splitlines(keepends=True)
-        text = text if tail_lines is None else b"".join(lines[len(lines) - min(tail_lines, len(lines)) :])
-        return text[:limit_bytes]
+        return self.logs.get((namespace, pod), b"")
 
     async def get_path(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = "") -> Object:
         self.calls["get", path] += 1

@@ -128,18 +128,8 @@ class Api(Protocol):
         """
         ...
 
-    async def read_log(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str | None = None,
-        since_time: str | None = None,
-        tail_lines: int | None = None,
-        limit_bytes: int | None = None,
-        timestamps: bool = False,
-    ) -> bytes:
-        """What a container has printed so far. `since_time` in RFC 3339."""
+    async def read_log(self, namespace: str, pod: str, *, container: str | None = None) -> bytes:
+        """What a container has printed so far; the kubelet keeps the newest 10 MiB. `container` may be left out where there is one."""
         ...
 
     async def get_path(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = "") -> Object:

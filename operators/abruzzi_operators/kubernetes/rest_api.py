@@ -200,20 +200,8 @@ class RestApi:
         finally:
             await response.aclose()
 
-    async def read_log(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str | None = None,
-        since_time: str | None = None,
-        tail_lines: int | None = None,
-        limit_bytes: int | None = None,
-        timestamps: bool = False,
-    ) -> bytes:
-        query = _given(container=container or "", sinceTime=since_time or "", timestamps="true" if timestamps else "")
-        query |= {"tailLines": str(tail_lines)} if tail_lines is not None else {}
-        query |= {"limitBytes": str(limit_bytes)} if limit_bytes is not None else {}
+    async def read_log(self, namespace: str, pod: str, *, container: str | None = None) -> bytes:
+        query = _given(container=container or "")
         path, doing = (
             PODS.path(pod, namespace=namespace, subresource="log"),
             f"read the log of {_at(PODS, pod, namespace)}",
