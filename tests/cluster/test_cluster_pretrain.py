@@ -1,0 +1,115 @@
+"""`pretrain` on two nodes of a real cluster: a PyTorchJob of a master and a worker, gloo over the pod network, checkpoints in S3, telemetry over
+HTTP; a pod is deleted in the middle, the run resumes, and the weights are those of two local ranks, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cluster.handle import ClusterHandle
+from cluster.platform_process import open_platform
+
+from abruzzi.client.client import Client
+from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.states import ArtifactKind, AttemptState, RunState
+from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+STEPS = 240
+RECIPE = f"""
+version = 1
+name = "two-nodes"
+
+[[stage]]
+id = "corpus"
+kind = "corpus"
+[stage.data]
+sources = ["pycountry"]
+max_bytes = "200 KB"
+[stage.resources]
+threads = 1
+
+[[stage]]
+id = "tokenize"
+kind = "tokenize"
+needs = ["corpus"]
+[stage.tokenizer]
+vocab_size = 300
+[stage.resources]
+threads = 1
+
+[[stage]]
+id = "pretrain"
+kind = "pretrain"
+needs = ["tokenize"]
+[stage.model]
+preset = "nano"
+[stage.schedule]
+tokens = {STEPS * 1024}
+warmup_steps = 5
+[stage.batch]
+sequences = 16
+sequence_length = 64
+micro_sequences = 4
+[stage.checkpoint]
+every_steps = 20
+min_free_bytes = 0
+[stage.resources]
+ranks = 2
+threads = 1
+"""
+
+
+def final_checkpoint(client: Client, run_id: str) -> Manifest:
+    artifacts = list(client.artifacts.list(run_id, kind=ArtifactKind.CHECKPOINT))
+    return client.artifacts.manifest(max(artifacts, key=lambda artifact: artifact.step or 0).id)
+
+
+def digests(manifest: Manifest) -> dict[str, str]:
+    return {entry.path: entry.digest for entry in manifest.files}
+
+
+@pytest.mark.serial
+def test_two_nodes_train_as_two_local_ranks_and_a_deleted_pod_costs_nothing_but_time(
+    cluster: ClusterHandle, namespace: str, tmp_path: Path, postgres: EmbeddedPostgres, disturbed
+) -> None:
+    cluster.install("training-operator")
+    local = disturbed.submit(RECIPE)
+    assert disturbed.wait_end(local, seconds=300).state is RunState.SUCCEEDED, disturbed.last_words()
+    expected = disturbed.ask(lambda client: final_checkpoint(client, local))
+    with open_platform(tmp_path / "platform", cluster, namespace, postgres) as platform:
+        run_id = platform.submit(RECIPE)
+
+        def step() -> int:
+            attempts = platform.attempts(run_id, "pretrain")
+            return min((rank.step for rank in attempts[-1].ranks), default=0) if attempts else 0
+
+        platform.until(lambda: step() >= 40 or platform.run(run_id).state.is_terminal, seconds=300)
+        assert platform.run(run_id).state is RunState.RUNNING, platform.last_words()
+        jobs = cluster.kubectl.json("get", "pytorchjobs", "-n", namespace)["items"]
+        assert [job["metadata"]["name"] for job in jobs] == [f"abruzzi-{run_id}-pretrain-1"]
+        pods = cluster.kubectl("get", "pods", "-n", namespace, "-o", "wide")
+        print(pods)
+        cluster.kubectl("delete", "pod", f"abruzzi-{run_id}-pretrain-1-worker-0", "-n", namespace, "--wait=false")
+        run = platform.wait_end(run_id, seconds=400)
+        assert run.state is RunState.SUCCEEDED, f"{run.reason}\n{platform.last_words()}"
+        first, *later = platform.attempts(run_id, "pretrain")
+        assert first.state is AttemptState.INTERRUPTED, first.reason
+        assert later[-1].resumed_from is not None
+        with platform.client() as client:
+            manifest = final_checkpoint(client, run_id)
+            assert manifest.step == STEPS
+            assert digests(manifest) == digests(expected), "the same bits as two ranks on this machine"
+            curves = client.metrics.series(run_id, ["train/loss"], stage_id="pretrain")
+            last = max(curves, key=lambda curve: curve.attempt_id)
+            assert last.steps[-1] == STEPS
+            for rank in (0, 1):
+                lines = [line.text for line in client.logs.follow(later[-1].id, rank=rank, poll_seconds=0.1)]
+                assert lines, f"rank {rank} left no log"
+        left = cluster.kubectl.json("get", "pytorchjobs,jobs,secrets,pods", "-n", namespace)["items"]
+        assert [
+            each
+            for each in left
+            if "abruzzi.io/attempt" in each["metadata"].get("labels", {}) and each["kind"] != "Pod"
+        ] == []
