@@ -23,6 +23,7 @@ from abruzzi_operators.kubernetes.resources import (
     CONFIG_MAPS,
     JOBS,
     NAMESPACES,
+    PODS,
     PYTORCH_JOBS,
     RAY_JOBS,
     TRAIN_JOBS,
@@ -128,6 +129,18 @@ async def test_a_workload_stands_for_one_attempt_epoch_and_spec_for_ever(api: Re
     with pytest.raises(Denied):
         await api.patch(JOBS, made["metadata"]["name"], digest, namespace=NAMESPACE)
     await change({"somebody/else": "may"})
+
+
+async def test_the_pods_pass_restricted_pod_security_as_the_apiserver_enforces_it(api: RestApi) -> None:
+    for kind, ranks in ((StageKind.CORPUS, 1), (StageKind.CONTAINER, 1)):
+        image = {"container": {"command": ["true"], "image": "docker.io/library/busybox:1"}}
+        made = render(spec(kind, ranks=ranks, config=image), h800(namespace=NAMESPACE), WorkloadKind.JOB)
+        pod = PODS.new("probe", NAMESPACE, spec=made["spec"]["template"]["spec"])
+        pod["spec"].pop("serviceAccountName")
+        await api.create(PODS, pod, dry_run=True)
+    pod["spec"]["volumes"].append({"name": "host", "hostPath": {"path": "/"}})
+    with pytest.raises(Denied, match="violates PodSecurity"):
+        await api.create(PODS, pod, dry_run=True)
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="needs Go, for the operators' own CRDs")

@@ -44,7 +44,7 @@ IGNORES_TERM = (
 class LogApi:
     """Takes logs as the API does (by offset, 409 on a gap) and points; can be away."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.logs: dict[str, bytes] = {}
         self.points: dict[tuple[str, int], float] = {}
         """By key and step: a point that is sent twice is there once."""
@@ -97,9 +97,9 @@ class LogApi:
             def log_message(self, *_: object) -> None:
                 return
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer((host, 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"http://{host}:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
 
