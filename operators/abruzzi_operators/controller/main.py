@@ -38,6 +38,7 @@ _RECONNECT_SECONDS = 0.5
 def main() -> None:
     hide_environment()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a call would bury what the controller says
     asyncio.run(serve(Settings()))
 
 
