@@ -16,7 +16,7 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = 240
+STEPS = 160
 RECIPE = f"""
 version = 1
 name = "two-nodes"
@@ -85,7 +85,7 @@ def test_two_nodes_train_as_two_local_ranks_and_a_deleted_pod_costs_nothing_but_
             attempts = platform.attempts(run_id, "pretrain")
             return min((rank.step for rank in attempts[-1].ranks), default=0) if attempts else 0
 
-        platform.until(lambda: step() >= 40 or platform.run(run_id).state.is_terminal, seconds=300)
+        platform.until(lambda: step() >= 30 or platform.run(run_id).state.is_terminal, seconds=300)
         assert platform.run(run_id).state is RunState.RUNNING, platform.last_words()
         jobs = cluster.kubectl.json("get", "pytorchjobs", "-n", namespace)["items"]
         assert [job["metadata"]["name"] for job in jobs] == [f"abruzzi-{run_id}-pretrain-1"]
