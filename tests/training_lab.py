@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.stage import DirectoryStore as DirectoryConfig
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind
-from abruzzi.store import blob_key, commit_artifact, list_manifests, newest_verified_checkpoint, open_store
+from abruzzi.store import (
+    Setback,
+    blob_key,
+    checkpoint_after_divergences,
+    commit_artifact,
+    data_to_pass_over,
+    list_manifests,
+    open_store,
+)
 from abruzzi_jobs.data.shards import DatasetInfo, Shard, write_info, write_shard
 
 VOCABULARY = 64
@@ -136,13 +144,24 @@ class Lab:
         key, manifest = commit_artifact(self.store, maker, kind=ArtifactKind.DATASET, name="dataset", files=files)
         self.dataset = ArtifactRef(kind=ArtifactKind.DATASET, manifest_key=key, digest=manifest.digest())
 
-    def spec(self, changes: dict[str, Any] | None = None, *, epoch: int = 1, resume: bool = True) -> StageSpec:
-        """The spec of attempt `epoch`, resuming from what the platform would pick."""
+    def spec(
+        self,
+        changes: dict[str, Any] | None = None,
+        *,
+        epoch: int = 1,
+        resume: bool = True,
+        diverged: int = 0,
+        setbacks: Sequence[Setback] = (),
+    ) -> StageSpec:
+        """The spec of attempt `epoch`, resuming from what the platform would pick after so many divergences in a row."""
         stage = PretrainStage.model_validate(merged(NANO, changes or {}))
         spec = self._spec("pretrain", stage.model_dump(mode="json"), epoch=epoch)
-        reference = None
+        reference = data_step = None
         if resume:
-            found = newest_verified_checkpoint(self.store, spec.output_prefix, max_epoch=epoch)
+            found = checkpoint_after_divergences(
+                self.store, spec.output_prefix, max_epoch=epoch, in_a_row=diverged, setbacks=setbacks
+            )
+            data_step = data_to_pass_over(self.store, spec.output_prefix, found.manifest, max_epoch=epoch)
             if found.key is not None and found.manifest is not None:
                 reference = ArtifactRef(
                     kind=ArtifactKind.CHECKPOINT, manifest_key=found.key, digest=found.manifest.digest()
@@ -151,6 +170,7 @@ class Lab:
             update={
                 "inputs": {"dataset": self.dataset},
                 "resume": reference,
+                "data_step": data_step,
                 "world_size": stage.resources.ranks,
             }
         )

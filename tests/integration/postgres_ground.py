@@ -78,7 +78,7 @@ class PostgresGround(Scenes):
         async with transaction(self._world.sessions) as session:
             found = await artifacts.list_artifacts(session, run_id=parent_id, stage_id=stage_id)
         chosen = next(a.id for a in found if a.name == name)
-        return await self._world.do(submit.branch, parent_id, chosen, actor="me")
+        return await self._world.do(submit.branch, parent_id, chosen, objects=self._world.objects, actor="me")
 
     async def commit(self, attempt_id: str, name: str, **facts: float) -> None:
         async with transaction(self._world.sessions) as session:

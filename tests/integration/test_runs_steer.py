@@ -14,6 +14,7 @@ from abruzzi.events.models import OutboxRow
 from abruzzi.kit.db import transaction
 from abruzzi.recipes import service as recipes
 from abruzzi.runs import query, steer, submit
+from abruzzi.store import is_pinned
 
 
 async def finished_first(world) -> str:
@@ -152,7 +153,13 @@ async def test_a_branch_goes_on_from_the_chosen_checkpoint_with_the_parents_outp
     parent = await failed_second(world)
     chosen = await checkpoint_id(world, parent, "step-00000010")
     child = await world.do(
-        submit.branch, parent, chosen, overrides={"stage.second.seed": "3"}, actor="me", name="again"
+        submit.branch,
+        parent,
+        chosen,
+        overrides={"stage.second.seed": "3"},
+        objects=world.objects,
+        actor="me",
+        name="again",
     )
     await world.steps(child)
     run = await world.get(child)
@@ -163,6 +170,7 @@ async def test_a_branch_goes_on_from_the_chosen_checkpoint_with_the_parents_outp
     assert ours.resume is not None
     assert f"runs/{parent}/second/e2/step-00000010/" in ours.resume.manifest_key
     assert ours.seed == 3
+    assert is_pinned(world.objects, ours.resume.manifest_key), "the parent's retention must leave it"
     # It makes no checkpoint of its own: what follows gets the chosen one and its gate the score of that one, not the parent's later ones.
     await world.end(f"{child}-second-1")
     assert "step-00000010" in (await world.store.spec(f"{child}-third-1")).inputs["model"].manifest_key
@@ -172,9 +180,13 @@ async def test_a_branch_may_not_change_what_came_before(world):
     parent = await failed_second(world)
     chosen = await checkpoint_id(world, parent, "step-00000010")
     with pytest.raises(Conflict, match=r"'first' comes before the checkpoint .* but seed differ"):
-        await world.do(submit.branch, parent, chosen, overrides={"stage.first.seed": "3"}, actor="me")
+        await world.do(
+            submit.branch, parent, chosen, overrides={"stage.first.seed": "3"}, objects=world.objects, actor="me"
+        )
     with pytest.raises(Conflict, match="no checkpoint"):
-        await world.do(submit.branch, parent, await checkpoint_id(world, parent, "files"), actor="me")
+        await world.do(
+            submit.branch, parent, await checkpoint_id(world, parent, "files"), objects=world.objects, actor="me"
+        )
 
 
 async def test_a_stop_of_the_platform_interrupts_and_the_next_start_goes_on_for_free(world):

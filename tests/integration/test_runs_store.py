@@ -278,7 +278,7 @@ async def test_the_successor_of_a_stage_whose_newest_checkpoint_is_damaged_gets_
     }  # fmt: skip
     assert [(body["stage"], "step-00000020" in body["key"]) for body in told] == [("second", True)]
     with pytest.raises(AbruzziError, match="found damaged"):
-        await world.do(submit.branch, run_id, made[1].id, actor="me")
+        await world.do(submit.branch, run_id, made[1].id, objects=world.objects, actor="me")
 
 
 @pytest.mark.parametrize("damage", ["a changed manifest", "a manifest that is gone", "no manifest"])

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None:
     """The platform's choice, or where that is damaged the newest before it that verifies. None: start afresh.
 
-    Raises AbruzziError bad_data when a branch has no good checkpoint to start from, `try_again` when ranks disagree.
+    Raises AbruzziError bad_data when the checkpoint that a branch stands on is damaged (it was chosen by a person: no other will do),
+    `try_again` when ranks disagree.
     """
     found = _choose(context)
     step = -1 if found is None else found.manifest.step or 0
@@ -67,15 +68,19 @@ def _choose(context: StageContext) -> LocalArtifact | None:
     reference = context.spec.resume
     if reference is None:
         return None
+    prefix = prefix_of(reference.manifest_key)
     try:
         return context.resume()
-    except (CorruptArtifact, NotFound) as error:
-        logger.warning("%s Looking for the checkpoint before it.", error.message)
     except AbruzziError as error:
-        if error.code != "corrupt_manifest":
+        if not isinstance(error, CorruptArtifact | NotFound) and error.code != "corrupt_manifest":
             raise
+        if prefix != context.spec.output_prefix:
+            raise AbruzziError(
+                "bad_data",
+                f"The checkpoint that this run was branched from is damaged or gone: {error.message}",
+                hint="Branch from another checkpoint.",
+            ) from error
         logger.warning("%s Looking for the checkpoint before it.", error.message)
-    prefix = prefix_of(reference.manifest_key)
     chosen_name = reference.manifest_key.split("/")[-2]
     older = [
         (manifest.step or 0, manifest.epoch, key, manifest)
@@ -89,11 +94,5 @@ def _choose(context: StageContext) -> LocalArtifact | None:
             return context.fetch(f"resume-{step}-e{epoch}", key, manifest)
         except CorruptArtifact as error:
             logger.warning("%s", error.message)
-    if prefix != context.spec.output_prefix:
-        raise AbruzziError(
-            "bad_data",
-            "The checkpoint that this run was branched from is damaged, and no good one is before it.",
-            hint="Branch from another checkpoint.",
-        )
     logger.warning("No checkpoint of this stage verifies: starting afresh.")
     return None

@@ -29,6 +29,7 @@ from abruzzi.store import (
     DirectoryStore,
     blob_key,
     check_free_space,
+    is_pinned,
     list_manifests,
     prefix_of,
     remove_artifact,
@@ -214,7 +215,7 @@ class Checkpointer:
         return len(removals)
 
     def _choose_removals(self) -> list[tuple[str, Manifest]]:
-        return choose_removals(
+        removable = choose_removals(
             self._own(),
             epoch=self._context.spec.epoch,
             base_step=self._base_step,
@@ -222,6 +223,7 @@ class Checkpointer:
             keep_every_steps=self._config.keep_every_steps,
             verifies=self._verifies,
         )
+        return [(key, manifest) for key, manifest in removable if not is_pinned(self._context.store, key)]
 
     def _own(self) -> list[tuple[str, Manifest]]:
         """Of this stage, by this attempt and those before it: never of one that has replaced it."""

@@ -43,7 +43,7 @@ class Feed:
     def __init__(self, folder: Path, schedule: Schedule, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self._folder, self._schedule, self._seed = folder, schedule, seed
         self._rank, self._world_size = rank, world_size
-        self._index = 0
+        self._index = self._shift = 0
         self._reader = self._open(0)
         self._token_bytes = np.asarray(self._reader.info.token_bytes, dtype=np.int64)
 
@@ -56,18 +56,35 @@ class Feed:
         index, phase = self._schedule.phase_at(step)
         if index != self._index:
             self._index, self._reader = index, self._open(index)
+            self._reader.position = self._shift * phase.sequences
         batch = self._reader.next_batch(phase.sequences, rank=self._rank, world_size=self._world_size)
         return phase, self._rows(batch, slice(None))
 
+    def data_step(self, step: int) -> int:
+        """Step of an undisturbed run that has the batch which `step` has here."""
+        return step + self._shift
+
+    def pass_over(self, step: int, data_step: int) -> int:
+        """At `step`, go on with the batch of `data_step` if it is not yet reached. Returns how many batches are passed over.
+
+        The shift holds for all steps that follow, in later phases too, and is a part of the state.
+        """
+        more = data_step - self.data_step(step)
+        if more <= 0:
+            return 0
+        self._shift += more
+        self._reader.position += more * self._schedule.phases[self._index].sequences
+        return more
+
     def state_dict(self) -> dict[str, Any]:
-        return {"phase": self._index, "reader": self._reader.state_dict()}
+        return {"phase": self._index, "reader": self._reader.state_dict(), "shift": self._shift}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises AbruzziError bad_data when the state belongs to another dataset, seed or length."""
         index = int(state["phase"])
         reader = self._open(min(index, len(self._schedule.phases) - 1))
         reader.load_state_dict(state["reader"])
-        self._index, self._reader = index, reader
+        self._index, self._reader, self._shift = index, reader, int(state.get("shift", 0))
 
     def held_out(self, sequences: int) -> HeldOut | None:
         """A fixed set of held-out rows, or None when there is not even one."""

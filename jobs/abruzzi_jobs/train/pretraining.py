@@ -6,6 +6,7 @@ with the same bits as one that was not; clocks only decide when to save and what
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 
@@ -14,6 +15,8 @@ import torch
 from abruzzi.client.stage import Preempted, Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.store.resume import DATA_STEP, DIVERGENCE
 from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
 from abruzzi_jobs.distributed import Ranks
@@ -69,8 +72,10 @@ class Pretraining:
             self.checkpointer.begin(self.model, self.optimizer, resumed_step=self._saved_step)
         try:
             self._loop()
-        except BaseException:
+        except BaseException as error:
             self._finish_last_save()
+            if isinstance(error, AbruzziError) and error.code == "divergence":
+                self._note_divergence(error)
             raise
         self.ranks.barrier()  # all end together: the launcher stops what outlives a failed peer
         self._beat("done")
@@ -194,7 +199,29 @@ class Pretraining:
             except (AbruzziError, OSError) as error:
                 logger.warning("The last save failed too: %s", error)
 
+    def _note_divergence(self, error: AbruzziError) -> None:
+        """For the next attempt: which data it came with. It goes back to an earlier checkpoint and on with what comes after that."""
+        if self.ranks.rank != 0:
+            return
+        facts = {"diverged_at_step": self.step, DATA_STEP: self.feed.data_step(self.step) + 1}
+        note = self.context.scratch / "divergence.json"
+        try:
+            note.write_text(json.dumps({**facts, "message": error.message}), encoding="utf-8")
+            self.context.commit(ArtifactKind.FILES, DIVERGENCE, {note.name: note}, facts, self.step)
+        except (AbruzziError, OSError) as failed:
+            logger.warning("The next attempt will be shown the same data again: %s", failed)
+
     def _resume(self) -> None:
+        self._load()
+        if self.context.spec.data_step is not None:
+            passed = self.feed.pass_over(self.step, self.context.spec.data_step)
+            if passed:
+                logger.info(
+                    "an earlier attempt diverged: the data of %d steps, up to step %d, is passed over",
+                    passed, self.context.spec.data_step,
+                )  # fmt: skip
+
+    def _load(self) -> None:
         self._beat("load")
         artifact = open_checkpoint(self.context, self.ranks)
         if artifact is None:

@@ -50,7 +50,7 @@ class Manifest(BaseModel):
     created_at: datetime
     files: tuple[FileEntry, ...]
     parents: tuple[Digest, ...] = ()
-    """Digests of the manifests of the inputs: lineage."""
+    """Digests of the manifests of the inputs, and of the checkpoint that its attempt went on from: lineage."""
     meta: dict[str, Any] = Field(default_factory=dict)
     """Small facts for people and gates, such as {"bits_per_byte": 1.93}."""
 

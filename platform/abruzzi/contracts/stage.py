@@ -75,6 +75,8 @@ class StageSpec(BaseModel):
     output_prefix: str
     """`projects/<project>/runs/<run>/<stage>/`: the only prefix that this attempt may write below."""
     resume: ArtifactRef | None = None
+    data_step: int | None = None
+    """The first batch to be shown is that of this step of an undisturbed run: training diverged with those before it. None: as `resume` says."""
     world_size: int = Field(default=1, ge=1)
     seed: int = 0
 

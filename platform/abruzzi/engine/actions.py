@@ -12,7 +12,8 @@ from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 
 @dataclass(frozen=True, slots=True)
 class CreateAttempt:
-    """Write: commit the intent of attempt `number` with fencing `epoch`. `checkpoints_back` > 0 skips that many newest checkpoints."""
+    """Write: commit the intent of attempt `number` with fencing `epoch`. `checkpoints_back`: so many divergences in a row
+    lie behind it, each of which it goes further back for."""
 
     stage_id: str
     number: int

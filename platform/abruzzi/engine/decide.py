@@ -243,8 +243,7 @@ class _Plan:
             return
         number = (stage.attempts[-1].number if stage.attempts else stage.attempts_before) + 1
         self.epoch += 1
-        back = sum(a.cause is not None and RULES[a.cause].steps_back for a in stage.attempts)
-        self.writes.append(CreateAttempt(stage.id, number, self.epoch, back, excluded_nodes(stage)))
+        self.writes.append(CreateAttempt(stage.id, number, self.epoch, setbacks(stage), excluded_nodes(stage)))
         self.writes.append(SetStage(stage.id, StageState.RUNNING))
         self.after.append(CreateWorkload(attempt_id(self.run.id, stage.id, number)))
 
@@ -293,6 +292,32 @@ def excluded_nodes(stage: StageView) -> tuple[str, ...]:
     return tuple(sorted(list(newest_first)[:MOST_EXCLUDED_NODES]))
 
 
+def setbacks(stage: StageView) -> int:
+    """Divergences in a row that the next attempt goes back for; none unless the last attempt that began diverged.
+
+    In a row are those that no later attempt has left behind: that went on past the point by as much as it had been set back.
+    """
+    began = [a for a in stage.attempts if _goes_back(a) or a.beats or a.resume_step is not None]
+    if not began or not _goes_back(began[-1]):
+        return 0
+    last, count = began[-1], 1
+    end = _reached(last)
+    for attempt in filter(_goes_back, reversed(began[:-1])):
+        point = _reached(attempt)
+        if end - point > point - (last.resume_step or 0):
+            break
+        count += 1
+    return count
+
+
+def _goes_back(attempt: AttemptView) -> bool:
+    return attempt.cause is not None and RULES[attempt.cause].steps_back
+
+
+def _reached(attempt: AttemptView) -> int:
+    return max((b.step for b in attempt.beats.values()), default=attempt.resume_step or 0)
+
+
 def trailing(stage: StageView, cause: Cause) -> int:
     """Attempts at the end of the list that failed alike since one got further than all before it.
 
@@ -301,7 +326,7 @@ def trailing(stage: StageView, cause: Cause) -> int:
     """
     count, furthest = 0, -1
     for attempt in stage.attempts:
-        step = max((b.step for b in attempt.beats.values()), default=attempt.resume_step or 0)
+        step = _reached(attempt)
         further, furthest = step > furthest, max(furthest, step)
         if was_asked(attempt):
             count = 0 if further else count

@@ -16,7 +16,7 @@ class RetryRule:
     excludes_node: bool = False
     """The next attempt avoids the node where this one ended."""
     steps_back: bool = False
-    """From an earlier checkpoint, one further back each time."""
+    """From an earlier checkpoint, further back each time that it happens at about the same point."""
     first_seconds: float = 1.0
     """Back-off before the first retry; doubles with each, up to `most_seconds`."""
     most_seconds: float = 300.0

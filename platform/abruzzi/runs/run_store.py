@@ -134,10 +134,11 @@ class PostgresRunStore:
             async with transaction(self._sessions) as session:
                 await artifacts.mark_damaged_inputs(session, damaged)
         resume = await asyncio.to_thread(self._specs.find_resume, draft)
+        data_step = await asyncio.to_thread(self._specs.find_data_step, draft, resume)
         async with transaction(self._sessions) as session:
             attempt = await query.attempt_row(session, attempt_id, lock=True)
             if attempt.spec is None:
-                built = self._specs.finish(draft, resume)
+                built = self._specs.finish(draft, resume, data_step)
                 attempt.spec = built.model_dump(mode="json")
                 attempt.reason = draft.note(resume)
                 await self._note_resume(session, attempt, resume)

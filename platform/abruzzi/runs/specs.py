@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from abruzzi.artifacts import service as artifacts
 from abruzzi.artifacts.models import ArtifactRow
 from abruzzi.contracts.artifact import ArtifactRef, Manifest
-from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import StageSpec, StoreConfig, attempt_id
 from abruzzi.contracts.states import ArtifactKind, AttemptState, StageKind
 from abruzzi.engine.actions import CreateAttempt
@@ -21,7 +21,9 @@ from abruzzi.store import (
     CorruptArtifact,
     ObjectStore,
     Resume,
-    newest_verified_checkpoint,
+    Setback,
+    checkpoint_after_divergences,
+    data_to_pass_over,
     prefix_of,
     read_manifest,
     verify_manifest,
@@ -39,12 +41,17 @@ class SpecDraft:
     inputs: dict[str, ArtifactRef]
     branch_key: str | None
     """Manifest key of the checkpoint that the run was branched from, if this stage made it."""
+    setbacks: tuple[Setback, ...] = ()
+    """Where earlier attempts went back to, in the order of their epochs."""
     others: set[str] = field(default_factory=set)
     """Names of checkpoints of this stage that were passed over: they were made from other inputs (a stage above was retried)."""
 
-    def is_made_from_these_inputs(self, manifest: Manifest) -> bool:
+    def has_these_inputs(self, manifest: Manifest) -> bool:
         # Its parents may name more than the inputs: also the checkpoint that its attempt went on from.
-        same = {i.digest for i in self.inputs.values()} <= set(manifest.parents)
+        return {i.digest for i in self.inputs.values()} <= set(manifest.parents)
+
+    def is_made_from_these_inputs(self, manifest: Manifest) -> bool:
+        same = self.has_these_inputs(manifest)
         self.others.update(() if same else [manifest.name])
         return same
 
@@ -85,20 +92,27 @@ class SpecBuilder:
             name: await self._bind(session, run, binding, stage.id, name) for name, binding in stage.bindings.items()
         }
         branched = await artifacts.get(session, run.parent_artifact_id) if run.parent_artifact_id else None
-        return SpecDraft(
-            attempt, stage, inputs, branched.manifest_key if branched and branched.stage_id == stage.id else None
-        )
+        branch_key = branched.manifest_key if branched and branched.stage_id == stage.id else None
+        return SpecDraft(attempt, stage, inputs, branch_key, await self._setbacks(session, attempt))
+
+    @staticmethod
+    async def _setbacks(session: AsyncSession, attempt: AttemptRow) -> tuple[Setback, ...]:
+        earlier = (await query.attempt_rows(session, attempt.run_id)).get(attempt.stage_id, [])
+        went_back = [a for a in earlier if a.epoch < attempt.epoch and a.checkpoints_back and a.spec is not None]
+        steps = [Setback(a.epoch, -1 if a.resume_step is None else a.resume_step) for a in went_back]
+        return tuple(sorted(steps, key=lambda setback: setback.epoch))
 
     def find_resume(self, draft: SpecDraft) -> Resume:
         """Reads and verifies checkpoints: the stage's own, else the one that the run was branched from."""
         attempt = draft.attempt
         if StageKind(draft.stage.kind) not in RESUMABLE:
             return Resume(None, None)
-        found = newest_verified_checkpoint(
+        found = checkpoint_after_divergences(
             self._objects,
             output_prefix(attempt),
             max_epoch=attempt.epoch,
-            skip=attempt.checkpoints_back,
+            in_a_row=attempt.checkpoints_back,
+            setbacks=draft.setbacks,
             accept=draft.is_made_from_these_inputs,
         )
         if found.manifest is not None or draft.branch_key is None:
@@ -106,13 +120,26 @@ class SpecBuilder:
         try:
             manifest = read_manifest(self._objects, draft.branch_key)
             verify_manifest(self._objects, manifest, prefix_of(draft.branch_key))
-        except CorruptArtifact as error:
+        except (CorruptArtifact, NotFound) as error:
             raise AbruzziError(
                 "corrupt_artifact",
-                f"The checkpoint that this run was branched from is damaged: {error.message}",
+                f"The checkpoint that this run was branched from is damaged or gone: {error.message}",
                 status=409,
+                hint="Branch from another checkpoint.",
             ) from error
         return Resume(draft.branch_key, manifest, found.corrupt)
+
+    def find_data_step(self, draft: SpecDraft, resume: Resume) -> int | None:
+        """Where the data goes on, of a stage that trains."""
+        if StageKind(draft.stage.kind) is not StageKind.PRETRAIN:
+            return None
+        return data_to_pass_over(
+            self._objects,
+            output_prefix(draft.attempt),
+            resume.manifest,
+            max_epoch=draft.attempt.epoch,
+            accept=draft.has_these_inputs,
+        )
 
     def damaged_inputs(self, draft: SpecDraft) -> dict[str, str]:
         """{manifest key: what is wrong}. Of checkpoints, for which there is another to fall back on, every file is read, as for a resume; of
@@ -131,7 +158,7 @@ class SpecBuilder:
                 found[ref.manifest_key] = error.message
         return found
 
-    def finish(self, draft: SpecDraft, resume: Resume) -> StageSpec:
+    def finish(self, draft: SpecDraft, resume: Resume, data_step: int | None) -> StageSpec:
         attempt, stage = draft.attempt, draft.stage
         return StageSpec(
             project_id=attempt.project_id,
@@ -145,6 +172,7 @@ class SpecBuilder:
             store=self._config,
             output_prefix=output_prefix(attempt),
             resume=_reference(resume.key, resume.manifest),
+            data_step=data_step,
             world_size=stage.world_size,
             seed=int(stage.config.get("seed", 0)),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.artifacts import service as artifacts
-from abruzzi.contracts.errors import Conflict
+from abruzzi.contracts.errors import Conflict, NotFound
 from abruzzi.contracts.graph import ancestors, bind_inputs
 from abruzzi.contracts.recipe import Recipe
 from abruzzi.contracts.states import ArtifactKind, RunState, StageState
@@ -19,6 +20,7 @@ from abruzzi.recipes import service as recipes
 from abruzzi.runs import query
 from abruzzi.runs.facts import numeric_facts
 from abruzzi.runs.models import RunRow, StageRow
+from abruzzi.store import ObjectStore, pin_artifact
 
 _NOT_CONTENT = ("resources", "retry", "gate")
 """Keys of a stage that say how it runs, not what it makes."""
@@ -52,13 +54,14 @@ async def branch(
     parent_id: str,
     artifact_id: str,
     *,
+    objects: ObjectStore,
     recipe_toml: str | None = None,
     overrides: Mapping[str, str] | None = None,
     name: str | None = None,
     actor: str,
     now: datetime,
 ) -> str:
-    """A new run that goes on from a checkpoint. Stages before it count as done: their outputs are the parent's.
+    """A new run that goes on from a checkpoint. Stages before it count as done: their outputs are the parent's. Retention keeps what it stands on.
 
     Raises NotFound, RecipeInvalid, or Conflict when the artifact is no checkpoint that still exists, or the recipe lacks its stage.
     """
@@ -100,6 +103,13 @@ async def branch(
         elif stage.id == artifact.stage_id:
             stage.facts = numeric_facts(artifact.meta)
     session.add_all(stages)
+    try:
+        await asyncio.to_thread(pin_artifact, objects, artifact.manifest_key, run.id)
+    except NotFound as error:
+        raise Conflict(
+            f"The files of {artifact.name} are being removed by retention.",
+            hint="Choose a newer checkpoint, or raise checkpoint.keep_last.",
+        ) from error
     await _announce(session, run)
     return run.id
 

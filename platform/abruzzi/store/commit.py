@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,16 +37,6 @@ class CorruptArtifact(AbruzziError):
             status=409,
         )
         self.path = path
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """What the platform found to resume from, and what it passed over."""
-
-    key: str | None
-    manifest: Manifest | None
-    corrupt: dict[str, str] = field(default_factory=dict)
-    """{manifest key: sentence} of damaged checkpoints."""
 
 
 def open_store(config: StoreConfig) -> ObjectStore:
@@ -94,7 +83,7 @@ def commit_artifact(
     manifest = Manifest(
         kind=kind, name=name, project_id=spec.project_id, run_id=spec.run_id, stage_id=spec.stage_id, attempt_id=spec.attempt_id,
         epoch=spec.epoch, step=step, created_at=datetime.now(UTC), files=tuple(entries),
-        parents=tuple(sorted(i.digest for i in spec.inputs.values())), meta=dict(meta or {}),
+        parents=_parents(spec), meta=dict(meta or {}),
     )  # fmt: skip
     key = manifest_key(spec.output_prefix, spec.epoch, name)
     if store.put_if_absent(key, manifest.canonical_bytes()):
@@ -144,35 +133,6 @@ def missing_manifests(store: ObjectStore, keys: Collection[str]) -> set[str]:
     return set(keys) - {key for epoch in epochs for key in store.list(epoch)}
 
 
-def newest_verified_checkpoint(
-    store: ObjectStore,
-    output_prefix: str,
-    *,
-    max_epoch: int,
-    skip: int = 0,
-    accept: Callable[[Manifest], bool] = lambda manifest: True,
-) -> Resume:
-    """The newest checkpoint of the stage (by step, then epoch) that is acceptable and whose digests verify, passing over `skip` good ones."""
-    found = [
-        (manifest.step or 0, manifest.epoch, key, manifest)
-        for key, manifest in list_manifests(store, output_prefix)
-        if manifest.kind is ArtifactKind.CHECKPOINT and manifest.epoch <= max_epoch and accept(manifest)
-    ]
-    corrupt: dict[str, str] = {}
-    last: tuple[str, Manifest] | None = None
-    for _, _, key, manifest in sorted(found, key=lambda f: f[:2], reverse=True):
-        try:
-            verify_manifest(store, manifest, output_prefix)
-        except CorruptArtifact as error:
-            corrupt[key] = error.message
-            continue
-        last = (key, manifest)
-        if skip == 0:
-            break
-        skip -= 1
-    return Resume(*last, corrupt) if last else Resume(None, None, corrupt)
-
-
 def materialize(store: ObjectStore, manifest: Manifest, output_prefix: str, folder: Path) -> None:
     """The artifact's files below `folder`, verified. A directory store's files are hard-linked (they are never changed), others copied."""
     for entry in manifest.files:
@@ -190,10 +150,31 @@ def materialize(store: ObjectStore, manifest: Manifest, output_prefix: str, fold
         os.replace(partial, target)
 
 
+def pin_artifact(store: ObjectStore, key: str, by: str) -> None:
+    """Keep the artifact whose manifest is `key` from retention, for ever, in the name of run `by`. Raises NotFound when it is gone already.
+
+    First the pin, then the look; a removal takes the manifest first and then looks for pins again, and puts it back: one of the two sees the other.
+    """
+    store.put(f"{_pins(key)}{by}", b"{}")
+    if not store.exists(key):
+        store.delete(f"{_pins(key)}{by}")
+        raise NotFound("artifact", key, hint="Its retention was quicker. Choose a newer one.")
+
+
+def is_pinned(store: ObjectStore, key: str) -> bool:
+    return next(iter(store.list(_pins(key))), None) is not None
+
+
 def remove_artifact(store: ObjectStore, key: str, manifest: Manifest) -> int:
-    """Retention: the manifest first, so that nothing trusts what follows; then the blobs that no other manifest of the stage names. Returns bytes freed."""
+    """Retention: the manifest first, so that nothing trusts what follows; then the blobs that no other manifest of the stage names. Returns bytes
+    freed: none of an artifact that a branch stands on (`pin_artifact`), which stays."""
+    if is_pinned(store, key):
+        return 0
     prefix = prefix_of(key)
     store.delete(key)
+    if is_pinned(store, key):
+        store.put_if_absent(key, manifest.canonical_bytes())
+        return 0
     kept = {entry.digest for _, other in list_manifests(store, prefix) for entry in other.files}
     freed = 0
     for entry in manifest.files:
@@ -213,6 +194,16 @@ def check_free_space(path: Path, min_free_bytes: int, needed_bytes: int = 0) -> 
             f"{min_free_bytes / 2**30:.2f} GiB must stay free.",
             hint="Free some space, lower checkpoint.keep_last, or move ABRUZZI_HOME to a larger disk; then retry the run.",
         )
+
+
+def _parents(spec: StageSpec) -> tuple[str, ...]:
+    """What it was made from: the inputs, and the checkpoint that its attempt went on from."""
+    references = [*spec.inputs.values(), *([spec.resume] if spec.resume else [])]
+    return tuple(sorted({reference.digest for reference in references}))
+
+
+def _pins(key: str) -> str:
+    return key.removesuffix("manifest.json") + "pins/"
 
 
 def _store_file(

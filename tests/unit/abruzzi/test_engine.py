@@ -198,6 +198,33 @@ class TestRetry:
         assert due.writes == (CreateAttempt("work", 2, 2), SetStage("work", StageState.RUNNING))
         assert due.after == (CreateWorkload(f"{RUN}-work-2"),)
 
+    @pytest.mark.parametrize(
+        ("past", "back"),
+        [
+            ([], 0),
+            ([(Cause.DIVERGENCE, None, 35)], 1),
+            (
+                [(Cause.DIVERGENCE, None, 35), (Cause.INFRASTRUCTURE, 20, 28)],
+                0,
+            ),  # it goes on from its own, not back again
+            ([(Cause.DIVERGENCE, None, 35), (Cause.NODE, None, None)], 1),  # that one never began
+            ([(Cause.DIVERGENCE, None, 35), (Cause.DIVERGENCE, 20, 36)], 2),
+            ([(Cause.DIVERGENCE, None, 35), (Cause.INFRASTRUCTURE, 20, 28), (Cause.DIVERGENCE, 26, 33)], 2),
+            ([(Cause.DIVERGENCE, None, 35), (Cause.DIVERGENCE, 20, 500)], 1),  # the first was left behind
+            ([(Cause.DIVERGENCE, None, 35), (Cause.DIVERGENCE, 20, 500), (Cause.DIVERGENCE, 480, 501)], 2),
+        ],
+    )
+    def test_it_goes_back_for_divergences_in_a_row_and_only_right_after_one(
+        self, past: list[tuple[Cause, int | None, int | None]], back: int
+    ) -> None:
+        attempts = [
+            failed(n, cause, resume_step=resumed, beats={} if at is None else {0: RankBeat(at, "train", NOW)})
+            for n, (cause, resumed, at) in enumerate(past, 1)
+        ]
+        [create, _] = decided(run(stage(*attempts, state=StageState.PENDING))).writes
+        assert isinstance(create, CreateAttempt)
+        assert create.checkpoints_back == back
+
     def test_the_next_attempt_avoids_lost_nodes_and_goes_back_behind_divergences(self) -> None:
         past = [failed(1, Cause.NODE, node="b"), failed(2, Cause.DIVERGENCE, node="c"), failed(3, Cause.NODE, node="a")]
         [create, _] = decided(run(stage(*past, state=StageState.PENDING))).writes

@@ -107,8 +107,8 @@ async def retry_run(run_id: str, body: RetryIn, work: SteerWork, if_match: IfMat
 async def branch_run(run_id: str, body: BranchIn, work: SubmitWork) -> Any:
     """A new run that goes on from a checkpoint of this one."""
     new_id = await submit.branch(
-        work.session, run_id, body.artifact_id, recipe_toml=body.recipe_toml, overrides=body.overrides, name=body.name, actor=work.identity.actor,
-        now=work.clock.now(),
+        work.session, run_id, body.artifact_id, objects=work.objects, recipe_toml=body.recipe_toml, overrides=body.overrides, name=body.name,
+        actor=work.identity.actor, now=work.clock.now(),
     )  # fmt: skip
     return await _reply(work, new_id, 201)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
+from typing import Any
 
 import pytest
 import torch
-from training_lab import Lab
+from training_lab import Lab, merged
 
 from abruzzi.client.stage import Reporter, StageContext, exit_code_of
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.states import ExitCode
+from abruzzi.store import Setback, list_manifests
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.train.pretraining import Pretraining
 
@@ -30,6 +34,67 @@ def test_divergence_exits_76_and_keeps_the_last_good_checkpoint(lab: Lab) -> Non
     assert attempt.wait() == [ExitCode.DIVERGENCE]
     assert "the loss is" in last_line(attempt.log())
     assert lab.checkpoints(), "the steps before it are saved"
+
+
+def test_after_a_divergence_it_goes_on_from_before_it_with_other_data_and_a_kill_then_changes_no_bit(lab: Lab) -> None:
+    calm: dict[str, Any] = {
+        "optimizer": {"kind": "adamw", "peak_lr": 1e-3},
+        "checkpoint": {"every_steps": 1, "keep_last": 4},
+    }
+    first = lab.start(lab.spec(calm))
+    first.until(lambda: first.step() >= 6)
+    first.signal(signal.SIGTERM)
+    first.wait()
+    stopped = lab.checkpoints()[0].step or 0
+    wild = merged(calm, {"optimizer": {"peak_lr": 1e30, "max_grad_norm": None}})
+    assert lab.start(lab.spec(wild, epoch=2)).wait() == [ExitCode.DIVERGENCE]
+    note = next(m for _, m in list_manifests(lab.store, lab.spec(calm).output_prefix) if m.name == "divergence")
+    diverged = note.meta["diverged_at_step"]
+    assert note.meta["data_step"] == diverged + 1 > stopped
+
+    spec = lab.spec(calm, epoch=3, diverged=1)
+    assert spec.data_step == diverged + 1
+    shutil.copytree(lab.root / "store", lab.root / "kept")
+    whole = lab.run(spec)
+    resumed = int(re.search(r"at step (\d+)", whole.log())[1])  # type: ignore[index]
+    assert resumed < diverged
+    assert f"the data of {diverged + 1 - resumed} steps, up to step {diverged + 1}, is passed over" in whole.log()
+    digests, state = lab.digests(), json.loads(lab.blob(lab.checkpoints()[0], "state.json").read_text())
+    assert state["loader"]["shift"] == diverged + 1 - resumed
+
+    shutil.rmtree(lab.root / "store")
+    shutil.copytree(lab.root / "kept", lab.root / "store")
+    shutil.rmtree(lab.root / "attempts" / spec.attempt_id)
+    killed = lab.start(spec)
+    killed.until(lambda: killed.step() >= resumed + 8)
+    killed.signal(signal.SIGKILL)
+    killed.wait()
+    again = lab.spec(calm, epoch=4, setbacks=[Setback(3, resumed)])
+    assert again.data_step is None
+    lab.run(again)
+    assert lab.digests()["model.safetensors"] == digests["model.safetensors"]
+    assert lab.digests()["optimizer.safetensors"] == digests["optimizer.safetensors"]
+
+
+def test_the_damaged_checkpoint_of_a_branch_is_replaced_by_no_other(lab: Lab) -> None:
+    parent = lab.start(lab.spec({"checkpoint": {"every_steps": 2}}))
+    parent.until(lambda: len(lab.checkpoints()) >= 2)
+    parent.signal(signal.SIGTERM)
+    parent.wait()
+    chosen = lab.spec(epoch=2).resume
+    damaged = lab.blob(lab.checkpoints()[0], "model.safetensors")
+    content = damaged.read_bytes()
+    damaged.unlink()
+    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    branch = lab.spec(epoch=1, resume=False).model_copy(
+        update={
+            "run_id": "branch0123", "attempt_id": "branch0123-pretrain-1", "resume": chosen,
+            "output_prefix": "projects/default/runs/branch0123/pretrain/",
+        }
+    )  # fmt: skip
+    attempt = lab.start(branch)
+    assert attempt.wait() == [ExitCode.BAD_DATA]
+    assert "that this run was branched from is damaged" in last_line(attempt.log())
 
 
 @pytest.mark.parametrize(

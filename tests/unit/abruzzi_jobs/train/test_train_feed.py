@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from abruzzi.contracts.training import MODEL_PRESETS, BatchConfig, ScheduleConfig
+from abruzzi.contracts.training import MODEL_PRESETS, AnnealConfig, BatchConfig, ScheduleConfig
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
@@ -44,6 +44,38 @@ def test_training_and_held_out_bits_count_the_same_targets_and_bytes(dataset_fol
     assert result.loss == pytest.approx(loss, rel=1e-6)
     assert result.bits_per_byte == pytest.approx(bits, rel=1e-6)
     assert bits == pytest.approx(loss * targets.numel() / math.log(2) / (targets.numel() - ends), rel=1e-6)
+
+
+def test_after_a_divergence_the_batches_up_to_it_are_passed_over_and_the_rest_keeps_its_order(
+    dataset_folder: Path,
+) -> None:
+    whole = feed(dataset_folder)
+    batches = [whole.next(step)[1].tokens_BL for step in range(30)]
+    before = feed(dataset_folder)
+    for step in range(10):
+        before.next(step)
+    state = before.state_dict()
+
+    back = feed(dataset_folder)
+    back.load_state_dict(state)
+    assert back.pass_over(10, 17) == 7
+    assert back.pass_over(10, 17) == 0, "once"
+    after = [back.next(step)[1].tokens_BL for step in range(10, 15)]
+    again = feed(dataset_folder)
+    again.load_state_dict(back.state_dict())
+    after += [again.next(step)[1].tokens_BL for step in range(15, 20)]
+
+    assert all(map(torch.equal, after, batches[17:27]))
+    assert (again.data_step(20), again.pass_over(20, 25)) == (27, 0), "an older point is behind it already"
+
+
+def test_a_later_phase_begins_after_the_batches_that_were_passed_over(dataset_folder: Path) -> None:
+    config = ScheduleConfig(tokens=128 * 10, anneal=(AnnealConfig(tokens=128 * 10, sequence_length=16),))
+    schedule = build_schedule(config, BATCH, world_size=1)
+    plain, back = (Feed(dataset_folder, schedule, seed=3) for _ in range(2))
+    later = [plain.next(step)[1].tokens_BL for step in range(10, 16)]
+    back.pass_over(8, 12)
+    assert torch.equal(back.next(10)[1].tokens_BL, later[4])
 
 
 def test_ranks_share_the_bytes_of_the_global_batch(dataset_folder: Path) -> None:
