@@ -16,7 +16,9 @@ from xml.etree.ElementTree import parse
 
 import httpx
 import pytest
+import torch
 
+from abruzzi_jobs.evals.checkpoint_model import load_model
 from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
 
 pytestmark = pytest.mark.slow
@@ -140,8 +142,22 @@ def test_logs_curves_and_artifacts_stay_after_the_platform_was_stopped(demo: Dem
     demo.command("artifacts", "export", checkpoint["id"], "--to", str(tmp_path / "hf"))
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     assert config["architectures"] == ["DeepseekV3ForCausalLM"]
+    assert_equal_logits(tmp_path / "checkpoint", tmp_path / "hf")
     demo.command("runs", "export", "latest", "--to", str(tmp_path / "run"))
     assert {"run.json", "recipe.toml"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def assert_equal_logits(checkpoint: Path, exported: Path) -> None:
+    """The trained weights, their routing bias too, say the same in transformers as in our own model."""
+    transformers = pytest.importorskip("transformers")
+    model, _ = load_model(checkpoint)
+    peer = transformers.DeepseekV3ForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
+    tokens = torch.randint(0, model.config.vocab_size, (2, 65), generator=torch.Generator().manual_seed(0))
+    assert max(float(moe.gate.e_score_correction_bias.abs().max()) for moe in model.moe_layers()) > 0
+    with torch.no_grad():
+        expected = peer(input_ids=tokens).logits
+    assert expected.abs().max() > 1
+    assert (model.logits(tokens) - expected).abs().max() <= 1e-4
 
 
 def test_a_branch_goes_on_from_the_checkpoint_and_is_compared_with_its_parent(demo: Demo) -> None:

@@ -1,62 +1,60 @@
-"""A data-parallel rank: train its share of a fixed global batch, write the losses. Started by test_data_parallel.py."""
+"""A data-parallel rank: the real Trainer on its share of a fixed global batch; writes what it saw. Started by test_data_parallel.py."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from abruzzi_jobs.distributed import GradientAccumulator, start_ranks, stop_ranks
+from abruzzi_jobs.distributed import start_ranks, stop_ranks
 from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
+from abruzzi_jobs.train.divergence import DivergenceWatch
+from abruzzi_jobs.train.feed import Rows
+from abruzzi_jobs.train.trainer import Trainer
 
 STEPS = 8
 SEQUENCES = 4
+LENGTH = 32
 
 
-def main(directory: str, dtype: str, micro_batches: str) -> None:
+def main(directory: str, name: str, dtype: str, micro_sequences: str, threshold: str) -> None:
     torch.set_num_threads(1)
     ranks = start_ranks(timeout_s=60)
     config = ModelConfig.from_dict(json.loads((Path(directory) / "model.json").read_text()))
     model = KimiK2(config, seed=0, dtype=getattr(torch, dtype))
     optimizer = build_optimizer(
-        model.named_parameters(), OptimizerConfig(newton_schulz_precision="float32"), model=config
+        model.named_parameters(),
+        OptimizerConfig(newton_schulz_precision="float32", qk_clip_threshold=float(threshold)),
+        model=config,
     )
-    gradients = GradientAccumulator(model.named_parameters(), ranks=ranks)
+    trainer = Trainer(model, optimizer, ranks, micro_sequences=int(micro_sequences), watch=DivergenceWatch())
     generator = torch.Generator().manual_seed(1)
     history = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
         start = torch.randint(0, 64, (SEQUENCES, 1), generator=generator)
-        tokens = (start + 5 * torch.arange(33)) % 64
-        targets = tokens[:, 1:].clone()
-        targets[0, :20] = -100
-        total_targets = int((targets != -100).sum())
-        mine = slice(ranks.rank * SEQUENCES // ranks.world_size, (ranks.rank + 1) * SEQUENCES // ranks.world_size)
-        loss = torch.zeros(())
-        maxima = counts = None
-        for x, y in zip(
-            tokens[mine, :-1].chunk(int(micro_batches)), targets[mine].chunk(int(micro_batches)), strict=True
-        ):
-            out = model(x, y)
-            (out.loss_sum / total_targets + out.aux_loss * len(x) / SEQUENCES).backward()
-            gradients.accumulate()
-            loss += out.loss_sum.detach() / total_targets
-            maxima = out.max_logit_per_layer if maxima is None else torch.maximum(maxima, out.max_logit_per_layer)
-            counts = out.expert_counts if counts is None else counts + out.expert_counts
-        reduced = gradients.reduce()
-        norm = float(optimizer.gradient_norm(reduced))
-        optimizer.step(gradients=reduced, grad_scale=min(1.0, 1.0 / norm))
-        optimizer.clip_qk(ranks.max_(maxima))
-        model.update_router_bias(ranks.sum_(counts))
-        gradients.reset()
+        tokens = (start + 5 * torch.arange(LENGTH + 1)) % 64
+        ends = torch.randint(1, LENGTH, (SEQUENCES, 1), generator=generator)  # a second document in each row
+        segments = (torch.arange(LENGTH + 1) >= ends).to(torch.int32)
+        share = SEQUENCES // ranks.world_size
+        mine = slice(ranks.rank * share, (ranks.rank + 1) * share)
+        rows = Rows(tokens[mine], segments[mine], target_bytes=tokens[mine, 1:].numel())
+        result = trainer.step(step, rows, sequences=SEQUENCES, lr_scale=1.0)
         history.append(
-            {"loss": float(ranks.sum_(loss)), "norm": norm, "max_logit": float(maxima.max()), "counts": counts.tolist()}
-        )
-    digest = [float(p.detach().double().abs().sum()) for p in model.parameters()]
-    result = {"history": history, "digest": digest}
-    (Path(directory) / f"world-{ranks.world_size}-rank-{ranks.rank}.json").write_text(json.dumps(result))
+            {
+                "loss": result.loss, "norm": result.grad_norm, "max_logit": result.max_logit_YH.tolist(),
+                "counts": result.expert_counts_ME.tolist(), "clip": asdict(result.clip), "bits": result.bits_per_byte,
+            }
+        )  # fmt: skip
+    digest = hashlib.sha256()
+    for key, tensor in sorted({**model.state_dict(), **optimizer.state_dict()}.items()):
+        digest.update(key.encode() + tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    result_file = Path(directory) / f"{name}-rank-{ranks.rank}.json"
+    result_file.write_text(json.dumps({"history": history, "digest": digest.hexdigest()}))
     stop_ranks()
 
 

@@ -1,4 +1,4 @@
-"""Two gloo processes at the same global batch follow one process."""
+"""The real Trainer: two gloo processes at the same global batch follow one process, and micro-batches the whole batch, also while heads are clipped."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from abruzzi_jobs.models import ModelConfig
 
 pytestmark = pytest.mark.parity
 WORKER = Path(__file__).parent / "data_parallel_worker.py"
+CLIPPING = 0.2
+"""A threshold that some heads' logits exceed."""
 
 
-def train(directory: Path, *, world_size: int, dtype: str, micro_batches: int) -> list[dict[str, Any]]:
+def train(
+    directory: Path, name: str, *, world_size: int, dtype: str, micro_sequences: int, threshold: float
+) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -30,7 +35,7 @@ def train(directory: Path, *, world_size: int, dtype: str, micro_batches: int) -
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    command = [sys.executable, str(WORKER), str(directory), dtype, str(micro_batches)]
+    command = [sys.executable, str(WORKER), str(directory), name, dtype, str(micro_sequences), str(threshold)]
     processes = [
         subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
         for rank in range(world_size)
@@ -42,21 +47,31 @@ def train(directory: Path, *, world_size: int, dtype: str, micro_batches: int) -
     finally:
         for process in processes:
             process.kill()
-    names = [f"world-{world_size}-rank-{rank}.json" for rank in range(world_size)]
-    return [json.loads((directory / name).read_text()) for name in names]
+    return [json.loads((directory / f"{name}-rank-{rank}.json").read_text()) for rank in range(world_size)]
 
 
+@pytest.mark.parametrize("threshold", [100.0, CLIPPING])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 2e-2)])
-def test_two_ranks_follow_one_rank(small: ModelConfig, tmp_path: Path, dtype: str, tolerance: float) -> None:
+def test_two_ranks_and_micro_batches_follow_one_rank(
+    small: ModelConfig, tmp_path: Path, dtype: str, tolerance: float, threshold: float
+) -> None:
     (tmp_path / "model.json").write_text(json.dumps({**small.to_dict(), "vocab_size": 64, "init_std": 0.05}))
-    (one,) = train(tmp_path, world_size=1, dtype=dtype, micro_batches=4)
-    first, second = train(tmp_path, world_size=2, dtype=dtype, micro_batches=1)
+    common: dict[str, Any] = {"dtype": dtype, "threshold": threshold}
+    (one,) = train(tmp_path, "one", world_size=1, micro_sequences=4, **common)
+    (micro,) = train(tmp_path, "micro", world_size=1, micro_sequences=1, **common)
+    first, second = train(tmp_path, "two", world_size=2, micro_sequences=1, **common)
 
-    assert first["digest"] == second["digest"]
+    assert first["digest"] == second["digest"], "weights, masters and momenta of both ranks, bit for bit"
+    assert first["history"] == second["history"]
     assert one["history"][-1]["loss"] < one["history"][0]["loss"]
-    for alone, together in zip(one["history"], first["history"], strict=True):
-        assert together["loss"] == pytest.approx(alone["loss"], rel=tolerance)
-        assert together["norm"] == pytest.approx(alone["norm"], rel=20 * tolerance)
-        assert together["max_logit"] == pytest.approx(alone["max_logit"], rel=20 * tolerance)
-        if dtype == "float32":
-            assert together["counts"] == alone["counts"]
+    clipped = [step["clip"]["clipped_heads"] for step in one["history"]]
+    assert (sum(clipped) > 0) is (threshold == CLIPPING)
+    for other in (micro, first):
+        for alone, together in zip(one["history"], other["history"], strict=True):
+            assert together["loss"] == pytest.approx(alone["loss"], rel=tolerance)
+            assert together["norm"] == pytest.approx(alone["norm"], rel=20 * tolerance)
+            np.testing.assert_allclose(together["max_logit"], alone["max_logit"], rtol=20 * tolerance)
+            assert together["clip"]["gamma_min"] == pytest.approx(alone["clip"]["gamma_min"], rel=20 * tolerance)
+            if dtype == "float32":
+                assert together["counts"] == alone["counts"]
+                assert together["clip"]["clipped_heads_per_layer"] == alone["clip"]["clipped_heads_per_layer"]

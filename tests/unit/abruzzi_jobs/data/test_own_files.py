@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from s3_server import S3Server
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.sources import looks_like_files
-from abruzzi.contracts.stage import S3Store
-from abruzzi_jobs.data import own_files
+from abruzzi.store import open_store
 from abruzzi_jobs.data.own_files import PIECE_BYTES, find_files, read_file
 from abruzzi_jobs.data.sources import resolve
 
@@ -135,40 +135,36 @@ def test_names_of_shipped_sources_are_no_files() -> None:
     assert not looks_like_files("python-stdlib")
 
 
-class _Objects:
-    """What is needed of an object store, in a dictionary."""
-
-    def __init__(self, content: dict[str, bytes]) -> None:
-        self.content = content
-
-    def list(self, prefix: str) -> list[str]:
-        return [k for k in self.content if k.startswith(prefix)]
-
-    def size(self, key: str) -> int:
-        return len(self.content[key])
-
-    def open(self, key: str) -> io.BytesIO:
-        return io.BytesIO(self.content[key])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
 
 
-def test_a_prefix_of_a_bucket_is_read_like_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path / "b.parquet", ["from a table"])
-    objects = {
-        "texts/z.txt": b"plain",
-        "texts/a.jsonl": _lines(["line"]),
-        "texts/b.parquet": (tmp_path / "b.parquet").read_bytes(),
-        "texts/picture.png": b"-",
-        "other/c.txt": b"elsewhere",
-    }
-    asked: list[S3Store] = []
-    monkeypatch.setattr(own_files, "open_store", lambda config: asked.append(config) or _Objects(objects))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
-    assert _read("s3://mine/texts/") == ["line", "from a table", "plain"]
-    assert _read("s3://mine/texts/z.txt") == ["plain"]
-    assert asked[0] == S3Store(endpoint="127.0.0.1:9000", bucket="mine", secure=False)
+@pytest.mark.s3
+def test_a_prefix_of_a_bucket_is_read_like_a_directory(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3.new_bucket()
+    store = open_store(bucket)
+    for name in ("a.jsonl", "b.parquet", "c.jsonl.zst"):
+        _write(tmp_path / name, [f"{name} {number} " + "x" * 3000 for number in range(400)])
+        store.put(f"texts/{name}", tmp_path / name)
+    store.put("texts/z.txt", b"plain")
+    store.put("texts/picture.png", b"-")
+    store.put("other/c.txt", b"elsewhere")
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{bucket.endpoint}")
+    texts = _read(f"s3://{bucket.bucket}/texts/")
+    assert [text.partition(" x")[0] for text in texts] == [
+        *(f"{name} {number}" for name in ("a.jsonl", "b.parquet", "c.jsonl.zst") for number in range(400)),
+        "plain",
+    ]
+    assert _read(f"s3://{bucket.bucket}/texts/z.txt") == ["plain"]
+    with pytest.raises(AbruzziError, match=f"s3://{bucket.bucket}/nothing/: no file is there"):
+        _read(f"s3://{bucket.bucket}/nothing/")
+
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    run_store = S3Store(endpoint="store.example", bucket="artifacts", region="eu-1")
-    resolve("s3://mine/texts/", text_field="text", store=run_store)
-    assert asked[-1] == run_store.model_copy(update={"bucket": "mine"})
-    with pytest.raises(AbruzziError, match="s3://mine/nothing/: no file is there"):
-        _read("s3://mine/nothing/")
+    run_store = bucket.model_copy(update={"bucket": "artifacts"})  # the run's own store says which server
+    source = resolve(f"s3://{bucket.bucket}/texts/c.jsonl.zst", text_field="text", store=run_store)
+    assert len(list(source.read())) == 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from training_lab import Lab
 from abruzzi.contracts.states import ExitCode
 
 pytestmark = pytest.mark.slow
+CLIPPING = 0.02
+"""A threshold that some heads of this small model exceed all the time."""
 
 
 def assert_same_end(lab: Lab, other: Lab) -> None:
@@ -51,6 +54,29 @@ def test_killed_at_random_steps_and_resumed_it_ends_with_equal_bits(
     last = lab.run(lab.spec(changes, epoch=3))
     assert f"at step {reached}" in last.log()
     assert_same_end(lab, undisturbed[ranks])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_killed_while_heads_are_clipped_it_ends_with_equal_bits(
+    dtype: str, lab: Lab, tmp_path: Path, dataset_folder: Path
+) -> None:
+    changes = {
+        "optimizer": {"qk_clip_threshold": CLIPPING}, "memory": {"dtype": dtype}, "resources": {"ranks": 2},
+        "schedule": {"tokens": 24 * 256},
+    }  # fmt: skip
+    whole = Lab(tmp_path / "whole", dataset=dataset_folder)
+    points = whole.run(whole.spec(changes)).points()
+    clipped = points["train/clipped_heads"]
+    assert sum(value for step, value in clipped.items() if step > 5) > 0, "after the first checkpoint too"
+    attempt = lab.start(lab.spec(changes))
+    attempt.until(lambda: attempt.step() >= 8)
+    attempt.signal(signal.SIGKILL)
+    attempt.wait()
+    assert 0 < (lab.checkpoints()[0].step or 0) < 24
+    again = lab.run(lab.spec(changes, epoch=2)).points()
+    assert again["train/max_logit"].items() <= points["train/max_logit"].items()
+    assert again["train/qk_clip_gamma_min"].items() <= points["train/qk_clip_gamma_min"].items()
+    assert_same_end(lab, whole)
 
 
 def test_a_rank_that_loses_its_peer_leaves_the_dead_one_the_first_word(lab: Lab) -> None:
