@@ -13,6 +13,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.runs.listing import Position, Sort, read_value, write_value
 
 T = TypeVar("T", bound=BaseModel)
 Limit = Annotated[int, Query(ge=1, le=500, description="Items at most")]
@@ -32,12 +33,7 @@ def decode(cursor: str | None, count: int) -> list[str] | None:
     except (binascii.Error, ValueError):
         values = None
     if not isinstance(values, list) or len(values) != count or not all(isinstance(v, str) for v in values):
-        raise AbruzziError(
-            "bad_cursor",
-            "The cursor is none of ours.",
-            status=422,
-            hint="Use `next_cursor` of the page before, or leave it out.",
-        )
+        raise _bad_cursor()
     return values
 
 
@@ -51,12 +47,7 @@ def decode_moment(cursor: str | None) -> tuple[datetime, str] | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise AbruzziError(
-            "bad_cursor",
-            "The cursor is none of ours.",
-            status=422,
-            hint="Use `next_cursor` of the page before, or leave it out.",
-        )
+        raise _bad_cursor()
     return moment, values[1]
 
 
@@ -65,16 +56,35 @@ def decode_number(cursor: str | None) -> int | None:
     if values is None:
         return None
     if not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 18:
-        raise AbruzziError(
-            "bad_cursor",
-            "The cursor is none of ours.",
-            status=422,
-            hint="Use `next_cursor` of the page before, or leave it out.",
-        )
+        raise _bad_cursor()
     return int(values[0])
+
+
+def encode_position(position: Position, sort: Sort, order: str) -> str:
+    return encode(f"{sort} {order}", write_value(position.value), position.run_id, position.at.isoformat())
+
+
+def decode_position(cursor: str | None, sort: Sort, order: str) -> Position | None:
+    """Cursor of a sorted list of runs; one of another order is refused."""
+    values = decode(cursor, 4)
+    if values is None:
+        return None
+    said, value, run_id, at = values
+    try:
+        position = Position(read_value(sort, value), run_id, datetime.fromisoformat(at))
+    except ValueError:
+        position = None
+    if position is None or said != f"{sort} {order}" or position.at.tzinfo is None or "\x00" in value + run_id:
+        raise _bad_cursor()
+    return position
 
 
 def page(items: Sequence[T], limit: int, position: Callable[[T], tuple[str, ...]]) -> dict[str, object]:
     """`items` were asked for with limit + 1: one more than fits means that there is a next page."""
     shown = list(items[:limit])
     return {"items": shown, "next_cursor": encode(*position(shown[-1])) if len(items) > limit else None}
+
+
+def _bad_cursor() -> AbruzziError:
+    hint = "Use `next_cursor` of the page before, in the same order, or leave it out."
+    return AbruzziError("bad_cursor", "The cursor is none of ours.", status=422, hint=hint)

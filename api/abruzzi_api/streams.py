@@ -23,7 +23,8 @@ from abruzzi.logs import service as logs
 from abruzzi.runs import query
 
 _LIFE_SECONDS = 600.0
-_KEEPALIVE_SECONDS = 15.0
+_PING_SECONDS = 5.0
+"""Silence is told, as an event: a page cannot see comments, and must know a quiet stream from one whose other end is gone."""
 _LOOK_SECONDS = 1.0
 """Without a ring: notifications may be lost, and an event may wait for an older transaction to end."""
 _SETTLE_SECONDS = 0.2
@@ -159,15 +160,15 @@ async def _looks(request: Request, run_id: str | None) -> AsyncIterator[None]:
 
 
 async def _alive(source: AsyncIterator[str]) -> AsyncIterator[str]:
-    """With comments while nothing happens; a database that goes away ends the stream, and the client comes back."""
+    """With a `ping` while nothing happens; a database that goes away ends the stream, and the client comes back."""
     yield "retry: 1000\n\n"
     pending: asyncio.Task[str] | None = None
     try:
         while True:
             pending = pending or asyncio.ensure_future(anext(source))
-            done, _ = await asyncio.wait({pending}, timeout=_KEEPALIVE_SECONDS)
+            done, _ = await asyncio.wait({pending}, timeout=_PING_SECONDS)
             if not done:
-                yield ": still here\n\n"
+                yield _format("ping", "{}", None)
                 continue
             try:
                 yield pending.result()

@@ -12,11 +12,11 @@ STAGE = Path(__file__).with_name("stand_in_stage.py")
 def recipe(
     *, name: str = "tiny-k2", steps: int = 200, pause: float = 0.05, ranks: int = 1, seed: int = 1, peak_lr: str = "2e-3", layers: int = 4,
     clip: bool = True, hold_at: int | None = None, hold_file: Path | None = None, fail: str | None = None,
-    only: str = "corpus tokenize pretrain evaluate", gate: str | None = "pretrain.loss <= 4.5", say: str = "",
+    only: str = "corpus tokenize pretrain evaluate", gate: str | None = "pretrain.loss <= 4.5", say: str = "", say_times: int = 1,
 ) -> str:  # fmt: skip
     """corpus → tokenize → pretrain → evaluate, or `only` some of them. `fail` names the stage that ends with a user error.
 
-    `gate` stands before evaluate; `say` is a line that every stage prints.
+    `gate` stands before evaluate; `say` is a line that every stage prints, `say_times` times with its number before it.
     """
     hold = {"HOLD_AT": str(hold_at), "HOLD_FILE": str(hold_file)} if hold_at is not None else {}
     quick = {"STEPS": "40", "BATCH": "10", "PAUSE": "0.02"}
@@ -32,15 +32,24 @@ def recipe(
     needs: list[str] = []
     for stage_id in only.split():
         world, env = roles[stage_id]
-        settings = {**env, **({"EXIT_CODE": "64"} if stage_id == fail else {}), **({"SAY": say} if say else {})}
+        settings = {
+            **env,
+            **({"EXIT_CODE": "64"} if stage_id == fail else {}),
+            **({"SAY": say, "SAY_TIMES": str(say_times)} if say else {}),
+        }
         guarded = f"gate = {json.dumps(gate)}\n" if gate and stage_id == "evaluate" and needs else ""
+        inputs = (
+            'inputs = { checkpoint = "pretrain.checkpoint" }\n'
+            if stage_id == "evaluate" and "pretrain" in needs
+            else ""
+        )
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
         text += f"""
 [[stage]]
 id = "{stage_id}"
 kind = "container"
 needs = {json.dumps(needs)}
-{guarded}[stage.container]
+{inputs}{guarded}[stage.container]
 command = {json.dumps([sys.executable, str(STAGE)])}
 env = {{ {pairs} }}
 [stage.resources]

@@ -1,7 +1,7 @@
 """A stage for the browser tests: no training, but everything that a stage reports. Metrics and heartbeats by plain HTTP, artifacts by the SDK.
 
 Environment: STEPS, BATCH (steps between two reports), PAUSE (seconds after each report), HOLD_FILE (stop at HOLD_AT until it exists),
-EXIT_CODE, SAY (a line to print), ROLE (`prepare`, `train`, `evaluate`), SEED, PEAK_LR, LAYERS, CLIP (1: logits stay at the threshold).
+EXIT_CODE, SAY (a line to print, SAY_TIMES times), ROLE (`prepare`, `train`, `evaluate`), SEED, PEAK_LR, LAYERS, CLIP (1: logits stay at the threshold).
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def main() -> int:
     if role == "train":
         print("\x1b[1mMuon owns 38 matrices\x1b[0m, AdamW owns 9 tensors (embedding, head, norms)", flush=True)
     if said := ENV.get("SAY"):
-        print(said, flush=True)
+        times = int(ENV.get("SAY_TIMES", "1"))
+        print("\n".join(f"{n} {said}" if times > 1 else said for n in range(times)), flush=True)
     loss = 0.0
     for first in range(0, STEPS, BATCH):
         last = min(STEPS, first + BATCH)

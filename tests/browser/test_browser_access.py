@@ -66,7 +66,7 @@ def log_tab(page: Page, world: World) -> None:
 
 def artifacts_tab(page: Page, world: World) -> None:
     page.goto(f"/runs/{world.runs['finished']}?tab=artifacts")
-    expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("4 checkpoints")
+    expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("What report was made from")
 
 
 def report_tab(page: Page, world: World) -> None:

@@ -52,13 +52,30 @@ def test_figures_stand_against_a_baseline_that_can_be_changed(page, world):
     expect(page).to_have_url(re.compile(f"base={world.runs['other']}"))
     expect(table.get_by_role("row").filter(has_text="QK-Clip")).to_contain_text("%")
     expect(other).not_to_contain_text("%")
+    diff = page.get_by_role("region", name="Recipe").last
+    expect(diff.get_by_role("columnheader", name="tiny-k2, plain Muon baseline")).to_be_visible()
+    marked = diff.get_by_role("row").filter(has_text="PEAK_LR").locator("td.bg-selected")
+    expect(marked).to_have_text(["2e-3"])
+
+
+def test_a_run_keeps_its_colour_when_another_is_taken_out(page, world):
+    compare(page, world.runs["finished"], world.runs["other"])
+    table = page.get_by_role("region", name="Headline figures")
+    stroke = table.get_by_role("row").filter(has_text="plain Muon").locator("svg line").first
+    before = [stroke.get_attribute(name) for name in ("stroke", "stroke-dasharray")]
+    table.get_by_role("button", name="Take tiny-k2, QK-Clip out of the comparison").click()
+    expect(table.get_by_role("row")).to_have_count(2)
+    assert [stroke.get_attribute(name) for name in ("stroke", "stroke-dasharray")] == before
 
 
 def test_runs_come_and_go_and_the_address_follows(page, world):
     page.goto("/compare")
     expect(page.get_by_role("heading", name="Nothing to compare yet")).to_be_visible()
-    for key in ("finished", "live"):
-        page.get_by_label("Add a run").select_option(world.runs[key])
+    for key, words in (("finished", "QK-Cl"), ("live", world.runs["live"])):
+        page.get_by_role("button", name="Add a run").click()
+        page.get_by_placeholder("Name, recipe or id").fill(words)
+        expect(page.get_by_role("option")).to_have_count(1)
+        page.keyboard.press("Enter")
         expect(page).to_have_url(re.compile(world.runs[key]))
     table = page.get_by_role("region", name="Headline figures")
     expect(table.get_by_role("row")).to_have_count(3)

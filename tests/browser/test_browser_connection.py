@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from browser.stand_in_recipe import recipe
 from playwright.sync_api import expect
@@ -31,6 +34,43 @@ def test_a_killed_api_is_told_and_the_page_goes_on_by_itself_when_it_is_back(sig
     expect(rate.first).to_have_text("0.00026")
     expect(page.get_by_label("State of the run")).to_contain_text("succeeded")
     assert page.evaluate("() => window.isTheSamePage")
+
+
+def test_an_api_that_is_there_but_silent_is_told_and_what_was_known_stays_in_sight(signed_in, world):
+    page, watch = signed_in()
+    watch.allow(*PROVOKED)
+    page.goto(f"/runs/{world.runs['live']}")
+    loss = page.get_by_role("region", name="Loss", exact=True)
+    expect(loss.get_by_role("img")).to_be_visible()
+    api = world.platform.children["api"]
+    os.kill(api, signal.SIGSTOP)
+    try:
+        expect(page.get_by_text("Connection lost.")).to_be_visible(timeout=30_000)
+        expect(loss.get_by_role("img")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
+    finally:
+        os.kill(api, signal.SIGCONT)
+    expect(page.get_by_text("Connected again after")).to_be_visible()
+    expect(page.get_by_text("Connection lost.")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("tab", "sight"), [("artifacts", "step-00000600"), ("report", "knowledge"), ("curves", "Gradient norm")]
+)
+def test_an_outage_leaves_what_was_loaded_in_its_place(signed_in, world, tab, sight):
+    page, watch = signed_in()
+    watch.allow(*PROVOKED)
+    page.goto(f"/runs/{world.runs['finished']}?tab={tab}")
+    expect(page.get_by_text(sight).first).to_be_visible()
+    page.route("**/api/v1/**", lambda route: route.fulfill(status=503, json={}))
+    # Looks again, as a tab that is shown, once what is there is no longer fresh.
+    page.wait_for_function(
+        "() => { document.dispatchEvent(new Event('visibilitychange', { bubbles: true })); return document.body.innerText.includes('Not renewed:') }",
+        polling=500,
+        timeout=40_000,
+    )
+    expect(page.get_by_text(sight).first).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_the_list_comes_back_too(signed_in, world):

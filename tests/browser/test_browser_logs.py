@@ -40,18 +40,48 @@ def test_each_rank_has_its_log_and_escape_codes_are_not_shown(page, world):
 
 def test_search_looks_in_the_whole_log_and_a_hit_leads_to_its_place(page, world):
     page.goto(f"/runs/{world.runs['finished']}?tab=logs&stage=pretrain")
-    page.get_by_label("Search the whole log").fill("committed")
-    hits = page.get_by_role("region", name="Lines with committed")
+    page.get_by_label("Search the whole log").fill("COMMITTED")
+    hits = page.get_by_role("region", name="Lines with COMMITTED")
     expect(hits.locator("mark")).to_have_count(4)
-    expect(page).to_have_url(re.compile("find=committed"))
-    first = hits.locator("[data-offset]").first
-    first.hover()
-    first.get_by_role("button").click()
+    expect(page).to_have_url(re.compile("find=COMMITTED"))
+    hits.focus()
+    page.keyboard.press("Tab")
+    expect(hits.get_by_role("button").first).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"line=\d+"))
     log = page.get_by_role("region", name=re.compile("Log of"))
     expect(log.get_by_text("checkpoint step-00000150 committed")).to_be_in_viewport()
     page.reload()
     expect(log.get_by_text("checkpoint step-00000150 committed")).to_be_in_viewport()
+
+
+def test_a_line_in_a_long_log_of_short_lines_is_shown_and_nothing_is_missing_above_it(page, world):
+    run_id = world.submit(recipe(name="long", only="corpus", say="ok", say_times=60_000), "long log")
+    attempt = world.until_ended(run_id).detail[0].attempts[0].id
+    with world.client() as client:
+        named = client.logs.page(attempt, limit=1, q="30000 ok").lines[0]
+    page.goto(f"/runs/{run_id}?tab=logs&line={named.offset}")
+    log = page.get_by_role("region", name=re.compile("Log of"))
+    expect(log.get_by_text("30000 ok", exact=True)).to_be_in_viewport()
+    top = "() => Math.min(...[...document.querySelectorAll('[data-offset]')].map(row => Number(row.dataset.offset)))"
+    for _ in range(3):
+        earliest = page.evaluate(top)
+        page.wait_for_function(
+            "([box, before]) => { box.scrollTop = 0; box.dispatchEvent(new Event('scroll')); return ("
+            + top
+            + ")() < before }",
+            arg=[log.element_handle(), earliest - 9],
+        )
+        numbers = [int(text.split()[0]) for text in log.locator("[data-offset]").all_inner_texts()]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert numbers[0] < 26_000
+    for _ in range(400):
+        log.evaluate("box => { box.scrollTop += 600 }")
+        numbers = [int(text.split()[0]) for text in log.locator("[data-offset]").all_inner_texts()]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        if numbers[-1] > 30_000:
+            break
+    assert numbers[-1] > 30_000
 
 
 def test_a_log_can_be_saved_whole(page, world):

@@ -103,6 +103,33 @@ def test_a_panel_may_differ_from_the_page(page, world):
     page.keyboard.press("Escape")
     loss.get_by_role("button", name="Make Loss large").click()
     expect(loss.get_by_role("button", name="Make Loss small")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"large(=|%3D)1"))
+    page.reload()
+    loss.hover()
+    loss.get_by_role("button", name="Make Loss small").click()
+    expect(page).not_to_have_url(re.compile(r"large"))
+
+
+def test_values_under_the_pointer_stand_in_the_legend_of_every_chart(page, world):
+    page.goto(f"/runs/{world.runs['finished']}")
+    legend = panel(page, "Max attention logit").get_by_role("listitem")
+    expect(legend).to_have_count(4)
+    newest = legend.all_text_contents()
+    chart = panel(page, "Loss").get_by_role("img").bounding_box()
+    assert chart is not None
+    page.mouse.move(chart["x"] + 0.3 * chart["width"], chart["y"] + 80)
+    expect(legend.last).not_to_have_text(newest[-1])
+    page.mouse.move(0, 0)
+    expect(legend.last).to_have_text(newest[-1])
+
+
+def test_outliers_may_be_left_out_of_the_picture(page, world):
+    page.goto(f"/runs/{world.runs['finished']}")
+    toggle = page.get_by_role("button", name="Ignore outliers")
+    toggle.click()
+    expect(page).to_have_url(re.compile("robust=true"))
+    page.reload()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
 
 
 def test_dragging_over_a_chart_zooms_all_of_them_until_the_zoom_is_taken_away(page, world):
@@ -123,10 +150,16 @@ def test_dragging_over_a_chart_zooms_all_of_them_until_the_zoom_is_taken_away(pa
 def test_what_a_run_made_is_listed_with_lineage_files_and_digests(page, world):
     page.goto(f"/runs/{world.runs['finished']}")
     page.get_by_role("tab", name="Artifacts").click()
-    expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("4 checkpoints")
-    expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("to step 600")
     artifacts = page.get_by_role("region", name="Artifacts")
     expect(artifacts.get_by_role("row")).to_have_count(1 + 4 + 1)
+    expect(artifacts.get_by_role("row").nth(1)).to_contain_text("report")
+    expect(artifacts.get_by_role("row").nth(2)).to_contain_text("step-00000600")
+    lineage = page.get_by_role("navigation", name="Lineage")
+    expect(lineage).to_contain_text("What report was made from")
+    expect(lineage.get_by_role("link")).to_have_count(2)
+    lineage.get_by_role("link", name="step-00000600").click()
+    expect(page).to_have_url(re.compile("artifact="))
+    expect(lineage).to_contain_text("step-00000600 was made from nothing that is recorded")
     artifacts.get_by_role("button", name="Files of step-00000600").click()
     files = page.get_by_role("dialog", name="step-00000600")
     expect(files.get_by_role("link", name="model.safetensors")).to_be_visible()

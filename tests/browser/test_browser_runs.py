@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from browser.stand_in_recipe import recipe
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
@@ -62,15 +63,16 @@ def test_what_is_not_valid_in_an_address_is_passed_over(page, world):
 
 def test_a_click_on_a_heading_sorts_and_reload_keeps_it(page):
     only_these(page)
+    links = page.get_by_role("table", name="Runs").get_by_role("link")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("columnheader", name="Run", exact=True)).to_have_attribute("aria-sort", "ascending")
-    assert listed(page) == sorted(NAMES.values(), key=str.lower)
+    expect(links).to_have_text(sorted(NAMES.values(), key=str.lower))
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("columnheader", name="Run", exact=True)).to_have_attribute("aria-sort", "descending")
-    assert listed(page) == sorted(NAMES.values(), key=str.lower, reverse=True)
+    expect(links).to_have_text(sorted(NAMES.values(), key=str.lower, reverse=True))
     page.reload()
     expect(page.get_by_role("columnheader", name="Run", exact=True)).to_have_attribute("aria-sort", "descending")
-    assert listed(page) == sorted(NAMES.values(), key=str.lower, reverse=True)
+    expect(links).to_have_text(sorted(NAMES.values(), key=str.lower, reverse=True))
 
 
 def test_the_list_is_walked_selected_and_compared_by_keyboard(page, world):
@@ -93,6 +95,54 @@ def test_the_list_is_walked_selected_and_compared_by_keyboard(page, world):
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1, name=order[0])).to_be_visible()
+
+
+def test_enter_belongs_to_the_link_or_button_that_has_the_focus(page):
+    only_these(page)
+    page.keyboard.press("j")
+    page.get_by_role("button", name="Loss", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("columnheader", name="Loss", exact=True)).to_have_attribute("aria-sort", "ascending")
+    page.get_by_role("link", name="New run").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="New run")).to_be_visible()
+
+
+def test_the_place_of_the_keyboard_stays_with_its_run_when_others_come(page, world):
+    world.until_ended(world.submit(recipe(name="moves", only="corpus"), "moves, first"))
+    page.goto("/runs?q=moves")
+    expect(page.get_by_role("link", name="moves, first")).to_be_visible()
+    page.keyboard.press("j")
+    here = page.locator('[role=row][aria-current="true"]').get_by_role("link")
+    expect(here).to_have_text("moves, first")
+    late = world.submit(recipe(name="moves", only="corpus"), "moves, second")
+    expect(page.get_by_role("link", name="moves, second")).to_be_visible()
+    assert listed(page) == ["moves, second", "moves, first"]
+    expect(here).to_have_text("moves, first")
+    world.until_ended(late)
+
+
+def test_the_platform_sorts_by_a_figure_with_those_that_lack_it_last(page):
+    only_these(page)
+    with page.expect_request(re.compile(r"/api/v1/runs\?.*sort=loss&order=asc")):
+        page.get_by_role("button", name="Loss", exact=True).click()
+    expect(page.get_by_role("columnheader", name="Loss", exact=True)).to_have_attribute("aria-sort", "ascending")
+    expect(page.get_by_role("table", name="Runs").get_by_role("link").last).to_have_text(NAMES["failed"])
+    page.get_by_role("button", name="Loss", exact=True).click()
+    expect(page.get_by_role("columnheader", name="Loss", exact=True)).to_have_attribute("aria-sort", "descending")
+    expect(page.get_by_role("table", name="Runs").get_by_role("link").last).to_have_text(NAMES["failed"])
+
+
+def test_the_filter_box_follows_the_address(page):
+    page.goto("/runs?q=plain")
+    box = page.get_by_label("Filter by name, recipe or id")
+    expect(box).to_have_value("plain")
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Runs").click()
+    expect(page).to_have_url(re.compile(r"/runs$"))
+    expect(box).to_have_value("")
+    page.go_back()
+    expect(box).to_have_value("plain")
+    expect(page.get_by_role("table", name="Runs").get_by_role("link")).to_have_text([NAMES["other"]])
 
 
 def test_slash_goes_to_the_filter_and_letters_typed_there_are_no_shortcuts(page):

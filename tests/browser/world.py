@@ -44,11 +44,11 @@ class World:
         return self.platform.url
 
     def submit(self, recipe_toml: str, name: str | None = None) -> str:
-        with self._client() as client:
+        with self.client() as client:
             return client.runs.submit(recipe_toml, name=name).id
 
     def run(self, run_id: str) -> RunOut:
-        with self._client() as client:
+        with self.client() as client:
             return client.runs.get(run_id)
 
     def state(self, run_id: str) -> RunState:
@@ -80,7 +80,7 @@ class World:
         except httpx.TransportError:
             return False
 
-    def _client(self) -> Client:
+    def client(self) -> Client:
         return Client(self.url, self.platform.token, retry_seconds=30.0)
 
 

@@ -148,6 +148,9 @@ def test_metrics_survive_replay_and_reordering_and_lose_no_extremum(server: ApiS
         assert series["non_finite"] == [2048, 2999]
         assert series["steps"] == sorted(series["steps"])
         assert (series["tier"] == 1) == (max_points == 10_000)
+        assert series["interval"] == 1.0
+        weights = [end // series["tier"] - start // series["tier"] for start, end in zip(series["steps"], series["steps"][1:], strict=False)]  # fmt: skip
+        assert all(weight == 1 for weight in weights)
     part = client.get(
         "metrics", params={"run": run_id, "key": "train/loss", "from_step": 1230, "to_step": 1240}
     ).json()["items"][0]
@@ -155,6 +158,40 @@ def test_metrics_survive_replay_and_reordering_and_lose_no_extremum(server: ApiS
     assert part["values"] == [truth[s] for s in range(1230, 1241)]
     (key,) = client.get(f"runs/{run_id}/metrics/keys").json()["items"]
     assert (key["key"], key["last_step"]) == ("train/loss", 2999)
+
+
+@pytest.mark.parametrize("points", [700, 2100, 9000])
+@pytest.mark.parametrize("every", [1, 7])
+def test_a_curve_has_a_quarter_of_the_points_asked_for_at_least_and_its_means_are_exact(
+    server: ApiServer, client: httpx.Client, points: int, every: int
+) -> None:
+    run_id, attempt = server.run_with_attempt()
+    rng = random.Random(points)
+    truth = {step * every: rng.gauss(0, 1) for step in range(points)}
+    with server.client(server.token_of(attempt)) as stage:
+        for first in range(0, points, 3000):
+            steps = list(truth)[first : first + 3000]
+            column = {"steps": steps, "values": [truth[s] for s in steps], "at": [0.0] * len(steps)}
+            assert stage.post(f"attempts/{attempt}/metrics", json={"series": {"train/loss": column}}).is_success
+    asked = 600
+    query = {"run": run_id, "key": "train/loss", "max_points": asked}
+    (series,) = client.get("metrics", params=query).json()["items"]
+    assert asked / 4 <= len(series["steps"]) <= asked
+    assert series["interval"] == every
+    members: dict[int, list[float]] = {}
+    for step, value in truth.items():
+        members.setdefault(step // series["tier"], []).append(value)
+    assert series["means"] == pytest.approx([sum(m) / len(m) for m in members.values()])
+    assert series["high"] == [max(m) for m in members.values()]
+
+
+def test_values_near_the_largest_float_are_taken(server: ApiServer, client: httpx.Client) -> None:
+    run_id, attempt = server.run_with_attempt()
+    column = {"steps": list(range(64)), "values": [1.7e308] * 64, "at": [0.0] * 64}
+    with server.client(server.token_of(attempt)) as stage:
+        assert stage.post(f"attempts/{attempt}/metrics", json={"series": {"huge": column}}).is_success
+    (series,) = client.get("metrics", params={"run": run_id, "key": "huge", "max_points": 10}).json()["items"]
+    assert max(series["high"]) == 1.7e308
 
 
 def test_columns_that_disagree_are_refused(server: ApiServer) -> None:
@@ -201,6 +238,18 @@ def test_a_log_is_the_bytes_that_were_sent_whatever_is_sent_again(server: ApiSer
     assert lines[400:] == ["progress 3", "<script>alert(1)</script>"]
     tail = client.get("logs", params={"attempt": attempt, "tail": 2}).json()
     assert [line["text"] for line in tail["lines"]] == ["progress 3", "<script>alert(1)</script>"]
+    whole = client.get("logs", params={"attempt": attempt, "limit": 10_000}).json()["lines"]
+    earlier: list[dict[str, object]] = []
+    before = whole[-1]["offset"]
+    while before > 0:
+        page = client.get("logs", params={"attempt": attempt, "before": before, "limit": 33}).json()
+        assert page["next_offset"] == before
+        earlier = page["lines"] + earlier
+        before = earlier[0]["offset"]
+    assert earlier == whole[:-1]
+    inside = client.get("logs", params={"attempt": attempt, "before": whole[7]["offset"] + 3, "limit": 1}).json()
+    assert inside["lines"] == [whole[7]]
+    assert client.get("logs", params={"attempt": attempt, "q": "LINE 399"}).json()["lines"] == [whole[399]]
     found = client.get("logs", params={"attempt": attempt, "q": "line 399"}).json()["lines"]
     assert [line["text"].split(" x")[0] for line in found] == ["line 399"]
     one = client.get("logs", params={"attempt": attempt, "offset": found[0]["offset"], "limit": 1}).json()["lines"]
@@ -243,7 +292,7 @@ def test_a_stream_shows_every_event_once_though_commits_interleave_and_the_conne
                 client, "GET", "events/stream", params={"run": run_id}, headers={"Last-Event-ID": position}
             ) as source:
                 for event in source.iter_sse():
-                    if not event.data:
+                    if not event.data or event.event == "ping":
                         continue  # the retry hint
                     seen.append(int(event.id))
                     position = event.id
@@ -258,7 +307,7 @@ def test_a_run_stream_begins_with_the_run_and_ends_with_it(server: ApiServer) ->
     kinds: list[str] = []
     with server.client() as client, connect_sse(client, "GET", f"runs/{run_id}/stream") as source:
         for event in source.iter_sse():
-            if not event.data:
+            if not event.data or event.event == "ping":
                 continue  # the retry hint
             kinds.append(event.event)
             if kinds == ["run", "metrics"]:

@@ -14,6 +14,7 @@ from abruzzi.engine.policy import POISON_AFTER, RULES
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.kit.db import transaction
 from abruzzi.runs import heartbeat, query, steer
+from abruzzi.runs.listing import Position, Sort, list_runs, read_value, write_value
 from abruzzi.runs.why import why
 
 
@@ -101,32 +102,76 @@ async def test_a_heartbeat_for_an_ended_attempt_or_a_rank_that_does_not_exist_is
         await world.do(heartbeat.record, attempt_id, beat(world, 1))
 
 
+async def listed(world, **how) -> list[str]:
+    """Ids, turning pages of three."""
+    found: list[str] = []
+    after = None
+    while True:
+        async with transaction(world.sessions) as session:
+            page = await list_runs(session, now=world.clock.now(), after=after, limit=3, **how)
+        if not page:
+            return found
+        found += [run.id for run, _ in page]
+        last = page[-1][1]
+        sort = how.get("sort", Sort.CREATED)
+        after = Position(read_value(sort, write_value(last.value)), last.run_id, last.at)
+        world.clock.turn(1000)  # a page is turned later, when running runs have taken longer
+
+
 async def test_pages_of_runs_are_complete_and_without_repeats(world):
     made = []
     for n in range(7):
         made.append(await world.submit())
         world.clock.turn(n % 2)  # some at the same moment
-    listed: list[str] = []
-    after = None
-    while True:
-        async with transaction(world.sessions) as session:
-            page = await query.list_runs(session, after=after, limit=3)
-        if not page:
-            break
-        listed += [r.id for r in page]
-        after = (page[-1].created_at, page[-1].id)
-    assert sorted(listed) == sorted(made)
-    assert len(listed) == len(made)
+    found = await listed(world)
+    assert sorted(found) == sorted(made)
+    assert len(found) == len(made)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_runs_are_sorted_by_a_figure_over_all_pages_and_those_without_it_come_last(world, descending):
+    losses = [3.1, 0.1 + 0.2, None, 2.5, None, 0.3, 2.5, 1e-9]
+    made = {await world.submit(): loss for loss in losses}
+    async with transaction(world.sessions) as session:
+        for run_id, loss in made.items():
+            (await query.row(session, run_id)).headline = {} if loss is None else {"train/loss": loss}
+    found = await listed(world, sort=Sort.LOSS, descending=descending)
+    assert sorted(found) == sorted(made)
+    shown = [made[run_id] for run_id in found]
+    assert shown == [*sorted((x for x in losses if x is not None), reverse=descending), None, None]
+
+
+@pytest.mark.parametrize("sort", list(Sort))
+@pytest.mark.parametrize("descending", [False, True])
+async def test_every_order_shows_every_run_once_also_while_runs_go_on(world, sort, descending):
+    made = [await world.submit() for _ in range(8)]
+    async with transaction(world.sessions) as session:
+        for n, run_id in enumerate(made[:6]):
+            row = await query.row(session, run_id)
+            row.name, row.started_at = f"Run {n % 3}", world.clock.now()
+            row.ended_at = world.clock.now() if n % 2 else None
+    found = await listed(world, sort=sort, descending=descending)
+    assert sorted(found) == sorted(made)
+    assert len(found) == len(made)
 
 
 async def test_runs_are_found_by_state_and_by_text_taken_literally(world):
     one, other = await world.submit(), await world.submit()
     await world.do(steer.cancel, other)
+    assert await listed(world, states=["cancelling"]) == [other]
+    assert set(await listed(world, q="HAI")) == {one, other}
+    assert await listed(world, q=one[:6]) == [one]
+    assert await listed(world, q="%") == []
+
+
+async def test_the_list_says_how_long_a_running_run_still_needs(world):
+    attempt_id = await started(world)
+    for step in range(0, 51, 10):
+        await world.do(heartbeat.record, attempt_id, beat(world, step))
+        world.clock.turn(20)
     async with transaction(world.sessions) as session:
-        assert [r.id for r in await query.list_runs(session, states=["cancelling"])] == [other]
-        assert {r.id for r in await query.list_runs(session, q="HAI")} == {one, other}
-        assert [r.id for r in await query.list_runs(session, q=one[:6])] == [one]
-        assert await query.list_runs(session, q="%") == []
+        [(run, _)] = await list_runs(session, now=world.clock.now())
+    assert run.eta_seconds == pytest.approx(50 * 2.0 - 20)
 
 
 async def test_a_run_of_another_project_is_not_found(world, app_sessions):
@@ -134,7 +179,7 @@ async def test_a_run_of_another_project_is_not_found(world, app_sessions):
     async with transaction(app_sessions, ["other"]) as session:
         with pytest.raises(NotFound):
             await query.get(session, run_id, now=world.clock.now())
-        assert await query.list_runs(session) == []
+        assert await list_runs(session, now=world.clock.now()) == []
     async with transaction(app_sessions, ["default"]) as session:
         assert (await query.get(session, run_id, now=world.clock.now())).id == run_id
 

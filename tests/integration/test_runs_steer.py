@@ -13,7 +13,8 @@ from abruzzi.events import service as events
 from abruzzi.events.models import OutboxRow
 from abruzzi.kit.db import transaction
 from abruzzi.recipes import service as recipes
-from abruzzi.runs import query, steer, submit
+from abruzzi.runs import steer, submit
+from abruzzi.runs.listing import list_runs
 from abruzzi.store import is_pinned
 
 
@@ -56,7 +57,7 @@ async def test_a_bad_recipe_leaves_nothing_behind(world):
     with pytest.raises(AbruzziError):
         await world.submit('version = 1\nname = "x"\n')
     async with transaction(world.sessions) as session:
-        assert await query.list_runs(session) == []
+        assert await list_runs(session, now=world.clock.now()) == []
         assert await events.read(session) == []
 
 

@@ -102,9 +102,12 @@ async def list_artifacts(
     kind: ArtifactKind | None = None,
     after: tuple[datetime, str] | None = None,
     limit: int = 100,
+    newest_first: bool = False,
 ) -> list[ArtifactOut]:
-    """Oldest first."""
-    query = select(ArtifactRow).order_by(ArtifactRow.created_at, ArtifactRow.id).limit(limit)
+    """Oldest first, or newest first, after the (created_at, id) of the last one seen."""
+    position = tuple_(ArtifactRow.created_at, ArtifactRow.id)
+    order = (ArtifactRow.created_at, ArtifactRow.id)
+    query = select(ArtifactRow).order_by(*((c.desc() for c in order) if newest_first else order)).limit(limit)
     if run_id:
         query = query.where(ArtifactRow.run_id == run_id)
     if stage_id:
@@ -112,7 +115,7 @@ async def list_artifacts(
     if kind:
         query = query.where(ArtifactRow.kind == kind)
     if after:
-        query = query.where(tuple_(ArtifactRow.created_at, ArtifactRow.id) > after)
+        query = query.where(position < after if newest_first else position > after)
     return await _outputs(session, list((await session.execute(query)).scalars()))
 
 

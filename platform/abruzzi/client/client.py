@@ -298,7 +298,8 @@ def stream_run(client: Client, run_id: str, last_event_id: str | None = None) ->
     timeout = httpx.Timeout(5.0, read=45.0)
     with connect_sse(client.transport.http, "GET", f"runs/{run_id}/stream", headers=headers, timeout=timeout) as source:
         for event in source.iter_sse():
-            yield event.event, event.data, event.id
+            if event.event != "ping":
+                yield event.event, event.data, event.id
 
 
 def _sha256(path: Path) -> str:

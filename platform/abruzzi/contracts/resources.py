@@ -90,6 +90,8 @@ class RunSummary(Resource):
     stages: list[dict[str, str]]
     """[{"id", "kind", "state"}] in recipe order, for the little state strip of the list."""
     progress: float | None
+    eta_seconds: float | None
+    """Of the running stage that needs longest."""
     headline: dict[str, float]
     """Last value of the keys that people look for first, such as {"train/loss": 2.1, "bits_per_byte": 1.9}."""
     created_by: str
@@ -149,11 +151,15 @@ class SeriesOut(Resource):
     stage_id: str
     key: str
     tier: int
+    interval: float
+    """Mean steps between two points of the whole curve, whatever was asked for: the unit in which smoothing counts."""
     steps: list[int]
     values: list[float | None]
     """Last value of each bucket."""
     low: list[float | None]
     high: list[float | None]
+    means: list[float | None]
+    """Mean of each bucket's finite values: what is smoothed."""
     at: list[float]
     non_finite: list[int]
     """Steps whose value was NaN or infinite."""

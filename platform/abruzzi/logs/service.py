@@ -90,13 +90,19 @@ async def read(
     offset: int | None = None,
     limit: int = 1000,
     tail: int | None = None,
+    before: int | None = None,
     q: str | None = None,
 ) -> LogPage:
-    """Whole lines from `offset` on, or the last `tail`; with `q` only those that hold the text."""
+    """Whole lines from `offset` on, or the last `tail`, or the last `limit` that begin before byte `before`.
+
+    With `q` only those that hold the text, in whatever case.
+    """
     end = await _end(session, attempt.id, rank)
     complete = AttemptState(attempt.state).is_terminal and attempt.workload_removed
-    if tail is not None and offset is None:
-        lines, after = await _last_lines(session, objects, attempt.id, rank, end, tail, complete, q)
+    if offset is None and (tail is not None or before is not None):
+        stop = end if before is None else min(before, end)
+        count = limit if tail is None else tail
+        lines, after = await _last_lines(session, objects, attempt.id, rank, stop, end, count, complete, q)
     else:
         lines, after = await _lines(session, objects, attempt.id, rank, offset or 0, limit, complete, q)
     return LogPage(attempt_id=attempt.id, rank=rank, lines=lines, next_offset=after, end_offset=end, complete=complete)
@@ -163,7 +169,7 @@ async def _lines(
         if not used:
             break
         for line in lines:
-            if q is None or q in line.text:
+            if q is None or _holds(line, q):
                 found.append(line)
                 if len(found) == limit:
                     return found, _after(line, lines, offset + used)
@@ -176,20 +182,28 @@ async def _last_lines(
     objects: ObjectStore,
     attempt_id: str,
     rank: int,
+    stop: int,
     end: int,
     count: int,
     complete: bool,
     q: str | None,
 ) -> tuple[list[LogLine], int]:
-    start = max(0, end - _PAGE_BYTES)
+    """The last `count` lines that begin before byte `stop`; the last of them whole. And where the line after them begins."""
+    start = max(0, stop - _PAGE_BYTES)
+    reach = min(end, stop + _MAX_LINE_BYTES)
     while True:
-        data = await _bytes(session, objects, attempt_id, rank, start, end - start)
+        data = await _bytes(session, objects, attempt_id, rank, start, reach - start)
         skipped = data.find(b"\n") + 1 if start > 0 else 0
-        lines, used = split_lines(data[skipped:], start + skipped, flush=complete)
-        matching = [line for line in lines if q is None or q in line.text]
-        if len(matching) >= count or start == 0 or end - start >= _SEARCH_BYTES:
-            return matching[-count:], start + skipped + used
-        start = max(0, start - (end - start))
+        lines, used = split_lines(data[skipped:], start + skipped, flush=complete and reach == end)
+        after = next((line.offset for line in lines if line.offset >= stop), start + skipped + used)
+        matching = [line for line in lines if line.offset < stop and (q is None or _holds(line, q))]
+        if len(matching) >= count or start == 0 or stop - start >= _SEARCH_BYTES:
+            return matching[-count:], after
+        start = max(0, start - (stop - start))
+
+
+def _holds(line: LogLine, q: str) -> bool:
+    return q.casefold() in line.text.casefold()
 
 
 def split_lines(data: bytes, offset: int, *, flush: bool) -> tuple[list[LogLine], int]:

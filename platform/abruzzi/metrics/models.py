@@ -37,6 +37,8 @@ class MetricTierRow(Base):
     last: Mapped[float] = mapped_column(DOUBLE_PRECISION)
     at: Mapped[float] = mapped_column(DOUBLE_PRECISION)
     points: Mapped[int]
+    total: Mapped[float] = mapped_column(DOUBLE_PRECISION, server_default="0")
+    """Sum of its finite values: with their number the mean, from which curves are smoothed alike at every tier."""
     non_finite: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     """Steps whose value was NaN or infinite."""
     project_id: Mapped[str] = mapped_column(Text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +19,10 @@ from abruzzi.contracts.resources import MetricKeyOut, SeriesOut
 from abruzzi.events import service as events
 from abruzzi.metrics.models import MetricPointRow, MetricTierRow
 
-TIERS = (16, 256, 4096)
+TIERS = (16, 64, 256, 1024, 4096)
+"""Steps of a bucket. A factor of 4 from one to the next: whoever asks for at most n points gets n/4 at least."""
+READ_TIER = 4
+"""Made of the points when it is read: four times as many rows as the finest tier would cost every write."""
 HEADLINE_KEYS = ("train/loss", "valid/loss")
 
 _INGEST = text("""
@@ -34,12 +38,13 @@ WITH incoming AS (
 ), finest AS MATERIALIZED (
   SELECT key, step / :finest AS bucket,
     min(value) FILTER (WHERE abs(value) < 'Infinity') AS low, max(value) FILTER (WHERE abs(value) < 'Infinity') AS high,
+    coalesce(sum(least(greatest(value, -1e300), 1e300)) FILTER (WHERE abs(value) < 'Infinity'), 0) AS total,
     max(step) AS last_step, (array_agg(value ORDER BY step))[count(*)] AS last, (array_agg(at ORDER BY step))[count(*)] AS at, count(*) AS points
   FROM fresh GROUP BY key, step / :finest
 ), buckets AS (
-  SELECT key, :finest AS tier, bucket, low, high, last_step, last, at, points FROM finest
+  SELECT key, :finest AS tier, bucket, low, high, total, last_step, last, at, points FROM finest
   UNION ALL
-  SELECT key, tier, last_step / tier, min(low), max(high), max(last_step),
+  SELECT key, tier, last_step / tier, min(low), max(high), sum(total), max(last_step),
     (array_agg(last ORDER BY last_step))[count(*)], (array_agg(at ORDER BY last_step))[count(*)], sum(points)
   FROM finest CROSS JOIN unnest(CAST(:coarser AS int[])) AS t(tier) GROUP BY key, tier, last_step / tier
 ), spoilt AS (
@@ -47,19 +52,19 @@ WITH incoming AS (
   FROM fresh CROSS JOIN unnest(:finest || CAST(:coarser AS int[])) AS t(tier)
   WHERE NOT abs(value) < 'Infinity' GROUP BY key, tier, step / tier
 ), tiers AS (
-  INSERT INTO metric_tiers AS m (attempt_id, key, tier, bucket, low, high, last_step, last, at, points, non_finite, project_id)
-  SELECT :attempt, key, tier, bucket, low, high, last_step, last, at, points, coalesce(steps, '{}'), :project
+  INSERT INTO metric_tiers AS m (attempt_id, key, tier, bucket, low, high, total, last_step, last, at, points, non_finite, project_id)
+  SELECT :attempt, key, tier, bucket, low, high, total, last_step, last, at, points, coalesce(steps, '{}'), :project
   FROM buckets LEFT JOIN spoilt USING (key, tier, bucket)
   ON CONFLICT (attempt_id, key, tier, bucket) DO UPDATE SET
     low = least(m.low, excluded.low), high = greatest(m.high, excluded.high),
     last = CASE WHEN excluded.last_step > m.last_step THEN excluded.last ELSE m.last END,
     at = CASE WHEN excluded.last_step > m.last_step THEN excluded.at ELSE m.at END,
-    last_step = greatest(m.last_step, excluded.last_step), points = m.points + excluded.points, non_finite = m.non_finite || excluded.non_finite
+    last_step = greatest(m.last_step, excluded.last_step), points = m.points + excluded.points, total = m.total + excluded.total, non_finite = m.non_finite || excluded.non_finite
 )
 SELECT count(*) FROM fresh
 """)
 """Each tier is made of the finer one, and every sort is of points that mostly come sorted: what is left is the cost of the insert itself.
-PostgreSQL puts NaN above infinity, so `abs(value) < 'Infinity'` is exactly the finite ones.
+PostgreSQL puts NaN above infinity, so `abs(value) < 'Infinity'` is exactly the finite ones. A sum that overflows is an error there: its terms are capped.
 Known points are looked up once for the whole batch: ON CONFLICT would do it row by row, with a write-ahead record more for each (twice the
 time). That is exact because `ingest` holds the attempt's lock; the primary key stands behind it."""
 
@@ -123,7 +128,7 @@ async def series(
     from_step: int | None = None,
     to_step: int | None = None,
 ) -> list[SeriesOut]:
-    """One curve an attempt and key: all points while they fit `max_points`, else the finest tier that does."""
+    """One curve an attempt and key: all points while they fit `max_points`, else the finest tier that does, with `max_points` / 4 buckets at least."""
     attempts = (
         await session.execute(
             text(
@@ -133,12 +138,42 @@ async def series(
         )
     ).all()
     low, high = from_step or 0, to_step if to_step is not None else 2**62
-    found = [await _curve(session, a.id, a.stage_id, key, max_points, low, high) for a in attempts for key in keys]
+    intervals = await _intervals(session, [a.id for a in attempts], keys)
+    found = [
+        await _curve(session, a.id, a.stage_id, key, intervals[a.id, key], max_points, low, high)
+        for a in attempts
+        for key in keys
+        if (a.id, key) in intervals
+    ]
     return [s for s in found if s.steps]
 
 
+async def _intervals(
+    session: AsyncSession, attempt_ids: Sequence[str], keys: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    """{(attempt, key): mean steps between two points of the whole curve}, of those that have points."""
+    query = text("""
+        SELECT attempt_id, key, sum(points) AS points, max(last_step) AS last_step,
+          coalesce((SELECT min(p.step) FROM metric_points p WHERE p.attempt_id = t.attempt_id AND p.key = t.key), min(bucket) * :tier) AS first_step
+        FROM metric_tiers t WHERE attempt_id = ANY (CAST(:attempts AS text[])) AND key = ANY (CAST(:keys AS text[])) AND tier = :tier
+        GROUP BY attempt_id, key
+    """)
+    rows = await session.execute(query, {"attempts": list(attempt_ids), "keys": list(keys), "tier": TIERS[-1]})
+    return {
+        (r.attempt_id, r.key): max(1.0, (r.last_step - r.first_step) / (r.points - 1)) if r.points > 1 else 1.0
+        for r in rows.all()
+    }
+
+
 async def _curve(
-    session: AsyncSession, attempt_id: str, stage_id: str, key: str, max_points: int, low: int, high: int
+    session: AsyncSession,
+    attempt_id: str,
+    stage_id: str,
+    key: str,
+    interval: float,
+    max_points: int,
+    low: int,
+    high: int,
 ) -> SeriesOut:
     points = (
         select(MetricPointRow.step, MetricPointRow.value, MetricPointRow.at)
@@ -153,9 +188,31 @@ async def _curve(
         values = [_finite(r.value) for r in rows]
         bad = [r.step for r, v in zip(rows, values, strict=True) if v is None]
         return SeriesOut(
-            attempt_id=attempt_id, stage_id=stage_id, key=key, tier=1, steps=[r.step for r in rows], values=values, low=values, high=values,
-            at=[r.at for r in rows], non_finite=bad,
+            attempt_id=attempt_id, stage_id=stage_id, key=key, tier=1, interval=interval, steps=[r.step for r in rows], values=values, low=values,
+            high=values, means=values, at=[r.at for r in rows], non_finite=bad,
         )  # fmt: skip
+    tier, found = await _buckets(session, attempt_id, key, max_points, low, high)
+    return SeriesOut(
+        attempt_id=attempt_id,
+        stage_id=stage_id,
+        key=key,
+        tier=tier,
+        interval=interval,
+        steps=[b.last_step for b in found],
+        values=[_finite(b.last) for b in found],
+        low=[b.low for b in found],
+        high=[b.high for b in found],
+        means=[b.total / finite if (finite := b.points - len(b.non_finite)) > 0 else None for b in found],
+        at=[b.at for b in found],
+        non_finite=sorted(step for b in found for step in b.non_finite),
+    )
+
+
+async def _buckets(
+    session: AsyncSession, attempt_id: str, key: str, max_points: int, low: int, high: int
+) -> tuple[int, Sequence[Any]]:
+    """The finest tier whose buckets are no more than `max_points`, and its buckets."""
+    tier, found = TIERS[0], []
     for tier in TIERS:
         buckets = (
             select(MetricTierRow)
@@ -169,20 +226,20 @@ async def _curve(
             .limit(max_points + 1)
         )
         found = list((await session.execute(buckets)).scalars())
-        if len(found) <= max_points or tier == TIERS[-1]:
+        if len(found) <= max_points:
             break
-    return SeriesOut(
-        attempt_id=attempt_id,
-        stage_id=stage_id,
-        key=key,
-        tier=tier,
-        steps=[b.last_step for b in found],
-        values=[_finite(b.last) for b in found],
-        low=[b.low for b in found],
-        high=[b.high for b in found],
-        at=[b.at for b in found],
-        non_finite=sorted(step for b in found for step in b.non_finite),
-    )
+    if tier != TIERS[0] or len(found) * (TIERS[0] // READ_TIER) > max_points:
+        return tier, found
+    finer = text("""
+        SELECT max(step) AS last_step, (array_agg(value ORDER BY step DESC))[1] AS last, (array_agg(at ORDER BY step DESC))[1] AS at,
+          min(value) FILTER (WHERE abs(value) < 'Infinity') AS low, max(value) FILTER (WHERE abs(value) < 'Infinity') AS high,
+          coalesce(sum(least(greatest(value, -1e300), 1e300)) FILTER (WHERE abs(value) < 'Infinity'), 0) AS total, count(*) AS points,
+          coalesce(array_agg(step) FILTER (WHERE NOT abs(value) < 'Infinity'), '{}') AS non_finite
+        FROM metric_points WHERE attempt_id = :attempt AND key = :key AND step BETWEEN :low AND :high GROUP BY step / :tier ORDER BY 1
+    """)
+    first, last = low // READ_TIER * READ_TIER, min(2**62, high // READ_TIER * READ_TIER + READ_TIER - 1)
+    parameters = {"attempt": attempt_id, "key": key, "low": first, "high": last, "tier": READ_TIER}
+    return READ_TIER, (await session.execute(finer, parameters)).all()
 
 
 async def _set_headline(session: AsyncSession, run_id: str, attempt_id: str, headline: dict[str, float]) -> None:

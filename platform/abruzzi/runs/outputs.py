@@ -90,8 +90,16 @@ def run_progress(stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequen
     return sum(stage_progress(s, ranks_by_stage.get(s.id, ())) or 0.0 for s in stages) / len(stages)
 
 
-def run_summary(run: RunRow, stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]]) -> RunSummary:
-    return RunSummary(**_summary_fields(run, stages, ranks_by_stage))  # type: ignore[arg-type]
+def run_eta(stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]], now: datetime) -> float | None:
+    """Seconds left for the running stage that needs longest."""
+    known = [eta for s in stages if (eta := stage_eta(s, ranks_by_stage.get(s.id, ()), now)) is not None]
+    return max(known, default=None)
+
+
+def run_summary(
+    run: RunRow, stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]], now: datetime
+) -> RunSummary:
+    return RunSummary(**_summary_fields(run, stages, ranks_by_stage, now))  # type: ignore[arg-type]
 
 
 def run_out(
@@ -104,7 +112,7 @@ def run_out(
     """`attempts` by stage id, `ranks` by attempt id."""
     current = {s.id: ranks.get(attempts[s.id][-1].id, ()) if attempts.get(s.id) else () for s in stages}
     return RunOut(
-        **_summary_fields(run, stages, current),  # type: ignore[arg-type]
+        **_summary_fields(run, stages, current, now),  # type: ignore[arg-type]
         version=run.version,
         recipe=run.recipe,
         recipe_toml=run.recipe_toml,
@@ -114,7 +122,7 @@ def run_out(
 
 
 def _summary_fields(
-    run: RunRow, stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]]
+    run: RunRow, stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]], now: datetime
 ) -> dict[str, object]:
     return {
         "id": run.id,
@@ -126,6 +134,7 @@ def _summary_fields(
         "parent_run_id": run.parent_run_id,
         "stages": [{"id": s.id, "kind": s.kind, "state": s.state} for s in stages],
         "progress": run_progress(stages, ranks_by_stage),
+        "eta_seconds": run_eta(stages, ranks_by_stage, now),
         "headline": run.headline,
         "created_by": run.created_by,
         "created_at": run.created_at,

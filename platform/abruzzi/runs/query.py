@@ -1,4 +1,4 @@
-"""Reading runs: list, detail, attempts."""
+"""Reading runs: detail, attempts. The list is in listing.py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import NotFound
-from abruzzi.contracts.resources import AttemptOut, RunOut, RunSummary, StageOut
+from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
-from abruzzi.runs.outputs import attempt_out, run_out, run_summary, stage_out
+from abruzzi.runs.outputs import attempt_out, run_out, stage_out
 
 
 async def get(session: AsyncSession, run_id: str, *, now: datetime) -> RunOut:
@@ -66,55 +66,6 @@ async def list_stages(session: AsyncSession, run_id: str, *, now: datetime) -> l
     attempts = await attempt_rows(session, (await row(session, run_id)).id)
     ranks = await _ranks(session, [a.id for group in attempts.values() for a in group])
     return [stage_out(s, attempts.get(s.id, ()), ranks, now) for s in await stage_rows(session, run_id)]
-
-
-async def list_runs(
-    session: AsyncSession,
-    *,
-    project_id: str | None = None,
-    states: Sequence[str] = (),
-    q: str | None = None,
-    after: tuple[datetime, str] | None = None,
-    limit: int = 50,
-) -> list[RunSummary]:
-    """Newest first, after the (created_at, id) of the last one seen."""
-    query = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
-    if project_id:
-        query = query.where(RunRow.project_id == project_id)
-    if states:
-        query = query.where(RunRow.state.in_(states))
-    if q:
-        query = query.where(
-            or_(
-                RunRow.name.icontains(q, autoescape=True),
-                RunRow.id.startswith(q, autoescape=True),
-                RunRow.recipe_name.icontains(q, autoescape=True),
-            )
-        )
-    if after:
-        query = query.where(tuple_(RunRow.created_at, RunRow.id) < after)
-    runs = list((await session.execute(query)).scalars())
-    return await _summaries(session, runs)
-
-
-async def _summaries(session: AsyncSession, runs: Sequence[RunRow]) -> list[RunSummary]:
-    ids = [r.id for r in runs]
-    stages: dict[str, list[StageRow]] = defaultdict(list)
-    for stage in (
-        await session.execute(select(StageRow).where(StageRow.run_id.in_(ids)).order_by(StageRow.position))
-    ).scalars():
-        stages[stage.run_id].append(stage)
-    newest = (
-        select(AttemptRow.id, AttemptRow.run_id, AttemptRow.stage_id)
-        .where(AttemptRow.run_id.in_(ids))
-        .distinct(AttemptRow.run_id, AttemptRow.stage_id)
-        .order_by(AttemptRow.run_id, AttemptRow.stage_id, AttemptRow.number.desc())
-    )
-    current = {a.id: (a.run_id, a.stage_id) for a in (await session.execute(newest)).all()}
-    ranks: dict[tuple[str, str], list[RankRow]] = defaultdict(list)
-    for attempt_id, found in (await _ranks(session, list(current))).items():
-        ranks[current[attempt_id]] = found
-    return [run_summary(r, stages[r.id], {s.id: ranks[(r.id, s.id)] for s in stages[r.id]}) for r in runs]
 
 
 async def _ranks(session: AsyncSession, attempt_ids: Sequence[str]) -> dict[str, list[RankRow]]:

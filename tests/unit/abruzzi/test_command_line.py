@@ -44,7 +44,7 @@ def make_run(state: RunState, code: int | None) -> RunOut:
     ]  # fmt: skip
     return RunOut(
         id="abcdefghjk", project_id="default", name="demo", recipe_name="demo", state=state, reason="a | b", parent_run_id=None, stages=[], progress=None,
-        headline={"train/loss": 2.5}, created_by="me", created_at=START, started_at=START, ended_at=START, version=3, recipe={}, recipe_toml="",
+        eta_seconds=None, headline={"train/loss": 2.5}, created_by="me", created_at=START, started_at=START, ended_at=START, version=3, recipe={}, recipe_toml="",
         detail=stages, parent_artifact_id=None,
     )  # fmt: skip
 

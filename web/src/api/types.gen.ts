@@ -470,6 +470,16 @@ export type Heartbeat = {
 };
 
 /**
+ * Lineage
+ */
+export type Lineage = {
+    /**
+     * Items
+     */
+    items: Array<ArtifactOut>;
+};
+
+/**
  * LogAppended
  */
 export type LogAppended = {
@@ -1102,6 +1112,10 @@ export type RunOut = {
      */
     ended_at: string | null;
     /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
+    /**
      * Headline
      */
     headline: {
@@ -1187,6 +1201,10 @@ export type RunSummary = {
      * Ended At
      */
     ended_at: string | null;
+    /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
     /**
      * Headline
      */
@@ -1283,6 +1301,10 @@ export type SeriesOut = {
      */
     high: Array<number | null>;
     /**
+     * Interval
+     */
+    interval: number;
+    /**
      * Key
      */
     key: string;
@@ -1290,6 +1312,10 @@ export type SeriesOut = {
      * Low
      */
     low: Array<number | null>;
+    /**
+     * Means
+     */
+    means: Array<number | null>;
     /**
      * Non Finite
      */
@@ -1340,6 +1366,13 @@ export type SignIn = {
      */
     token: string;
 };
+
+/**
+ * Sort
+ *
+ * By when it was submitted, its name, its state, how long it took, or a headline figure. Runs without the figure come last either way.
+ */
+export type Sort = 'created' | 'name' | 'state' | 'took' | 'loss' | 'bpb';
 
 /**
  * StageKind
@@ -1659,6 +1692,12 @@ export type ArtifactsListData = {
          */
         kind?: ArtifactKind | null;
         /**
+         * Order
+         *
+         * Which come first
+         */
+        order?: 'oldest' | 'newest';
+        /**
          * Limit
          *
          * Items at most
@@ -1753,6 +1792,36 @@ export type ArtifactsFileResponses = {
      */
     200: unknown;
 };
+
+export type ArtifactsLineageData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query?: never;
+    url: '/api/v1/artifacts/{artifact_id}/lineage';
+};
+
+export type ArtifactsLineageErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ArtifactsLineageError = ArtifactsLineageErrors[keyof ArtifactsLineageErrors];
+
+export type ArtifactsLineageResponses = {
+    /**
+     * Successful Response
+     */
+    200: Lineage;
+};
+
+export type ArtifactsLineageResponse = ArtifactsLineageResponses[keyof ArtifactsLineageResponses];
 
 export type ArtifactsManifestData = {
     body?: never;
@@ -2091,9 +2160,15 @@ export type LogsReadData = {
          */
         tail?: number | null;
         /**
+         * Before
+         *
+         * The last `limit` lines that begin before this byte
+         */
+        before?: number | null;
+        /**
          * Q
          *
-         * Only lines that hold this text
+         * Only lines that hold this text, in whatever case
          */
         q?: string | null;
     };
@@ -2714,6 +2789,14 @@ export type RunsListData = {
          * Project
          */
         project?: string | null;
+        /**
+         * A run that lacks the figure comes last either way
+         */
+        sort?: Sort;
+        /**
+         * Order
+         */
+        order?: 'asc' | 'desc';
         /**
          * Limit
          *

@@ -11,22 +11,24 @@ export type CurveSearch = {
   /** Weight of the moving average, 0 to 0.99. */
   smooth?: number;
   log?: boolean;
+  /** Vertical axes leave the highest and lowest 2 % out. */
+  robust?: boolean;
   /** "from,to" in units of x. */
   zoom?: string;
-  /** "panel:log=1" or "panel:smooth=0.9" where a panel differs from the page, separated by spaces. */
+  /** "panel:log=1", "panel:smooth=0.9" or "panel:large=1" where a panel differs from the page, separated by spaces. */
   panels?: string;
 };
 
 export type RunsSearch = { q?: string; state?: RunState[]; sort?: SortKey; asc?: boolean; sel?: string[] };
-export type SortKey = "name" | "state" | "progress" | "loss" | "bpb" | "took" | "age";
+export type SortKey = "name" | "state" | "loss" | "bpb" | "took" | "created";
 export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe"] as const;
 export type RunTab = (typeof RUN_TABS)[number];
-export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string };
-export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; all?: boolean };
+export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string; artifact?: string };
+export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; stage?: string; all?: boolean };
 export type NewRunSearch = { from?: string; recipe?: string };
 
 const STATES: readonly RunState[] = ["pending", "running", "cancelling", "interrupted", "succeeded", "failed", "cancelled"];
-const SORTS: readonly SortKey[] = ["name", "state", "progress", "loss", "bpb", "took", "age"];
+const SORTS: readonly SortKey[] = ["name", "state", "loss", "bpb", "took", "created"];
 
 export function readRunsSearch(raw: Raw): RunsSearch {
   return clean({ q: text(raw.q), state: many(raw.state, oneOf(STATES)), sort: oneOf(SORTS)(raw.sort), asc: flag(raw.asc), sel: many(raw.sel, text) });
@@ -41,18 +43,19 @@ export function readRunSearch(raw: Raw): RunSearch {
     rank: natural(raw.rank),
     line: natural(raw.line),
     find: text(raw.find),
+    artifact: text(raw.artifact),
   });
 }
 
 export function readCompareSearch(raw: Raw): CompareSearch {
-  return clean({ ...readCurveSearch(raw), runs: many(raw.runs, text), base: text(raw.base), all: flag(raw.all) });
+  return clean({ ...readCurveSearch(raw), runs: many(raw.runs, text), base: text(raw.base), stage: text(raw.stage), all: flag(raw.all) });
 }
 
 export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
 
 function readCurveSearch(raw: Raw): CurveSearch {
   const smooth = typeof raw.smooth === "number" && raw.smooth > 0 && raw.smooth < 1 ? raw.smooth : undefined;
-  return clean({ x: oneOf(["tokens", "time"] as const)(raw.x), smooth, log: flag(raw.log), zoom: text(raw.zoom), panels: text(raw.panels) });
+  return clean({ x: oneOf(["tokens", "time"] as const)(raw.x), smooth, log: flag(raw.log), robust: flag(raw.robust), zoom: text(raw.zoom), panels: text(raw.panels) });
 }
 
 const text = (value: unknown): string | undefined => (typeof value === "string" || typeof value === "number" ? String(value) || undefined : undefined);

@@ -1,11 +1,12 @@
 import { client } from "@/api/client.gen";
 
 import { connection } from "./connection";
-import { ApiProblem, toProblem } from "./problem";
+import { impatientFetch } from "./patience";
+import { ApiProblem, isPassing, toProblem } from "./problem";
 
 /** Sets up the generated client: same origin, the header that proves that no foreign page sent it, errors as ApiProblem. */
 export function configureApi(): void {
-  client.setConfig({ baseUrl: "" });
+  client.setConfig({ baseUrl: "", fetch: impatientFetch });
   client.interceptors.request.use((request) => {
     if (request.method === "GET") return request;
     request.headers.set("X-Abruzzi-Request", "1");
@@ -19,7 +20,7 @@ export function configureApi(): void {
   client.interceptors.error.use((error, response, request) => {
     if (error instanceof DOMException && error.name === "AbortError") return error;
     const problem = toProblem(error, response, new URL(request.url, location.origin).pathname);
-    if (problem.status === 0 || problem.status === 503) connection.trouble();
+    if (isPassing(problem)) connection.trouble();
     return new ApiProblem(problem);
   });
 }

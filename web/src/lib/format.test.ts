@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ago, bytes, compact, figure, percent, span } from "./format";
+import { ago, bytes, compact, figure, fixed, percent, span } from "./format";
 
 describe("figures for people", () => {
   it("keep four significant figures and no noise", () => {
@@ -21,5 +21,14 @@ describe("figures for people", () => {
   });
   it("never speak of the future", () => {
     expect(ago("2026-01-01T00:00:10Z", Date.parse("2026-01-01T00:00:00Z"))).toBe("just now");
+  });
+});
+
+describe("fixed", () => {
+  it("has the same decimals in every row", () => {
+    expect([2.1, 0.3, 0, -1.23456, 999].map((value) => fixed(value))).toEqual(["2.1000", "0.3000", "0.0000", "-1.2346", "999.0000"]);
+  });
+  it("leaves what has no place there as it is", () => {
+    expect([null, 1e-6, 21540].map((value) => fixed(value))).toEqual(["–", "1e-6", "21,540"]);
   });
 });

@@ -16,6 +16,13 @@ export function figure(value: number | null | undefined): string {
   return trim(value.toPrecision(4));
 }
 
+/** As many decimals in every row, so that a column can be read downwards: 2.1034, 0.3000; very large and very small figures as `figure`. */
+export function fixed(value: number | null | undefined, decimals = 4): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return figure(value);
+  const size = Math.abs(value);
+  return size !== 0 && (size >= 1000 || size < 10 ** -decimals) ? figure(value) : value.toFixed(decimals);
+}
+
 /** 1026408209408 → "1.026T". */
 export function compact(value: number): string {
   const units: [number, string][] = [[1e15, "P"], [1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];

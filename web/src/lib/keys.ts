@@ -4,6 +4,7 @@ import { useEffect, useRef } from "react";
 export type Shortcut = { readonly keys: string; readonly what: string; readonly where: string };
 
 const shown = new Map<string, Shortcut>();
+const PRESSED = "a[href],button,summary,[role=button],[role=tab],[role=option]";
 const SEQUENCE_MILLISECONDS = 900;
 
 /** What the `?` sheet lists: every shortcut that is mounted now. */
@@ -22,6 +23,7 @@ export function useShortcuts(where: string, bindings: Readonly<Record<string, re
     let firstAt = 0;
     const onKey = (event: KeyboardEvent) => {
       if (event.metaKey || event.ctrlKey || event.altKey || event.isComposing || isTyping(event.target)) return;
+      if (event.defaultPrevented || isPress(event)) return;
       const pair = performance.now() - firstAt < SEQUENCE_MILLISECONDS ? `${first} ${event.key}` : "";
       const hit = latest.current[pair] ?? latest.current[event.key];
       [first, firstAt] = [event.key, performance.now()];
@@ -36,6 +38,12 @@ export function useShortcuts(where: string, bindings: Readonly<Record<string, re
       for (const [keys] of mine) shown.delete(`${where} ${keys}`);
     };
   }, [where, names]);
+}
+
+/** Enter and space on a link, a button or a box belong to it. */
+function isPress(event: KeyboardEvent): boolean {
+  const takers = event.key === "Enter" ? PRESSED : event.key === " " ? `${PRESSED},input` : null;
+  return takers !== null && event.target instanceof Element && event.target.closest(takers) !== null;
 }
 
 function isTyping(target: EventTarget | null): boolean {

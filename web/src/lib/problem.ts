@@ -22,6 +22,9 @@ export function toProblem(error: unknown, response?: Response, path = ""): Probl
     const said = typeof error === "string" ? error.slice(0, 300) : "";
     return made("http_error", `HTTP ${response.status}`, response.status, said || response.statusText, path, "Try again; if it stays, read the API's log.");
   }
+  if (error instanceof DOMException && error.name === "TimeoutError") {
+    return made("unreachable", "No answer", 0, "The platform has not answered in time.", path, "It may be overloaded or stopped; this page asks again by itself.");
+  }
   if (error instanceof TypeError && UNREACHABLE.test(error.message)) {
     return made("unreachable", "No connection", 0, "The platform does not answer.", path, "Is it running? `abruzzi up` starts it.");
   }

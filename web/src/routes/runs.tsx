@@ -1,16 +1,17 @@
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { GitCompareArrows, Plus, Search } from "lucide-react";
-import { useDeferredValue, useEffect, useRef, useState } from "react";
+import { useRef } from "react";
 
 import type { RunState } from "@/api";
 import type { RunsSearch } from "@/app/search";
 import { Button, buttonClass } from "@/components/ui/button";
 import { Kbd } from "@/components/ui/code";
 import { Input, Toggle } from "@/components/ui/field";
-import { Empty, ProblemNotice } from "@/components/ui/notice";
+import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 import { RunsTable } from "@/features/runs/table";
 import { useRuns } from "@/features/runs/use-runs";
+import { useAddressText } from "@/lib/address-text";
 import { useShortcuts } from "@/lib/keys";
 import { usePageTitle } from "@/lib/page-title";
 
@@ -27,17 +28,16 @@ export function RunsPage() {
   usePageTitle("Runs");
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const [text, setText] = useState(search.q ?? "");
-  const q = useDeferredValue(text.trim());
+  const q = search.q ?? "";
+  const sort = search.sort ?? "created";
+  const ascending = search.sort ? (search.asc ?? false) : false;
   const field = useRef<HTMLInputElement>(null);
   const states = search.state ?? [];
   const selected = search.sel ?? [];
-  const { runs, error, isPending, hasNextPage, isFetchingNextPage, fetchNextPage } = useRuns({ q, state: search.state });
+  const { runs, error, isPending, hasNextPage, isFetchingNextPage, fetchNextPage } = useRuns({ q, state: search.state, sort, ascending });
 
   const set = (change: Partial<RunsSearch>) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
-  useEffect(() => {
-    void navigate({ search: (old) => ({ ...old, q: q || undefined }), replace: true });
-  }, [navigate, q]);
+  const [text, setText] = useAddressText(q, (next) => set({ q: next || undefined }));
   const toggleStates = (group: readonly RunState[], on: boolean) => {
     const next = on ? [...states, ...group] : states.filter((state) => !group.includes(state));
     set({ state: next.length > 0 ? next : undefined });
@@ -86,7 +86,7 @@ export function RunsPage() {
           <Plus /> New run
         </Link>
       </div>
-      {error && (
+      {error && isPending && (
         <div className="p-4">
           <ProblemNotice error={error} />
         </div>
@@ -104,7 +104,7 @@ export function RunsPage() {
             <Button
               onClick={() => {
                 setText("");
-                set({ state: undefined });
+                set({ q: undefined, state: undefined });
               }}
             >
               Clear the filter
@@ -115,9 +115,9 @@ export function RunsPage() {
       {runs.length > 0 && (
         <RunsTable
           runs={runs}
-          sort={search.sort ?? "age"}
-          ascending={search.sort ? (search.asc ?? false) : true}
-          onSort={(sort, ascending) => set({ sort, asc: ascending || undefined })}
+          sort={sort}
+          ascending={ascending}
+          onSort={(by, up) => set({ sort: by === "created" && !up ? undefined : by, asc: up || undefined })}
           selected={selected}
           onSelect={(ids) => set({ sel: ids.length > 0 ? ids : undefined })}
           onCompare={compare}
@@ -127,9 +127,12 @@ export function RunsPage() {
         />
       )}
       {runs.length > 0 && (
-        <footer className="border-t border-line px-4 py-1.5 text-sm text-muted">
-          {runs.length} {runs.length === 1 ? "run" : "runs"}
-          {hasNextPage && ` loaded, newest first; scroll for more${search.sort && search.sort !== "age" ? ". Sorted among these" : ""}`}
+        <footer className="flex gap-4 border-t border-line px-4 py-1.5 text-sm text-muted">
+          <span>
+            {runs.length} {runs.length === 1 ? "run" : "runs"}
+            {hasNextPage && " loaded; scroll for more"}
+          </span>
+          <Stale error={error} />
         </footer>
       )}
     </div>

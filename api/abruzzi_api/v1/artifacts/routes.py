@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import Path, Query
@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from abruzzi.artifacts import service as artifacts
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import NotFound
-from abruzzi.contracts.resources import ArtifactOut, Page
+from abruzzi.contracts.resources import ArtifactOut, Page, Resource
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.runs import query
 from abruzzi.store import ObjectStore, blob_key, prefix_of, read_manifest
@@ -21,6 +21,12 @@ from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
 from abruzzi_api.work import ReadWork, Router, Work
 
 router = Router(prefix="/artifacts", tags=["artifacts"])
+
+
+class Lineage(Resource):
+    items: list[ArtifactOut]
+
+
 ArtifactId = Annotated[str, Path(max_length=32)]
 
 
@@ -30,13 +36,20 @@ async def list_artifacts(
     run: Annotated[str, Query(max_length=16)],
     stage: Annotated[str | None, Query(max_length=16)] = None,
     kind: ArtifactKind | None = None,
+    order: Annotated[Literal["oldest", "newest"], Query(description="Which come first")] = "oldest",
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[ArtifactOut]:
-    """Of a run, oldest first."""
+    """Of a run."""
     await query.row(work.session, run)
     found = await artifacts.list_artifacts(
-        work.session, run_id=run, stage_id=stage, kind=kind, after=decode_moment(cursor), limit=limit + 1
+        work.session,
+        run_id=run,
+        stage_id=stage,
+        kind=kind,
+        after=decode_moment(cursor),
+        limit=limit + 1,
+        newest_first=order == "newest",
     )
     return Page[ArtifactOut].model_validate(page(found, limit, lambda a: (a.created_at.isoformat(), a.id)))
 
@@ -44,6 +57,12 @@ async def list_artifacts(
 @router.get("/{artifact_id}", operation_id="artifacts_get")
 async def get_artifact(artifact_id: ArtifactId, work: ReadWork) -> ArtifactOut:
     return await artifacts.get(work.session, artifact_id)
+
+
+@router.get("/{artifact_id}/lineage", operation_id="artifacts_lineage")
+async def get_lineage(artifact_id: ArtifactId, work: ReadWork) -> Lineage:
+    """Everything that it was made from, directly or not, oldest first; `parents` says how. Also of other runs, where it began with a branch."""
+    return Lineage(items=await artifacts.lineage(work.session, artifact_id))
 
 
 @router.get("/{artifact_id}/manifest", operation_id="artifacts_manifest")

@@ -27,11 +27,18 @@ async def read_log(
     offset: Offset = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     tail: Annotated[int | None, Query(ge=1, le=10_000, description="The last lines")] = None,
-    q: Annotated[str | None, Query(max_length=200, description="Only lines that hold this text")] = None,
+    before: Annotated[
+        int | None, Query(ge=0, le=2**60, description="The last `limit` lines that begin before this byte")
+    ] = None,
+    q: Annotated[
+        str | None, Query(max_length=200, description="Only lines that hold this text, in whatever case")
+    ] = None,
 ) -> LogPage:
     """Whole lines of one rank."""
     row = await query.attempt_row(work.session, attempt)
-    return await logs.read(work.session, work.objects, row, rank, offset=offset, limit=limit, tail=tail, q=q)
+    return await logs.read(
+        work.session, work.objects, row, rank, offset=offset, limit=limit, tail=tail, before=before, q=q
+    )
 
 
 @router.get("/stream", operation_id="logs_stream", response_class=StreamingResponse)

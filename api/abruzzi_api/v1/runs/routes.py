@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,8 +15,10 @@ from abruzzi.contracts.states import RunState
 from abruzzi.identity.policy import Action
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import exports, query, steer, submit
+from abruzzi.runs.listing import Sort
+from abruzzi.runs.listing import list_runs as list_sorted
 from abruzzi.runs.why import why
-from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
+from abruzzi_api.pagination import Cursor, Limit, decode_position, encode_position
 from abruzzi_api.streams import run_stream
 from abruzzi_api.v1.runs.schemas import BranchIn, RetryIn, RunIn
 from abruzzi_api.work import ReadWork, Router, Work, permit
@@ -66,14 +68,27 @@ async def list_runs(
         str | None, Query(max_length=100, description="Part of the name, the recipe's name, or the start of the id")
     ] = None,
     project: Annotated[str | None, Query(max_length=40)] = None,
+    sort: Annotated[Sort, Query(description="A run that lacks the figure comes last either way")] = Sort.CREATED,
+    order: Annotated[Literal["asc", "desc"], Query()] = "desc",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[RunSummary]:
-    """Newest first."""
-    found = await query.list_runs(
-        work.session, project_id=project, states=state or (), q=q, after=decode_moment(cursor), limit=limit + 1
+    """Newest first, or sorted by another column."""
+    found = await list_sorted(
+        work.session,
+        now=work.clock.now(),
+        project_id=project,
+        states=state or (),
+        q=q,
+        sort=sort,
+        descending=order == "desc",
+        after=decode_position(cursor, sort, order),
+        limit=limit + 1,
     )
-    return Page[RunSummary].model_validate(page(found, limit, lambda r: (r.created_at.isoformat(), r.id)))
+    last = found[limit - 1][1] if len(found) > limit else None
+    return Page[RunSummary](
+        items=[run for run, _ in found[:limit]], next_cursor=encode_position(last, sort, order) if last else None
+    )
 
 
 @router.get("/{run_id}", operation_id="runs_get", response_model=RunOut)

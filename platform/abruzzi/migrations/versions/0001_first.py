@@ -260,6 +260,7 @@ CREATE TABLE metric_tiers (
   last double precision NOT NULL,
   at double precision NOT NULL,
   points integer NOT NULL,
+  total double precision NOT NULL DEFAULT 0,
   non_finite bigint[] NOT NULL DEFAULT '{{}}',
   project_id text NOT NULL,
   PRIMARY KEY (attempt_id, key, tier, bucket)

@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsFile, artifactsGet, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
-import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
+import { artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
+import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -44,7 +44,7 @@ export const artifactsListQueryKey = (options: Options<ArtifactsListData>) => cr
 /**
  * List Artifacts
  *
- * Of a run, oldest first.
+ * Of a run.
  */
 export const artifactsListOptions = (options: Options<ArtifactsListData>) => queryOptions<ArtifactsListResponse, ArtifactsListError, ArtifactsListResponse, ReturnType<typeof artifactsListQueryKey>>({
     queryFn: async ({ queryKey, signal }) => {
@@ -93,7 +93,7 @@ export const artifactsListInfiniteQueryKey = (options: Options<ArtifactsListData
 /**
  * List Artifacts
  *
- * Of a run, oldest first.
+ * Of a run.
  */
 export const artifactsListInfiniteOptions = (options: Options<ArtifactsListData>) => infiniteQueryOptions<ArtifactsListResponse, ArtifactsListError, InfiniteData<ArtifactsListResponse>, QueryKey<Options<ArtifactsListData>>, string | null | Pick<QueryKey<Options<ArtifactsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
 // @ts-ignore
@@ -153,6 +153,26 @@ export const artifactsFileOptions = (options: Options<ArtifactsFileData>) => que
         return data;
     },
     queryKey: artifactsFileQueryKey(options)
+});
+
+export const artifactsLineageQueryKey = (options: Options<ArtifactsLineageData>) => createQueryKey('artifactsLineage', options);
+
+/**
+ * Get Lineage
+ *
+ * Everything that it was made from, directly or not, oldest first; `parents` says how. Also of other runs, where it began with a branch.
+ */
+export const artifactsLineageOptions = (options: Options<ArtifactsLineageData>) => queryOptions<ArtifactsLineageResponse, ArtifactsLineageError, ArtifactsLineageResponse, ReturnType<typeof artifactsLineageQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await artifactsLineage({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: artifactsLineageQueryKey(options)
 });
 
 export const artifactsManifestQueryKey = (options: Options<ArtifactsManifestData>) => createQueryKey('artifactsManifest', options);
@@ -935,7 +955,7 @@ export const runsListQueryKey = (options?: Options<RunsListData>) => createQuery
 /**
  * List Runs
  *
- * Newest first.
+ * Newest first, or sorted by another column.
  */
 export const runsListOptions = (options?: Options<RunsListData>) => queryOptions<RunsListResponse, RunsListError, RunsListResponse, ReturnType<typeof runsListQueryKey>>({
     queryFn: async ({ queryKey, signal }) => {
@@ -955,7 +975,7 @@ export const runsListInfiniteQueryKey = (options?: Options<RunsListData>): Query
 /**
  * List Runs
  *
- * Newest first.
+ * Newest first, or sorted by another column.
  */
 export const runsListInfiniteOptions = (options?: Options<RunsListData>) => infiniteQueryOptions<RunsListResponse, RunsListError, InfiniteData<RunsListResponse>, QueryKey<Options<RunsListData>>, string | null | Pick<QueryKey<Options<RunsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
 // @ts-ignore

@@ -28,6 +28,16 @@ describe("yRange", () => {
   });
 });
 
+describe("yRange without outliers", () => {
+  it("lets a spike leave the picture and keeps everything else", () => {
+    const values = Array.from({ length: 200 }, (_, i) => (i === 100 ? 1000 : 5 + Math.sin(i)));
+    const [low, high] = yRange([line(values.map((_, i) => i), values)], [0, 199], false, [], true);
+    expect(high).toBeLessThan(7);
+    expect(low).toBeGreaterThan(3);
+    expect(yRange([line(values.map((_, i) => i), values)], [0, 199], false)[1]).toBeGreaterThan(999);
+  });
+});
+
 describe("extent", () => {
   it("is never empty", () => {
     expect(extent([])).toEqual([0, 1]);

@@ -38,12 +38,17 @@ export function align(lines: readonly Line[]): [x: number[], ...ys: Cell[][]] {
   return [xs, ...columns];
 }
 
-/** Extent of everything that is drawn inside `x`, spikes included; padded. On a log axis only what is positive counts. */
-export function yRange(lines: readonly Line[], x: Range, isLog: boolean, marks: readonly number[] = []): [number, number] {
+/** Of the values in view this share lies outside when outliers are passed over, on each side. */
+const OUTLYING = 0.02;
+
+/** Extent of everything that is drawn inside `x`, spikes included unless `robust`; padded. On a log axis only what is positive counts. */
+export function yRange(lines: readonly Line[], x: Range, isLog: boolean, marks: readonly number[] = [], robust = false): [number, number] {
   let low = Infinity;
   let high = -Infinity;
+  const all: number[] = [];
   const see = (value: number | null | undefined): void => {
     if (value === null || value === undefined || (isLog && value <= 0)) return;
+    if (robust) all.push(value);
     if (value < low) low = value;
     if (value > high) high = value;
   };
@@ -57,18 +62,23 @@ export function yRange(lines: readonly Line[], x: Range, isLog: boolean, marks: 
     }
   }
   if (low > high) return isLog ? [0.1, 1] : [0, 1];
+  if (robust) {
+    all.sort((a, b) => a - b);
+    low = all[Math.floor(OUTLYING * (all.length - 1))] ?? low;
+    high = all[Math.ceil((1 - OUTLYING) * (all.length - 1))] ?? high;
+  }
   for (const mark of marks) if (mark < high + (high - low || Math.abs(high) || 1) * 1.5) see(mark);
   if (isLog) return [low / 1.15, high * 1.15];
   const room = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
 }
 
-/** First and last x of all lines; never empty. */
+/** First and last x of all lines, broken values included; never empty. */
 export function extent(lines: readonly Line[]): Range {
   let [low, high] = [Infinity, -Infinity];
-  for (const { x } of lines) {
-    low = Math.min(low, x[0] ?? Infinity);
-    high = Math.max(high, x.at(-1) ?? -Infinity);
+  for (const { x, broken } of lines) {
+    low = Math.min(low, x[0] ?? Infinity, broken[0] ?? Infinity);
+    high = Math.max(high, x.at(-1) ?? -Infinity, broken.at(-1) ?? -Infinity);
   }
   if (low > high) return [0, 1];
   return low === high ? [low - 0.5, high + 0.5] : [low, high];

@@ -14,6 +14,8 @@ export type SeriesProps = {
   /** For people who do not see the canvas. */
   label: string;
   isLog?: boolean;
+  /** The y axis leaves outliers out. */
+  isRobust?: boolean;
   marks?: readonly Mark[];
   boundaries?: readonly Boundary[];
   formatX: (x: number) => string;
@@ -21,7 +23,7 @@ export type SeriesProps = {
   range: Range | null;
   onRange: (range: Range | null) => void;
   /** x under the pointer, in this chart or in another of the same group. */
-  onCursor: (x: number | null, isHere: boolean) => void;
+  onCursor: (x: number | null) => void;
   /** Charts with the same key share the cursor. */
   syncKey: string;
   height: number;
@@ -37,7 +39,7 @@ export function Series(props: SeriesProps) {
   const plot = useRef<uPlot | null>(null);
   const isDark = useIsDark();
   const shape = props.lines.map((line) => `${line.id} ${line.color} ${line.dash.join()} ${line.isAbandoned}`).join("\n");
-  const { isLog = false, syncKey, height } = props;
+  const { isLog = false, isRobust = false, syncKey, height } = props;
 
   useEffect(() => {
     latest.current = props;
@@ -60,7 +62,7 @@ export function Series(props: SeriesProps) {
   const [from, to] = props.range ?? [null, null];
   useEffect(() => {
     plot.current?.setData(data(latest.current.lines), true);
-  }, [props.lines, props.marks, props.boundaries, from, to, shape, isLog, isDark]);
+  }, [props.lines, props.marks, props.boundaries, from, to, shape, isLog, isRobust, isDark]);
 
   return <div ref={host} role="img" aria-label={props.label} className="series" style={{ height }} />;
 }
@@ -96,7 +98,7 @@ function options(latest: Latest, width: number, height: number, isLog: boolean, 
       x: { time: false, range: () => [...seen()] },
       y: {
         distr: isLog ? 3 : 1,
-        range: () => yRange(latest.current.lines, seen(), isLog, latest.current.marks?.map((mark) => mark.value)),
+        range: () => yRange(latest.current.lines, seen(), isLog, latest.current.marks?.map((mark) => mark.value), latest.current.isRobust),
       },
     },
     axes: [
@@ -107,7 +109,7 @@ function options(latest: Latest, width: number, height: number, isLog: boolean, 
     hooks: {
       drawAxes: [(u) => drawUnderlay(u, latest.current.lines, latest.current.marks ?? [], latest.current.boundaries ?? [], isLog)],
       setSelect: [(u) => select(u, latest)],
-      setCursor: [(u) => latest.current.onCursor(hovered(u), u.cursor.event !== null && u.cursor.event !== undefined)],
+      setCursor: [(u) => latest.current.onCursor(hovered(u))],
     },
   };
 }

@@ -1,6 +1,7 @@
-import { AlertTriangle } from "lucide-react";
+import { AlertTriangle, History } from "lucide-react";
 import type { ReactNode } from "react";
 
+import { cn } from "@/lib/cn";
 import { toProblem } from "@/lib/problem";
 
 import { Code } from "./code";
@@ -28,6 +29,18 @@ export function ProblemNotice({ error, children }: { error: unknown; children?: 
         {children}
       </div>
     </div>
+  );
+}
+
+/** What is shown is good but may be old: the last attempt to renew it failed. */
+export function Stale({ error, className }: { error: unknown; className?: string }) {
+  if (!error) return null;
+  const problem = toProblem(error);
+  return (
+    <p role="status" className={cn("flex items-center gap-1.5 text-sm text-warn", className)} title={[problem.hint, problem.code].filter(Boolean).join(" · ")}>
+      <History className="size-3.5 shrink-0" aria-hidden />
+      Not renewed: {problem.detail || problem.title}
+    </p>
   );
 }
 

@@ -1,13 +1,12 @@
-import { useQuery } from "@tanstack/react-query";
-import { BadgeCheck, Files as FilesSign, GitBranch } from "lucide-react";
+import { getRouteApi } from "@tanstack/react-router";
+import { BadgeCheck, Files as FilesSign, GitBranch, Waypoints } from "lucide-react";
 import { useState } from "react";
 
 import type { ArtifactOut, RunOut } from "@/api";
-import { artifactsListOptions } from "@/api/@tanstack/react-query.gen";
 import { Button, IconButton } from "@/components/ui/button";
 import { Code } from "@/components/ui/code";
 import { Dialog } from "@/components/ui/dialog";
-import { Empty, ProblemNotice } from "@/components/ui/notice";
+import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 import { Cell, Head, Table } from "@/components/ui/table";
 import { Tooltip } from "@/components/ui/tooltip";
@@ -18,15 +17,19 @@ import { useNow } from "@/lib/now";
 import { BranchDialog } from "./branch-dialog";
 import { Files } from "./files";
 import { Lineage } from "./lineage";
+import { useArtifacts } from "./queries";
+
+const route = getRouteApi("/runs/$runId");
 
 /** Everything that the run has made: lineage first, then each artifact with what can be done with it. */
 export default function Artifacts({ run, stageId }: { run: RunOut; stageId: string | undefined }) {
-  const artifacts = useQuery(artifactsListOptions({ query: { run: run.id, limit: 200 } }));
+  const artifacts = useArtifacts(run.id);
+  const { artifact: chosen } = route.useSearch();
+  const navigate = route.useNavigate();
   const [branching, setBranching] = useState<ArtifactOut | null>(null);
   const [open, setOpen] = useState<ArtifactOut | null>(null);
-  if (artifacts.error) return <div className="p-4"><ProblemNotice error={artifacts.error} /></div>;
-  if (!artifacts.data) return <SkeletonLines count={8} className="p-4" />;
-  const items = [...artifacts.data.items].reverse();
+  if (!artifacts.data) return artifacts.error ? <div className="p-4"><ProblemNotice error={artifacts.error} /></div> : <SkeletonLines count={8} className="p-4" />;
+  const items = artifacts.data.pages.flatMap((page) => page.items);
   if (items.length === 0) {
     return (
       <Empty title="Nothing made yet" command={`abruzzi artifacts list ${run.id}`}>
@@ -36,7 +39,8 @@ export default function Artifacts({ run, stageId }: { run: RunOut; stageId: stri
   }
   return (
     <div>
-      <Lineage run={run} artifacts={artifacts.data.items} />
+      <Stale error={artifacts.error} className="px-4 pt-2" />
+      <Lineage runId={run.id} artifactId={chosen ?? items[0]?.id ?? ""} />
       <Table label="Artifacts">
         <thead>
           <tr>
@@ -54,10 +58,17 @@ export default function Artifacts({ run, stageId }: { run: RunOut; stageId: stri
         </thead>
         <tbody>
           {items.map((artifact) => (
-            <Row key={artifact.id} artifact={artifact} isDim={stageId !== undefined && artifact.stage_id !== stageId} onBranch={setBranching} onOpen={setOpen} />
+            <Row key={artifact.id} artifact={artifact} isDim={stageId !== undefined && artifact.stage_id !== stageId} isShown={artifact.id === chosen} onBranch={setBranching} onOpen={setOpen} onLineage={(id) => void navigate({ search: (old) => ({ ...old, artifact: id }), replace: true })} />
           ))}
         </tbody>
       </Table>
+      {artifacts.hasNextPage && (
+        <div className="flex justify-center p-3">
+          <Button disabled={artifacts.isFetchingNextPage} onClick={() => void artifacts.fetchNextPage()}>
+            Show earlier ones
+          </Button>
+        </div>
+      )}
       {branching && <BranchDialog run={run} artifact={branching} onClose={() => setBranching(null)} />}
       {open && (
         <Dialog title={open.name} about={`${open.kind} of stage ${open.stage_id}`} open onClose={() => setOpen(null)} wide>
@@ -69,13 +80,20 @@ export default function Artifacts({ run, stageId }: { run: RunOut; stageId: stri
   );
 }
 
-type RowProps = { artifact: ArtifactOut; isDim: boolean; onBranch: (artifact: ArtifactOut) => void; onOpen: (artifact: ArtifactOut) => void };
+type RowProps = {
+  artifact: ArtifactOut;
+  isDim: boolean;
+  isShown: boolean;
+  onBranch: (artifact: ArtifactOut) => void;
+  onOpen: (artifact: ArtifactOut) => void;
+  onLineage: (id: string) => void;
+};
 
-function Row({ artifact, isDim, onBranch, onOpen }: RowProps) {
+function Row({ artifact, isDim, isShown, onBranch, onOpen, onLineage }: RowProps) {
   const now = useNow();
   const isGone = artifact.deleted_at !== null;
   return (
-    <tr className={cn(isDim && "text-muted", isGone && "opacity-60")}>
+    <tr className={cn(isDim && "text-muted", isGone && "opacity-60", isShown && "bg-selected")}>
       <Cell>
         <button type="button" className="font-medium hover:text-accent" onClick={() => onOpen(artifact)} disabled={isGone}>
           {artifact.name}
@@ -97,6 +115,9 @@ function Row({ artifact, isDim, onBranch, onOpen }: RowProps) {
               <GitBranch /> Branch
             </Button>
           )}
+          <IconButton label={`Lineage of ${artifact.name}`} onClick={() => onLineage(artifact.id)}>
+            <Waypoints />
+          </IconButton>
           {!isGone && (
             <IconButton label={`Files of ${artifact.name}`} onClick={() => onOpen(artifact)}>
               <FilesSign />

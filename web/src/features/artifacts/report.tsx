@@ -2,30 +2,31 @@ import { useQuery } from "@tanstack/react-query";
 
 import type { RunOut } from "@/api";
 import { artifactsListOptions } from "@/api/@tanstack/react-query.gen";
-import { Empty, ProblemNotice } from "@/components/ui/notice";
+import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 import { Cell, Head, Table } from "@/components/ui/table";
 import { bytes, compact, percent, whole } from "@/lib/format";
+import { impatientFetch } from "@/lib/patience";
 
 import { fileAddress } from "./files";
 import { type Domain, type Interval, type Report as ReportShape, readReport } from "./report-shape";
 
 /** The evaluation in numbers: bits per byte by domain against the n-gram, cloze items, sample text. */
 export default function Report({ run }: { run: RunOut }) {
-  const artifacts = useQuery(artifactsListOptions({ query: { run: run.id, kind: "report", limit: 50 } }));
-  const newest = artifacts.data?.items.findLast((artifact) => artifact.deleted_at === null);
+  const artifacts = useQuery(artifactsListOptions({ query: { run: run.id, kind: "report", order: "newest", limit: 50 } }));
+  const newest = artifacts.data?.items.find((artifact) => artifact.deleted_at === null);
   const report = useQuery({
     queryKey: ["report", newest?.id],
     enabled: newest !== undefined,
     staleTime: Infinity,
     queryFn: async ({ signal }) => {
-      const response = await fetch(fileAddress(newest?.id ?? "", "report.json"), { signal });
+      const response = await impatientFetch(fileAddress(newest?.id ?? "", "report.json"), { signal });
       if (!response.ok) throw await response.json();
       return readReport(await response.json());
     },
   });
   const error = artifacts.error ?? report.error;
-  if (error) return <div className="p-4"><ProblemNotice error={error} /></div>;
+  if (error && !report.data) return <div className="p-4"><ProblemNotice error={error} /></div>;
   if (artifacts.data && !newest) {
     return (
       <Empty title="Not evaluated yet" command={`abruzzi run recipes/tiny.toml --wait`}>
@@ -35,7 +36,12 @@ export default function Report({ run }: { run: RunOut }) {
   }
   if (report.isPending) return <SkeletonLines count={8} className="p-4" />;
   if (!report.data) return <Empty title="This report has another shape">Download report.json under Artifacts.</Empty>;
-  return <Shown report={report.data} />;
+  return (
+    <>
+      <Stale error={error} className="px-4 pt-2" />
+      <Shown report={report.data} />
+    </>
+  );
 }
 
 function Shown({ report }: { report: ReportShape }) {

@@ -13,12 +13,16 @@ describe("log buffer", () => {
     const once = append(EMPTY, page([0, 10, 20], 30));
     expect(append(once, page([20, 30], 40)).lines.map((line) => line.offset)).toEqual([0, 10, 20, 30]);
   });
-  it("prepends what lies before and drops a first line that is cut", () => {
+  it("prepends what lies before, each line once", () => {
     const tail = append(EMPTY, page([100, 110], 120));
-    const more = prepend(tail, page([55, 60, 80, 100], 110), false);
+    const more = prepend(tail, page([60, 80, 100], 110));
     expect(more.lines.map((line) => line.offset)).toEqual([60, 80, 100, 110]);
     expect(isAtStart(more)).toBe(false);
-    expect(isAtStart(prepend(more, page([0, 30, 60], 80), true))).toBe(true);
+    expect(isAtStart(prepend(more, page([0, 30], 60)))).toBe(true);
+  });
+  it("takes no earlier page that would leave a hole", () => {
+    const tail = append(EMPTY, page([100, 110], 120));
+    expect(prepend(tail, page([0, 30], 60))).toEqual(tail);
   });
   it("knows whether it has caught up", () => {
     expect(isAtEnd(append(EMPTY, page([0], 10, { end_offset: 500 })))).toBe(false);

@@ -26,10 +26,11 @@ export function append(buffer: Buffer, page: LogPage): Buffer {
   };
 }
 
-/** Lines before what is there. `isWhole` says that the first line of `page` is not cut. */
-export function prepend(buffer: Buffer, page: LogPage, isWhole: boolean): Buffer {
+/** Lines before what is there. A page that does not reach up to it would leave a hole, and is not taken. */
+export function prepend(buffer: Buffer, page: LogPage): Buffer {
   const first = buffer.lines[0]?.offset ?? buffer.end;
-  const earlier = page.lines.slice(isWhole ? 0 : 1).filter((line) => line.offset < first);
+  const earlier = page.lines.filter((line) => line.offset < first);
+  if (page.next_offset < first) return buffer;
   return { ...buffer, lines: [...earlier, ...buffer.lines], known: Math.max(buffer.known, page.end_offset) };
 }
 

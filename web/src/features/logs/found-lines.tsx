@@ -18,7 +18,7 @@ export function FoundLines({ attempt, rank, query, onJump }: { attempt: string; 
     initialPageParam: 0,
     getNextPageParam: (page) => (page.next_offset < page.end_offset && page.next_offset > 0 ? page.next_offset : undefined),
   });
-  if (found.error) return <div className="p-4"><ProblemNotice error={found.error} /></div>;
+  if (found.error && !found.data) return <div className="p-4"><ProblemNotice error={found.error} /></div>;
   if (!found.data) return <SkeletonLines count={6} className="p-4" />;
   const lines = found.data.pages.flatMap((page) => page.lines);
   const last = found.data.pages.at(-1);
@@ -27,11 +27,11 @@ export function FoundLines({ attempt, rank, query, onJump }: { attempt: string; 
       {lines.length > 0 ? (
         <LogLines label={`Lines with ${query}`} lines={lines} line={undefined} query={query} follow={false} onFollow={() => undefined} onLine={onJump} onTop={() => undefined} onBottom={() => undefined} />
       ) : (
-        <Empty title={`No line holds “${query}”`}>{found.hasNextPage ? "So far: the log is long, search on." : "Upper and lower case count."}</Empty>
+        <Empty title={`No line holds “${query}”`}>{found.hasNextPage ? "So far: the log is long, search on." : "Upper and lower case are the same here."}</Empty>
       )}
       <footer className="flex items-center gap-3 border-t border-line px-4 py-1 text-sm text-muted">
         <span>
-          {whole(lines.length)} {lines.length === 1 ? "line" : "lines"}. The sign before a line shows it in its place.
+          {whole(lines.length)} {lines.length === 1 ? "line" : "lines"}. Enter or a click on one shows it in its place.
         </span>
         {found.hasNextPage && last && (
           <Button look="ghost" disabled={found.isFetchingNextPage} onClick={() => void found.fetchNextPage()}>

@@ -21,6 +21,11 @@ describe("highlight", () => {
     expect(pieces.filter((p) => p.hit).map((p) => p.text)).toEqual(["Loss", "LOSS", "loss"]);
     expect(pieces.map((p) => p.text).join("")).toBe("Loss LOSS glossy");
   });
+  it("takes the query literally, also after letters whose lower case is longer", () => {
+    const pieces = highlight("İİİ [a.b] axb", "[A.B]");
+    expect(pieces.filter((p) => p.hit).map((p) => p.text)).toEqual(["[a.b]"]);
+    expect(pieces.map((p) => p.text).join("")).toBe("İİİ [a.b] axb");
+  });
 });
 
 describe("severity", () => {

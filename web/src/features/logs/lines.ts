@@ -17,12 +17,12 @@ export type Piece = { readonly text: string; readonly hit: boolean };
 export function highlight(text: string, query: string): Piece[] {
   if (!query) return [{ text, hit: false }];
   const pieces: Piece[] = [];
-  const [low, needle] = [text.toLowerCase(), query.toLowerCase()];
   let from = 0;
-  for (let at = low.indexOf(needle); at >= 0; at = low.indexOf(needle, from)) {
-    if (at > from) pieces.push({ text: text.slice(from, at), hit: false });
-    pieces.push({ text: text.slice(at, at + needle.length), hit: true });
-    from = at + needle.length;
+  // Not by toLowerCase(): that changes the length of some texts.
+  for (const found of text.matchAll(new RegExp(query.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "giu"))) {
+    if (found.index > from) pieces.push({ text: text.slice(from, found.index), hit: false });
+    pieces.push({ text: found[0], hit: true });
+    from = found.index + found[0].length;
   }
   if (from < text.length) pieces.push({ text: text.slice(from), hit: false });
   return pieces;

@@ -1,5 +1,5 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { Link } from "lucide-react";
+import { CornerDownRight, Link } from "lucide-react";
 import { memo, type RefObject, useEffect, useLayoutEffect, useRef } from "react";
 
 import type { LogLine } from "@/api";
@@ -74,25 +74,39 @@ type RowProps = { line: LogLine; top: number; isNamed: boolean; query: string; o
 const Row = memo(function Row({ line, top, isNamed, query, onLine }: RowProps) {
   const text = visibleText(line.text);
   const tone = severity(text);
+  const isHit = query !== "";
+  const content = (
+    <span className={cn("whitespace-pre", tone === "bad" && "text-bad", tone === "warn" && "text-warn")}>
+      {highlight(text, query).map((piece, i) => (piece.hit ? <mark key={i} className="rounded-xs bg-warn-soft text-inherit outline-1 outline-warn">{piece.text}</mark> : piece.text))}
+    </span>
+  );
+  const sign = "sticky left-0 flex h-full w-8 shrink-0 items-center justify-center text-faint opacity-0 group-hover/line:opacity-100";
+  const place = { height: ROW_PIXELS, transform: `translateY(${top}px)` };
+  const box = cn("group/line absolute left-0 flex w-max min-w-full items-center pr-4 text-left hover:bg-hover", isNamed && "bg-selected");
+  // Hits are what somebody looks for, so each can be reached by keyboard; of a whole log there are too many lines to walk through.
+  if (isHit) {
+    return (
+      <button type="button" data-offset={line.offset} className={cn(box, "-outline-offset-2")} style={place} title="Show it in its place" onClick={() => onLine(line.offset)}>
+        <span className={sign}>
+          <CornerDownRight className="size-3" aria-hidden />
+        </span>
+        {content}
+      </button>
+    );
+  }
   return (
-    <div
-      data-offset={line.offset}
-      className={cn("group/line absolute left-0 flex w-max min-w-full items-center pr-4 hover:bg-hover", isNamed && "bg-selected")}
-      style={{ height: ROW_PIXELS, transform: `translateY(${top}px)` }}
-    >
+    <div data-offset={line.offset} className={box} style={place}>
       <button
         type="button"
         tabIndex={-1}
         aria-label={`Link to this line, byte ${line.offset}`}
         title="Link to this line"
         onClick={() => onLine(line.offset)}
-        className={cn("sticky left-0 flex h-full w-8 shrink-0 items-center justify-center text-faint opacity-0 group-hover/line:opacity-100", isNamed && "text-accent opacity-100")}
+        className={cn(sign, isNamed && "text-accent opacity-100")}
       >
         <Link className="size-3" />
       </button>
-      <span className={cn("whitespace-pre", tone === "bad" && "text-bad", tone === "warn" && "text-warn")}>
-        {highlight(text, query).map((piece, i) => (piece.hit ? <mark key={i} className="rounded-xs bg-warn-soft text-inherit outline-1 outline-warn">{piece.text}</mark> : piece.text))}
-      </span>
+      {content}
     </div>
   );
 });

@@ -1,6 +1,6 @@
 import { getRouteApi } from "@tanstack/react-router";
 import { ArrowDownToLine, Download, Link, Search } from "lucide-react";
-import { useEffect, useRef, useState } from "react";
+import { useRef, useState } from "react";
 import { toast } from "sonner";
 
 import type { AttemptOut, StageOut } from "@/api";
@@ -8,6 +8,7 @@ import { Button } from "@/components/ui/button";
 import { copyText } from "@/components/ui/copy";
 import { Input, Select, Toggle } from "@/components/ui/field";
 import { Empty } from "@/components/ui/notice";
+import { useAddressText } from "@/lib/address-text";
 import { useShortcuts } from "@/lib/keys";
 import { toProblem } from "@/lib/problem";
 
@@ -35,17 +36,13 @@ function AttemptLog({ attempt, stage }: { attempt: AttemptOut; stage: StageOut }
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const [follow, setFollow] = useState(search.line === undefined);
-  const [text, setText] = useState(search.find ?? "");
   const [jumps, setJumps] = useState(0);
   const field = useRef<HTMLInputElement>(null);
   const rank = search.rank ?? 0;
   const ranks = Math.max(attempt.ranks.length, rank + 1, worldSize(stage));
   const find = search.find ?? "";
   const set = (change: Partial<typeof search>) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
-  useEffect(() => {
-    const timer = setTimeout(() => void navigate({ search: (old) => ({ ...old, find: text || undefined }), replace: true }), 250);
-    return () => clearTimeout(timer);
-  }, [navigate, text]);
+  const [text, setText] = useAddressText(find, (next) => set({ find: next || undefined }));
   useShortcuts("Log", { "/": ["Search", () => field.current?.focus()], f: ["Follow", () => setFollow(!follow)] });
 
   const name = (offset: number) => {

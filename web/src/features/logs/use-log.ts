@@ -6,8 +6,9 @@ import { openStream } from "@/lib/live";
 import { append, type Buffer, EMPTY, isAtEnd, isAtStart, prepend } from "./buffer";
 
 const TAIL_LINES = 2000;
-const STRETCH_BYTES = 256 * 1024;
-const PAGE_LINES = 5000;
+const PAGE_LINES = 2000;
+/** Before a line that the address names. */
+const LEAD_LINES = 500;
 
 export type Log = {
   readonly buffer: Buffer;
@@ -33,11 +34,10 @@ export function useLog(attempt: string, rank: number, line: number | undefined):
 
   useEffect(() => {
     const abort = new AbortController();
-    const start = anchor === undefined ? null : Math.max(0, anchor - STRETCH_BYTES / 2);
-    const query = start === null ? { attempt, rank, tail: TAIL_LINES } : { attempt, rank, offset: start, limit: PAGE_LINES };
-    read(query, abort.signal).then(
-      (page) => {
-        setBuffer(append({ ...EMPTY, end: start ?? 0 }, start ? { ...page, lines: page.lines.slice(1) } : page));
+    const first = anchor === undefined ? read({ attempt, rank, tail: TAIL_LINES }, abort.signal).then((page) => append(EMPTY, page)) : around(attempt, rank, anchor, abort.signal);
+    first.then(
+      (loaded) => {
+        setBuffer(loaded);
         setIsPending(false);
       },
       (problem: unknown) => {
@@ -70,8 +70,7 @@ export function useLog(attempt: string, rank: number, line: number | undefined):
   const loadEarlier = useCallback(() => {
     const { lines } = latest.current;
     if (isAtStart(latest.current) || lines.length === 0) return;
-    const offset = Math.max(0, (lines[0]?.offset ?? 0) - STRETCH_BYTES);
-    load({ attempt, rank, offset, limit: 10_000 }, (before, page) => prepend(before, page, offset === 0));
+    load({ attempt, rank, before: lines[0]?.offset ?? 0, limit: PAGE_LINES }, prepend);
   }, [attempt, rank, load]);
 
   const loadLater = useCallback(() => {
@@ -82,7 +81,15 @@ export function useLog(attempt: string, rank: number, line: number | undefined):
   return { buffer, isPending, error, isLive, loadEarlier, loadLater };
 }
 
-type Query = { attempt: string; rank: number; offset?: number; limit?: number; tail?: number };
+type Query = { attempt: string; rank: number; offset?: number; limit?: number; tail?: number; before?: number };
+
+/** Lines before and after a place, counted in lines: the place is in sight however short they are. */
+async function around(attempt: string, rank: number, anchor: number, signal: AbortSignal): Promise<Buffer> {
+  const before = await read({ attempt, rank, before: anchor, limit: LEAD_LINES }, signal);
+  const start = before.lines.length > 0 ? before.next_offset : anchor;
+  const after = await read({ attempt, rank, offset: start, limit: PAGE_LINES }, signal);
+  return append(append(EMPTY, { ...before, next_offset: start }), after);
+}
 
 async function read(query: Query, signal?: AbortSignal): Promise<LogPage> {
   return (await logsRead({ query, throwOnError: true, ...(signal ? { signal } : {}) })).data;

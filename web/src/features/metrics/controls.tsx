@@ -18,6 +18,9 @@ export function CurveControls({ view }: { view: CurveView }) {
       <Toggle label="Log scale of the vertical axes" pressed={view.log} onChange={(log) => view.set({ log: log || undefined })}>
         Log
       </Toggle>
+      <Toggle label="Ignore outliers: the highest and lowest 2 % may leave the picture" pressed={view.robust} onChange={(robust) => view.set({ robust: robust || undefined })}>
+        Ignore outliers
+      </Toggle>
       {view.range && (
         <Button onClick={() => view.setRange(null)}>
           {view.formatX(view.range[0])} to {view.formatX(view.range[1])} <span className="text-muted">×</span>

@@ -5,7 +5,7 @@ import type { SeriesOut } from "@/api";
 import { envelope } from "./envelope";
 
 const layer = (attempt: string, values: (number | null)[], more: Partial<SeriesOut> = {}): SeriesOut => ({
-  attempt_id: attempt, stage_id: "s", key: "l", tier: 1, steps: values.map((_, i) => i), values, low: values, high: values, at: values.map((_, i) => i), non_finite: [], ...more,
+  attempt_id: attempt, stage_id: "s", key: "l", tier: 1, interval: 1, steps: values.map((_, i) => i), values, low: values, high: values, means: values, at: values.map((_, i) => i), non_finite: [], ...more,
 });
 
 describe("envelope", () => {

@@ -6,7 +6,7 @@ import { interpolate, linesOf, type Scale, stepsOf } from "./lines";
 import { continued } from "./queries";
 
 const curve = (steps: number[], attempt = "r-s-1"): SeriesOut => ({
-  attempt_id: attempt, stage_id: "s", key: "train/loss", tier: 1, steps, values: steps.map((s) => 10 - s), low: steps.map((s) => 9 - s),
+  attempt_id: attempt, stage_id: "s", key: "train/loss", tier: 1, interval: 1, means: steps.map((s) => 10 - s), steps, values: steps.map((s) => 10 - s), low: steps.map((s) => 9 - s),
   high: steps.map((s) => 11 - s), at: steps.map((s) => 1000 + 2 * s), non_finite: [],
 });
 const scale = (more: Partial<Scale> = {}): Scale => ({ axis: "step", tokens: null, startSeconds: 1000, ...more });
@@ -36,6 +36,11 @@ describe("linesOf", () => {
     const broken = { ...curve([0, 1, 2]), non_finite: [1] };
     expect(linesOf([source([broken])], 0, () => scale({ axis: "time" })).lines[0]?.broken).toEqual([2]);
   });
+  it("points at every step that was not finite, also inside of a bucket", () => {
+    const coarse = { ...curve([15, 31, 47]), tier: 16, non_finite: [3, 17, 30, 47] };
+    expect(linesOf([source([coarse])], 0, () => scale()).lines[0]?.broken).toEqual([3, 17, 30, 47]);
+    expect(linesOf([source([coarse])], 0, () => scale({ axis: "time" })).lines[0]?.broken).toEqual([6, 34, 60, 94]);
+  });
 });
 
 describe("interpolate", () => {
@@ -52,10 +57,13 @@ describe("stepsOf", () => {
 
 describe("continued", () => {
   it("takes new points and leaves other attempts alone", () => {
-    const out = continued([curve([0, 1]), curve([2, 3], "r-s-2")], [curve([3, 4], "r-s-2")]);
+    const out = continued([curve([0, 1]), curve([2, 3], "r-s-2")], [curve([3, 4], "r-s-2")], 100);
     expect(out?.map((c) => c.steps)).toEqual([[0, 1], [2, 3, 4]]);
   });
   it("asks for everything when a curve is new", () => {
-    expect(continued([curve([0, 1])], [curve([0], "r-s-2")])).toBeNull();
+    expect(continued([curve([0, 1])], [curve([0], "r-s-2")], 100)).toBeNull();
+  });
+  it("asks for coarser buckets when a curve has grown too long", () => {
+    expect(continued([curve([0, 1])], [curve([1, 2, 3])], 3)).toBeNull();
   });
 });

@@ -35,8 +35,9 @@ function lineOf(source: Source, curve: SeriesOut, smoothing: number, scale: Scal
   const x = positions(curve, scale);
   const order = isAscending(x) ? null : x.map((_, i) => i).sort((a, b) => (x[a] as number) - (x[b] as number));
   const arrange = <T>(column: readonly T[]): T[] => (order ? order.map((i) => column[i] as T) : (column as T[]));
-  const y = debiasedEma(curve.steps, curve.values, smoothing);
-  const broken = new Set(curve.non_finite);
+  const first = curve.steps[0] ?? 0;
+  const firstSpan = first - Math.floor(first / curve.tier) * curve.tier + curve.interval;
+  const y = smoothing > 0 ? debiasedEma({ steps: curve.steps, values: curve.means, interval: curve.interval, firstSpan }, smoothing) : curve.values;
   return {
     id: source.id,
     label: source.label,
@@ -47,7 +48,8 @@ function lineOf(source: Source, curve: SeriesOut, smoothing: number, scale: Scal
     low: arrange(curve.low),
     high: arrange(curve.high),
     raw: smoothing > 0 ? arrange(curve.values) : null,
-    broken: broken.size > 0 ? x.filter((_, i) => broken.has(curve.steps[i] as number)) : [],
+    // A bucket hides its steps, so each broken one is placed between the points around it.
+    broken: scale.axis === "step" ? curve.non_finite : curve.non_finite.map((step) => interpolate(curve.steps, x, step)),
     isAbandoned: false,
   };
 }
@@ -78,13 +80,15 @@ export function interpolate(xs: readonly number[], ys: readonly (number | null)[
   return xb > xa ? ya + ((x - xa) / (xb - xa)) * (yb - ya) : yb;
 }
 
-/** The steps behind a zoom in other units, with room at both ends: what to fetch exactly. */
+/** The steps behind a zoom in other units, with room at both ends, from where one of the curve's buckets begins: what to fetch exactly. */
 export function stepsOf(curve: SeriesOut | null, scale: Scale, range: readonly [number, number] | null): [number, number] | null {
   if (!range) return null;
-  if (scale.axis === "step") return [Math.floor(range[0]) - 1, Math.ceil(range[1]) + 1];
+  const tier = curve?.tier ?? 1;
+  const begin = (step: number): number => Math.max(0, Math.floor((Math.floor(step) - 1) / tier) * tier);
+  if (scale.axis === "step") return [begin(range[0]), Math.ceil(range[1]) + 1];
   if (!curve || curve.steps.length === 0) return null;
   const xs = positions(curve, scale);
-  return [Math.floor(interpolate(xs, curve.steps, range[0])) - 1, Math.ceil(interpolate(xs, curve.steps, range[1])) + 1];
+  return [begin(interpolate(xs, curve.steps, range[0])), Math.ceil(interpolate(xs, curve.steps, range[1])) + 1];
 }
 
 const isAscending = (xs: readonly number[]): boolean => xs.every((x, i) => i === 0 || x >= (xs[i - 1] as number));

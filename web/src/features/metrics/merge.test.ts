@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 
 import type { SeriesOut } from "@/api";
 
-import { mergeCurve, resumeStep, stitch } from "./merge";
+import { mergeCurve, resumeStep, spliced, stitch } from "./merge";
 
 const curve = (steps: number[], values: (number | null)[] = steps, more: Partial<SeriesOut> = {}): SeriesOut => ({
-  attempt_id: "a-1", stage_id: "s", key: "train/loss", tier: 1, steps, values, low: values, high: values, at: steps, non_finite: [], ...more,
+  attempt_id: "a-1", stage_id: "s", key: "train/loss", tier: 1, interval: 1, steps, values, low: values, high: values, means: values, at: steps, non_finite: [], ...more,
 });
 
 describe("mergeCurve", () => {
@@ -23,6 +23,7 @@ describe("mergeCurve", () => {
     expect(merged?.values).toEqual([1, -7, 4]);
     expect(merged?.high).toEqual([9, 50, 4]);
     expect(merged?.low).toEqual([0, -7, 4]);
+    expect(merged?.means).toEqual([1, (2 + 2 + 50 - 7) / 4, 4]);
   });
   it("refuses coarser points than it has", () => {
     expect(mergeCurve(curve([0, 1]), curve([31], [1], { tier: 16 }))).toBeNull();
@@ -50,7 +51,26 @@ describe("stitch", () => {
     expect(whole?.steps).toEqual([0, 1, 2, 3]);
     expect(abandoned).toEqual([]);
   });
+  it("gives each part only what was not finite inside of it", () => {
+    const first = curve([0, 1, 2, 3], [9, null, 7, null], { non_finite: [1, 3] });
+    const { curve: whole, abandoned } = stitch([first, curve([2, 3, 4], [7, 6, 5])]);
+    expect(whole?.non_finite).toEqual([1]);
+    expect(abandoned[0]?.non_finite).toEqual([3]);
+  });
   it("has nothing for nothing", () => {
     expect(stitch([])).toEqual({ curve: null, abandoned: [], boundaries: [] });
+  });
+});
+
+describe("spliced", () => {
+  const whole = curve([15, 31, 47, 63], [1, 2, 3, 4], { tier: 16, non_finite: [3, 60] });
+  it("puts exact points into the whole curve, each step once", () => {
+    const [out] = spliced([whole], [curve([16, 20, 31], [5, 6, 7])]);
+    expect(out?.steps).toEqual([15, 16, 20, 31, 47, 63]);
+    expect(out?.values).toEqual([1, 5, 6, 7, 3, 4]);
+    expect(out?.non_finite).toEqual([3, 60]);
+  });
+  it("leaves a curve alone of which there is nothing finer", () => {
+    expect(spliced([whole], [])).toEqual([whole]);
   });
 });

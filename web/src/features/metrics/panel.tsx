@@ -7,7 +7,7 @@ import { Series } from "@/components/charts/series";
 import type { Boundary, Mark } from "@/components/charts/underlay";
 import { IconButton } from "@/components/ui/button";
 import { Segments, Toggle } from "@/components/ui/field";
-import { ProblemNotice } from "@/components/ui/notice";
+import { ProblemNotice, Stale } from "@/components/ui/notice";
 import { Skeleton } from "@/components/ui/progress";
 import { Tooltip } from "@/components/ui/tooltip";
 import { cn } from "@/lib/cn";
@@ -40,9 +40,8 @@ type Props = {
 /** One chart with its title, value under the cursor, and settings of its own. */
 export function Panel({ id, title, about, lines, boundaries, marks, view, isPending, error, tier, footer }: Props) {
   const [cursor, setCursor] = useState<number | null>(null);
-  const [isHere, setIsHere] = useState(false);
-  const [isLarge, setIsLarge] = useState(false);
   const mine = view.of(id);
+  const isLarge = mine.large ?? false;
   const isLog = mine.log ?? view.log;
   const shown = lines.filter((line) => !line.isAbandoned);
   const last = shown.length === 1 && shown[0] ? (cursor === null ? (shown[0].y.findLast((value) => value !== null) ?? null) : valueAt(shown[0], cursor)) : null;
@@ -66,16 +65,16 @@ export function Panel({ id, title, about, lines, boundaries, marks, view, isPend
         {cursor !== null && <span className="text-sm text-muted">{view.formatX(cursor)}</span>}
         <div className="flex opacity-0 group-focus-within/panel:opacity-100 group-hover/panel:opacity-100">
           <PanelSettings id={id} title={title} view={view} />
-          <IconButton label={isLarge ? `Make ${title} small` : `Make ${title} large`} onClick={() => setIsLarge(!isLarge)}>
+          <IconButton label={isLarge ? `Make ${title} small` : `Make ${title} large`} onClick={() => view.setPanel(id, { ...mine, large: !isLarge || undefined })}>
             {isLarge ? <Minimize2 /> : <Maximize2 />}
           </IconButton>
         </div>
       </header>
       <div className="relative px-1 pb-1.5">
-        {error ? <ProblemNotice error={error} /> : null}
+        {error && shown.length === 0 ? <ProblemNotice error={error} /> : <Stale error={error} className="px-2 pb-1" />}
         {!error && isPending && <Skeleton className="mx-2 my-2 !h-44" />}
         {!error && !isPending && shown.length === 0 && <p className="flex items-center justify-center text-muted" style={{ height: CHART_PIXELS }}>No points here.</p>}
-        {!error && shown.length > 0 && (
+        {shown.length > 0 && (
           <>
             <Series
               lines={lines}
@@ -84,16 +83,14 @@ export function Panel({ id, title, about, lines, boundaries, marks, view, isPend
               formatX={view.formatX}
               range={view.range}
               onRange={view.setRange}
-              onCursor={(x, here) => {
-                setCursor(x);
-                setIsHere(here);
-              }}
+              isRobust={view.robust}
+              onCursor={setCursor}
               syncKey={`curves ${view.x}`}
               height={isLarge ? LARGE_PIXELS : shown.length > 1 ? CHART_PIXELS : CHART_PIXELS + LEGEND_PIXELS}
               {...(boundaries ? { boundaries } : {})}
               {...(marks ? { marks } : {})}
             />
-            {shown.length > 1 && <Legend lines={shown} cursor={isHere ? cursor : null} />}
+            {shown.length > 1 && <Legend lines={shown} cursor={cursor} />}
           </>
         )}
       </div>

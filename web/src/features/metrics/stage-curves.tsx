@@ -5,12 +5,12 @@ import type { RunOut, StageOut } from "@/api";
 import type { Mark } from "@/components/charts/underlay";
 import { WhenVisible } from "@/components/charts/when-visible";
 import { buttonClass } from "@/components/ui/button";
-import { Empty, ProblemNotice } from "@/components/ui/notice";
+import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 
 import { CurveControls } from "./controls";
 import { linesOf, type Scale, type Source, stepsOf } from "./lines";
-import { stitch } from "./merge";
+import { spliced, stitch } from "./merge";
 import { Panel, PANEL_PIXELS } from "./panel";
 import { rampOf, strokeOf } from "./palette";
 import { lineLabel, type Panel as PanelSpec, panelsOf } from "./panels";
@@ -22,8 +22,8 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
   const view = useCurveView();
   const keys = useMetricKeys(run.id);
   const mine = keys.data?.items.filter((item) => item.stage_id === stage.id).map((item) => item.key) ?? [];
-  if (keys.error) return <div className="p-4"><ProblemNotice error={keys.error} /></div>;
-  if (keys.isPending) return <SkeletonLines count={8} className="p-4" />;
+  if (keys.error && !keys.data) return <div className="p-4"><ProblemNotice error={keys.error} /></div>;
+  if (!keys.data) return <SkeletonLines count={8} className="p-4" />;
   if (mine.length === 0) {
     return (
       <Empty title={`${stage.id} has sent no metrics`} command={`abruzzi metrics ${run.id}`} action={<Link from="/runs/$runId" search={(old) => ({ ...old, tab: "logs" })} className={buttonClass()}>Read its log</Link>}>
@@ -34,6 +34,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
   return (
     <div className="flex flex-col gap-3 p-4">
       <CurveControls view={view} />
+      <Stale error={keys.error} />
       <div className="grid grid-cols-[repeat(auto-fill,minmax(24rem,1fr))] gap-3 max-sm:grid-cols-1">
         {panelsOf(mine).map((panel) => (
           <WhenVisible key={panel.id} height={PANEL_PIXELS}>
@@ -50,11 +51,13 @@ function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run: RunOut
   const wanted = { runId: run.id, stageId: stage.id, newestAttempt };
   const whole = useCurves({ ...wanted, keys: panel.keys, steps: null });
   const tokens = useCurves({ ...wanted, keys: ["train/tokens"], steps: null, enabled: view.x === "tokens" });
-  const startSeconds = Date.parse(stage.started_at ?? run.created_at) / 1000;
+  // A retry begins the stage anew; time goes on from its first attempt.
+  const startSeconds = Date.parse(stage.attempts[0]?.started_at ?? stage.started_at ?? run.created_at) / 1000;
   const scale = useMemo((): Scale => ({ axis: view.x, tokens: stitch(tokens.data ?? []).curve, startSeconds }), [view.x, tokens.data, startSeconds]);
   const isCoarse = whole.data?.some((curve) => curve.tier > 1) ?? false;
   const exact = useCurves({ ...wanted, keys: panel.keys, steps: stepsOf(whole.data?.at(-1) ?? null, scale, view.range), enabled: isCoarse && view.range !== null });
-  const curves = isCoarse && view.range && exact.data ? exact.data : whole.data;
+  const isClose = isCoarse && view.range !== null && exact.data !== undefined && !exact.isPlaceholderData;
+  const curves = useMemo(() => (isClose ? spliced(whole.data ?? [], exact.data ?? []) : whole.data), [isClose, whole.data, exact.data]);
   const smooth = view.of(panel.id).smooth ?? (panel.isExact ? 0 : view.smooth);
   const told = panel.keys.join();
   const drawn = useMemo(() => {
@@ -80,7 +83,7 @@ function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run: RunOut
       view={view}
       isPending={whole.isPending}
       error={whole.error}
-      tier={Math.max(1, ...(curves ?? []).map((curve) => curve.tier))}
+      tier={Math.max(1, ...((isClose ? exact.data : whole.data) ?? []).map((curve) => curve.tier))}
     />
   );
 }

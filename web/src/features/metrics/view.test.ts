@@ -11,7 +11,7 @@ describe("zoom in the address", () => {
 
 describe("panels in the address", () => {
   it("survive writing and reading", () => {
-    const panels = new Map([["loss", { log: true, smooth: 0.9 }], ["lr", { log: false, smooth: undefined }]]);
+    const panels = new Map([["loss", { log: true, smooth: 0.9, large: true }], ["lr", { log: false, smooth: undefined, large: undefined }]]);
     expect(readPanels(writePanels(panels))).toEqual(panels);
   });
   it("leave no trace when nothing differs", () => {

@@ -10,6 +10,7 @@ export type CurveView = {
   readonly x: XAxis;
   readonly smooth: number;
   readonly log: boolean;
+  readonly robust: boolean;
   readonly range: Range | null;
   readonly formatX: (x: number) => string;
   readonly set: (change: CurveSearch) => void;
@@ -17,7 +18,7 @@ export type CurveView = {
   readonly of: (panel: string) => PanelView;
   readonly setPanel: (panel: string, change: PanelView) => void;
 };
-export type PanelView = { readonly log?: boolean | undefined; readonly smooth?: number | undefined };
+export type PanelView = { readonly log?: boolean | undefined; readonly smooth?: number | undefined; readonly large?: boolean | undefined };
 
 const FORMATS: Record<XAxis, (x: number) => string> = { step: whole, tokens: compact, time: span };
 
@@ -32,6 +33,7 @@ export function useCurveView(): CurveView {
       x,
       smooth: search.smooth ?? 0,
       log: search.log ?? false,
+      robust: search.robust ?? false,
       range: readRange(search.zoom),
       formatX: FORMATS[x],
       set,
@@ -39,7 +41,7 @@ export function useCurveView(): CurveView {
       of: (panel) => panels.get(panel) ?? {},
       setPanel: (panel, change) => set({ panels: writePanels(new Map(panels).set(panel, change)) }),
     };
-  }, [search.panels, search.x, search.smooth, search.log, search.zoom, navigate]);
+  }, [search.panels, search.x, search.smooth, search.log, search.robust, search.zoom, navigate]);
 }
 
 /** "120,480.5" → [120, 480.5]; anything else is no zoom. */
@@ -49,7 +51,7 @@ export function readRange(text: string | undefined): Range | null {
   return Number.isFinite(from) && Number.isFinite(to) && from < to ? [from, to] : null;
 }
 
-/** "loss:log=1;smooth=0.9 lr:log=0" */
+/** "loss:log=1;smooth=0.9 lr:log=0;large=1" */
 export function readPanels(text: string | undefined): Map<string, PanelView> {
   const panels = new Map<string, PanelView>();
   for (const part of (text ?? "").split(" ")) {
@@ -58,14 +60,14 @@ export function readPanels(text: string | undefined): Map<string, PanelView> {
     const facts = new Map(part.slice(at + 1).split(";").map((fact) => fact.split("=") as [string, string]));
     const log = facts.get("log");
     const smooth = Number(facts.get("smooth") ?? Number.NaN);
-    panels.set(part.slice(0, at), { log: log === undefined ? undefined : log === "1", smooth: smooth >= 0 && smooth < 1 ? smooth : undefined });
+    panels.set(part.slice(0, at), { log: log === undefined ? undefined : log === "1", smooth: smooth >= 0 && smooth < 1 ? smooth : undefined, large: facts.get("large") === "1" || undefined });
   }
   return panels;
 }
 
 export function writePanels(panels: ReadonlyMap<string, PanelView>): string | undefined {
-  const parts = [...panels].map(([id, { log, smooth }]) => {
-    const facts = [log === undefined ? "" : `log=${log ? 1 : 0}`, smooth === undefined ? "" : `smooth=${smooth}`].filter(Boolean);
+  const parts = [...panels].map(([id, { log, smooth, large }]) => {
+    const facts = [log === undefined ? "" : `log=${log ? 1 : 0}`, smooth === undefined ? "" : `smooth=${smooth}`, large ? "large=1" : ""].filter(Boolean);
     return facts.length > 0 ? `${id}:${facts.join(";")}` : "";
   });
   return parts.filter(Boolean).join(" ") || undefined;

@@ -5,8 +5,9 @@ import { cn } from "@/lib/cn";
 
 import { diffOf, flatten } from "./diff";
 
-/** Resolved recipes side by side: only what differs, unless asked for all. */
-export function RecipeDiff({ runs, all, onAll }: { runs: readonly RunOut[]; all: boolean; onAll: (all: boolean) => void }) {
+/** Resolved recipes side by side: only what differs, unless asked for all. Marked is what is not as in the baseline. */
+export function RecipeDiff({ runs, base, all, onAll }: { runs: readonly RunOut[]; base: string; all: boolean; onAll: (all: boolean) => void }) {
+  const baseAt = Math.max(0, runs.findIndex((run) => run.id === base));
   const rows = diffOf(runs.map((run) => flatten(run.recipe)));
   const shown = all ? rows : rows.filter((row) => row.differs);
   return (
@@ -27,7 +28,10 @@ export function RecipeDiff({ runs, all, onAll }: { runs: readonly RunOut[]; all:
             <tr>
               <Head>Key</Head>
               {runs.map((run) => (
-                <Head key={run.id}>{run.name}</Head>
+                <Head key={run.id}>
+                  {run.name}
+                  {run.id === base && runs.length > 1 && <span className="font-normal text-faint"> baseline</span>}
+                </Head>
               ))}
             </tr>
           </thead>
@@ -36,7 +40,7 @@ export function RecipeDiff({ runs, all, onAll }: { runs: readonly RunOut[]; all:
               <tr key={row.key}>
                 <Cell className="font-mono text-sm text-muted">{row.key}</Cell>
                 {row.values.map((value, i) => (
-                  <Cell key={runs[i]?.id ?? i} className={cn("max-w-96 truncate font-mono text-sm", row.differs && value !== row.values[0] && "bg-selected")} title={value ?? undefined}>
+                  <Cell key={runs[i]?.id ?? i} className={cn("max-w-96 truncate font-mono text-sm", row.differs && value !== row.values[baseAt] && "bg-selected")} title={value ?? undefined}>
                     {value ?? <span className="text-faint">not set</span>}
                   </Cell>
                 ))}

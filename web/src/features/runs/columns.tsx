@@ -1,35 +1,45 @@
-import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { createColumnHelper, createSortedRowModel, rowSortingFeature, sortFn_alphanumeric, tableFeatures } from "@tanstack/react-table";
+import { createColumnHelper, tableFeatures } from "@tanstack/react-table";
 
 import type { RunSummary } from "@/api";
-import { runsGetOptions } from "@/api/@tanstack/react-query.gen";
+import type { SortKey } from "@/app/search";
 import { Progress } from "@/components/ui/progress";
-import { ago, figure, percent, span } from "@/lib/format";
+import { ago, fixed, percent, span } from "@/lib/format";
 import { useNow } from "@/lib/now";
 
 import { StageStrip } from "./stage-strip";
 import { StateMark } from "./state-mark";
 import { bitsOf, isActive, lossOf, submittedBy, tookSeconds } from "./states";
 
-export const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns: { alphanumeric: sortFn_alphanumeric } });
+export const features = tableFeatures({});
 const helper = createColumnHelper<typeof features, RunSummary>();
-const ETA_LOOK_MILLISECONDS = 5000;
 
 /** Widths of the checkbox and then of each column. */
 export const GRID = "grid grid-cols-[2rem_minmax(14rem,1fr)_7.5rem_10.5rem_5rem_5rem_6rem_6.5rem] items-center";
 
 export const columns = helper.columns([
-  helper.accessor("name", { id: "name", header: "Run", sortFn: "alphanumeric", cell: ({ row }) => <NameCell run={row.original} /> }),
-  helper.accessor("state", { id: "state", header: "Stages", sortFn: "alphanumeric", cell: ({ row }) => <StageStrip stages={row.original.stages} /> }),
-  helper.accessor((run) => run.progress ?? 0, { id: "progress", header: "Progress", cell: ({ row }) => <ProgressCell run={row.original} /> }),
-  helper.accessor((run) => lossOf(run) ?? undefined, { id: "loss", header: "Loss", sortUndefined: "last", cell: ({ row }) => <Figure value={lossOf(row.original)} /> }),
-  helper.accessor((run) => bitsOf(run) ?? undefined, { id: "bpb", header: "Bits/byte", sortUndefined: "last", cell: ({ row }) => <Figure value={bitsOf(row.original)} /> }),
-  helper.accessor((run) => tookSeconds(run, 0) ?? undefined, { id: "took", header: "Took", sortUndefined: "last", cell: ({ row }) => <TookCell run={row.original} /> }),
-  helper.accessor((run) => -Date.parse(run.created_at), { id: "age", header: "Submitted", cell: ({ row }) => <AgeCell run={row.original} /> }),
+  helper.display({ id: "name", header: "Run", cell: ({ row }) => <NameCell run={row.original} /> }),
+  helper.display({ id: "state", header: "Stages", cell: ({ row }) => <StageStrip stages={row.original.stages} /> }),
+  helper.display({ id: "progress", header: "Progress", cell: ({ row }) => <ProgressCell run={row.original} /> }),
+  helper.display({ id: "loss", header: "Loss", cell: ({ row }) => <Figure value={lossOf(row.original)} /> }),
+  helper.display({ id: "bpb", header: "Bits/byte", cell: ({ row }) => <Figure value={bitsOf(row.original)} /> }),
+  helper.display({ id: "took", header: "Took", cell: ({ row }) => <TookCell run={row.original} /> }),
+  helper.display({ id: "created", header: "Submitted", cell: ({ row }) => <AgeCell run={row.original} /> }),
 ]);
 
-export const NUMERIC = new Set(["loss", "bpb", "took", "age"]);
+export const NUMERIC = new Set(["loss", "bpb", "took", "created"]);
+
+type Order = { readonly asc: string; readonly desc: string; readonly first: "asc" | "desc" };
+
+/** Columns that the platform sorts by, what each direction means, and which one a first click asks for. */
+export const ORDERS: Record<SortKey, Order> = {
+  name: { asc: "A to Z", desc: "Z to A", first: "asc" },
+  state: { asc: "by state, A to Z", desc: "by state, Z to A", first: "asc" },
+  loss: { asc: "lowest first", desc: "highest first", first: "asc" },
+  bpb: { asc: "lowest first", desc: "highest first", first: "asc" },
+  took: { asc: "shortest first", desc: "longest first", first: "desc" },
+  created: { asc: "oldest first", desc: "newest first", first: "desc" },
+};
 
 function NameCell({ run }: { run: RunSummary }) {
   return (
@@ -55,22 +65,15 @@ function ProgressCell({ run }: { run: RunSummary }) {
     <div className="flex w-36 flex-col gap-1">
       <p className="flex justify-between text-sm text-muted">
         <span>{run.progress === null ? run.state : percent(run.progress)}</span>
-        {run.state === "running" && <Eta runId={run.id} />}
+        {run.eta_seconds !== null && <span title="Of the stage that runs">{span(run.eta_seconds)} left</span>}
       </p>
       <Progress share={run.progress} label={`Progress of ${run.name}`} tone={run.state === "running" ? "accent" : "muted"} />
     </div>
   );
 }
 
-/** The list does not know the pace of a stage; the run does. Only rows that are visible and running ask. */
-function Eta({ runId }: { runId: string }) {
-  const { data } = useQuery({ ...runsGetOptions({ path: { run_id: runId } }), refetchInterval: ETA_LOOK_MILLISECONDS });
-  const etas = data?.detail.map((stage) => stage.eta_seconds).filter((eta) => eta !== null) ?? [];
-  return etas.length > 0 ? <span title="Of the stage that runs">{span(Math.max(...etas))} left</span> : null;
-}
-
 function Figure({ value }: { value: number | null }) {
-  return <span className={value === null ? "text-faint" : ""}>{figure(value)}</span>;
+  return <span className={value === null ? "text-faint" : ""}>{fixed(value)}</span>;
 }
 
 function TookCell({ run }: { run: RunSummary }) {

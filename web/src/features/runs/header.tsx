@@ -1,13 +1,15 @@
+import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { ChevronDown, GitCompareArrows, Plus, RotateCcw, Square } from "lucide-react";
 import { useState } from "react";
 
 import type { RunOut } from "@/api";
+import { artifactsGetOptions } from "@/api/@tanstack/react-query.gen";
 import { Button, buttonClass } from "@/components/ui/button";
 import { CopyButton } from "@/components/ui/copy";
 import { Menu, MenuItem } from "@/components/ui/menu";
 import { Skeleton } from "@/components/ui/progress";
-import { ago, span } from "@/lib/format";
+import { ago, span, whole } from "@/lib/format";
 import { useShortcuts } from "@/lib/keys";
 import { useNow } from "@/lib/now";
 
@@ -103,14 +105,20 @@ function Facts({ run }: { run: RunOut }) {
       {took !== null && <span>{isEnded(run.state) ? `took ${span(took)}` : `running for ${span(took)}`}</span>}
       {run.parent_run_id && (
         <span>
-          branched from{" "}
-          <Link to="/runs/$runId" params={{ runId: run.parent_run_id }} className="font-mono text-accent hover:underline">
+          branched from {run.parent_artifact_id && <BranchPoint artifactId={run.parent_artifact_id} />}
+          <Link to="/runs/$runId" params={{ runId: run.parent_run_id }} {...(run.parent_artifact_id ? { search: { tab: "artifacts" as const, artifact: run.parent_artifact_id } } : {})} className="font-mono text-accent hover:underline">
             {run.parent_run_id}
           </Link>
         </span>
       )}
     </p>
   );
+}
+
+/** "step 300 of", where it is known. */
+function BranchPoint({ artifactId }: { artifactId: string }) {
+  const { data } = useQuery({ ...artifactsGetOptions({ path: { artifact_id: artifactId } }), staleTime: Infinity });
+  return data?.step === undefined || data.step === null ? null : <>step {whole(data.step)} of </>;
 }
 
 function Why({ runId }: { runId: string }) {

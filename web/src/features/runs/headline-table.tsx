@@ -4,8 +4,8 @@ import { X } from "lucide-react";
 import type { RunOut } from "@/api";
 import { IconButton } from "@/components/ui/button";
 import { Cell, Head, Table } from "@/components/ui/table";
-import { strokeOf } from "@/features/metrics/palette";
-import { figure, signed, span } from "@/lib/format";
+import { strokesOf } from "@/features/metrics/palette";
+import { fixed, signed, span } from "@/lib/format";
 import { useNow } from "@/lib/now";
 
 import { StateLabel } from "./state-mark";
@@ -22,6 +22,7 @@ type Props = { runs: readonly RunOut[]; base: string; onBase: (id: string) => vo
 /** The figures that people look for first, each with its difference to the baseline. */
 export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
   const now = useNow();
+  const strokes = strokesOf(runs.map((run) => run.id));
   const keys = [...new Set(runs.flatMap((run) => Object.keys(run.headline)))].sort((a, b) => Math.sign(rank(a) - rank(b)) || a.localeCompare(b));
   const baseline = runs.find((run) => run.id === base);
   const baseTook = baseline ? tookSeconds(baseline, now) : null;
@@ -44,8 +45,8 @@ export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
         </tr>
       </thead>
       <tbody>
-        {runs.map((run, i) => {
-          const { color, dash } = strokeOf(i);
+        {runs.map((run) => {
+          const { color, dash } = strokes.get(run.id) ?? { color: "", dash: [] };
           const took = tookSeconds(run, now);
           const isBase = run.id === base;
           return (
@@ -69,7 +70,7 @@ export function HeadlineTable({ runs, base, onBase, onRemove }: Props) {
               </Cell>
               {keys.map((key) => (
                 <Cell key={key} right>
-                  {figure(run.headline[key])}
+                  {fixed(run.headline[key])}
                   <Delta value={run.headline[key]} base={isBase ? undefined : baseline?.headline[key]} />
                 </Cell>
               ))}

@@ -1,5 +1,5 @@
 import { useNavigate } from "@tanstack/react-router";
-import { type SortingState, useTable } from "@tanstack/react-table";
+import { useTable } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDown, ArrowUp } from "lucide-react";
 import { useRef, useState } from "react";
@@ -9,7 +9,7 @@ import type { SortKey } from "@/app/search";
 import { cn } from "@/lib/cn";
 import { useShortcuts } from "@/lib/keys";
 
-import { columns, features, GRID, NUMERIC } from "./columns";
+import { columns, features, GRID, NUMERIC, ORDERS } from "./columns";
 
 const ROW_PIXELS = 48;
 
@@ -28,9 +28,9 @@ type Props = {
 export function RunsTable({ runs, sort, ascending, onSort, selected, onSelect, onCompare, onEnd }: Props) {
   const navigate = useNavigate();
   const scroll = useRef<HTMLDivElement>(null);
-  const [cursor, setCursor] = useState(-1);
-  const sorting: SortingState = [{ id: sort, desc: !ascending }];
-  const table = useTable({ features, columns, data: runs, getRowId: (run) => run.id, state: { sorting }, enableSortingRemoval: false });
+  // By id: rows come and go under it while runs are submitted and end.
+  const [cursorId, setCursorId] = useState<string | null>(null);
+  const table = useTable({ features, columns, data: runs, getRowId: (run) => run.id });
   const rows = table.getRowModel().rows;
   const virtual = useVirtualizer({
     count: rows.length,
@@ -44,9 +44,10 @@ export function RunsTable({ runs, sort, ascending, onSort, selected, onSelect, o
   });
 
   const toggle = (id: string) => onSelect(selected.includes(id) ? selected.filter((other) => other !== id) : [...selected, id]);
+  const cursor = cursorId === null ? -1 : rows.findIndex((row) => row.id === cursorId);
   const move = (by: number) => {
     const next = Math.max(0, Math.min(rows.length - 1, cursor + by));
-    setCursor(next);
+    setCursorId(rows[next]?.id ?? null);
     virtual.scrollToIndex(next);
   };
   const current = rows[cursor];
@@ -54,7 +55,7 @@ export function RunsTable({ runs, sort, ascending, onSort, selected, onSelect, o
     j: ["Next run", () => move(1)],
     k: ["Previous run", () => move(-1)],
     x: ["Select or not", () => current && toggle(current.id)],
-    Enter: ["Open", () => current && void navigate({ to: "/runs/$runId", params: { runId: current.id } })],
+    ...(current ? { Enter: ["Open", () => void navigate({ to: "/runs/$runId", params: { runId: current.id } })] as const } : {}),
     c: ["Compare what is selected", onCompare],
   });
 
@@ -68,11 +69,21 @@ export function RunsTable({ runs, sort, ascending, onSort, selected, onSelect, o
             </span>
             {group.headers.map(({ id, column }) => {
               const isSorted = id === sort;
+              const order = ORDERS[id as SortKey] as (typeof ORDERS)[SortKey] | undefined;
+              if (!order) {
+                return (
+                  <span key={id} role="columnheader" className="text-sm font-medium text-muted">
+                    {String(column.columnDef.header)}
+                  </span>
+                );
+              }
+              const next = isSorted ? !ascending : order.first === "asc";
               return (
                 <span key={id} role="columnheader" aria-sort={isSorted ? (ascending ? "ascending" : "descending") : "none"} className={NUMERIC.has(id) ? "text-right" : ""}>
                   <button
                     type="button"
-                    onClick={() => onSort(id as SortKey, isSorted ? !ascending : true)}
+                    onClick={() => onSort(id as SortKey, next)}
+                    title={`${isSorted ? `Now ${ascending ? order.asc : order.desc}. ` : ""}Click: ${next ? order.asc : order.desc}`}
                     className={cn("inline-flex items-center gap-1 text-sm font-medium hover:text-text", isSorted ? "text-text" : "text-muted")}
                   >
                     {String(column.columnDef.header)}
