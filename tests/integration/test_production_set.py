@@ -142,6 +142,22 @@ def test_redis_may_forget_everything_again_and_again(production: ProductionSet, 
             assert client.runs.wait(run_id, timeout_seconds=60).state is RunState.SUCCEEDED
 
 
+def test_workers_go_on_after_redis_was_killed_and_started_again(production: ProductionSet, tmp_path: Path) -> None:
+    """Celery's consumer can fall silent for ever after a lost connection; here it must be back, by itself or by its watchdog."""
+    go = tmp_path / "go"
+    go.touch()
+    production.kill("redis")
+    with WebhookReceiver(listen_port=RECEIVER_PORT) as receiver, production.client() as client:
+        receiver.secret = (
+            client.notifications.subscribe(Channel.WEBHOOK, receiver.url, [Topic.RUN_SUBMITTED]).secret or ""
+        )
+        run_id = client.runs.submit(recipe(go)).id
+        production.start("redis")
+        _until(production, lambda: [body for body in receiver.effects.values() if body["data"]["run_id"] == run_id])
+        assert production.processes["worker"].poll() is None
+        assert client.runs.wait(run_id, timeout_seconds=60).state is RunState.SUCCEEDED
+
+
 def test_every_panel_of_every_dashboard_has_an_answer_from_prometheus(
     production: ProductionSet, tmp_path: Path
 ) -> None:
