@@ -50,7 +50,7 @@ command = ["true"]
 
 @pytest.fixture
 def ground(world) -> Ground:  # type: ignore[no-untyped-def]
-    world.clock.moment = datetime.now(UTC) + timedelta(seconds=1)  # the database dates messages by its own clock
+    world.clock.moment = datetime.now(UTC) + timedelta(days=1)  # the database dates messages by its own clock
     settings = Settings(store=DirectoryConfig(root=str(world.objects.root)), verify_days=30)
     return Ground(world.sessions, world.objects, settings, world.clock)
 

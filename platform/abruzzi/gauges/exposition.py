@@ -17,6 +17,7 @@ from abruzzi.kit.db import Sessions, transaction
 
 logger = logging.getLogger(__name__)
 READ_SECONDS = 5.0
+"""Each reading counts over whole tables: milliseconds for thousands of runs."""
 
 
 class StateCollector(Collector):

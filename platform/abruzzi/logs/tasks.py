@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.kit.db import transaction
@@ -28,8 +28,9 @@ async def remove_old(ground: Ground, before: datetime) -> int:
     for chunk in chunks:
         await asyncio.to_thread(ground.objects.delete, chunk.object_key)
     async with transaction(ground.sessions) as session:
-        for chunk in chunks:
-            await session.execute(delete(LogChunkRow).where(LogChunkRow.object_key == chunk.object_key))
+        gone = [(chunk.attempt_id, chunk.rank, chunk.start_offset) for chunk in chunks]
+        key = tuple_(LogChunkRow.attempt_id, LogChunkRow.rank, LogChunkRow.start_offset)
+        await session.execute(delete(LogChunkRow).where(key.in_(gone)))
     return len(chunks)
 
 
