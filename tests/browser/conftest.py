@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +17,7 @@ from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
 
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / "web" / "dist" / "index.html"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_BIN = HERE.parents[1] / "scripts" / "chromium-bin"
 PATIENCE_MILLISECONDS = 15_000
 WINDOW = {"width": 1440, "height": 900}
 
@@ -50,15 +50,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 @pytest.fixture(scope="session")
 def chromium() -> Browser:
-    binary = next(filter(None, map(shutil.which, NAMES)), None)
-    if binary is None:
-        pytest.skip("no Chromium in the PATH: install the package chromium")
+    found = subprocess.run([str(CHROMIUM_BIN)], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        pytest.skip(
+            "no Chromium that starts: install the package chromium (Ubuntu, which has it as a snap only: Google Chrome)"
+        )
     for path in (BUILT, AXE):
         if not path.exists():
             pytest.skip(f"{path.relative_to(HERE.parents[1])} is missing: run `make web`")
     playwright = _open.enter_context(sync_playwright())
     return playwright.chromium.launch(
-        executable_path=binary,
+        executable_path=found.stdout.strip(),
         # As root in a container there are neither user namespaces for the sandbox nor room in /dev/shm.
         args=["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"],
     )

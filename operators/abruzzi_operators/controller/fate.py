@@ -7,12 +7,9 @@ import asyncio
 import logging
 from pathlib import Path
 
-import psycopg
-from sqlalchemy.exc import SQLAlchemyError
-
 from abruzzi.engine.policy import GRACE_SECONDS
 from abruzzi.kit.clock import SystemClock
-from abruzzi.kit.db import Sessions, transaction
+from abruzzi.kit.db import DATABASE_ERRORS, Sessions, transaction
 from abruzzi.runs import steer
 from abruzzi_operators.supervisor.attempts import living_attempts, request_stops
 
@@ -30,7 +27,7 @@ async def resume_runs(sessions: Sessions, clock: SystemClock) -> None:
         try:
             async with transaction(sessions) as session:
                 count = await steer.resume_interrupted(session, now=clock.now())
-        except (SQLAlchemyError, psycopg.Error) as error:
+        except DATABASE_ERRORS as error:
             logger.warning("interrupted runs wait (%s)", type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
             continue
@@ -47,7 +44,7 @@ async def save_runs(
         async with transaction(sessions) as session:
             count = await steer.interrupt_all(session, now=clock.now())
         logger.info("asked %d runs to save and stop", count)
-    except (SQLAlchemyError, psycopg.Error) as error:
+    except DATABASE_ERRORS as error:
         logger.warning("the runs could not be told (%s); their processes are", type(error).__name__)
         await asyncio.to_thread(request_stops, attempts, grace_seconds=GRACE_SECONDS)
     deadline = asyncio.get_running_loop().time() + seconds
@@ -61,5 +58,5 @@ async def _is_settled(sessions: Sessions) -> bool:
     try:
         async with transaction(sessions) as session:
             return not await steer.unsettled(session)
-    except (SQLAlchemyError, psycopg.Error):
+    except DATABASE_ERRORS:
         return True  # nobody can write it down now; the next controller sees how the attempts ended

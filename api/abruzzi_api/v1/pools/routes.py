@@ -6,7 +6,6 @@ import os
 from typing import Annotated
 
 from fastapi import Query
-from sqlalchemy import text
 
 from abruzzi.contracts.resources import Resource, StageOut
 from abruzzi.runs import query
@@ -33,8 +32,7 @@ class Stages(Resource):
 @router.get("/pools", operation_id="pools_list")
 async def list_pools(work: ReadWork) -> Pools:
     """In this version one: the machine of the control plane."""
-    busy = text("SELECT coalesce(sum(s.world_size), 0) FROM stages s WHERE s.state = 'running'")
-    ranks = int((await work.session.execute(busy)).scalar_one())
+    ranks = await query.busy_ranks(work.session)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Pools(items=[PoolOut(name="local", cores=os.cpu_count() or 1, memory_bytes=memory, busy_ranks=ranks)])
 
