@@ -67,11 +67,11 @@ class Fence:
         key, number = _place_of(attempt_id)
         return number < max(self._raised.get(key, 0), lowest(self._data().get(key)))
 
-    async def remove(self, attempt_id: str) -> None:
-        """Returns when the apiserver has it. Raises ApiError."""
-        if self.is_removed(attempt_id):
-            return
+    async def remove(self, attempt_id: str, *, anew: bool = False) -> None:
+        """Returns when the apiserver has it. `anew`: also where it is known to be there, for a restored etcd may have forgotten it. Raises ApiError."""
         key, number = _place_of(attempt_id)
+        if not anew and self.is_removed(attempt_id):
+            return
         self._waiting[key] = max(self._waiting.get(key, 0), number + 1)
         async with self._lock:
             if self._waiting:  # else the one before us took ours along

@@ -57,6 +57,8 @@ PEER_GRACE_SECONDS = 10.0
 CONFIRM_SECONDS = 15.0
 """How long an object that we made may be missing from the watch before the apiserver is asked about it."""
 DISCOVER_SECONDS = 30.0
+SYNC_SECONDS = 5.0
+"""How long a call waits for the first lists. They go on without it, and the engine asks again."""
 POLL_SECONDS = 0.1
 
 RESOURCES: dict[WorkloadKind, Resource] = {
@@ -122,9 +124,9 @@ class KubernetesExecutor:
                 await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
             if self._cluster is None:
                 await self._discover()
-        await self._fence.reflector.synced()
+        await self._fence.reflector.synced(seconds=SYNC_SECONDS)
         for reflector in list(self._reflectors.values()):
-            await reflector.synced()
+            await reflector.synced(seconds=SYNC_SECONDS)
 
     async def close(self) -> None:
         if self._stack is not None:
@@ -184,7 +186,7 @@ class KubernetesExecutor:
 
     async def remove(self, attempt_id: str) -> None:
         await self.start()
-        await self._fence.remove(attempt_id)
+        await self._fence.remove(attempt_id, anew=self._ledger.workload(attempt_id) is not None)
         deadline = time.monotonic() + REMOVE_SECONDS
         with suppress(NotFound):
             await self._api.delete(SECRETS, workload_name(attempt_id), namespace=self._namespace)

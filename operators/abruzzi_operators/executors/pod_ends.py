@@ -11,6 +11,8 @@ from abruzzi_operators.launcher.outcome import RankExit, exit_code, from_message
 
 Pod = Mapping[str, Any]
 
+LOST_SIGHT = "ContainerStatusUnknown"
+"""The kubelet's word for a container that it deleted before it ran, or does not find again; its exit code 137 is made up."""
 CANNOT_START = ("StartError", "ContainerCannotRun")
 """The runtime's word for a command that is not in the image."""
 NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
@@ -73,6 +75,10 @@ def pod_end(pod: Pod, *, deleted: bool = False) -> PodEnd | None:
     terminated = next(
         (s["state"]["terminated"] for s in containers(pod) if "terminated" in (s.get("state") or {})), None
     )
+    if terminated is not None and terminated.get("reason") == LOST_SIGHT:
+        sentence = f"Pod {pod['metadata']['name']} ended unseen: {str(terminated.get('message') or '').strip()[:200]}"
+        ran = bool(terminated.get("startedAt"))
+        return PodEnd(index, (), node, sentence, _is_node_lost(pod), has_run=ran)
     if terminated is not None:
         return PodEnd(index, _exits(terminated, index), node, _container_reason(terminated), _is_node_lost(pod))
     if is_over(pod):

@@ -61,6 +61,16 @@ def test_an_evicted_pod_has_no_code_and_its_sentence_is_the_kubelets() -> None:
     assert "Evicted: The node was low on resource" in str(over.reason)
 
 
+def test_the_kubelets_made_up_137_of_a_container_that_never_ran_is_no_code() -> None:
+    unseen = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "could not be located", "startedAt": None}
+    end = pod_end(pod({"terminated": unseen}, phase="Failed"))
+    assert end is not None
+    assert (end.exits, end.has_run) == ((), False)
+    stopped = assess(Facts(None, (), {0: end}, was_stopped=True)).seen
+    assert stopped is not None
+    assert (stopped.phase, stopped.exit_code) == (Phase.EXITED, 143)
+
+
 @pytest.mark.parametrize(
     ("reason", "node_lost"),
     [("DeletionByTaintManager", True), ("DeletionByPodGC", True), ("PreemptionByScheduler", False)],
