@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import images, installs, simulated_nodes, teardown
+from cluster import base_images, images, installs, simulated_nodes, teardown
 from cluster.binaries import Toolbox
 from cluster.components import wait_until
 from cluster.errors import ClusterError
@@ -61,6 +61,10 @@ class ClusterHandle:
         if self._local is not None and image.name not in images.imported(self._local.layout):
             images.import_image(self._local.layout, image)
         return image.name
+
+    def python_image(self) -> str:
+        """The image that the project's own start from; on somebody's cluster whatever is under the prefix as `python`."""
+        return self.add_image(base_images.python_image()) if self._local is not None else self.image("python")
 
     def install(self, *operators: str) -> None:
         """Operators by name (installs.OPERATORS), ready to use when it returns; at once when they are there already.

@@ -35,8 +35,9 @@ def remove(layout: Layout) -> None:
     _unmount_all(layout)
     _remove_shim_sockets(layout)
     if bridge_owner() in (layout.state, Path()):
-        run("ip", "link", "delete", BRIDGE)
+        # The bridge last: it is what says that the rules are ours.
         remove_rules()
+        run("ip", "link", "delete", BRIDGE)
     _remove_cgroups()
     _remove_outside_files(layout)
     _set_back_machine(layout)

