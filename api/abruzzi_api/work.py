@@ -65,6 +65,7 @@ class Work:
     identity: Identity
     clock: Clock
     objects: ObjectStore
+    default_pool: str
     kept: str | None = None
 
     @property
@@ -106,7 +107,7 @@ class Permit:
             async with transaction(state.sessions, identity.projects) as session:
                 if key is not None:
                     await _claim(session, identity, key[:_KEY_CHARACTERS], request, await request.body())
-                work = Work(session, identity, state.clock, state.objects)
+                work = Work(session, identity, state.clock, state.objects, state.settings.default_pool)
                 yield work
                 if key is not None:
                     await _keep(session, identity, key[:_KEY_CHARACTERS], request.state.answer, work.kept)

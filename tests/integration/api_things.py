@@ -68,6 +68,7 @@ class Things:
         return {
             "run_id": self.run_id, "attempt_id": self.attempt_id, "artifact_id": self.artifact_id, "token_id": self.token_id, "rank": "0",
             "path": "file.txt", "subscription_id": self.subscription_id, "delivery_id": self.delivery_id, "message_id": str(self.message_id),
+            "name": "spare",
         }  # fmt: skip
 
     @property
@@ -142,6 +143,14 @@ def _recipe(t: Things) -> dict[str, Any]:
     return {"recipe_toml": RECIPE}
 
 
+def make_pool(t: Things) -> None:
+    with psycopg.connect(t.server.owner_url, autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO pools (name, spec, updated_by, updated_at) VALUES ('spare', '{"name": "spare", "kind": "kubernetes"}', 'test', now())
+               ON CONFLICT DO NOTHING"""
+        )
+
+
 REQUESTS: dict[tuple[str, str], Asked] = {
     ("POST", "/runs"): Asked(201, body=_recipe),
     ("POST", "/runs/{run_id}/cancel"): Asked(202, before=Things.reopen),
@@ -170,6 +179,9 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("POST", "/attempts/{attempt_id}/artifacts"): Asked(
         202, body=lambda t: {"manifest_key": t.manifest_key, "digest": t.digest}
     ),
+    ("GET", "/pools/{name}"): Asked(about_things=False, before=make_pool),
+    ("PUT", "/pools/{name}"): Asked(body=lambda t: {"name": "spare", "kind": "kubernetes"}),
+    ("DELETE", "/pools/{name}"): Asked(204, before=make_pool),
     ("POST", "/recipes"): Asked(201, body=_recipe),
     ("POST", "/recipes/validate"): Asked(body=_recipe),
     ("POST", "/plan"): Asked(body=_recipe),

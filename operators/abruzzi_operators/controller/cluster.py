@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.pool import PoolSpec
 from abruzzi.contracts.stage import S3Store, StageSpec
 from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.logs import service as logs
+from abruzzi.pools import service
 from abruzzi.runs import query
 from abruzzi.store import ObjectStore
 from abruzzi.store.sessions import assume_role, to_json
+from abruzzi_operators.controller.pools import PoolController
 from abruzzi_operators.executors.kubernetes import IssueToken, KubernetesExecutor
 from abruzzi_operators.executors.placing import Placer
 from abruzzi_operators.executors.pod_logs import KeepLog
@@ -38,7 +42,8 @@ async def open_kubernetes_executor(
     issue_token: IssueToken,
 ) -> AsyncIterator[KubernetesExecutor]:
     """A cluster that does not answer is no reason to fail: nothing is known until it does."""
-    place = Placer(settings, api_url=api_url)
+    pools = StoredPools(sessions)
+    place = Placer(settings, pools.read, api_url=api_url)
     async with RestApi(Access()) as api:
         executor = KubernetesExecutor(
             api,
@@ -50,6 +55,9 @@ async def open_kubernetes_executor(
         )
         beside = [
             asyncio.create_task(_repeat(executor.collect_logs, LOG_SECONDS), name="logs of foreign images"),
+            asyncio.create_task(
+                PoolController(api, pools, namespace=settings.namespace, now=clock.now).run(), name="pools"
+            ),
             asyncio.create_task(_repeat(executor.renew_credentials, RENEW_SECONDS), name="renewal of credentials"),
         ]
         try:
@@ -58,6 +66,25 @@ async def open_kubernetes_executor(
             for task in beside:
                 task.cancel()
             await executor.close()
+
+
+class StoredPools:
+    """Pools as Postgres has them."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def read(self, name: str) -> PoolSpec:
+        async with transaction(self._sessions) as session:
+            return await service.spec_of(session, name)
+
+    async def list(self) -> Sequence[PoolSpec]:
+        async with transaction(self._sessions) as session:
+            return await service.list_specs(session)
+
+    async def observe(self, name: str, status: Mapping[str, Any]) -> None:
+        async with transaction(self._sessions) as session:
+            await service.observe(session, name, status)
 
 
 async def make_credentials(spec: StageSpec) -> str | None:

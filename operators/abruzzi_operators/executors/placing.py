@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.pool import LOCAL, PoolSpec
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.kit.settings import Settings
 from abruzzi_operators.renderers import Placement, PodAdditions, RankResources
+from abruzzi_operators.renderers.kueue import queue_name
 
-DEFAULT_POOL = "local"
-"""What recipes say that name no pool; on a cluster: the platform's default."""
+ReadPool = Callable[[str], Awaitable[PoolSpec]]
+"""Raises NotFound."""
 
 
 class PodTemplate(BaseModel):
@@ -36,12 +38,13 @@ class PodTemplate(BaseModel):
 class Placer:
     """An executor's `place`."""
 
-    def __init__(self, settings: Settings, *, api_url: str) -> None:
+    def __init__(self, settings: Settings, read_pool: ReadPool, *, api_url: str) -> None:
         """Raises SystemExit for settings that no pod could be made of."""
         if settings.stage_image is None:
             raise SystemExit("ABRUZZI_STAGE_IMAGE is not set: the image of the built-in stages.")
         template = read_template(settings.pod_template) if settings.pod_template else PodTemplate()
         defaults = settings.placement
+        self._read_pool = read_pool
         self._default = Placement(
             namespace=settings.namespace,
             image=settings.stage_image,
@@ -61,16 +64,30 @@ class Placer:
         )
 
     async def __call__(self, spec: StageSpec, excluded_nodes: Sequence[str]) -> Placement:
-        """Raises AbruzziError `unknown_pool`."""
-        name = (spec.config.get("resources") or {}).get("pool", DEFAULT_POOL)
-        if name != DEFAULT_POOL:
-            raise AbruzziError(
-                "unknown_pool",
-                f"Stage {spec.stage_id!r}: this platform has no pool {name!r}.",
-                hint=f'Say pool = "{DEFAULT_POOL}" for the default one.',
-                status=422,
-            )
-        return replace(self._default, excluded_nodes=tuple(excluded_nodes))
+        """Raises AbruzziError for a pool that there is not, or that can never hold the stage.
+
+        The pool `local` is of no nodes in particular: ABRUZZI_PLACEMENT says what its ranks get.
+        """
+        resources = spec.config.get("resources") or {}
+        pool = await self._read_pool(resources.get("pool", LOCAL))
+        excluded = tuple(excluded_nodes)
+        if pool.kind == "local":
+            return replace(self._default, excluded_nodes=excluded)
+        sentence = pool.never_fits(spec.world_size)
+        if sentence is not None:
+            raise AbruzziError("never_fits", f"Stage {spec.stage_id!r}: {sentence}.", status=422)
+        cpus = float(resources.get("threads") or pool.rank.cpus)
+        return replace(
+            self._default,
+            queue=queue_name(pool),
+            ranks_per_node=pool.ranks_per_node,
+            resources=RankResources(cpus, pool.rank.memory, pool.rank.gpus),
+            node_selector=dict(pool.node_labels),
+            tolerations=tuple(t.model_dump(exclude_none=True) for t in pool.tolerations),
+            required_topology=pool.required_topology or "",
+            preferred_topology=pool.preferred_topology or "",
+            excluded_nodes=excluded,
+        )
 
 
 def read_template(path: Path) -> PodTemplate:

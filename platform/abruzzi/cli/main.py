@@ -8,7 +8,20 @@ from importlib.metadata import entry_points
 import typer
 from rich.markup import escape
 
-from abruzzi.cli import artifacts, compare, doctor, login, logs, metrics, notifications, recipe, run, runs, tokens
+from abruzzi.cli import (
+    artifacts,
+    compare,
+    doctor,
+    login,
+    logs,
+    metrics,
+    notifications,
+    pools,
+    recipe,
+    run,
+    runs,
+    tokens,
+)
 from abruzzi.cli.session import ERRORS
 from abruzzi.contracts.errors import AbruzziError
 
@@ -35,6 +48,7 @@ app.command("metrics", epilog="Example: abruzzi metrics RUN train/loss train/lr"
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(notifications.app, name="notifications")
+app.add_typer(pools.app, name="pools")
 app.command("doctor", epilog="Example: abruzzi doctor")(doctor.doctor)
 app.command("login", epilog="Example: abruzzi login https://abruzzi.example.org")(login.login)
 

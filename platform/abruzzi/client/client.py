@@ -20,6 +20,7 @@ import httpx
 from httpx_sse import connect_sse
 
 from abruzzi.client.notifications import Notifications
+from abruzzi.client.pools import Pools
 from abruzzi.client.profile import resolve_profile
 from abruzzi.client.transport import Transport, Unavailable, raise_problem
 from abruzzi.contracts.artifact import Manifest
@@ -64,6 +65,7 @@ class Client:
         self.tokens = Tokens(self.transport)
         self.recipes = Recipes(self.transport)
         self.notifications = Notifications(self.transport)
+        self.pools = Pools(self.transport)
 
     def __enter__(self) -> Client:
         return self

@@ -42,6 +42,9 @@ class Transport:
     def post(self, model: type[M], path: str, body: dict[str, Any] | None = None) -> M:
         return _parse(model, self.request("POST", path, json=body or {}))
 
+    def put(self, model: type[M], path: str, body: dict[str, Any]) -> M:
+        return _parse(model, self.request("PUT", path, json=body))
+
     def delete(self, path: str) -> None:
         self.request("DELETE", path)
 

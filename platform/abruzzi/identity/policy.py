@@ -25,6 +25,8 @@ class Action(StrEnum):
     MANAGE_NOTIFICATIONS = "manage_notifications"
     """Subscriptions, their deliveries and what could not be handled: targets may hold secrets, so seeing them needs it, too."""
     MANAGE_PROJECTS = "manage_projects"
+    MANAGE_POOLS = "manage_pools"
+    """Of the platform: make, change and remove them."""
     """Make projects, see all of them, and make tokens for any: the platform's own admins, those of project `default`."""
     REPORT = "report"
     """Telemetry of an attempt: metrics, heartbeats, logs, artifacts."""
@@ -66,7 +68,7 @@ PLATFORM_PROJECT = "default"
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
 _MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER}
 _MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
-_ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS}
+_ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS}
 
 POLICY: dict[Role, frozenset[Action]] = {
     Role.VIEWER: frozenset(_VIEWER),
@@ -83,7 +85,7 @@ def allowed(identity: Identity, action: Action, target: Target) -> bool:
         return False
     if target.project_id is not None and target.project_id not in identity.projects:
         return False
-    if action is Action.MANAGE_PROJECTS:
+    if action in (Action.MANAGE_PROJECTS, Action.MANAGE_POOLS):
         return PLATFORM_PROJECT in identity.projects
     if identity.role is Role.ATTEMPT and action is Action.REPORT:
         return identity.attempt_id is not None and target.attempt_id == identity.attempt_id

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         env_prefix="ABRUZZI_", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
     )
 
+    default_pool: str = "local"
+    """Where stages run whose recipe says `pool = "local"`, as it does by default."""
     home: Path = Field(default_factory=lambda: Path.home() / ".abruzzi")
     database_url: SecretStr | None = None
     """Role abruzzi_app: row-level security applies."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.artifacts import service as artifacts
 from abruzzi.contracts.errors import Conflict, NotFound
 from abruzzi.contracts.graph import ancestors, bind_inputs
+from abruzzi.contracts.pool import LOCAL
 from abruzzi.contracts.recipe import Recipe
 from abruzzi.contracts.states import ArtifactKind, RunState, StageState
 from abruzzi.contracts.toml import load_recipe, parse_recipe, with_overrides
 from abruzzi.events import service as events
 from abruzzi.kit.ids import new_run_id
+from abruzzi.pools import service as pools
 from abruzzi.recipes import service as recipes
 from abruzzi.runs import query
 from abruzzi.runs.facts import numeric_facts
@@ -35,16 +38,18 @@ async def submit(
     name: str | None = None,
     actor: str,
     now: datetime,
+    default_pool: str = LOCAL,
 ) -> str:
-    """Id of the new run. Raises RecipeInvalid with every mistake."""
+    """Id of the new run. Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage."""
     recipe = load_recipe(recipe_toml, overrides)
+    assigned = await pools.assign(session, recipe, default=default_pool)
     toml = with_overrides(recipe_toml, overrides)
     plain, _ = parse_recipe(recipe_toml)  # the library keeps the recipe itself, not each value that was tried with it
     await recipes.save(session, project_id, plain or recipe, recipe_toml if plain else toml, actor=actor, now=now)
     run = _run_row(recipe, toml, project_id, name, actor, now)
     session.add(run)
     await session.flush()
-    session.add_all(_stage_rows(recipe, run))
+    session.add_all(_stage_rows(recipe, run, assigned))
     await _announce(session, run)
     return run.id
 
@@ -60,6 +65,7 @@ async def branch(
     name: str | None = None,
     actor: str,
     now: datetime,
+    default_pool: str = LOCAL,
 ) -> str:
     """A new run that goes on from a checkpoint. Stages before it count as done: their outputs are the parent's. Retention keeps what it stands on.
 
@@ -91,9 +97,10 @@ async def branch(
     run.parent_run_id, run.parent_artifact_id = parent.id, artifact_id
     session.add(run)
     await session.flush()
+    assigned = await pools.assign(session, recipe, default=default_pool)
     done = set(ancestors(recipe, artifact.stage_id))
     made = {s.id: s for s in await query.stage_rows(session, parent.id)}
-    stages = _stage_rows(recipe, run)
+    stages = _stage_rows(recipe, run, assigned)
     for stage in stages:
         if stage.id in done:
             _refuse_changed(stage, made.get(stage.id), parent.id)
@@ -148,7 +155,7 @@ def _run_row(recipe: Recipe, toml: str, project_id: str, name: str | None, actor
     )
 
 
-def _stage_rows(recipe: Recipe, run: RunRow) -> list[StageRow]:
+def _stage_rows(recipe: Recipe, run: RunRow, pool_of: Mapping[str, str]) -> list[StageRow]:
     resolved = {s["id"]: s for s in run.recipe["stage"]}
     return [
         StageRow(
@@ -160,7 +167,7 @@ def _stage_rows(recipe: Recipe, run: RunRow) -> list[StageRow]:
             state=StageState.WAITING,
             needs=list(stage.needs),
             gate=stage.gate,
-            config=resolved[stage.id],
+            config=_on_pool(resolved[stage.id], pool_of[stage.id]),
             bindings={
                 b.name: {"stage_id": b.stage_id, "output": b.output, "kind": b.kind}
                 for b in bind_inputs(recipe, stage).values()
@@ -172,6 +179,11 @@ def _stage_rows(recipe: Recipe, run: RunRow) -> list[StageRow]:
         )
         for position, stage in enumerate(recipe.stage)
     ]
+
+
+def _on_pool(config: dict[str, Any], pool: str) -> dict[str, Any]:
+    """The run's recipe keeps what was said, its stages where that is."""
+    return {**config, "resources": {**config["resources"], "pool": pool}}
 
 
 async def _announce(session: AsyncSession, run: RunRow) -> None:

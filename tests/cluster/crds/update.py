@@ -1,6 +1,6 @@
 """`python tests/cluster/crds/update.py`: writes the schemas beside it from the operators' own modules, of the versions that the test cluster runs.
 
-Each is the operator's CRD as JSON Schema, without descriptions (they are nine tenths of it). Licence of all five projects: Apache-2.0.
+Each is the operator's CRD as JSON Schema, without descriptions (they are nine tenths of it). Licence of all of these projects: Apache-2.0.
 Needs Go, for `go mod download`.
 """
 
@@ -21,6 +21,10 @@ CRDS = {
         "manifests/base/crds/trainer.kubeflow.org_trainingruntimes.yaml",
     ],
     "github.com/ray-project/kuberay/ray-operator@v1.5.1": ["config/crd/bases/ray.io_rayjobs.yaml"],
+    "sigs.k8s.io/kueue@v0.16.2": [
+        f"config/components/crd/bases/kueue.x-k8s.io_{kind}.yaml"
+        for kind in ("clusterqueues", "localqueues", "resourceflavors", "topologies")
+    ],
 }
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
 
@@ -30,7 +34,7 @@ def main() -> None:
         folder = module_folder(module)
         for path in paths:
             crd = yaml.safe_load((folder / path).read_text())
-            version = next(v for v in crd["spec"]["versions"] if v["served"])
+            version = next(v for v in crd["spec"]["versions"] if v["storage"])
             write(crd["spec"]["names"]["kind"], module, strict(version["schema"]["openAPIV3Schema"]))
     write("Job", KUBERNETES, job_schema())
 

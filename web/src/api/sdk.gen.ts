@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsLineageData, ArtifactsLineageErrors, ArtifactsLineageResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsListData, PoolsListErrors, PoolsListResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses } from './types.gen';
+import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsLineageData, ArtifactsLineageErrors, ArtifactsLineageResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsApplyData, PoolsApplyErrors, PoolsApplyResponses, PoolsDeleteData, PoolsDeleteErrors, PoolsDeleteResponses, PoolsGetData, PoolsGetErrors, PoolsGetResponses, PoolsListData, PoolsListErrors, PoolsListResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -240,9 +240,35 @@ export const plan = <ThrowOnError extends boolean = false>(options: Options<Plan
 /**
  * List Pools
  *
- * In this version one: the machine of the control plane.
+ * All pools of the platform, with the ranks of all projects.
  */
 export const poolsList = <ThrowOnError extends boolean = false>(options?: Options<PoolsListData, ThrowOnError>) => (options?.client ?? client).get<PoolsListResponses, PoolsListErrors, ThrowOnError>({ url: '/api/v1/pools', ...options });
+
+/**
+ * Delete Pool
+ *
+ * 409 while runs use it.
+ */
+export const poolsDelete = <ThrowOnError extends boolean = false>(options: Options<PoolsDeleteData, ThrowOnError>) => (options.client ?? client).delete<PoolsDeleteResponses, PoolsDeleteErrors, ThrowOnError>({ url: '/api/v1/pools/{name}', ...options });
+
+/**
+ * Get Pool
+ */
+export const poolsGet = <ThrowOnError extends boolean = false>(options: Options<PoolsGetData, ThrowOnError>) => (options.client ?? client).get<PoolsGetResponses, PoolsGetErrors, ThrowOnError>({ url: '/api/v1/pools/{name}', ...options });
+
+/**
+ * Apply Pool
+ *
+ * Make it, or change it to what is sent. By administrators of the platform's own project, `default`.
+ */
+export const poolsApply = <ThrowOnError extends boolean = false>(options: Options<PoolsApplyData, ThrowOnError>) => (options.client ?? client).put<PoolsApplyResponses, PoolsApplyErrors, ThrowOnError>({
+    url: '/api/v1/pools/{name}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
 
 /**
  * List Projects

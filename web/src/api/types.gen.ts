@@ -19,6 +19,26 @@ export type Accepted = {
 };
 
 /**
+ * Amounts
+ *
+ * Of processor, memory and accelerators.
+ */
+export type Amounts = {
+    /**
+     * Cpus
+     */
+    cpus: number;
+    /**
+     * Gpus
+     */
+    gpus?: number;
+    /**
+     * Memory
+     */
+    memory: number;
+};
+
+/**
  * ArtifactIn
  */
 export type ArtifactIn = {
@@ -799,21 +819,145 @@ export type PageTokenOut = {
  */
 export type PoolOut = {
     /**
-     * Busy Ranks
+     * Is Default
      */
-    busy_ranks: number;
-    /**
-     * Cores
-     */
-    cores: number;
-    /**
-     * Memory Bytes
-     */
-    memory_bytes: number;
+    is_default: boolean;
     /**
      * Name
      */
     name: string;
+    /**
+     * Running Ranks
+     */
+    running_ranks: number;
+    spec: PoolSpec;
+    status: PoolStatus;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Version
+     */
+    version: number;
+    /**
+     * Waiting Ranks
+     */
+    waiting_ranks: number;
+};
+
+/**
+ * PoolSpec
+ */
+export type PoolSpec = {
+    /**
+     * At most so much from the cohort; absent: no limit.
+     */
+    borrow?: Amounts | null;
+    /**
+     * Cohort
+     *
+     * Pools of one cohort lend each other what they do not use.
+     */
+    cohort?: string | null;
+    /**
+     * Flavor
+     *
+     * What people call its nodes, such as H800.
+     */
+    flavor?: string;
+    /**
+     * Kind
+     *
+     * `local`: processes of the machine that the controller runs on.
+     */
+    kind: 'local' | 'kubernetes';
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Node Labels
+     *
+     * Which nodes belong to it.
+     */
+    node_labels?: {
+        [key: string]: unknown | string;
+    };
+    /**
+     * Preferred Topology
+     */
+    preferred_topology?: string | null;
+    /**
+     * Of all its runs together, held by Kueue; absent: nobody queues.
+     */
+    quota?: Amounts | null;
+    /**
+     * What one rank gets.
+     */
+    rank?: Amounts;
+    /**
+     * Ranks Per Node
+     *
+     * As many as a node has GPUs.
+     */
+    ranks_per_node?: number;
+    /**
+     * Required Topology
+     *
+     * The level that all nodes of a stage must share.
+     */
+    required_topology?: string | null;
+    /**
+     * Tolerations
+     */
+    tolerations?: Array<Toleration>;
+    /**
+     * Topology
+     *
+     * Node labels from the widest level to the narrowest, such as block, rack, kubernetes.io/hostname.
+     */
+    topology?: Array<string>;
+};
+
+/**
+ * PoolStatus
+ *
+ * What the pool controller last saw.
+ */
+export type PoolStatus = {
+    /**
+     * Admitted
+     */
+    admitted: number;
+    /**
+     * Borrowed
+     */
+    borrowed: {
+        [key: string]: number;
+    };
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Observed At
+     */
+    observed_at: string | null;
+    /**
+     * Pending
+     */
+    pending: number;
+    /**
+     * Ready
+     */
+    ready: boolean | null;
+    /**
+     * Used
+     */
+    used: {
+        [key: string]: number;
+    };
 };
 
 /**
@@ -1626,6 +1770,28 @@ export type TokenOut = {
      */
     revoked_at: string | null;
     role: Role;
+};
+
+/**
+ * Toleration
+ */
+export type Toleration = {
+    /**
+     * Effect
+     */
+    effect?: 'NoSchedule' | 'PreferNoSchedule' | 'NoExecute' | null;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Operator
+     */
+    operator?: 'Exists' | 'Equal';
+    /**
+     * Value
+     */
+    value?: string | null;
 };
 
 /**
@@ -2632,6 +2798,104 @@ export type PoolsListResponses = {
 };
 
 export type PoolsListResponse = PoolsListResponses[keyof PoolsListResponses];
+
+export type PoolsDeleteData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/pools/{name}';
+};
+
+export type PoolsDeleteErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type PoolsDeleteError = PoolsDeleteErrors[keyof PoolsDeleteErrors];
+
+export type PoolsDeleteResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type PoolsDeleteResponse = PoolsDeleteResponses[keyof PoolsDeleteResponses];
+
+export type PoolsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/pools/{name}';
+};
+
+export type PoolsGetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type PoolsGetError = PoolsGetErrors[keyof PoolsGetErrors];
+
+export type PoolsGetResponses = {
+    /**
+     * Successful Response
+     */
+    200: PoolOut;
+};
+
+export type PoolsGetResponse = PoolsGetResponses[keyof PoolsGetResponses];
+
+export type PoolsApplyData = {
+    body: PoolSpec;
+    headers?: {
+        /**
+         * If-Match
+         *
+         * ETag of the pool as it was seen; 412 when it changed meanwhile
+         */
+        'if-match'?: string | null;
+    };
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/pools/{name}';
+};
+
+export type PoolsApplyErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type PoolsApplyError = PoolsApplyErrors[keyof PoolsApplyErrors];
+
+export type PoolsApplyResponses = {
+    /**
+     * Successful Response
+     */
+    200: PoolOut;
+};
+
+export type PoolsApplyResponse = PoolsApplyResponses[keyof PoolsApplyResponses];
 
 export type ProjectsListData = {
     body?: never;

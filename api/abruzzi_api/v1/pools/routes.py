@@ -1,24 +1,23 @@
-"""Pools and stages: where ranks run."""
+"""Pools: where ranks run."""
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Header, Query, Response
 
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.pool import PoolOut, PoolSpec
 from abruzzi.contracts.resources import Resource, StageOut
+from abruzzi.identity.policy import Action
+from abruzzi.pools import service as pools
 from abruzzi.runs import query
-from abruzzi_api.work import ReadWork, Router
+from abruzzi_api.etags import expected_version
+from abruzzi_api.work import ReadWork, Router, Work, permit
 
 router = Router(tags=["pools"])
-
-
-class PoolOut(Resource):
-    name: str
-    cores: int
-    memory_bytes: int
-    busy_ranks: int
+ManageWork = Annotated[Work, permit(Action.MANAGE_POOLS)]
+IfMatch = Annotated[str | None, Header(description="ETag of the pool as it was seen; 412 when it changed meanwhile")]
 
 
 class Pools(Resource):
@@ -31,10 +30,40 @@ class Stages(Resource):
 
 @router.get("/pools", operation_id="pools_list")
 async def list_pools(work: ReadWork) -> Pools:
-    """In this version one: the machine of the control plane."""
-    ranks = await query.busy_ranks(work.session)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Pools(items=[PoolOut(name="local", cores=os.cpu_count() or 1, memory_bytes=memory, busy_ranks=ranks)])
+    """All pools of the platform, with the ranks of all projects."""
+    return Pools(items=await pools.list_pools(work.session, default=work.default_pool))
+
+
+@router.get("/pools/{name}", operation_id="pools_get")
+async def get_pool(name: str, work: ReadWork, response: Response) -> PoolOut:
+    found = await pools.get(work.session, name, default=work.default_pool)
+    response.headers["ETag"] = f'"{found.version}"'
+    return found
+
+
+@router.put("/pools/{name}", operation_id="pools_apply")
+async def apply_pool(
+    name: str, body: PoolSpec, work: ManageWork, response: Response, if_match: IfMatch = None
+) -> PoolOut:
+    """Make it, or change it to what is sent. By administrators of the platform's own project, `default`."""
+    if body.name != name:
+        raise AbruzziError("bad_pool", f"The path says {name!r}, the body {body.name!r}.", status=422)
+    await pools.apply(
+        work.session,
+        body,
+        expected_version=expected_version(if_match),
+        actor=work.identity.actor,
+        now=work.clock.now(),
+    )
+    found = await pools.get(work.session, name, default=work.default_pool)
+    response.headers["ETag"] = f'"{found.version}"'
+    return found
+
+
+@router.delete("/pools/{name}", operation_id="pools_delete", status_code=204)
+async def delete_pool(name: str, work: ManageWork) -> None:
+    """409 while runs use it."""
+    await pools.delete(work.session, name)
 
 
 @router.get("/stages", operation_id="stages_list", tags=["stages"])

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.gate import judge
 from abruzzi.contracts.notification import ExportOut
 from abruzzi.contracts.resources import MetricKeyOut, Page, Resource, RunOut, RunSummary, WhyOut
@@ -18,6 +17,7 @@ from abruzzi.runs import exports, query, steer, submit
 from abruzzi.runs.listing import Sort
 from abruzzi.runs.listing import list_runs as list_sorted
 from abruzzi.runs.why import why
+from abruzzi_api.etags import expected_version
 from abruzzi_api.pagination import Cursor, Limit, decode_position, encode_position
 from abruzzi_api.streams import run_stream
 from abruzzi_api.v1.runs.schemas import BranchIn, RetryIn, RunIn
@@ -56,6 +56,7 @@ async def submit_run(body: RunIn, work: SubmitWork) -> Any:
         name=body.name,
         actor=work.identity.actor,
         now=now,
+        default_pool=work.default_pool,
     )
     return await _reply(work, run_id, 201)
 
@@ -107,14 +108,16 @@ async def get_run(
 @router.post("/{run_id}/cancel", operation_id="runs_cancel", status_code=202, response_model=RunOut)
 async def cancel_run(run_id: str, work: SteerWork, if_match: IfMatch = None) -> Any:
     """Ask for the end: running stages save, then stop."""
-    await steer.cancel(work.session, run_id, expected_version=_version(if_match), now=work.clock.now())
+    await steer.cancel(work.session, run_id, expected_version=expected_version(if_match), now=work.clock.now())
     return await _reply(work, run_id, 202)
 
 
 @router.post("/{run_id}/retry", operation_id="runs_retry", status_code=202, response_model=RunOut)
 async def retry_run(run_id: str, body: RetryIn, work: SteerWork, if_match: IfMatch = None) -> Any:
     """Run a failed or cancelled run again, from a stage on."""
-    await steer.retry(work.session, run_id, body.stage_id, expected_version=_version(if_match), now=work.clock.now())
+    await steer.retry(
+        work.session, run_id, body.stage_id, expected_version=expected_version(if_match), now=work.clock.now()
+    )
     return await _reply(work, run_id, 202)
 
 
@@ -123,7 +126,7 @@ async def branch_run(run_id: str, body: BranchIn, work: SubmitWork) -> Any:
     """A new run that goes on from a checkpoint of this one."""
     new_id = await submit.branch(
         work.session, run_id, body.artifact_id, objects=work.objects, recipe_toml=body.recipe_toml, overrides=body.overrides, name=body.name,
-        actor=work.identity.actor, now=work.clock.now(),
+        actor=work.identity.actor, now=work.clock.now(), default_pool=work.default_pool,
     )  # fmt: skip
     return await _reply(work, new_id, 201)
 
@@ -171,17 +174,3 @@ async def stream_run(
 async def _reply(work: Work, run_id: str, status: int) -> Response:
     run = await query.get(work.session, run_id, now=work.clock.now())
     return work.reply(run, status, headers={"ETag": f'"{run.version}"'})
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match == "*":
-        return None
-    digits = if_match.removeprefix("W/").strip('"')
-    if not digits.isascii() or not digits.isdigit():
-        raise AbruzziError(
-            "bad_etag",
-            f"If-Match: {if_match!r} is no ETag of a run.",
-            status=422,
-            hint='Use the ETag header of GET runs/{id}, such as "3".',
-        )
-    return int(digits[:9])

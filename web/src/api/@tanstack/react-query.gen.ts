@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
-import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
+import { artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
+import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -809,7 +809,7 @@ export const poolsListQueryKey = (options?: Options<PoolsListData>) => createQue
 /**
  * List Pools
  *
- * In this version one: the machine of the control plane.
+ * All pools of the platform, with the ranks of all projects.
  */
 export const poolsListOptions = (options?: Options<PoolsListData>) => queryOptions<PoolsListResponse, PoolsListError, PoolsListResponse, ReturnType<typeof poolsListQueryKey>>({
     queryFn: async ({ queryKey, signal }) => {
@@ -823,6 +823,62 @@ export const poolsListOptions = (options?: Options<PoolsListData>) => queryOptio
     },
     queryKey: poolsListQueryKey(options)
 });
+
+/**
+ * Delete Pool
+ *
+ * 409 while runs use it.
+ */
+export const poolsDeleteMutation = (options?: Partial<Options<PoolsDeleteData>>): UseMutationOptions<PoolsDeleteResponse, PoolsDeleteError, Options<PoolsDeleteData>> => {
+    const mutationOptions: UseMutationOptions<PoolsDeleteResponse, PoolsDeleteError, Options<PoolsDeleteData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await poolsDelete({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+export const poolsGetQueryKey = (options: Options<PoolsGetData>) => createQueryKey('poolsGet', options);
+
+/**
+ * Get Pool
+ */
+export const poolsGetOptions = (options: Options<PoolsGetData>) => queryOptions<PoolsGetResponse, PoolsGetError, PoolsGetResponse, ReturnType<typeof poolsGetQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await poolsGet({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: poolsGetQueryKey(options)
+});
+
+/**
+ * Apply Pool
+ *
+ * Make it, or change it to what is sent. By administrators of the platform's own project, `default`.
+ */
+export const poolsApplyMutation = (options?: Partial<Options<PoolsApplyData>>): UseMutationOptions<PoolsApplyResponse, PoolsApplyError, Options<PoolsApplyData>> => {
+    const mutationOptions: UseMutationOptions<PoolsApplyResponse, PoolsApplyError, Options<PoolsApplyData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await poolsApply({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
 
 export const projectsListQueryKey = (options?: Options<ProjectsListData>) => createQueryKey('projectsList', options);
 

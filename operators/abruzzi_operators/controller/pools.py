@@ -1,0 +1,126 @@
+"""The pool controller: rows of pools become objects of Kueue, and what Kueue says of its queues is written back.
+
+Level-triggered: every look applies what should be there (server-side apply of the same changes nothing) and removes what belongs to no pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from abruzzi.contracts.pool import UNSEEN, PoolSpec
+from abruzzi_operators.kubernetes.api import Api
+from abruzzi_operators.kubernetes.errors import ApiError, NotFound, NotServed
+from abruzzi_operators.kubernetes.quantities import amount
+from abruzzi_operators.kubernetes.resources import (
+    CLUSTER_QUEUES,
+    LOCAL_QUEUES,
+    RESOURCE_FLAVORS,
+    TOPOLOGIES,
+    Object,
+    Resource,
+)
+from abruzzi_operators.renderers.kueue import LABEL_POOL, pool_objects
+from abruzzi_operators.renderers.names import MANAGED_BY, MANAGER
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10.0
+_OWNED = (LOCAL_QUEUES, CLUSTER_QUEUES, RESOURCE_FLAVORS, TOPOLOGIES)
+"""In the order in which they can be deleted."""
+
+
+class Pools(Protocol):
+    async def list(self) -> Sequence[PoolSpec]: ...
+
+    async def observe(self, name: str, status: Mapping[str, Any]) -> None: ...
+
+
+class PoolController:
+    def __init__(self, api: Api, pools: Pools, *, namespace: str, now: Callable[[], datetime]) -> None:
+        self._api, self._pools, self._namespace, self._now = api, pools, namespace, now
+        self._applied: dict[str, list[tuple[Resource, Object]]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled. A pool that cannot be applied does not keep the others."""
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("cannot look after the pools; again in %.0f s", LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        pools = [pool for pool in await self._pools.list() if pool.kind == "kubernetes"]
+        await self._remove_others({pool.name for pool in pools})
+        for pool in pools:
+            await self._pools.observe(pool.name, await self._keep(pool))
+
+    async def _keep(self, pool: PoolSpec) -> dict[str, Any]:
+        """The pool's status after it was applied."""
+        wanted = pool_objects(pool, namespace=self._namespace)
+        if not wanted:
+            return self._status(True, "No quota: nobody queues.")
+        try:
+            if self._applied.get(pool.name) != wanted:
+                for resource, body in wanted:
+                    await self._api.apply(resource, body)
+                self._applied[pool.name] = wanted
+        except NotServed:
+            return self._status(False, "This cluster has no Kueue: quota is not held, and nobody queues.")
+        except ApiError as error:
+            return self._status(False, error.message)
+        try:
+            return self._read(await self._api.get(CLUSTER_QUEUES, f"abruzzi-{pool.name}"))
+        except NotFound:
+            self._applied.pop(pool.name)  # removed under us: applied again at the next look
+            return self._status(False, "Its queue is gone; it is being made again.")
+
+    def _read(self, queue: Object) -> dict[str, Any]:
+        status = queue.get("status") or {}
+        active = next((c for c in status.get("conditions", ()) if c["type"] == "Active"), None)
+        ready = active is not None and active["status"] == "True"
+        used, borrowed = _usage(status, "total"), _usage(status, "borrowed")
+        return self._status(
+            ready, "" if ready else (active or {}).get("message", "Kueue has not looked at it yet.")
+        ) | {
+            "used": used,
+            "borrowed": {name: value for name, value in borrowed.items() if value},
+            "pending": int(status.get("pendingWorkloads", 0)),
+            "admitted": int(status.get("admittedWorkloads", 0)),
+        }
+
+    def _status(self, ready: bool, message: str) -> dict[str, Any]:
+        return {**UNSEEN, "ready": ready, "message": message, "observed_at": self._now().isoformat()}
+
+    async def _remove_others(self, names: set[str]) -> None:
+        """Objects of pools that are no more."""
+        for resource in _OWNED:
+            try:
+                found = await self._api.list(resource, label_selector=f"{MANAGED_BY}={MANAGER},{LABEL_POOL}")
+            except NotServed:
+                continue
+            for item in found:
+                metadata = item["metadata"]
+                if metadata["labels"][LABEL_POOL] not in names and "deletionTimestamp" not in metadata:
+                    await self._delete(resource, metadata)
+
+    async def _delete(self, resource: Resource, metadata: Object) -> None:
+        try:
+            await self._api.delete(
+                resource, metadata["name"], namespace=metadata.get("namespace"), uid=metadata.get("uid")
+            )
+        except NotFound:
+            return
+
+
+def _usage(status: Mapping[str, Any], key: str) -> dict[str, float]:
+    """Summed over flavors, in CPUs, bytes and GPUs."""
+    found: dict[str, float] = {}
+    for flavor in status.get("flavorsUsage", ()):
+        for resource in flavor.get("resources", ()):
+            found[resource["name"]] = found.get(resource["name"], 0.0) + amount(resource.get(key, "0"))
+    return found

@@ -1,0 +1,79 @@
+"""A pool as Kueue knows it: ResourceFlavor, Topology, ClusterQueue and the LocalQueue of the stages' namespace. Pure.
+
+Cluster-wide objects are called `abruzzi-<pool>`, the LocalQueue `<pool>`: what a workload's queue label says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from abruzzi.contracts.pool import Amounts, PoolSpec
+from abruzzi_operators.kubernetes.resources import (
+    CLUSTER_QUEUES,
+    LOCAL_QUEUES,
+    RESOURCE_FLAVORS,
+    TOPOLOGIES,
+    Object,
+    Resource,
+)
+from abruzzi_operators.renderers.names import MANAGED_BY, MANAGER
+
+LABEL_POOL = "abruzzi.io/pool"
+GPU = "nvidia.com/gpu"
+
+
+def queue_name(pool: PoolSpec) -> str:
+    """LocalQueue; empty where nobody queues."""
+    return pool.name if pool.quota is not None else ""
+
+
+def pool_objects(pool: PoolSpec, *, namespace: str) -> list[tuple[Resource, Object]]:
+    """In the order in which they can be applied; nothing for a pool without quota."""
+    if pool.quota is None:
+        return []
+    name = f"abruzzi-{pool.name}"
+    flavor: Object = {"nodeLabels": dict(pool.node_labels)} if pool.node_labels else {}
+    if pool.tolerations:
+        flavor["tolerations"] = [t.model_dump(exclude_none=True) for t in pool.tolerations]
+    made: list[tuple[Resource, Object]] = []
+    if pool.topology:
+        levels = [{"nodeLabel": level} for level in pool.topology]
+        made.append((TOPOLOGIES, _object(TOPOLOGIES, name, pool, spec={"levels": levels})))
+        flavor["topologyName"] = name
+    made.append((RESOURCE_FLAVORS, _object(RESOURCE_FLAVORS, name, pool, spec=flavor)))
+    group = {"coveredResources": _covered(pool), "flavors": [{"name": name, "resources": _quotas(pool, pool.quota)}]}
+    queue: Object = {"namespaceSelector": {}, "resourceGroups": [group]}
+    if pool.cohort is not None:
+        queue["cohortName"] = pool.cohort
+        queue["preemption"] = {"reclaimWithinCohort": "Any"}
+    made.append((CLUSTER_QUEUES, _object(CLUSTER_QUEUES, name, pool, spec=queue)))
+    local = _object(LOCAL_QUEUES, pool.name, pool, spec={"clusterQueue": name})
+    local["metadata"]["namespace"] = namespace
+    made.append((LOCAL_QUEUES, local))
+    return made
+
+
+def _covered(pool: PoolSpec) -> list[str]:
+    return ["cpu", "memory", *([GPU] if pool.rank.gpus or (pool.quota and pool.quota.gpus) else [])]
+
+
+def _quotas(pool: PoolSpec, quota: Amounts) -> list[Object]:
+    borrow = pool.borrow
+    amounts = {"cpu": quota.cpus, "memory": quota.memory, GPU: quota.gpus}
+    limits = {"cpu": borrow.cpus, "memory": borrow.memory, GPU: borrow.gpus} if borrow else {}
+    return [
+        {"name": name, "nominalQuota": _quantity(name, amounts[name])}
+        | ({"borrowingLimit": _quantity(name, limits[name])} if limits else {})
+        for name in _covered(pool)
+    ]
+
+
+def _quantity(name: str, amount: float) -> str:
+    """As Kubernetes writes it back, so that a server-side apply of the same pool changes nothing."""
+    return f"{round(amount * 1000)}m" if name == "cpu" and amount != int(amount) else str(int(amount))
+
+
+def _object(resource: Resource, name: str, pool: PoolSpec, **fields: Any) -> Object:
+    made = resource.new(name, **fields)
+    made["metadata"]["labels"] = {MANAGED_BY: MANAGER, LABEL_POOL: pool.name}
+    return made

@@ -1,0 +1,171 @@
+"""Pools become objects of Kueue, stay what their rows say, and go with them; what Kueue says comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rendering import mistakes, spec
+from simulation.fake_api import ALL_KINDS, FakeApi
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.pool import Amounts, PoolSpec, Toleration
+from abruzzi.contracts.states import StageKind
+from abruzzi.kit.settings import Settings
+from abruzzi_operators.controller.pools import PoolController
+from abruzzi_operators.executors.placing import Placer
+from abruzzi_operators.kubernetes.errors import Unreachable
+from abruzzi_operators.kubernetes.quantities import amount
+from abruzzi_operators.kubernetes.resources import (
+    CLUSTER_QUEUES,
+    LOCAL_QUEUES,
+    NAMESPACES,
+    RESOURCE_FLAVORS,
+    TOPOLOGIES,
+)
+from abruzzi_operators.renderers.kueue import pool_objects
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMESPACE = "abruzzi-stages"
+CPU = PoolSpec(name="cpu", kind="kubernetes", quota=Amounts(cpus=1.5, memory=8 << 30))
+H800 = PoolSpec(
+    name="h800", kind="kubernetes", flavor="H800", ranks_per_node=8, rank=Amounts(cpus=12, memory=200 << 30, gpus=1),
+    quota=Amounts(cpus=384, memory=8 << 40, gpus=32), cohort="gpus", borrow=Amounts(cpus=96, memory=2 << 40, gpus=8),
+    node_labels={"abruzzi.io/flavor": "h800"}, tolerations=(Toleration(key="nvidia.com/gpu", effect="NoSchedule"),),
+    topology=("topology/block", "topology/rack", "kubernetes.io/hostname"), required_topology="topology/block",
+)  # fmt: skip
+
+
+def cluster() -> FakeApi:
+    api = FakeApi()
+    api._create(NAMESPACES, NAMESPACES.new(NAMESPACE))
+    return api
+
+
+class Rows:
+    def __init__(self, *pools: PoolSpec) -> None:
+        self.pools = list(pools)
+        self.status: dict[str, Mapping[str, Any]] = {}
+
+    async def list(self) -> Sequence[PoolSpec]:
+        return self.pools
+
+    async def observe(self, name: str, status: Mapping[str, Any]) -> None:
+        self.status[name] = status
+
+
+def controller(api: FakeApi, rows: Rows) -> PoolController:
+    return PoolController(api, rows, namespace=NAMESPACE, now=lambda: datetime(2026, 11, 26, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("pool", [CPU, H800], ids=lambda pool: pool.name)
+def test_the_objects_are_those_in_the_golden_file_and_kueue_knows_every_field(pool: PoolSpec) -> None:
+    made = [body for _, body in pool_objects(pool, namespace=NAMESPACE)]
+    path = GOLDEN / f"pool-{pool.name}.yaml"
+    if os.environ.get("ABRUZZI_UPDATE_GOLDEN"):
+        path.write_text(yaml.safe_dump_all(made, sort_keys=False, width=120))
+    assert list(yaml.safe_load_all(path.read_text())) == made
+    assert [mistakes(body) for body in made] == [[]] * len(made)
+
+
+def test_a_pool_without_quota_needs_nothing() -> None:
+    assert pool_objects(PoolSpec(name="free", kind="kubernetes"), namespace=NAMESPACE) == []
+
+
+async def test_pools_are_applied_and_what_kueue_says_is_written_back() -> None:
+    api, rows = cluster(), Rows(H800, PoolSpec(name="local", kind="local"))
+    pools = controller(api, rows)
+    await pools.look()
+    assert (await api.get(LOCAL_QUEUES, "h800", namespace=NAMESPACE))["spec"] == {"clusterQueue": "abruzzi-h800"}
+    assert rows.status["h800"]["ready"] is False
+    assert "local" not in rows.status
+    usage = [{"name": "abruzzi-h800", "resources": [
+        {"name": "cpu", "total": "96500m", "borrowed": "0"}, {"name": "nvidia.com/gpu", "total": "40", "borrowed": "8"},
+    ]}]  # fmt: skip
+    condition = {"type": "Active", "status": "True", "message": "Can admit new workloads"}
+    api.put_status(
+        CLUSTER_QUEUES, "abruzzi-h800",
+        {"conditions": [condition], "flavorsUsage": usage, "pendingWorkloads": 3, "admittedWorkloads": 5},
+    )  # fmt: skip
+    await pools.look()
+    status = rows.status["h800"]
+    assert (status["ready"], status["message"], status["pending"], status["admitted"]) == (True, "", 3, 5)
+    assert status["used"] == {"cpu": 96.5, "nvidia.com/gpu": 40}
+    assert status["borrowed"] == {"nvidia.com/gpu": 8}
+
+
+async def test_nothing_is_written_while_nothing_changes_and_what_is_removed_comes_back() -> None:
+    api, rows = cluster(), Rows(CPU)
+    pools = controller(api, rows)
+    await pools.look()
+    await pools.look()
+    assert {what: times for what, times in api.calls.items() if what[0] != "list" and what[0] != "get"} == {
+        ("apply", kind): 1 for kind in ("resourceflavors", "clusterqueues", "localqueues")
+    }
+    await api.delete(CLUSTER_QUEUES, "abruzzi-cpu")
+    await pools.look()
+    assert "is being made again" in rows.status["cpu"]["message"]
+    await pools.look()
+    assert await api.get(CLUSTER_QUEUES, "abruzzi-cpu")
+
+
+async def test_the_objects_of_a_removed_pool_go_and_those_of_others_stay() -> None:
+    api, rows = cluster(), Rows(CPU, H800)
+    pools = controller(api, rows)
+    await pools.look()
+    await api.create(RESOURCE_FLAVORS, RESOURCE_FLAVORS.new("somebody-elses", spec={}))
+    rows.pools = [CPU]
+    await pools.look()
+    assert [o["metadata"]["name"] for o in await api.list(RESOURCE_FLAVORS)] == ["abruzzi-cpu", "somebody-elses"]
+    assert not await api.list(TOPOLOGIES)
+    assert [o["metadata"]["name"] for o in await api.list(LOCAL_QUEUES)] == ["cpu"]
+
+
+async def test_without_namespace_kueue_or_apiserver_somebody_is_told() -> None:
+    rows = Rows(CPU)
+    await controller(FakeApi(), rows).look()
+    assert rows.status["cpu"]["ready"] is False
+    assert NAMESPACE in rows.status["cpu"]["message"]
+    bare = FakeApi(served=[kind for kind in ALL_KINDS if kind.group != "kueue.x-k8s.io"])
+    await controller(bare, rows).look()
+    assert rows.status["cpu"]["ready"] is False
+    assert "no Kueue" in rows.status["cpu"]["message"]
+    away = FakeApi()
+    pools = controller(away, rows)
+    await pools.look()
+    away.fail(Unreachable("the apiserver does not answer"))
+    with pytest.raises(Unreachable):
+        await pools.look()
+
+
+async def test_an_attempts_place_is_its_pools() -> None:
+    async def read(name: str) -> PoolSpec:
+        return {"h800": H800, "local": PoolSpec(name="local", kind="local")}[name]
+
+    place = Placer(Settings(stage_image="jobs:1", namespace=NAMESPACE), read, api_url="http://api")
+    config = {"resources": {"pool": "h800", "ranks": 16, "threads": 4}}
+    placed = await place(spec(StageKind.PRETRAIN, ranks=16, config=config), ["gpu-3"])
+    assert (placed.queue, placed.ranks_per_node, placed.resources.gpus, placed.resources.cpu_cores) == ("h800", 8, 1, 4)
+    assert placed.excluded_nodes == ("gpu-3",)
+    assert placed.required_topology == "topology/block"
+    anywhere = await place(spec(StageKind.PRETRAIN, config={"resources": {"pool": "local"}}), [])
+    assert (anywhere.queue, anywhere.node_selector) == ("", {})
+    with pytest.raises(AbruzziError, match="64 GPUs") as refused:
+        await place(spec(StageKind.PRETRAIN, ranks=64, config=config), [])
+    assert refused.value.code == "never_fits"
+
+
+def test_a_pool_of_a_cohort_may_borrow_as_much_as_it_says_or_what_there_is() -> None:
+    assert H800.never_fits(40) is None
+    assert "41 GPUs" in (H800.never_fits(41) or "")
+    assert H800.model_copy(update={"borrow": None}).never_fits(4000) is None
+
+
+@pytest.mark.parametrize(("written", "number"), [("500m", 0.5), ("2Gi", 2 << 30), ("3", 3), ("1e3", 1000)])
+def test_quantities_are_read_as_kubernetes_writes_them(written: str, number: float) -> None:
+    assert amount(written) == number
