@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
-from abruzzi.contracts.states import StageState
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
 from abruzzi.runs.outputs import attempt_out, run_out, stage_out
 
@@ -77,9 +76,3 @@ async def _ranks(session: AsyncSession, attempt_ids: Sequence[str]) -> dict[str,
         ).scalars():
             found[rank.attempt_id].append(rank)
     return found
-
-
-async def busy_ranks(session: AsyncSession) -> int:
-    """Ranks of all stages that run, of the projects that the session sees."""
-    found = select(func.coalesce(func.sum(StageRow.world_size), 0)).where(StageRow.state == StageState.RUNNING)
-    return int((await session.execute(found)).scalar_one())
