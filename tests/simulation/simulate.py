@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -22,7 +23,7 @@ CALM_AFTER = 600.0
 """Simulated seconds with faults; afterwards everything must come to its end."""
 END_AFTER = 20_000.0
 LEASE_SECONDS = 15.0
-STORE_WRITES = ("lease", "release", "apply", "collect_artifacts", "spec")
+STORE_WRITES = ("lease", "renew", "release", "apply", "collect_artifacts", "spec")
 EXECUTOR_EFFECTS = ("create", "stop", "dump_stacks", "remove")
 FAULT_POINTS = {f"{when} {name}" for name in (*STORE_WRITES, *EXECUTOR_EFFECTS) for when in ("before", "after")} | {
     "unknown observe",
@@ -75,6 +76,8 @@ class Faulty:
     def __init__(self, inner: Any, world: World, rate: float, watch: Watch) -> None:
         self._inner, self._world, self._rate, self._watch = inner, world, rate, watch
         self._last: dict[str, Seen] = {}
+        self.held: Lease | None = None
+        """Renewed now and then while its step goes on, as Controller.handle does beside it."""
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
@@ -84,6 +87,8 @@ class Faulty:
             return method
 
         async def guarded(*args: Any, **options: Any) -> Any:
+            if name in ("apply", "collect_artifacts", "spec") and self.held is not None:
+                await self._renew(self.held)
             self._maybe_crash(f"before {name}")
             self._watch.about_to(name, args)
             result = await method(*args, **options)
@@ -92,6 +97,13 @@ class Faulty:
             return result
 
         return guarded
+
+    async def _renew(self, lease: Lease) -> None:
+        if self._world.rng.random() < 0.1:
+            self._maybe_crash("before renew")
+            with contextlib.suppress(StaleLease):  # the step finds out by itself
+                await self._inner.renew(lease, ttl_seconds=LEASE_SECONDS)
+            self._maybe_crash("after renew")
 
     async def _observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
         found = dict(await self._inner.observe(attempt_ids))
@@ -271,6 +283,7 @@ class _Turns:
         if self._world.rng.random() < 0.05:
             await controller.collect_orphans()
         for lease in await self._store.lease(owner, limit=2, ttl_seconds=LEASE_SECONDS):
+            self._store.held = lease
             try:
                 wake_at = await controller.step(lease)
             except StaleLease:
@@ -278,6 +291,8 @@ class _Turns:
                 continue
             except NotFound as error:
                 raise Violation(f"seed {self._world.seed} at {self._world.now:.1f}: {error}") from error
+            finally:
+                self._store.held = None
             await self._store.release(lease, wake_at=wake_at)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from abruzzi.contracts.errors import Conflict
+from abruzzi.contracts.errors import Conflict, NotFound
 from abruzzi.contracts.resources import LogLine, LogPage
 from abruzzi.contracts.states import AttemptState
 from abruzzi.events import service as events
@@ -108,20 +108,6 @@ async def read(
     return LogPage(attempt_id=attempt.id, rank=rank, lines=lines, next_offset=after, end_offset=end, complete=complete)
 
 
-async def ranks(session: AsyncSession, attempt_id: str) -> list[int]:
-    """Ranks that have logged."""
-    return list(
-        (
-            await session.execute(
-                select(LogChunkRow.rank)
-                .where(LogChunkRow.attempt_id == attempt_id)
-                .distinct()
-                .order_by(LogChunkRow.rank)
-            )
-        ).scalars()
-    )
-
-
 async def _end(session: AsyncSession, attempt_id: str, rank: int) -> int:
     query = select(func.max(LogChunkRow.end_offset)).where(
         LogChunkRow.attempt_id == attempt_id, LogChunkRow.rank == rank
@@ -132,8 +118,10 @@ async def _end(session: AsyncSession, attempt_id: str, rank: int) -> int:
 async def _bytes(
     session: AsyncSession, objects: ObjectStore, attempt_id: str, rank: int, offset: int, size: int
 ) -> bytes:
+    """An append replaces the last small chunk by a larger one and removes the object that it replaced: who has read the index just before
+    finds it gone, and looks again. What is gone twice under one name is lost, and said so."""
     query = (
-        select(LogChunkRow)
+        select(LogChunkRow.start_offset, LogChunkRow.object_key)
         .where(
             LogChunkRow.attempt_id == attempt_id,
             LogChunkRow.rank == rank,
@@ -142,11 +130,20 @@ async def _bytes(
         )
         .order_by(LogChunkRow.start_offset)
     )
-    parts: list[bytes] = []
-    for chunk in (await session.execute(query)).scalars().all():
-        data = await asyncio.to_thread(objects.get, chunk.object_key)
-        parts.append(data[max(0, offset - chunk.start_offset) : offset + size - chunk.start_offset])
-    return b"".join(parts)
+    gone: set[str] = set()
+    last = ""
+    while True:
+        parts: list[bytes] = []
+        try:
+            for start, key in (await session.execute(query)).all():
+                last = key
+                data = await asyncio.to_thread(objects.get, key)
+                parts.append(data[max(0, offset - start) : offset + size - start])
+            return b"".join(parts)
+        except NotFound:
+            if last in gone:
+                raise
+            gone.add(last)
 
 
 async def _lines(

@@ -11,7 +11,7 @@ from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
 from abruzzi.contracts.states import RunState, StageState
 from abruzzi.events import service as events
 from abruzzi.runs import query
-from abruzzi.runs.models import RunRow, StageRow
+from abruzzi.runs.models import RunRow
 
 _TERMINAL = [s for s in RunState if s.is_terminal]
 
@@ -99,13 +99,6 @@ async def unsettled(session: AsyncSession) -> int:
     return len((await session.execute(query_)).all())
 
 
-async def wake(session: AsyncSession, run_id: str, now: datetime) -> None:
-    """Ring a controller; what happened is already in the tables."""
-    run = await query.row(session, run_id, lock=True)
-    run.wake_at = now
-    await events.ring(session, events.CHANNEL_RUNS, run_id)
-
-
 async def _lock(session: AsyncSession, run_id: str, expected_version: int | None) -> RunRow:
     run = await query.row(session, run_id, lock=True)
     if expected_version is not None and run.version != expected_version:
@@ -124,10 +117,3 @@ async def _want(session: AsyncSession, run: RunRow, desired: str, now: datetime)
     run.wake_at = now
     await events.ring(session, events.CHANNEL_RUNS, run.id)
     await events.ring(session, events.CHANNEL_EVENTS, run.id)
-
-
-async def stage_of(session: AsyncSession, run_id: str, stage_id: str) -> StageRow:
-    found = await session.get(StageRow, (run_id, stage_id))
-    if found is None:
-        raise NotFound("stage", stage_id)
-    return found
