@@ -19,7 +19,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from abruzzi.identity import service as identity
-from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.clock import DatabaseClock
+from abruzzi.kit.database_time import keep_time
 from abruzzi.kit.db import create_engine, create_sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.store import open_store
@@ -73,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = create_engine(url)
     app.state.sessions = create_sessions(app.state.engine)
     app.state.objects = open_store(settings.store_config())
-    app.state.clock = SystemClock()
+    app.state.clock = DatabaseClock()
     app.state.signing_key = hashlib.sha256(settings.require("signing_key").encode()).digest()
     app.state.bell = Bell(url)
     app.state.stopping = asyncio.Event()
@@ -128,7 +129,8 @@ def _permit(route: APIRoute) -> Permit | None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(app.state.bell.listen()), asyncio.create_task(_bootstrap(app))]
+    beside = (app.state.bell.listen(), _bootstrap(app), keep_time(app.state.sessions, app.state.clock))
+    tasks = [asyncio.create_task(work) for work in beside]
     try:
         yield
     finally:

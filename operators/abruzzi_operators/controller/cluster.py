@@ -11,7 +11,7 @@ from typing import Any
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.pool import PoolSpec
 from abruzzi.contracts.stage import S3Store, StageSpec
-from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.clock import Clock
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.logs import service as logs
@@ -37,7 +37,7 @@ async def open_kubernetes_executor(
     *,
     sessions: Sessions,
     objects: ObjectStore,
-    clock: SystemClock,
+    clock: Clock,
     api_url: str,
     issue_token: IssueToken,
 ) -> AsyncIterator[KubernetesExecutor]:

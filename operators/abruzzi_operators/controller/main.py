@@ -17,7 +17,8 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi.engine.ports import Executor
 from abruzzi.events import service as events
 from abruzzi.gauges.exposition import expose
-from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.clock import Clock, DatabaseClock
+from abruzzi.kit.database_time import keep_time
 from abruzzi.kit.db import Sessions, connect_arguments, create_engine, create_sessions, transaction
 from abruzzi.kit.ground import Ground
 from abruzzi.kit.process import hide_environment
@@ -48,7 +49,7 @@ async def serve(settings: Settings) -> None:
     url = settings.require("controller_database_url")
     engine = create_engine(url, pool_size=8)
     sessions = create_sessions(engine)
-    clock = SystemClock()
+    clock = DatabaseClock()
     store_config = settings.store_config()
     objects = open_store(store_config)
     store = PostgresRunStore(sessions, objects, store_config, clock)
@@ -72,9 +73,10 @@ async def serve(settings: Settings) -> None:
         )
     else:
         executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=issue)
-    hearing = Hearing(api_url)
-    controller = Controller(store, executor, now=time.time, config=config, heard_since=lambda: hearing.since)
-    helpers = [asyncio.create_task(work) for work in (_ring(url, controller.doorbell), hearing.run())]
+    hearing = Hearing(api_url, now=clock.seconds)
+    controller = Controller(store, executor, now=clock.seconds, config=config, heard_since=lambda: hearing.since)
+    beside = (keep_time(sessions, clock), _ring(url, controller.doorbell), hearing.run())
+    helpers = [asyncio.create_task(work) for work in beside]
     ends_with_us = settings.stages_end_with_controller and isinstance(executor, LocalExecutor)
     if ends_with_us:
         helpers.append(asyncio.create_task(fate.resume_runs(sessions, clock)))
@@ -98,7 +100,7 @@ async def serve(settings: Settings) -> None:
         await engine.dispose()
 
 
-def _issuer(sessions: Sessions, clock: SystemClock):  # type: ignore[no-untyped-def]
+def _issuer(sessions: Sessions, clock: Clock):  # type: ignore[no-untyped-def]
     async def issue(spec: StageSpec) -> str:
         async with transaction(sessions) as session:
             return await ownership.issue_token(session, spec.attempt_id, now=clock.now())
