@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from abruzzi.engine.policy import GRACE_SECONDS
-from abruzzi.kit.clock import SystemClock
+from abruzzi.kit.clock import Clock
 from abruzzi.kit.db import DATABASE_ERRORS, Sessions, transaction
 from abruzzi.runs import steer
 from abruzzi_operators.supervisor.attempts import living_attempts, request_stops
@@ -21,7 +21,7 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 
 
-async def resume_runs(sessions: Sessions, clock: SystemClock) -> None:
+async def resume_runs(sessions: Sessions, clock: Clock) -> None:
     """Runs that an earlier end of the controller interrupted go on. Returns when the database could be told."""
     while True:
         try:
@@ -36,7 +36,7 @@ async def resume_runs(sessions: Sessions, clock: SystemClock) -> None:
 
 
 async def save_runs(
-    sessions: Sessions, clock: SystemClock, attempts: Path, *, hurry: asyncio.Event, seconds: float = SAVE_SECONDS
+    sessions: Sessions, clock: Clock, attempts: Path, *, hurry: asyncio.Event, seconds: float = SAVE_SECONDS
 ) -> None:
     """Returns when every attempt has saved and its end is written down, when `hurry` is set, or when the time is over.
     The controller's loop must run meanwhile."""
