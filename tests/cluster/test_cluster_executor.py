@@ -7,7 +7,9 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,7 +27,7 @@ from abruzzi_operators.executors.fence import policies  # noqa: E402
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor  # noqa: E402
 from abruzzi_operators.kubernetes.access import Access  # noqa: E402
 from abruzzi_operators.kubernetes.rest_api import RestApi  # noqa: E402
-from abruzzi_operators.renderers import Placement, PodAdditions, RankResources  # noqa: E402
+from abruzzi_operators.renderers import Placement, PodAdditions, RankResources, WorkloadKind  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
@@ -39,7 +41,7 @@ class NodePlace:
     numbers = iter(range(1, 1000))
 
     def __init__(self, cluster: ClusterHandle, namespace: str, rest: RestApi, logs: LogApi) -> None:
-        self._cluster, self._namespace, self._rest, self._logs = cluster, namespace, rest, logs
+        self._cluster, self._namespace, self._rest, self.logs = cluster, namespace, rest, logs
         template = pod_template()
         self._placement = Placement(
             namespace=namespace,
@@ -77,6 +79,9 @@ class NodePlace:
         )
         self.executors.append(self.executor)
 
+    def placement_of(self, **resources: Any) -> Placement:
+        return replace(self._placement, resources=replace(self._placement.resources, **resources))
+
     def spec(self, manner: Manner = "works", *, exit_code: int = 0) -> StageSpec:
         number = next(self.numbers)
         code = DEAF if manner == "deaf" else f"{WAITS_FOR_FILE}\nraise SystemExit({exit_code})"
@@ -98,10 +103,10 @@ class NodePlace:
         raise NotImplementedError("heartbeats reach the database")
 
     def starts(self, spec: StageSpec) -> int:
-        return self._logs.of(spec.attempt_id).count("ready")
+        return self.logs.of(spec.attempt_id).count("ready")
 
     async def until_working(self, spec: StageSpec) -> Seen:
-        await self._until(lambda: "ready" in self._logs.of(spec.attempt_id))
+        await self._until(lambda: "ready" in self.logs.of(spec.attempt_id))
         return await self._until_phase(spec, Phase.RUNNING)
 
     async def until_exited(self, spec: StageSpec) -> Seen:
@@ -164,6 +169,37 @@ async def place(cluster: ClusterHandle, stages: str) -> AsyncIterator[NodePlace]
             for executor in made.executors:
                 await executor.close()
             logs.close()
+
+
+ALL_REDUCE = """
+import os, torch, torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.tensor([float(os.environ["RANK"]) + 1])
+dist.all_reduce(total)
+print("ready: the sum is", total.item(), flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [WorkloadKind.PYTORCH_JOB, WorkloadKind.TRAIN_JOB])
+async def test_ranks_on_two_pods_meet_over_the_pod_network(
+    kind: WorkloadKind, cluster: ClusterHandle, place: NodePlace
+) -> None:
+    """Trainer v2 is used where v1 is not served; here both are, so the kind is chosen by hand."""
+    cluster.install("trainer" if kind is WorkloadKind.TRAIN_JOB else "training-operator")
+    place.renew()
+    spec = place.spec().model_copy(
+        update={"world_size": 2, "config": {"container": {"command": ["python", "-u", "-c", ALL_REDUCE]}}}
+    )
+    await place.executor.start()
+    await place.executor._ensure_secret(spec)
+    assert await place.executor._create_workload(spec, place.placement_of(memory_bytes=1 << 30), kind)
+    seen = await place.until_exited(spec)
+    assert (seen.exit_code, seen.reason) == (0, None)
+    assert [place.logs.of(spec.attempt_id, rank).splitlines()[-1] for rank in (0, 1)] == ["ready: the sum is 3.0"] * 2
+    await place.executor.remove(spec.attempt_id)
+    assert (await place.look(spec)).phase is Phase.GONE
 
 
 class TestLife(LifeContract):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from simulation.executor_contract import Manner as ContractManner
@@ -25,6 +27,10 @@ class ClusterPlace:
         self.cluster = cluster
         self.lost: set[str] = set()
         self.logs: dict[tuple[str, int], bytes] = {}
+        self.issued: list[str] = []
+        """Attempts, once for each set of credentials that was made for them."""
+        self.credentials_live_seconds: float | None = None
+        """None: the store needs none."""
         self.placement = Placement(namespace=NAMESPACE, image="jobs:1", api_url="http://api", ranks_per_node=1)
         self.executors: list[KubernetesExecutor] = []
         self.renew()
@@ -36,8 +42,13 @@ class ClusterPlace:
         async def issue(spec: StageSpec) -> str:
             return f"token-of-{spec.attempt_id}"
 
-        async def no_credentials(spec: StageSpec) -> None:
-            return None
+        async def credentials(spec: StageSpec) -> str | None:
+            self.issued.append(spec.attempt_id)
+            if self.credentials_live_seconds is None:
+                return None
+            ends = datetime.fromtimestamp(self.cluster.now() + self.credentials_live_seconds, UTC).isoformat()
+            keys = {"access_key": f"key-{len(self.issued)}", "secret_key": "s", "session_token": "t"}
+            return json.dumps({**keys, "expires_at": ends})
 
         async def keep_log(attempt_id: str, rank: int, text: bytes) -> None:
             self.logs[attempt_id, rank] = text
@@ -50,7 +61,7 @@ class ClusterPlace:
             namespace=NAMESPACE,
             place=place,
             issue_token=issue,
-            make_credentials=no_credentials,
+            make_credentials=credentials,
             keep_log=keep_log,
             lost_nodes=lost,
             now=self.cluster.now,

@@ -11,8 +11,11 @@ from simulation.cluster_place import ClusterPlace, open_cluster_place
 from simulation.memory_cluster import NAMESPACE
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import S3Store
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase
+from abruzzi.store.sessions import SESSION_SECONDS
+from abruzzi_operators.executors.secret import read
 from abruzzi_operators.kubernetes.errors import ApiError, Denied, Unreachable
 from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, PODS, PYTORCH_JOBS, SECRETS, TRAIN_JOBS, WORKLOADS
 
@@ -283,3 +286,45 @@ async def test_removals_at_the_same_time_share_their_writes_and_old_entries_go(p
     await place.executor._fence.remove("z000000000-work-1")
     fence = await place.cluster.api.get(CONFIG_MAPS, "abruzzi-fence", namespace=NAMESPACE)
     assert list(fence["data"]) == ["z000000000.work"]
+
+
+FOREIGN = {"container": {"command": ["echo"], "image": "docker.io/library/busybox:1"}}
+
+
+async def test_the_log_of_an_image_without_our_launcher_is_kept_as_it_grows_and_once_more_at_the_end(
+    place: ClusterPlace,
+) -> None:
+    spec, ours = place.spec(config=FOREIGN), place.spec()
+    for each in (spec, ours):
+        await place.executor.create(each)
+        await place.until_working(each)
+    [pod] = await place.cluster.pods(spec.attempt_id)
+    printed = place.cluster.api.logs
+    key = (NAMESPACE, pod["metadata"]["name"])
+    printed[key] = b"first\n"
+    await place.executor.collect_logs()
+    assert place.logs == {(spec.attempt_id, 0): b"first\n"}, "our own launcher ships its logs itself"
+    printed[key] += b"last words\n"
+    place.finish(spec)
+    await place.until_exited(spec)
+    await place.executor.remove(spec.attempt_id)
+    assert place.logs[spec.attempt_id, 0] == b"first\nlast words\n"
+
+
+async def test_credentials_are_renewed_in_the_last_third_of_their_life_also_by_another_controller(
+    place: ClusterPlace,
+) -> None:
+    place.credentials_live_seconds = SESSION_SECONDS
+    spec = place.spec(store=S3Store(endpoint="minio:9000", bucket="abruzzi"))
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    await place.executor.renew_credentials()
+    assert place.issued == [spec.attempt_id], "they have just been made"
+    place.renew()
+    place.cluster._began -= 0.7 * SESSION_SECONDS / place.cluster.speed
+    await place.executor.renew_credentials()
+    await place.executor.renew_credentials()
+    assert place.issued == [spec.attempt_id] * 2
+    kept = await place.cluster.api.get(SECRETS, f"abruzzi-{spec.attempt_id}", namespace=NAMESPACE)
+    assert "key-2" in str(read(kept, "credentials.json"))
+    assert read(kept, "token") == f"token-of-{spec.attempt_id}", "everything else stays"

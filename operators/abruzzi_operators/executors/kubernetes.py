@@ -26,7 +26,7 @@ from abruzzi_operators.executors.fence import Fence, refused
 from abruzzi_operators.executors.ledger import Ledger
 from abruzzi_operators.executors.pod_ends import node_of, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
-from abruzzi_operators.executors.secret import MakeCredentials, read, secret
+from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.discovery import Cluster, discover
@@ -70,6 +70,7 @@ RESOURCES: dict[WorkloadKind, Resource] = {
 Place = Callable[[StageSpec, Sequence[str]], Awaitable[Placement]]
 """Where an attempt runs; the nodes are those to avoid. Raises AbruzziError for a pool that there is not, or whose quota it can never fit."""
 IssueToken = Callable[[StageSpec], Awaitable[str]]
+Take = Callable[[Reflector[Object], Collection[Key]], None]
 
 
 class KubernetesExecutor:
@@ -102,6 +103,8 @@ class KubernetesExecutor:
         self._halted: set[str] = set()
         self._pending_since: dict[str, float] = {}
         self._reflectors: dict[str, Reflector[Object]] = {}
+        self._unread: dict[str, Take] = {}
+        """Of reflectors whose first list is not in the ledger yet."""
         self._stack: AsyncExitStack | None = None
         self._starting = asyncio.Lock()
         self._cluster: Cluster | None = None
@@ -125,8 +128,10 @@ class KubernetesExecutor:
             if self._cluster is None:
                 await self._discover()
         await self._fence.reflector.synced(seconds=SYNC_SECONDS)
-        for reflector in list(self._reflectors.values()):
+        for name, reflector in list(self._reflectors.items()):
             await reflector.synced(seconds=SYNC_SECONDS)
+            if take := self._unread.pop(name, None):
+                take(reflector, list(reflector.entries))  # at once: nobody may look at a ledger that is still empty
 
     async def close(self) -> None:
         if self._stack is not None:
@@ -243,7 +248,7 @@ class KubernetesExecutor:
             spec = StageSpec.model_validate_json(read(thing, SECRET_SPEC) or "")
             credentials = await self._make_credentials(spec)
             assert credentials is not None
-            patch = {"stringData": {SECRET_CREDENTIALS: credentials}}
+            patch = {"data": {SECRET_CREDENTIALS: encoded(credentials)}}
             await self._api.patch(SECRETS, workload_name(attempt_id), patch, namespace=self._namespace)
             ends = expires_at(credentials)
             self._expires[attempt_id] = ends.timestamp() if ends else math.inf
@@ -321,7 +326,7 @@ class KubernetesExecutor:
         resource: Resource,
         project: Callable[[Object], Object],
         selector: str,
-        take: Callable[[Reflector[Object], Collection[Key]], None],
+        take: Take,
     ) -> None:
         assert self._stack is not None
         reflector: Reflector[Object] = Reflector(
@@ -333,6 +338,7 @@ class KubernetesExecutor:
             tuning=self._tuning,
         )
         self._reflectors[resource.full_name] = reflector
+        self._unread[resource.full_name] = take
         await self._stack.enter_async_context(reflector)
         subscription = reflector.subscribe()
 

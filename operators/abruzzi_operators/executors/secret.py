@@ -18,9 +18,13 @@ def secret(spec: StageSpec, namespace: str, *, token: str, credentials: str | No
     data = {SECRET_SPEC: spec.model_dump_json(), SECRET_TOKEN: token}
     if credentials is not None:
         data[SECRET_CREDENTIALS] = credentials
-    made = SECRETS.new(object_name(spec), namespace, type="Opaque", stringData=data)
+    made = SECRETS.new(object_name(spec), namespace, type="Opaque", data={k: encoded(v) for k, v in data.items()})
     made["metadata"]["labels"] = attempt_labels(spec)
     return made
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def read(thing: Object, key: str) -> str | None:
