@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def build() -> dict[str, str]:
     return {f"{uid}.json": _dashboard(uid, title, rows) for uid, (title, rows) in DASHBOARDS.items()}
 
 
-def _dashboard(uid: str, title: str, rows: dict[str, tuple[Chart, ...]]) -> str:
+def _dashboard(uid: str, title: str, rows: Mapping[str, tuple[Chart, ...]]) -> str:
     made = (
         Dashboard(title).uid(uid).tags(["abruzzi"]).refresh("15s").time("now-6h", "now").timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR)
     )  # fmt: skip
