@@ -76,7 +76,7 @@ $(CACHE)/install.stamp: $(UV) $(SOURCES)
 
 $(CACHE)/dev.stamp: $(UV) $(SOURCES)
 	@mkdir -p $(CACHE)
-	@$(UV) sync --frozen --all-packages --all-groups
+	@$(UV) sync --frozen --all-packages --all-groups --reinstall-package urllib3
 	@scripts/system-packages
 	@touch $@ $(CACHE)/install.stamp
 
