@@ -47,8 +47,10 @@ class World:
 
     async def step(self) -> None:
         choice = self.rng.random()
-        if choice < 0.55:
+        if choice < 0.50:
             await self.write()
+        elif choice < 0.55:
+            await self.lose_history()
         elif choice < 0.65:
             self.api.break_watches()
         elif choice < 0.72:
@@ -68,7 +70,8 @@ class World:
         await asyncio.sleep(self.rng.choice([0.0, 0.001, 0.1, 5.0, 100.0, 400.0]))
 
     async def write(self) -> None:
-        """By somebody who does not mind when it fails."""
+        """By somebody who reaches the server also while the reader does not: so that histories are lost."""
+        down, self.api.down = self.api.down, None
         name = self.rng.choice(NAMES)
         body = CONFIG_MAPS.new(name, "default", data={"a": str(self.rng.randrange(10**6))})
         try:
@@ -78,8 +81,17 @@ class World:
                 await self.api.apply(CONFIG_MAPS, body)
         except NotFound:
             pass
-        except ApiError:
-            assert self.api.down is not None
+        finally:
+            self.api.down = down
+
+    async def lose_history(self) -> None:
+        """What is written while the reader is away is compacted before it comes back."""
+        self.api.fail(self.rng.choice(OUTAGES))
+        await asyncio.sleep(1.0)
+        for _ in range(self.rng.randrange(1, 5)):
+            await self.write()
+        self.api.compact()
+        self.api.fail(None)
 
     async def read(self, reflector: Reflector[str]) -> None:
         changes = reflector.subscribe()
@@ -101,7 +113,7 @@ async def live(world: World) -> Reflector[str]:
         reader = asyncio.create_task(world.read(reflector))
         for _ in range(STEPS):
             await world.step()
-        world.api.fail(None)
+        await world.lose_history()
         # Enough for the longest back-off; for what no event tells, until the next comparison, too.
         is_untold = world.has_lost or world.has_restored
         await asyncio.sleep(60.0 + (TUNING.compare_seconds if is_untold else 0.0))
