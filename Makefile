@@ -58,8 +58,8 @@ openapi: dev ## Write the API's description and the web client that is made from
 dashboards: dev ## Write Grafana's dashboards, charts/abruzzi/dashboards/*.json
 	$(BIN)/python scripts/dashboards.py
 
-screenshots: dev web ## Take the pictures of the dashboard in docs/images
-	ABRUZZI_SCREENSHOTS=docs/images $(PYTEST) tests/browser -m browser
+screenshots: dev web ## Take the pictures of the dashboard in docs/images, from real runs (about ten minutes)
+	$(BIN)/python scripts/screenshots.py docs/images
 
 clean: ## Remove what was built; keeps the platform's state
 	rm -rf $(CACHE) .venv web/dist web/node_modules

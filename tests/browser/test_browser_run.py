@@ -106,6 +106,8 @@ def test_a_panel_may_differ_from_the_page(page, world):
     expect(page).to_have_url(re.compile(r"large(=|%3D)1"))
     page.reload()
     loss.hover()
+    width = (loss.bounding_box() or {})["width"]
+    assert width > 2 * (panel(page, "Learning rate").bounding_box() or {})["width"]
     loss.get_by_role("button", name="Make Loss small").click()
     expect(page).not_to_have_url(re.compile(r"large"))
 

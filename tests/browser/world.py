@@ -19,16 +19,6 @@ from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
 
 STEPS = 600
 HELD_STEP = 440
-EARLIER = {
-    "one dense layer": None,
-    "no shared expert": None,
-    "4 of 32 experts": None,
-    "without balance bias": "pretrain",
-    "YaRN to 2k": None,
-    "vocabulary of 8k": "tokenize",
-    "cosine decay": None,
-}
-"""Runs that only fill the list for its picture: name and the stage that fails."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +77,6 @@ class World:
 def populate(world: World) -> None:
     """Submits the runs and waits until each is where the tests want it."""
     quick = {"steps": STEPS, "pause": 0.01}
-    earlier = EARLIER if "ABRUZZI_SCREENSHOTS" in os.environ else {}
-    for seed, (name, fail) in enumerate(earlier.items(), start=4):
-        world.until_ended(world.submit(recipe(name="ablations", steps=100, pause=0.0, seed=seed, fail=fail), name))
     world.runs["failed"] = world.submit(recipe(name="tiny-k2", fail="tokenize"), "tiny-k2, own corpus")
     world.runs["finished"] = world.submit(recipe(name="tiny-k2", **quick), "tiny-k2, QK-Clip")
     world.runs["other"] = world.submit(

@@ -1,7 +1,9 @@
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
+import { cn } from "@/lib/cn";
+
 /** Mounts its children only while they are near the viewport: two hundred charts on a page cost what the visible ones cost. */
-export function WhenVisible({ height, children }: { height: number; children: ReactNode }) {
+export function WhenVisible({ height, isWide = false, children }: { height: number; isWide?: boolean; children: ReactNode }) {
   const box = useRef<HTMLDivElement>(null);
   const [isNear, setIsNear] = useState(false);
   useEffect(() => {
@@ -11,7 +13,7 @@ export function WhenVisible({ height, children }: { height: number; children: Re
     return () => observer.disconnect();
   }, []);
   return (
-    <div ref={box} className="grid" style={{ minHeight: height }}>
+    <div ref={box} className={cn("grid", isWide && "col-span-full")} style={{ minHeight: height }}>
       {isNear && children}
     </div>
   );

@@ -14,6 +14,7 @@ import { strokesOf } from "./palette";
 import { Panel, PANEL_PIXELS } from "./panel";
 import { type Panel as PanelSpec, panelsOf } from "./panels";
 import { curvesOptions } from "./queries";
+import { thresholdMarks } from "./threshold";
 import { type CurveView, useCurveView } from "./view";
 
 const LIVE_MILLISECONDS = 3000;
@@ -34,7 +35,7 @@ export default function CompareCurves({ compared, stageId }: { compared: readonl
       <CurveControls view={view} />
       <div className="grid grid-cols-[repeat(auto-fill,minmax(26rem,1fr))] gap-3 max-sm:grid-cols-1">
         {panels.map((panel) => (
-          <WhenVisible key={panel.id} height={PANEL_PIXELS}>
+          <WhenVisible key={panel.id} height={PANEL_PIXELS} isWide={view.of(panel.id).large ?? false}>
             <ComparePanel key={stageId} panel={panel} compared={compared} stageId={stageId} view={view} />
           </WhenVisible>
         ))}
@@ -89,6 +90,7 @@ function ComparePanel({ panel, compared, stageId, view }: PanelProps) {
     return linesOf(sources, smooth, (source) => scales[compared.findIndex((one) => one.run.id === source.id)] as Scale);
     // eslint-disable-next-line react-hooks/exhaustive-deps -- results are told by when they were fetched
   }, [compared, fetched, panel.id, smooth, view.x, view.range]);
+  const marks = useMemo(() => thresholdMarks(panel.id, compared.map((one) => one.run.detail.find((item) => item.id === stageId))), [panel.id, compared, stageId]);
   return (
     <Panel
       id={panel.id}
@@ -96,6 +98,7 @@ function ComparePanel({ panel, compared, stageId, view }: PanelProps) {
       about={panel.about}
       lines={drawn.lines}
       boundaries={drawn.boundaries}
+      marks={marks}
       view={view}
       isPending={results.some((result) => result.isPending && result.fetchStatus !== "idle")}
       error={results.find((result) => result.error)?.error}

@@ -10,7 +10,6 @@ import { Segments, Toggle } from "@/components/ui/field";
 import { ProblemNotice, Stale } from "@/components/ui/notice";
 import { Skeleton } from "@/components/ui/progress";
 import { Tooltip } from "@/components/ui/tooltip";
-import { cn } from "@/lib/cn";
 import { figure } from "@/lib/format";
 
 import { Smoothing } from "./controls";
@@ -46,7 +45,7 @@ export function Panel({ id, title, about, lines, boundaries, marks, view, isPend
   const shown = lines.filter((line) => !line.isAbandoned);
   const last = shown.length === 1 && shown[0] ? (cursor === null ? (shown[0].y.findLast((value) => value !== null) ?? null) : valueAt(shown[0], cursor)) : null;
   return (
-    <section aria-label={title} className={cn("group/panel flex flex-col rounded-lg border border-line bg-surface", isLarge && "col-span-full")}>
+    <section aria-label={title} className={"group/panel flex flex-col rounded-lg border border-line bg-surface"}>
       <header className="flex h-9 items-center gap-2 pr-1 pl-3">
         {about ? (
           <Tooltip says={about}>

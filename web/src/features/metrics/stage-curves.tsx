@@ -2,7 +2,6 @@ import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 
 import type { RunOut, StageOut } from "@/api";
-import type { Mark } from "@/components/charts/underlay";
 import { WhenVisible } from "@/components/charts/when-visible";
 import { buttonClass } from "@/components/ui/button";
 import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
@@ -15,6 +14,7 @@ import { Panel, PANEL_PIXELS } from "./panel";
 import { rampOf, strokeOf } from "./palette";
 import { lineLabel, type Panel as PanelSpec, panelsOf } from "./panels";
 import { useCurves, useMetricKeys } from "./queries";
+import { thresholdMarks } from "./threshold";
 import { type CurveView, useCurveView } from "./view";
 
 /** Live curves of a stage. */
@@ -37,7 +37,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
       <Stale error={keys.error} />
       <div className="grid grid-cols-[repeat(auto-fill,minmax(24rem,1fr))] gap-3 max-sm:grid-cols-1">
         {panelsOf(mine).map((panel) => (
-          <WhenVisible key={panel.id} height={PANEL_PIXELS}>
+          <WhenVisible key={panel.id} height={PANEL_PIXELS} isWide={view.of(panel.id).large ?? false}>
             <StagePanel panel={panel} run={run} stage={stage} view={view} />
           </WhenVisible>
         ))}
@@ -70,8 +70,7 @@ function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run: RunOut
     return linesOf(sources, smooth, () => scale);
     // eslint-disable-next-line react-hooks/exhaustive-deps -- the panel is told by its keys
   }, [told, curves, smooth, scale]);
-  const threshold = thresholdOf(stage);
-  const marks = useMemo((): Mark[] => (panel.id === "max-logit" && threshold !== null ? [{ value: threshold, label: `τ = ${threshold}` }] : []), [panel.id, threshold]);
+  const marks = useMemo(() => thresholdMarks(panel.id, [stage]), [panel.id, stage]);
   return (
     <Panel
       id={panel.id}
@@ -86,11 +85,4 @@ function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run: RunOut
       tier={Math.max(1, ...((isClose ? exact.data : whole.data) ?? []).map((curve) => curve.tier))}
     />
   );
-}
-
-/** τ of QK-Clip, where the stage has one. */
-function thresholdOf(stage: StageOut): number | null {
-  const optimizer = stage.config.optimizer;
-  if (typeof optimizer !== "object" || optimizer === null || !("qk_clip_threshold" in optimizer)) return null;
-  return typeof optimizer.qk_clip_threshold === "number" ? optimizer.qk_clip_threshold : null;
 }
