@@ -44,10 +44,15 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_object_is_the_one_in_the_golden_file(name: str) -> None:
-    path = GOLDEN / f"{name}.yaml"
+    path, made = GOLDEN / f"{name}.yaml", without_digest(CASES[name])
     if os.environ.get("ABRUZZI_UPDATE_GOLDEN"):
-        path.write_text(yaml.safe_dump(CASES[name], sort_keys=False, width=120))
-    assert yaml.safe_load(path.read_text()) == CASES[name]
+        path.write_text(yaml.safe_dump(made, sort_keys=False, width=120))
+    assert yaml.safe_load(path.read_text()) == made
+
+
+def without_digest(made: dict[str, Any]) -> dict[str, Any]:
+    """The spec's digest changes with every new field of the stage contract, which is no change of the object."""
+    return json.loads(re.sub(r"sha256:[0-9a-f]{64}", "sha256:of-the-spec", json.dumps(made)))
 
 
 @pytest.mark.parametrize("name", CASES)
