@@ -49,6 +49,7 @@ PLATFORM = {
         Chart("Runs", "Runs by state", [("max by (state) (abruzzi_runs)", "{{state}}")]),
         Chart("Queue", "Stages that could run and do not run yet", [("max by (pool) (abruzzi_queue_depth)", "{{pool}}")]),
         Chart("Waiting for a machine", "Age of the oldest attempt that has not started", [("max(abruzzi_queue_oldest_seconds)", "oldest")], "s"),
+        Chart("Stages", "Of runs that have not ended", [("sum by (state) (max by (kind, state) (abruzzi_stages))", "{{state}}")]),
         Chart("Attempts that failed", "By cause, in total", [('max by (cause) (abruzzi_attempts{state="failed"})', "{{cause}}")]),
     ),
     "Controller": (
@@ -75,9 +76,9 @@ TRAINING = {
         Chart("All tokens per second", "Sum over what runs now", [("sum(max by (run, stage) (abruzzi_training_tokens_per_second))", "tokens/s")], single=True),
     ),
     "In total": (
+        Chart("GPU hours", "Held by attempts, by pool", [("sum by (pool) (max by (pool, outcome) (abruzzi_gpu_seconds)) / 3600", "{{pool}}")], "h"),
         Chart("Rank hours", "By stage kind", [("sum by (kind) (max by (kind, outcome) (abruzzi_attempt_seconds)) / 3600", "{{kind}}")], "h"),
         Chart("Rank hours by outcome", "What the time went into", [("sum by (outcome) (max by (kind, outcome) (abruzzi_attempt_seconds)) / 3600", "{{outcome}}")], "h"),
-        Chart("Stages", "Of runs that have not ended", [("sum by (state) (max by (kind, state) (abruzzi_stages))", "{{state}}")]),
         Chart("Artifacts", "Bytes that were not removed", [("max by (kind) (abruzzi_artifact_bytes)", "{{kind}}")], "bytes"),
     ),
 }  # fmt: skip
@@ -113,7 +114,7 @@ def _dashboard(uid: str, title: str, rows: Mapping[str, tuple[Chart, ...]]) -> s
     for heading, charts in rows.items():
         made = made.with_row(Row(heading).id(next(number)))
         for chart in charts:
-            made = made.with_panel(_panel(chart, 24 // len(charts)).id(next(number)))
+            made = made.with_panel(_panel(chart, max(6, 24 // len(charts))).id(next(number)))
     return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
 
 

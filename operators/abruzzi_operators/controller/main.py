@@ -84,7 +84,9 @@ async def serve(settings: Settings) -> None:
         # No broker, no Celery workers: the side work is done here.
         helpers.append(asyncio.create_task(dispatch(Ground(sessions, objects, settings, clock))))
     if settings.metrics_port is not None:
-        helpers.append(asyncio.create_task(expose(sessions, clock, port=settings.metrics_port)))
+        helpers.append(
+            asyncio.create_task(expose(sessions, clock, port=settings.metrics_port, default_pool=settings.default_pool))
+        )
     logger.info("controller %s is looking for runs", config.owner)
     try:
         running, told = asyncio.create_task(controller.run(stop)), asyncio.create_task(asked.wait())

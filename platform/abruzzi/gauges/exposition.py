@@ -41,7 +41,7 @@ class StateCollector(Collector):
         )
 
 
-async def expose(sessions: Sessions, clock: Clock, *, port: int, host: str = "0.0.0.0") -> None:
+async def expose(sessions: Sessions, clock: Clock, *, port: int, default_pool: str, host: str = "0.0.0.0") -> None:
     """Until it is cancelled."""
     collector = StateCollector()
     REGISTRY.register(collector)
@@ -50,7 +50,7 @@ async def expose(sessions: Sessions, clock: Clock, *, port: int, host: str = "0.
         while True:
             try:
                 async with transaction(sessions) as session:
-                    collector.replace(await service.read(session, now=clock.now()))
+                    collector.replace(await service.read(session, now=clock.now(), default_pool=default_pool))
             except Exception:
                 logger.exception("cannot read the state for /metrics; trying again")
             await asyncio.sleep(READ_SECONDS)

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from abruzzi.contracts.pool import LOCAL
+
 MAX_ATTEMPTS = 100
 """Of the attempts that run now, the newest; the label `run` never has more values at a time."""
 TRAINING_KEYS = {
@@ -37,7 +39,7 @@ GAUGES = (
           "SELECT s.kind, s.state, count(*) FROM stages s JOIN runs r ON r.id = s.run_id WHERE r.state IN ('pending', 'running', 'cancelling', "
           "'interrupted') GROUP BY 1, 2"),
     Gauge("abruzzi_queue_depth", "Stages that could run and do not run yet, by pool", ("pool",),
-          "SELECT coalesce(config->'resources'->>'pool', 'local'), count(*) FROM stages WHERE state = 'pending' GROUP BY 1"),
+          "SELECT coalesce(nullif(s.config->'resources'->>'pool', 'local'), :default_pool), count(*) FROM stages s WHERE state = 'pending' GROUP BY 1"),
     Gauge("abruzzi_queue_oldest_seconds", "Age of the oldest attempt that was created and has not started", (),
           "SELECT coalesce(extract(epoch FROM :now - min(created_at)), 0) FROM attempts WHERE state IN ('created', 'starting')"),
     Gauge("abruzzi_attempts", "Attempts by state and cause", ("state", "cause"),
@@ -45,6 +47,10 @@ GAUGES = (
     Gauge("abruzzi_attempt_seconds", "Seconds that attempts ran, times their ranks, by stage kind and outcome", ("kind", "outcome"),
           "SELECT s.kind, coalesce(a.cause, a.state), sum(s.world_size * extract(epoch FROM coalesce(a.ended_at, :now) - a.started_at)) "
           "FROM attempts a JOIN stages s ON s.run_id = a.run_id AND s.id = a.stage_id WHERE a.started_at IS NOT NULL GROUP BY 1, 2"),
+    Gauge("abruzzi_gpu_seconds", "Seconds that attempts held GPUs, times the GPUs, by pool (as it is now) and outcome", ("pool", "outcome"),
+          "SELECT coalesce(nullif(s.config->'resources'->>'pool', 'local'), :default_pool), coalesce(a.cause, a.state), sum(s.world_size * coalesce(CAST(p.spec->'rank'->>'gpus' AS int), 0) * "
+          "extract(epoch FROM coalesce(a.ended_at, :now) - a.started_at)) FROM attempts a JOIN stages s ON s.run_id = a.run_id AND "
+          "s.id = a.stage_id LEFT JOIN pools p ON p.name = coalesce(nullif(s.config->'resources'->>'pool', 'local'), :default_pool) WHERE a.started_at IS NOT NULL GROUP BY 1, 2"),
     Gauge("abruzzi_controller_lag_seconds", "How long the run that has been due for longest waits for a controller", (),
           "SELECT coalesce(extract(epoch FROM :now - min(wake_at)), 0) FROM runs WHERE wake_at <= :now AND "
           "(lease_expires_at IS NULL OR lease_expires_at < :now)"),
@@ -80,9 +86,10 @@ class Family:
     samples: Sequence[tuple[tuple[str, ...], float]]
 
 
-async def read(session: AsyncSession, *, now: datetime) -> list[Family]:
-    """Of all projects: for a session of the controller."""
-    families = [await _family(session, gauge, {"now": now}) for gauge in GAUGES]
+async def read(session: AsyncSession, *, now: datetime, default_pool: str = LOCAL) -> list[Family]:
+    """Of all projects: for a session of the controller. `default_pool`: what recipes mean by `local`."""
+    named = {"now": now, "default_pool": default_pool}
+    families = [await _family(session, gauge, named) for gauge in GAUGES]
     rows = (await session.execute(_TRAINING, {"limit": MAX_ATTEMPTS, "keys": list(TRAINING_KEYS)})).all()
     for key, name in TRAINING_KEYS.items():
         samples = [((r.run_id, r.stage_id), float(r.last)) for r in rows if r.key == key]

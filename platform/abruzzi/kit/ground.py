@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from abruzzi.kit.clock import Clock, SystemClock
+from abruzzi.kit.clock import Clock, DatabaseClock, SystemClock
+from abruzzi.kit.database_time import ask_time
 from abruzzi.kit.db import Sessions, create_engine, create_sessions
 from abruzzi.kit.settings import Settings
 from abruzzi.store import ObjectStore, open_store
@@ -50,9 +51,11 @@ class Budget:
 
 @asynccontextmanager
 async def open_ground(settings: Settings) -> AsyncIterator[Ground]:
-    """For a process that has nothing else. Closes its connections at the end."""
+    """For a process that has nothing else. Its dates go by Postgres' clock. Closes its connections at the end."""
     engine = create_engine(settings.require("controller_database_url"), pool_size=2)
     try:
-        yield Ground(create_sessions(engine), open_store(settings.store_config()), settings)
+        sessions, clock = create_sessions(engine), DatabaseClock()
+        await ask_time(sessions, clock)
+        yield Ground(sessions, open_store(settings.store_config()), settings, clock)
     finally:
         await engine.dispose()
