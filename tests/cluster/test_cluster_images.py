@@ -52,3 +52,24 @@ def test_the_projects_own_image_is_built_and_knows_its_commands(cluster: Cluster
     Builder(cluster.local, [python_image(), node_image()]).build(ROOT / "Containerfile", name)
     cluster.kubectl.create(job("abruzzi", name, ["abruzzi", "validate", "recipes/tiny.toml"]), namespace=namespace)
     cluster.wait_job("abruzzi", namespace, seconds=300)
+
+
+NO_TORCH = "import importlib.util as u; assert u.find_spec('torch') is None"
+PARTS = {
+    "operators": f"{NO_TORCH}; import abruzzi_operators.controller.cluster",
+    "platform": f"{NO_TORCH}; import abruzzi.workers.app",
+    "api": f"{NO_TORCH}; import abruzzi_api.app",
+    "jobs": "import torch, abruzzi_jobs.entrypoints.main, abruzzi_operators.launcher.pod",
+}
+
+
+@pytest.mark.prove
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_image_of_each_part_is_built_and_holds_what_it_needs(part: str, cluster: ClusterHandle, namespace: str):
+    name = f"docker.io/library/abruzzi-{part}:0.1.0"
+    bases = [python_image(), node_image()] if part == "api" else [python_image()]
+    Builder(cluster.local, bases).build(ROOT / part / "Containerfile", name)
+    cluster.kubectl.create(job(part, name, ["python", "-c", PARTS[part]]), namespace=namespace)
+    cluster.wait_job(part, namespace, seconds=300)

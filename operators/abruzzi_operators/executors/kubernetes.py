@@ -145,7 +145,7 @@ class KubernetesExecutor:
         attempt_id = spec.attempt_id
         if self._fence.is_removed(attempt_id):
             return
-        found = await self._find(attempt_id)
+        found = self._cached(attempt_id)  # what no cache has yet, the creation itself finds
         if found is None:
             placement = await self._place(spec, excluded_nodes)
             kind = await self._choose(spec, placement)
@@ -363,16 +363,17 @@ class KubernetesExecutor:
         if found.seen.phase is not Phase.EXITED and (problem := self._problem()) is not None:
             return Seen(Phase.UNKNOWN, reason=problem.message, node=found.seen.node, observed_at=facts.now)
         if found.halt and attempt_id not in self._halted:
-            self._halted.add(attempt_id)
-            await self._halt(attempt_id)
+            try:
+                await self._halt(attempt_id)
+                self._halted.add(attempt_id)
+            except ApiError as error:
+                logger.warning("attempt %s: %s The next look tries again.", attempt_id, error.message)
         return found.seen
 
     def _facts(self, attempt_id: str) -> Facts:
-        found = self._ledger.workload(attempt_id)
-        if found is not None:
+        if self._ledger.workload(attempt_id) is not None:
             self._made.pop(attempt_id, None)
-        elif attempt_id in self._made:
-            found = self._made[attempt_id][:2]
+        found = self._cached(attempt_id)
         workload = found[1] if found is not None else None
         now = self._now()
         living = self._ledger.living_pods(attempt_id)
@@ -402,12 +403,13 @@ class KubernetesExecutor:
 
     async def _find(self, attempt_id: str) -> tuple[Resource, Object] | None:
         """From a cache, or by asking."""
+        return self._cached(attempt_id) or await self._ask(attempt_id)
+
+    def _cached(self, attempt_id: str) -> tuple[Resource, Object] | None:
         known = self._ledger.workload(attempt_id)
-        if known is not None:
-            return known
-        if attempt_id in self._made:
-            return self._made[attempt_id][:2]
-        return await self._ask(attempt_id)
+        if known is None and attempt_id in self._made:
+            known = self._made[attempt_id][:2]
+        return known
 
     async def _ask(self, attempt_id: str) -> tuple[Resource, Object] | None:
         """None: the apiserver has no workload of that name, of any kind that it serves. Raises ApiError."""
