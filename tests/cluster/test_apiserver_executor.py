@@ -16,6 +16,7 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase, Seen
 from abruzzi_operators.executors.fence import policies
+from abruzzi_operators.executors.ground import ROLES, manifests
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor
 from abruzzi_operators.kubernetes.access import Access
 from abruzzi_operators.kubernetes.errors import ApiError, Denied, Invalid
@@ -25,6 +26,9 @@ from abruzzi_operators.kubernetes.resources import (
     CONFIG_MAPS,
     JOBS,
     NAMESPACES,
+    NODES,
+    SECRETS,
+    SERVICES,
     Object,
     Resource,
 )
@@ -152,6 +156,42 @@ async def test_of_two_controllers_that_both_believe_they_lead_the_late_one_is_re
     await creating
     assert (await seen(new, spec)).phase is Phase.GONE
     assert (await seen(old, spec)).phase is Phase.GONE
+
+
+async def test_the_controllers_least_rights_are_enough_and_no_more(bench: Bench, server: ApiServer) -> None:
+    for thing in manifests(NAMESPACE, {"apiGroup": ROLES, "kind": "User", "name": "controller"}):
+        group, plural = (
+            thing["apiVersion"].rpartition("/")[0],
+            f"{thing['kind'].lower()}s".replace("policys", "policies"),
+        )
+        where = f"/namespaces/{NAMESPACE}" if "namespace" in thing["metadata"] else ""
+        server.apply(f"/apis/{group}/v1{where}/{plural}/{thing['metadata']['name']}", thing)
+    api = await bench.api(user="controller")
+    executor, spec = bench.executor(api), bench.spec()
+    await until_true(lambda: executor.create(spec))
+    assert (await seen(executor, spec)).phase is Phase.PENDING
+    await executor.dump_stacks(spec.attempt_id, 0)
+    await executor.collect_logs()
+    await executor.renew_credentials()
+    await executor.stop(spec.attempt_id, grace_seconds=1)
+    await executor.remove(spec.attempt_id)
+    assert (await seen(executor, spec)).phase is Phase.GONE
+    for kind in (SECRETS, NODES, SERVICES):
+        with pytest.raises(Denied):
+            await api.list(kind, namespace=NAMESPACE if kind.namespaced else None)
+
+
+async def until_true(work: Callable[[], Awaitable[object]]) -> None:
+    """The apiserver takes a moment to know new roles."""
+
+    async def works() -> bool:
+        try:
+            await work()
+        except ApiError:
+            return False
+        return True
+
+    await until(works, bool)
 
 
 async def test_rbac_that_denies_is_the_apiservers_own_sentence(bench: Bench) -> None:

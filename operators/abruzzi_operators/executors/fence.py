@@ -4,15 +4,11 @@ ConfigMap `abruzzi-fence` holds `<run>.<stage>: <lowest number> <unix time>`: at
 would not do: stages run side by side, and the later epoch of one must not fence the other.) A removal raises it before it deletes anything,
 and a ValidatingAdmissionPolicy compares every creation with it, so a controller that was stopped in the middle of a create is refused by the
 apiserver itself. Values only grow, which another policy holds; entries may go once no create can be on its way any more.
-
-`python -m abruzzi_operators.executors.fence NAMESPACE | kubectl apply -f -` installs the policies where the Helm chart does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -222,8 +218,3 @@ def _binding(name: str, in_namespace: Object, *, parameter: str | None = None) -
     if parameter is not None:
         spec["paramRef"] = {"name": NAME, "namespace": parameter, "parameterNotFoundAction": "Allow"}
     return ADMISSION_POLICY_BINDINGS.new(name, spec=spec)
-
-
-if __name__ == "__main__":
-    things = {"apiVersion": "v1", "kind": "List", "items": policies(sys.argv[1])}
-    sys.stdout.write(json.dumps(things, indent=2) + "\n")

@@ -1,0 +1,76 @@
+"""What an administrator lays once for the executor: the fence's policies, and the least rights that the controller can do its work with.
+
+`python -m abruzzi_operators.executors.ground NAMESPACE SERVICE_ACCOUNT_NAMESPACE SERVICE_ACCOUNT | kubectl apply -f -`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from abruzzi_operators.executors.fence import policies
+from abruzzi_operators.kubernetes.resources import (
+    CONFIG_MAPS,
+    CRDS,
+    JOBS,
+    PODS,
+    PYTORCH_JOBS,
+    SECRETS,
+    TRAIN_JOBS,
+    TRAINING_RUNTIMES,
+    WORKLOADS,
+    Object,
+    Resource,
+)
+
+NAME = "abruzzi-controller"
+ROLES = "rbac.authorization.k8s.io"
+WORKLOAD_VERBS = ("get", "list", "watch", "create", "delete")
+
+
+def rules() -> list[Object]:
+    """In the namespace of the stages. No `*`, no list of Secrets, no exec: a request for stacks is an annotation."""
+    return [
+        *(_rule(kind, *WORKLOAD_VERBS) for kind in (JOBS, PYTORCH_JOBS, TRAIN_JOBS)),
+        _rule(PODS, "list", "watch", "patch", "delete"),
+        _rule(PODS, "get", subresource="log"),
+        _rule(SECRETS, "get", "create", "patch", "delete"),
+        _rule(CONFIG_MAPS, "list", "watch", "create", "patch"),
+        _rule(TRAINING_RUNTIMES, "get", "create", "patch"),
+        _rule(WORKLOADS, "list", "watch"),
+    ]
+
+
+def cluster_rules() -> list[Object]:
+    """The shape of TrainJob is told by its CRD."""
+    return [{**_rule(CRDS, "get"), "resourceNames": [TRAIN_JOBS.full_name]}]
+
+
+def manifests(namespace: str, subject: Object) -> list[Object]:
+    """`subject` is whom the controller runs as, in RBAC's words."""
+    role = {"apiGroup": ROLES, "kind": "Role", "name": NAME}
+    return [
+        *policies(namespace),
+        _object("Role", namespace, rules=rules()),
+        _object("RoleBinding", namespace, roleRef=role, subjects=[subject]),
+        _object("ClusterRole", None, rules=cluster_rules()),
+        _object("ClusterRoleBinding", None, roleRef={**role, "kind": "ClusterRole"}, subjects=[subject]),
+    ]
+
+
+def _rule(kind: Resource, *verbs: str, subresource: str = "") -> Object:
+    what = f"{kind.plural}/{subresource}" if subresource else kind.plural
+    return {"apiGroups": [kind.group], "resources": [what], "verbs": list(verbs)}
+
+
+def _object(kind: str, namespace: str | None, **fields: Any) -> Object:
+    metadata = {"name": NAME} if namespace is None else {"name": NAME, "namespace": namespace}
+    return {"apiVersion": f"{ROLES}/v1", "kind": kind, "metadata": metadata, **fields}
+
+
+if __name__ == "__main__":
+    where, account_namespace, account = sys.argv[1:4]
+    who = {"kind": "ServiceAccount", "namespace": account_namespace, "name": account}
+    things = {"apiVersion": "v1", "kind": "List", "items": manifests(where, who)}
+    sys.stdout.write(json.dumps(things, indent=2) + "\n")
