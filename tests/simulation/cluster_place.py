@@ -8,9 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from simulation.executor_contract import Manner as ContractManner
 from simulation.memory_cluster import NAMESPACE, Manner, MemoryCluster
 
 from abruzzi.contracts.stage import DirectoryStore, StageSpec
@@ -68,7 +67,7 @@ class ClusterPlace:
         )
         self.executors.append(self.executor)
 
-    def spec(self, manner: ContractManner = "works", *, exit_code: int = 0, **changes: Any) -> StageSpec:
+    def spec(self, manner: Literal["works", "deaf"] = "works", *, exit_code: int = 0, **changes: Any) -> StageSpec:
         number = len(self.cluster.manners) + 1
         attempt_id = f"0123456789-work-{number}"
         self.cluster.manners[attempt_id] = Manner(exit_code=exit_code, listens=manner == "works")
