@@ -320,8 +320,10 @@ class RestApi:
                 raise Denied(str(error), http_status=401, reason="NoCredentials") from error
         if self._access.tls_version != self._tls_version:
             self._tls_version = self._access.tls_version
-            self._retired.append(self._client)  # its streams go on until they end
-            self._client = self._access.client()
+            # The streams of the old one go on until they end, which is long before the next renewal.
+            before, self._retired, self._client = self._retired, [self._client], self._access.client()
+            for client in before:
+                await client.aclose()
 
 
 def _given(**values: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ class StubAccess:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self.reloads = 0
+        self.clients = 0
         self.requests: list[httpx.Request] = []
 
     def headers(self) -> dict[str, str]:
@@ -39,6 +40,8 @@ class StubAccess:
         self.reloads += 1
 
     def client(self) -> httpx.AsyncClient:
+        self.clients += 1
+
         def answer(request: httpx.Request) -> httpx.Response:
             self.requests.append(request)
             return self._handler(request)
@@ -79,6 +82,20 @@ async def test_a_token_that_stays_refused_is_told() -> None:
     with pytest.raises(Denied, match="401"):
         await api.get(CONFIG_MAPS, "one", namespace="default")
     assert (access.reloads, len(access.requests)) == (1, 2)
+
+
+async def test_a_renewed_client_certificate_is_used_for_new_connections() -> None:
+    api, access = api_over(status(401, "Unauthorized"), GOOD)
+    renew = access.reload
+
+    def reload() -> None:
+        renew()
+        access.tls_version += 1
+
+    access.reload = reload  # type: ignore[method-assign]
+    assert await api.get(CONFIG_MAPS, "one", namespace="default") == BODY
+    assert access.clients == 2
+    await api.close()
 
 
 async def test_credentials_that_can_not_be_read_are_denied_access_and_not_a_crash() -> None:
