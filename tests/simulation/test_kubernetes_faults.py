@@ -245,6 +245,22 @@ async def test_pods_on_a_lost_node_end_the_attempt_and_are_removed_without_their
     assert await place.cluster.pods(spec.attempt_id) == []
 
 
+async def test_a_pod_whose_kubelet_never_ends_it_is_given_up_with_its_node(place: ClusterPlace) -> None:
+    """Nobody has called the node lost; the pod is simply still there long after its grace."""
+    spec = pair(place)
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.kubelet_is_silent = True
+    await place.executor.stop(spec.attempt_id, grace_seconds=60)
+    assert (await place.look(spec)).phase is Phase.RUNNING
+    place.cluster._began -= 100.0 / place.cluster.speed
+    seen = await place.until_exited(spec)
+    assert (seen.node_lost, seen.node) == (True, "node-1")
+    await place.executor.remove(spec.attempt_id)
+    assert (await place.look(spec)).phase is Phase.GONE
+    assert await place.cluster.pods(spec.attempt_id) == []
+
+
 async def test_a_create_that_was_held_up_for_longer_than_the_removal_is_refused_by_the_fence(
     place: ClusterPlace,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from abruzzi.contracts.states import ExitCode
 from abruzzi.engine.view import Phase, Seen
 from abruzzi_operators.executors.pending import waits_for
-from abruzzi_operators.executors.pod_ends import PodEnd, combine, is_running, node_of, pod_index
+from abruzzi_operators.executors.pod_ends import PodEnd, combine, is_overdue, is_running, node_of, pod_index
 from abruzzi_operators.renderers.names import ANNOTATION_NODES
 
 Object = Mapping[str, Any]
@@ -40,7 +40,7 @@ class Assessment:
 
 
 def assess(facts: Facts) -> Assessment:
-    lost = next((pod for pod in facts.living if node_of(pod) in facts.lost_nodes), None)
+    lost = next((pod for pod in facts.living if node_of(pod) in facts.lost_nodes or is_overdue(pod, facts.now)), None)
     if lost is not None:
         node = node_of(lost)
         return Assessment(

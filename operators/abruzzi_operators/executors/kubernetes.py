@@ -24,7 +24,7 @@ from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, is_terminating
 from abruzzi_operators.executors.fence import Fence, refused
 from abruzzi_operators.executors.ledger import Ledger
-from abruzzi_operators.executors.pod_ends import node_of, pod_index
+from abruzzi_operators.executors.pod_ends import is_overdue, node_of, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
@@ -462,9 +462,10 @@ class KubernetesExecutor:
 
     async def _delete_pods(self, attempt_id: str, *, grace_seconds: float) -> None:
         """Whole seconds, one at least: with zero the object would go before the process. On a lost node that is all that can be done."""
-        lost = self._lost_nodes()
+        lost, now = self._lost_nodes(), self._now()
         for pod in self._ledger.living_pods(attempt_id):
-            grace = 0 if node_of(pod) in lost else max(1, math.ceil(grace_seconds))
+            is_lost = node_of(pod) in lost or is_overdue(pod, now)
+            grace = 0 if is_lost else max(1, math.ceil(grace_seconds))
             with suppress(NotFound, Conflict):
                 await self._api.delete(
                     PODS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from abruzzi.contracts.states import ExitCode
@@ -17,6 +18,10 @@ CANNOT_START = ("StartError", "ContainerCannotRun")
 """The runtime's word for a command that is not in the image."""
 NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
 """Reasons of the condition DisruptionTarget that speak of a node, not of a decision about the pod."""
+
+
+OVERDUE_SECONDS = 30.0
+"""After the end of its grace, at which a living kubelet kills; wide enough for clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,12 @@ def is_over(pod: Pod) -> bool:
 
 def is_running(pod: Pod) -> bool:
     return any("running" in (status.get("state") or {}) for status in containers(pod)) and not is_over(pod)
+
+
+def is_overdue(pod: Pod, now: float) -> bool:
+    """Its kubelet should have ended it long ago: the node does not answer."""
+    ends = pod["metadata"].get("deletionTimestamp")
+    return ends is not None and now - datetime.fromisoformat(ends).timestamp() > OVERDUE_SECONDS
 
 
 def node_of(pod: Pod) -> str | None:
