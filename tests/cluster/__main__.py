@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def up(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
-    cluster = LocalCluster()
+    cluster = LocalCluster(tools=Toolbox(allow_build=True))
     was_started = cluster.up()
     kubectl = _kubectl(cluster)
     operators = [name for name in arguments.operators.split(",") if name]

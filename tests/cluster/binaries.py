@@ -128,7 +128,7 @@ class Toolbox:
     def __init__(self, folder: Path | None = None, *, allow_build: bool = False) -> None:
         self.folder = folder or folder_of_tools()
         self._cache = CACHE / "cluster-tools"
-        self._allow_build = allow_build
+        self.may_build = allow_build
 
     def find(self, name: str) -> Path | None:
         """kubectl and helm may also be the machine's own."""
@@ -143,7 +143,7 @@ class Toolbox:
         if found := self.find(name):
             return found
         tool = self._tool(name)
-        if not self._allow_build:
+        if not self.may_build:
             raise ClusterError(
                 f"{name} is in neither {self.folder} nor {self._cache}: set ABRUZZI_CLUSTER_TOOLS to a folder that has it, "
                 f"or build it once with `make cluster-tools`"
@@ -158,6 +158,7 @@ class Toolbox:
         """Into the cache, complete or not at all; then the links."""
         self._cache.mkdir(parents=True, exist_ok=True)
         source = module_folder(tool.module) if tool.module else TOOLS_MODULE
+        print(f"Building {tool.name}, once, into {self._cache}", file=sys.stderr, flush=True)
         unfinished = self._cache / f".{tool.name}.{os.getpid()}"
         run_go(build_command(tool, go_command(), source, unfinished), f"building {tool.name}")
         target = self._cache / tool.name

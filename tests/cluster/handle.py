@@ -15,7 +15,6 @@ from cluster.binaries import Toolbox
 from cluster.components import wait_until
 from cluster.errors import ClusterError
 from cluster.kubectl import Kubectl
-from cluster.layout import HOST_ADDRESS
 from cluster.local_cluster import LocalCluster
 
 KUBECONFIG, IMAGE_PREFIX = "KUBECONFIG", "ABRUZZI_TEST_IMAGE_PREFIX"
@@ -50,7 +49,7 @@ class ClusterHandle:
     @property
     def host_address(self) -> str:
         """Where a pod reaches a server that a test started on this machine (listening on this address or on 0.0.0.0)."""
-        return HOST_ADDRESS if self.local else ""
+        return self.local.address
 
     def image(self, name: str) -> str:
         """The name under which the cluster knows a test image: `busybox`, `python`, or one that `add_image` brought."""

@@ -44,7 +44,7 @@ def what_is_missing(tools: Toolbox) -> list[str]:
             f"{', '.join(sorted(absent))} not found: `apt-get install {packages}` (scripts/system-packages does it as root)"
         )
     binaries = tools.missing(NEEDED_TOOLS)
-    if binaries:
+    if binaries and not tools.may_build:
         reasons.append(
             f"no {', '.join(binaries)} in {tools.folder}: set ABRUZZI_CLUSTER_TOOLS, or build once with `make cluster-tools`"
         )
@@ -53,6 +53,9 @@ def what_is_missing(tools: Toolbox) -> list[str]:
 
 class LocalCluster:
     """One real node. All methods may be called from any process that knows the state directory."""
+
+    address = HOST_ADDRESS
+    """The node's, and where pods reach this machine."""
 
     def __init__(self, layout: Layout | None = None, tools: Toolbox | None = None) -> None:
         self.layout = layout or Layout.default()
@@ -73,6 +76,8 @@ class LocalCluster:
             if self.is_up():
                 return False
             self._check()
+            for name in NEEDED_TOOLS:
+                self.tools.path(name)
             teardown.remove(self.layout)
             self._check_ports()
             shutil.rmtree(self.layout.logs, ignore_errors=True)
@@ -182,6 +187,3 @@ class LocalCluster:
             yield
         finally:
             os.close(descriptor)
-
-
-__all__ = ["HOST_ADDRESS", "LocalCluster", "what_is_missing"]

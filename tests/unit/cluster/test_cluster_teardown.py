@@ -53,7 +53,7 @@ def test_a_process_that_took_over_a_recorded_pid_is_not_ours(tmp_path: Path):
         component.start([sys.executable, "-c", "pass"])
         record = layout.run / "kubelet.json"
         recorded = json.loads(record.read_text())
-        recorded["process"]["pid"] = stranger.pid
+        recorded["process"].update(pid=stranger.pid, start_time="1")
         record.write_text(json.dumps(recorded))
         assert component.pid is None
         component.stop()
