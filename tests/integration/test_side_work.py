@@ -295,6 +295,15 @@ async def test_a_receiver_inside_is_refused_at_sending_too(ground: Ground) -> No
     assert "not a public address" in row.last_error
 
 
+async def test_a_worker_without_the_signing_key_says_so_and_goes_on(ground: Ground) -> None:
+    await ended_run(ground)
+    await subscribe(ground, "http://127.0.0.1:1234/")
+    without = ground.settings.model_copy(update={"signing_key": None})
+    await work(Ground(ground.sessions, ground.objects, without, ground.clock))
+    [row] = await rows(ground, DeliveryRow)
+    assert "ABRUZZI_SIGNING_KEY is not set" in row.last_error
+
+
 async def test_a_mail_is_sent_to_the_configured_server(ground: Ground) -> None:
     await ended_run(ground)
     with SmtpSink() as sink:

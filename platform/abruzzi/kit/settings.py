@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.quantity import ByteCount
 from abruzzi.contracts.retention import RetentionPolicy
 from abruzzi.contracts.stage import DirectoryStore, StoreConfig
@@ -106,4 +107,14 @@ class Settings(BaseSettings):
         value: SecretStr | None = getattr(self, name)
         if value is None:
             raise SystemExit(f"ABRUZZI_{name.upper()} is not set")
+        return value.get_secret_value()
+
+    def secret(self, name: str) -> str:
+        """Value of a secret setting, for work that goes on without it. Raises AbruzziError `not_configured`."""
+        value: SecretStr | None = getattr(self, name)
+        if value is None:
+            variable = f"ABRUZZI_{name.upper()}"
+            raise AbruzziError(
+                "not_configured", f"{variable} is not set.", status=500, hint=f"Set {variable} for this process."
+            )
         return value.get_secret_value()

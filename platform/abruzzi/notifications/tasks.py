@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.notification import Channel, DeliveryState, Topic
 from abruzzi.events.outbox import Message
 from abruzzi.kit.db import transaction
 from abruzzi.kit.expiry import count_rows, delete_rows
 from abruzzi.kit.ground import Budget, Ground, Outcome
 from abruzzi.notifications import mail, outbound, service, webhook
-from abruzzi.notifications.errors import BadTarget, NotDelivered
+from abruzzi.notifications.errors import NotDelivered
 from abruzzi.notifications.models import DeliveryRow
 from abruzzi.runs import query
 
@@ -84,7 +85,7 @@ async def _try(ground: Ground, claimed: service.Claimed) -> str | None:
         else:
             message = mail.compose(claimed.body, topic=claimed.topic, to=claimed.target, delivery_id=claimed.id, sender=ground.settings.smtp_from)  # fmt: skip
             await asyncio.to_thread(mail.send, message, ground.settings)
-    except (NotDelivered, BadTarget) as error:
+    except (NotDelivered, AbruzziError) as error:
         logger.info("delivery %s, try %d: %s", claimed.id, claimed.tries, error)
         return str(error)
     except Exception as error:
@@ -95,7 +96,7 @@ async def _try(ground: Ground, claimed: service.Claimed) -> str | None:
 
 async def _post(ground: Ground, claimed: service.Claimed) -> None:
     body = claimed.body.encode()
-    secret = webhook.secret(ground.settings.require("signing_key"), claimed.subscription_id)
+    secret = webhook.secret(ground.settings.secret("signing_key"), claimed.subscription_id)
     headers = webhook.headers(body, delivery_id=claimed.id, secret=secret, now=ground.clock.now())
     await outbound.post(claimed.target, body, headers, service.outbound(ground.settings))
 

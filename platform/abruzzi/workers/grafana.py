@@ -32,7 +32,7 @@ def push(settings: Settings) -> dict[str, int]:
     """{"dashboards": how many ship, "changed": how many parts were written}. Blocking."""
     assert settings.grafana_url is not None
     api = GrafanaApi.from_url(
-        settings.grafana_url, credential=settings.require("grafana_token"), timeout=TIMEOUT_SECONDS
+        settings.grafana_url, credential=settings.secret("grafana_token"), timeout=TIMEOUT_SECONDS
     )
     dashboards = shipped(settings)
     changed = _datasource(api, settings.prometheus_url) + _folder(api)

@@ -111,6 +111,11 @@ def test_a_wrong_token_or_a_grafana_that_is_down_is_said() -> None:
             grafana.push(settings_for(stub))
 
 
+def test_a_missing_token_is_said_and_ends_no_worker() -> None:
+    with GrafanaStub(TOKEN) as stub, pytest.raises(AbruzziError, match="ABRUZZI_GRAFANA_TOKEN is not set"):
+        grafana.push(settings_for(stub, grafana_token=None))
+
+
 def test_no_dashboards_where_they_should_be_is_said(tmp_path: Path) -> None:
     with GrafanaStub(TOKEN) as stub, pytest.raises(AbruzziError, match="holds no dashboards") as refused:
         grafana.push(settings_for(stub, dashboards_dir=tmp_path))
