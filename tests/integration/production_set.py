@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,14 @@ class ProductionSet:
     def run_to_end(self, name: str) -> None:
         self.start(name)
         assert self.processes[name].wait(START_SECONDS) == 0, self.last_words()
+
+    def ask(self, name: str, command: Sequence[str], **environment: str) -> str:
+        """As `docker compose run -e … NAME COMMAND`: what it prints."""
+        done = subprocess.run(
+            command, env={**self._environment(name), **environment}, cwd=self.folder, capture_output=True, text=True, timeout=START_SECONDS
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def kill(self, name: str) -> None:
         """SIGKILL to all of its processes, as to a container."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -140,6 +141,15 @@ def test_redis_may_forget_everything_again_and_again(production: ProductionSet, 
         assert sorted(body["data"]["run_id"] for body in receiver.effects.values()) == sorted(asked)
         for run_id in asked:
             assert client.runs.wait(run_id, timeout_seconds=60).state is RunState.SUCCEEDED
+
+
+def test_an_operator_sees_what_a_policy_would_remove_before_it_does(production: ProductionSet) -> None:
+    command = [sys.executable, "-m", "abruzzi.workers", "retention", "--dry-run"]
+    default = json.loads(production.ask("worker", command))
+    assert set(default) == {"artifacts", "idempotency_keys", "outbox", "deliveries", "tokens"}
+    given = json.loads(production.ask("worker", command, ABRUZZI_RETENTION='{"log_days": 90, "outbox_days": null}'))
+    assert set(given) == {"log_chunks", "artifacts", "idempotency_keys", "deliveries", "tokens"}
+    assert set(given.values()) == {0}
 
 
 def test_workers_go_on_after_redis_was_killed_and_started_again(production: ProductionSet, tmp_path: Path) -> None:
