@@ -70,7 +70,7 @@ def build_corpus(
     """
     _refuse_doubles(sources)
     measured = _must_measure(sources, config)
-    limits, lowest = _limits(sources, config, _part(progress, 0, 2)) if measured else ({}, None)
+    limits, moved = _limits(sources, config, _part(progress, 0, 2)) if measured else ({}, None)
     progress = _part(progress, 1, 2) if measured else progress
     tallies = {s.name: _Tally() for s in sources}
     writers = {split: TextShardWriter(out, split) for split in ("train", "heldout")}
@@ -80,7 +80,7 @@ def build_corpus(
         if cut_score(kept.print_32) > limits.get(kept.source.name, 2**64):
             tallies[kept.source.name].add("cut", kept.size)
             continue
-        held_out = split_score(kept.print_32) < config.held_out_fraction or kept.print_32 == lowest
+        held_out = (split_score(kept.print_32) < config.held_out_fraction) != (kept.print_32 == moved)
         split = "heldout" if held_out else "train"
         domain = kept.document.domain
         record = TextRecord(
@@ -160,9 +160,9 @@ def _part(progress: Progress, number: int, parts: int) -> Progress:
 
 
 def _limits(sources: list[Source], config: CorpusData, progress: Progress) -> tuple[dict[str, int], bytes | None]:
-    """({source: highest cut score that stays}, document to hold out although its score says train, or None).
+    """({source: highest cut score that stays}, document that goes to the other split than its score says, or None).
 
-    Where no document falls below the fraction, the one with the lowest score is held out.
+    Where no document falls below the fraction, the one with the lowest score is held out; where all do, the one with the highest trains.
     """
     scores: dict[str, list[int]] = {s.name: [] for s in sources}
     sizes: dict[str, list[int]] = {s.name: [] for s in sources}
@@ -180,10 +180,13 @@ def _limits(sources: list[Source], config: CorpusData, progress: Progress) -> tu
             fits = int(np.searchsorted(reached, config.max_bytes * sum(sizes[name]) / total, side="right"))
             limits[name] = scores[name][order[fits - 1]] if fits else -1
     stay = [p for p in prints if p[1] <= limits.get(p[2], 2**64)]
-    lowest = None
-    if len({p[3] for p in stay}) > 1 and min(p[0] for p in stay) >= config.held_out_fraction:
-        lowest = min(stay)[3]
-    return limits, lowest
+    moved = None
+    if len({p[3] for p in stay}) > 1:
+        if min(stay)[0] >= config.held_out_fraction:
+            moved = min(stay)[3]
+        elif max(stay)[0] < config.held_out_fraction:
+            moved = max(stay)[3]
+    return limits, moved
 
 
 def _read(source: Source) -> Iterator[Document]:

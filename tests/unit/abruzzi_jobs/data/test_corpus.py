@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from abruzzi.contracts.errors import AbruzziError
@@ -54,6 +54,7 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None)
+@example(texts=["0", "0E", "10"], fraction=0.375)
 @given(texts=st.lists(st.text(min_size=1, max_size=60), min_size=2, max_size=40), fraction=st.floats(0.05, 0.45))
 def test_no_text_is_in_both_splits_nor_twice(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], fraction: float
@@ -62,8 +63,8 @@ def test_no_text_is_in_both_splits_nor_twice(
     config = _config(held_out_fraction=fraction, min_document_bytes=1)
     try:
         corpus = build_corpus([_source(texts), _source(texts[:3], name="again")], config, out=out)
-    except AbruzziError:  # too few different texts to divide
-        assert len({fingerprint(t) for t in texts}) < 3
+    except AbruzziError:  # nothing to divide
+        assert len({fingerprint(t) for t in texts}) < 2
         return
     train, held = ([fingerprint(t) for t in _split(out, s)] for s in ("train", "heldout"))
     assert len({*train, *held}) == len(train) + len(held)

@@ -1,0 +1,51 @@
+"""Each child of the real platform, killed alone while a run goes on, is back within two seconds: the median of three."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+from executor_bench import WAITS_FOR_FILE
+
+from abruzzi.contracts.states import RunState
+
+pytestmark = [pytest.mark.serial, pytest.mark.slow]
+
+BACK_SECONDS = 2.0
+KILLS = 3
+RECIPE = f"""
+version = 1
+name = "goes-on"
+[[stage]]
+id = "work"
+kind = "container"
+[stage.container]
+command = ["python", "-u", "-c", '''{WAITS_FOR_FILE}''']
+"""
+
+
+@pytest.mark.parametrize("part", ["postgres", "api", "controller"])
+def test_a_child_that_is_killed_while_a_run_goes_on_is_back_in_time(
+    part: str, disturbed, record_property, tmp_path: Path
+) -> None:
+    run_id = disturbed.submit(RECIPE)
+    disturbed.until(lambda: "ready" in disturbed.printed(run_id, "work"))
+    logs = disturbed.home / "logs"
+    # What the first start has made is on disk; from here on a recovery is short.
+    disturbed.until(lambda: "checkpoint complete" in (logs / "postgres.log").read_text())
+
+    def readiness() -> int:
+        return (logs / "up.log").read_text().count(f"{part:<10} ready again")
+
+    took = []
+    for _ in range(KILLS):
+        before = readiness()
+        disturbed.kill(part)
+        took.append(disturbed.until(lambda: readiness() > before))  # noqa: B023
+        disturbed.until(disturbed._answers)
+    record_property("back_seconds", took)
+    assert statistics.median(took) < BACK_SECONDS, took
+    attempt = disturbed.newest_attempt(run_id, "work")
+    (attempt.path / "go").touch()
+    assert disturbed.wait_end(run_id).state is RunState.SUCCEEDED
