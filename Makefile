@@ -74,6 +74,7 @@ $(CACHE)/install.stamp: $(UV) $(SOURCES)
 	@test -f $(CACHE)/dev.stamp || $(UV) sync --frozen --all-packages --no-default-groups
 	@touch $@
 
+# urllib3 anew: an earlier lock had urllib3-future, which wrote its own files over urllib3's in environments that are older than this.
 $(CACHE)/dev.stamp: $(UV) $(SOURCES)
 	@mkdir -p $(CACHE)
 	@$(UV) sync --frozen --all-packages --all-groups --reinstall-package urllib3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProductionS
         "ABRUZZI_WEBHOOK_NETWORKS": '["127.0.0.0/8"]',
     }
     with ProductionSet(tmp_path_factory.mktemp("production"), webhooks) as made:
+        if not made.s3_is_minio:
+            warnings.warn(
+                "S3 of the production set is moto's server: no MinIO on the PATH or in ABRUZZI_CLUSTER_TOOLS",
+                stacklevel=1,
+            )
         yield made
 
 
