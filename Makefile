@@ -12,7 +12,7 @@ NPM := PATH="$(NODE_BIN):$$PATH" npm
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
-.PHONY: help demo up test check prove install dev web bench openapi dashboards screenshots clean cluster cluster-down cluster-tools
+.PHONY: help demo up test check prove install dev web bench openapi dashboards chart screenshots clean cluster cluster-down cluster-tools
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -57,6 +57,9 @@ openapi: dev ## Write the API's description and the web client that is made from
 
 dashboards: dev ## Write Grafana's dashboards, charts/abruzzi/dashboards/*.json
 	$(BIN)/python scripts/dashboards.py
+
+chart: dev ## Write what the Helm chart takes from the code
+	$(BIN)/python scripts/chart_from_code.py
 
 screenshots: dev web ## Take the pictures of the dashboard in docs/images, from real runs (about ten minutes)
 	$(BIN)/python scripts/screenshots.py docs/images

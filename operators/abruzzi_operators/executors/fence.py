@@ -125,13 +125,17 @@ def _place_of(attempt_id: str) -> tuple[str, int]:
 
 
 def policies(namespace: str) -> list[Object]:
-    """What an administrator installs once (the Helm chart does): two policies and their bindings, for the namespace of the stages."""
+    """What an administrator installs once (the Helm chart does): two policies and their bindings, for the namespace of the stages.
+
+    They are objects of the cluster, so each namespace has its own, by name: two platforms in a cluster don't replace each other's.
+    """
     in_namespace = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    fence, identity = f"{NAME}-{namespace}", f"{IDENTITY}-{namespace}"
     return [
-        _policy(NAME, [_rules("CREATE")], [_NOT_REMOVED], variables=_VARIABLES, parameter=True),
-        _binding(NAME, in_namespace, parameter=namespace),
-        _policy(IDENTITY, [_rules("UPDATE"), _FENCE_UPDATES], [_SAME_IDENTITY, _ONLY_GROWS]),
-        _binding(IDENTITY, in_namespace),
+        _policy(fence, [_rules("CREATE")], [_NOT_REMOVED], variables=_VARIABLES, parameter=True),
+        _binding(fence, in_namespace, parameter=namespace),
+        _policy(identity, [_rules("UPDATE"), _FENCE_UPDATES], [_SAME_IDENTITY, _ONLY_GROWS]),
+        _binding(identity, in_namespace),
     ]
 
 

@@ -9,14 +9,19 @@ import json
 import sys
 from typing import Any
 
+from abruzzi_operators.executors.fence import NAME as FENCE
 from abruzzi_operators.executors.fence import policies
 from abruzzi_operators.kubernetes.resources import (
+    CLUSTER_QUEUES,
     CONFIG_MAPS,
     CRDS,
     JOBS,
+    LOCAL_QUEUES,
     PODS,
     PYTORCH_JOBS,
+    RESOURCE_FLAVORS,
     SECRETS,
+    TOPOLOGIES,
     TRAIN_JOBS,
     TRAINING_RUNTIMES,
     WORKLOADS,
@@ -36,15 +41,22 @@ def rules() -> list[Object]:
         _rule(PODS, "list", "watch", "patch", "delete"),
         _rule(PODS, "get", subresource="log"),
         _rule(SECRETS, "get", "create", "patch", "delete"),
-        _rule(CONFIG_MAPS, "list", "watch", "create", "patch"),
+        {**_rule(CONFIG_MAPS, "list", "watch", "patch"), "resourceNames": [FENCE]},
+        _rule(CONFIG_MAPS, "create"),  # what is being created has no name yet that a rule could hold
         _rule(TRAINING_RUNTIMES, "get", "create", "patch"),
         _rule(WORKLOADS, "list", "watch"),
+        _rule(LOCAL_QUEUES, "create", "patch", "delete"),
     ]
 
 
 def cluster_rules() -> list[Object]:
-    """The shape of TrainJob is told by its CRD."""
-    return [{**_rule(CRDS, "get"), "resourceNames": [TRAIN_JOBS.full_name]}]
+    """The shape of TrainJob is told by its CRD; pools are objects of the cluster. (/version and /apis are open to every account: system:discovery.)"""
+    return [
+        {**_rule(CRDS, "get"), "resourceNames": [TRAIN_JOBS.full_name]},
+        _rule(CLUSTER_QUEUES, "get", "list", "create", "patch", "delete"),
+        *(_rule(kind, "list", "create", "patch", "delete") for kind in (RESOURCE_FLAVORS, TOPOLOGIES)),
+        _rule(LOCAL_QUEUES, "list"),
+    ]
 
 
 def manifests(namespace: str, subject: Object) -> list[Object]:

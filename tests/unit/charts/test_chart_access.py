@@ -1,0 +1,123 @@
+"""Who may do what, and who reaches whom: least privilege, as the code's own calls need it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from chart_render import SETS, needs_helm, of_kind, rendered, template
+
+from abruzzi_operators.executors import ground
+
+pytestmark = needs_helm
+
+
+def rules(things: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(t["kind"], rule) for t in things if t["kind"] in ("Role", "ClusterRole") for rule in t["rules"]]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_no_rule_has_a_wildcard(name: str) -> None:
+    for _, rule in rules(rendered(name)):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+def test_the_rights_are_those_that_the_code_names() -> None:
+    things = rendered("production")
+    assert [r for kind, r in rules(things) if kind == "Role"] == ground.rules()
+    assert [r for kind, r in rules(things) if kind == "ClusterRole"] == ground.cluster_rules()
+
+
+def test_secrets_are_never_listed_and_nothing_runs_in_a_pod_or_escalates() -> None:
+    found = rules(rendered("production"))
+    secrets = [(kind, rule) for kind, rule in found if "secrets" in rule["resources"]]
+    assert [kind for kind, _ in secrets] == ["Role"]
+    assert not {"list", "watch"} & set(secrets[0][1]["verbs"])
+    touched = {resource for _, rule in found for resource in rule["resources"]}
+    assert not touched & {
+        "pods/exec",
+        "pods/attach",
+        "pods/portforward",
+        "serviceaccounts/token",
+        "roles",
+        "rolebindings",
+        "nodes",
+    }
+    assert not {"escalate", "bind", "impersonate"} & {verb for _, rule in found for verb in rule["verbs"]}
+
+
+def test_on_the_cluster_it_writes_nothing_but_queues_of_kueue() -> None:
+    wide = [rule for kind, rule in rules(rendered("production")) if kind == "ClusterRole"]
+    writes = [rule for rule in wide if set(rule["verbs"]) - {"get", "list", "watch"}]
+    assert {group for rule in writes for group in rule["apiGroups"]} == {"kueue.x-k8s.io"}
+    assert {resource for rule in writes for resource in rule["resources"]} == {
+        "clusterqueues",
+        "resourceflavors",
+        "topologies",
+    }
+
+
+def test_only_controllers_have_a_token() -> None:
+    tokens = {
+        name: deployment["spec"]["template"]["spec"]["automountServiceAccountToken"]
+        for name, deployment in of_kind(rendered("production"), "Deployment").items()
+    }
+    assert [name for name, has in tokens.items() if has] == ["abz-abruzzi-controller"]
+    accounts = of_kind(rendered("production"), "ServiceAccount")
+    assert {account["automountServiceAccountToken"] for account in accounts.values()} == {False}
+    bound = {
+        subject["name"]
+        for kind in ("RoleBinding", "ClusterRoleBinding")
+        for binding in of_kind(rendered("production"), kind).values()
+        for subject in binding["subjects"]
+    }
+    assert bound == {"abz-abruzzi-controller"}
+
+
+def test_the_namespace_of_stages_enforces_restricted_pod_security_and_outlives_the_release() -> None:
+    [namespace] = of_kind(rendered("production"), "Namespace").values()
+    assert namespace["metadata"]["name"] == "abz-stages"
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert namespace["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert of_kind(rendered("small"), "Namespace") == {}
+
+
+def stages_policies(name: str) -> dict[str, dict[str, Any]]:
+    found = of_kind([t for t in rendered(name) if t["metadata"].get("namespace")], "NetworkPolicy")
+    return {key.removeprefix("abz-abruzzi-"): policy["spec"] for key, policy in found.items()}
+
+
+def test_stages_reach_the_api_their_store_names_and_each_other_and_nothing_else() -> None:
+    found = stages_policies("production")
+    assert found["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    attempts = {"matchExpressions": [{"key": "abruzzi.io/attempt", "operator": "Exists"}]}
+    stages = found["stages"]
+    assert stages["podSelector"] == attempts
+    assert stages["ingress"] == [{"from": [{"podSelector": attempts}]}]
+    among, api, names, store = stages["egress"]
+    assert among == {"to": [{"podSelector": attempts}]}
+    assert api["ports"] == [{"port": 8600}]
+    assert api["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert store == {"to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": [{"port": 9000}]}
+
+
+def test_the_stores_port_is_its_endpoints_or_what_is_said() -> None:
+    assert stages_policies("small")["stages"]["egress"][-1]["ports"] == [{"port": 9000}]
+    for endpoint, secure, port in (
+        ("s3.example.org", "true", 443),
+        ("s3.example.org", "false", 80),
+        ("s3:9443", "true", 9443),
+    ):
+        things = template("production", f'store.endpoint="{endpoint}"', f"store.secure={secure}")
+        [stages] = [t for t in things if t["kind"] == "NetworkPolicy" and t["metadata"]["name"].endswith("-stages")]
+        assert stages["spec"]["egress"][-1]["ports"] == [{"port": port}]
+
+
+def test_the_api_is_reached_by_whom_the_values_name_and_by_stages() -> None:
+    [policy] = [
+        t for t in rendered("production") if t["kind"] == "NetworkPolicy" and t["metadata"]["name"] == "abz-abruzzi-api"
+    ]
+    [rule] = policy["spec"]["ingress"]
+    names = [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]]
+    assert names == ["ingress", "abz-stages"]
