@@ -166,6 +166,8 @@ class World:
         self.store = PostgresRunStore(sessions, self.objects, DirectoryConfig(root=str(root)), self.clock)
         self.scratch = root.parent
         self.seen: dict[str, Seen] = {}
+        self.born = Seen(Phase.RUNNING)
+        """What a workload looks like when it has just been made."""
 
     async def submit(
         self, toml: str = RECIPE, *, project_id: str = "default", overrides: dict[str, str] | None = None
@@ -210,7 +212,7 @@ class World:
                     case CollectArtifacts():
                         await self.store.collect_artifacts(lease, effect.attempt_id)
                     case CreateWorkload():
-                        self.seen[effect.attempt_id] = Seen(Phase.RUNNING)
+                        self.seen[effect.attempt_id] = self.born
                     case RemoveWorkload():
                         self.seen[effect.attempt_id] = Seen(Phase.GONE)
                     case _:

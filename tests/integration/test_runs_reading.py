@@ -214,6 +214,27 @@ async def test_why_tells_each_state_with_numbers(world):
     )
 
 
+async def test_why_tells_what_a_workload_in_a_cluster_waits_for_as_long_as_it_does(world):
+    run_id = await world.submit()
+    world.born = Seen(Phase.PENDING)
+    await world.steps(run_id)
+    attempt_id = f"{run_id}-first-1"
+    for sentence in (
+        "It waits in queue 'h800': 8 more GPUs needed.",
+        "The image can't be pulled (ErrImagePull): not found",
+    ):
+        world.seen[attempt_id] = Seen(Phase.PENDING, reason=sentence)
+        world.clock.turn(1)
+        await world.steps(run_id)
+        answer = await world.do(why, run_id)
+        assert answer.sentence.startswith(f"Stage 'first' can't run yet: {sentence}")
+        assert answer.facts[0]["code"] == "waits_for_pods"
+    world.seen[attempt_id] = Seen(Phase.RUNNING)
+    world.clock.turn(1)
+    await world.steps(run_id)
+    assert "can't" not in await reason(world, run_id)
+
+
 async def test_why_of_a_quarantined_stage_promises_no_free_retry_and_its_facts_carry_public_codes(world):
     run_id = await world.submit()
     for number in range(1, POISON_AFTER + 1):
