@@ -45,11 +45,11 @@ def values(name: str) -> Path:
     return CHART / "ci" / f"{name}-values.yaml"
 
 
-def template(name: str, *settings: str) -> list[Object]:
+def template(name: str, *settings: str, release: str = RELEASE) -> list[Object]:
     """Objects of a set of values, with `--set-json` settings. Raises ChartError."""
     more = [part for setting in settings for part in ("--set-json", setting)]
     where = ["--namespace", NAMESPACE, "--kube-version", KUBERNETES_VERSION]
-    text = helm("template", RELEASE, str(CHART), *where, "--values", str(values(name)), *more)
+    text = helm("template", release, str(CHART), *where, "--values", str(values(name)), *more)
     return [thing for thing in yaml.safe_load_all(text) if thing]
 
 

@@ -24,10 +24,12 @@ from abruzzi_operators.kubernetes.errors import ApiError, Denied, Invalid, NotFo
 from abruzzi_operators.kubernetes.resources import (
     CLUSTER_QUEUES,
     CONFIG_MAPS,
+    JOB_SETS,
     JOBS,
     LOCAL_QUEUES,
     NAMESPACES,
     PODS,
+    PYTORCH_JOBS,
     RESOURCE_FLAVORS,
     SECRETS,
     TOPOLOGIES,
@@ -39,6 +41,7 @@ from abruzzi_operators.kubernetes.resources import (
 )
 from abruzzi_operators.kubernetes.rest_api import RestApi
 from abruzzi_operators.renderers import Placement
+from abruzzi_operators.renderers.pod import pod_template
 from abruzzi_operators.renderers.trainjob import training_runtime
 
 pytestmark = [needs_apiserver, needs_helm, pytest.mark.serial]
@@ -55,6 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
             made.apply(f"/api/v1/namespaces/{name}", namespace)
         made.serve(CLUSTER_QUEUES, LOCAL_QUEUES, RESOURCE_FLAVORS, TOPOLOGIES, WORKLOADS, TRAINING_RUNTIMES)
+        made.serve(PYTORCH_JOBS, JOB_SETS)  # with TrainJob: the executor follows all kinds
         made.serve(TRAIN_JOBS, spec_fields=("runtimePatches",))
         yield made
 
@@ -170,6 +174,15 @@ async def test_the_controllers_account_can_do_its_work(controller: RestApi, admi
         assert (await executor.observe([made.attempt_id]))[made.attempt_id].phase is Phase.GONE
     finally:
         await executor.close()
+    await admin.create(
+        PODS, PODS.new("of-an-attempt", STAGES, spec=pod_template(made, placement(), container="stage")["spec"])
+    )
+    await controller.patch(PODS, "of-an-attempt", {"metadata": {"annotations": {"a": "b"}}}, namespace=STAGES)
+    assert await controller.read_log(STAGES, "of-an-attempt") == b""  # no node runs it
+    await controller.delete(PODS, "of-an-attempt", namespace=STAGES, grace_seconds=0)
+    for kind in (TRAIN_JOBS, PYTORCH_JOBS):
+        await controller.create(kind, kind.new("of-an-attempt", STAGES, spec={}))
+        await controller.delete(kind, "of-an-attempt", namespace=STAGES)
     await controller.apply(TRAINING_RUNTIMES, training_runtime(STAGES))
     rows = Rows()
     pools = PoolController(controller, rows, namespace=STAGES, now=lambda: datetime.now(UTC))

@@ -57,6 +57,18 @@ def test_on_the_cluster_it_writes_nothing_but_queues_of_kueue() -> None:
     }
 
 
+def test_two_releases_in_a_cluster_do_not_share_an_object() -> None:
+    def wide(release: str) -> set[tuple[str, str]]:
+        return {
+            (thing["kind"], thing["metadata"]["name"])
+            for thing in template("production", release=release)
+            if thing["kind"].startswith(("Cluster", "Validating", "Namespace"))
+        }
+
+    assert len(wide("one")) == 7
+    assert not wide("one") & wide("two")
+
+
 def test_only_controllers_have_a_token() -> None:
     tokens = {
         name: deployment["spec"]["template"]["spec"]["automountServiceAccountToken"]
