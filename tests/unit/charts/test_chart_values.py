@@ -86,6 +86,7 @@ NONSENSE = {
     "retention below zero": "retention.log_days=-1",
     "retention of what there is not": "retention.run_days=1",
     "a user's container in the pod template": 'stages.podTemplate.containers=[{"name": "x"}]',
+    "a pool in capitals": 'stages.defaultPool="H800"',
     "a namespace with a dot": 'stages.namespace.name="a.b"',
     "a peer that is everybody": "networkPolicy.store.to=[{}]",
     "nowhere to ask for names": "networkPolicy.dnsTo=[]",
