@@ -57,7 +57,7 @@ def test_the_projects_own_image_is_built_and_knows_its_commands(cluster: Cluster
 NO_TORCH = "import importlib.util as u; assert u.find_spec('torch') is None"
 PARTS = {
     "operators": f"{NO_TORCH}; import abruzzi_operators.controller.cluster",
-    "platform": f"{NO_TORCH}; import abruzzi.workers.app",
+    "platform": f"{NO_TORCH}; import celery, abruzzi.workers.steps",
     "api": f"{NO_TORCH}; import abruzzi_api.app",
     "jobs": "import torch, abruzzi_jobs.entrypoints.main, abruzzi_operators.launcher.pod",
 }
