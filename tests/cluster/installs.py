@@ -40,6 +40,8 @@ class Operator:
     crd: str
     """One of its CRDs: where that is served, the operator counts as installed."""
     probe: Mapping[str, Any] | None = None
+    api_service: str = ""
+    """The API that it serves itself, through the apiserver's aggregation."""
     needs: tuple[str, ...] = ()
     target_namespace: str = ""
     """Set where several folders are put together and the overlay that would name the namespace is not used."""
@@ -115,6 +117,7 @@ OPERATORS = {
             "kueue-controller-manager",
             "workloads.kueue.x-k8s.io",
             {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "probe"}},
+            api_service="v1beta2.visibility.kueue.x-k8s.io",
         ),
     )
 }
@@ -155,6 +158,8 @@ def wait_available(kubectl: Kubectl, operator: Operator) -> None:
         log = kubectl.try_run("logs", deployment, "-n", namespace, "--tail=30")
         events = kubectl.try_run("get", "events", "-n", namespace, "--sort-by=.lastTimestamp")
         raise ClusterError(f"{error}\n{events.stdout}\nIts log:\n{log.stdout}{log.stderr}") from error
+    if operator.api_service:
+        kubectl.wait(f"apiservice/{operator.api_service}", "condition=Available", seconds=READY_SECONDS)
     if not operator.probe:
         return
     probe, said = yaml.safe_dump(dict(operator.probe)), ""

@@ -12,7 +12,7 @@ from cluster.binaries import Toolbox
 from cluster.components import Component
 from cluster.control_plane import admin_client
 from cluster.errors import ClusterError
-from cluster.layout import BRIDGE, CGROUP, CLUSTER_CIDR, HOST_ADDRESS, NETWORK, NODE, POD_CIDR, Layout
+from cluster.layout import BRIDGE, CGROUP, CLUSTER_CIDR, HOST_ADDRESS, NETWORK, NODE, POD_CIDR, SERVICE_CIDR, Layout
 
 CNI_PLUGINS = Path("/usr/lib/cni")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -50,6 +50,9 @@ def make_bridge(layout: Layout) -> None:
     run("ip", "link", "set", BRIDGE, "alias", str(layout.state))
     run("ip", "addr", "add", f"{HOST_ADDRESS}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
+    # A service address that kube-proxy has no rule for yet must lead nowhere: by the default route some proxy of the machine's network might
+    # answer, and the apiserver would keep that connection for its aggregated APIs.
+    run("ip", "route", "add", SERVICE_CIDR, "dev", BRIDGE, "src", HOST_ADDRESS)
 
 
 def bridge_owner() -> Path | None:
