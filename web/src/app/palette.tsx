@@ -6,11 +6,22 @@ import { type ReactNode, useState } from "react";
 
 import { runsListOptions } from "@/api/@tanstack/react-query.gen";
 import { StateMark } from "@/features/runs/state-mark";
+import { useHighlight } from "@/lib/highlight";
 import { setTheme } from "@/lib/theme";
 
 import { RUN_TABS } from "./search";
 
 const ITEM = "flex cursor-default items-center gap-2.5 rounded-md px-2.5 py-2 data-[selected=true]:bg-hover [&>svg]:size-4 [&>svg]:text-muted";
+
+interface Entry {
+  readonly group: string;
+  /** What it is found by; unique. */
+  readonly value: string;
+  readonly label: string;
+  readonly icon: ReactNode;
+  readonly detail?: string;
+  readonly act: () => void;
+}
 
 /** ⌘K: jump to any run by name or id, go to a page, act. */
 export default function Palette({ onClose }: { onClose: () => void }) {
@@ -18,10 +29,32 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   const { runId } = useParams({ strict: false });
   const [text, setText] = useState("");
   const runs = useQuery({ ...runsListOptions({ query: { limit: 8, ...(text.trim() ? { q: text.trim() } : {}) } }), placeholderData: (before) => before });
-  const act = (action: () => void) => () => {
-    onClose();
-    action();
-  };
+  const go = (to: "/runs" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
+  const entries: Entry[] = [
+    ...(runId
+      ? [
+          ...RUN_TABS.map((tab) => ({
+            group: "This run", value: `this run ${tab}`, label: `Show ${tab}`, icon: <List />,
+            act: () => void navigate({ to: "/runs/$runId", params: { runId }, search: (old) => ({ ...old, tab }) }),
+          })),
+          { group: "This run", value: "new run from this recipe", label: "New run from this recipe", icon: <Plus />, act: () => void navigate({ to: "/runs/new", search: { from: runId } }) },
+        ]
+      : []),
+    ...(runs.data?.items ?? []).map((run) => ({
+      group: "Runs", value: `${run.name} ${run.recipe_name} ${run.id}`, label: run.name, icon: <span><StateMark state={run.state} /></span>, detail: run.id,
+      act: () => void navigate({ to: "/runs/$runId", params: { runId: run.id } }),
+    })),
+    { group: "Go to", value: "Runs", label: "Runs", icon: <List />, act: go("/runs") },
+    { group: "Go to", value: "New run", label: "New run", icon: <Plus />, act: go("/runs/new") },
+    { group: "Go to", value: "Compare", label: "Compare", icon: <GitCompareArrows />, act: go("/compare") },
+    { group: "Go to", value: "Tokens", label: "Tokens", icon: <KeyRound />, act: go("/tokens") },
+    { group: "Theme", value: "Light theme", label: "Light theme", icon: <Sun />, act: () => setTheme("light") },
+    { group: "Theme", value: "Dark theme", label: "Dark theme", icon: <Moon />, act: () => setTheme("dark") },
+    { group: "Theme", value: "Theme of the system", label: "Theme of the system", icon: <Monitor />, act: () => setTheme("system") },
+  ];
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = entries.filter((entry) => words.every((word) => entry.value.toLowerCase().includes(word)));
+  const highlight = useHighlight(found.map((entry) => entry.value));
   return (
     <Command.Dialog
       open
@@ -29,7 +62,8 @@ export default function Palette({ onClose }: { onClose: () => void }) {
       label="Search and act"
       overlayClassName="fixed inset-0 z-40 bg-[oklch(0_0_0/0.35)]"
       contentClassName="fixed top-[14vh] left-1/2 z-50 w-[calc(100vw-2rem)] max-w-xl -translate-x-1/2 overflow-hidden rounded-lg bg-raised shadow-pop outline-none"
-      shouldFilter
+      shouldFilter={false}
+      {...highlight}
     >
       <Command.Input
         value={text}
@@ -38,55 +72,28 @@ export default function Palette({ onClose }: { onClose: () => void }) {
         className="h-11 w-full border-b border-line bg-transparent px-4 text-lg outline-none placeholder:text-faint"
       />
       <Command.List className="max-h-[50vh] overflow-auto p-1.5">
-        <Command.Empty className="px-3 py-6 text-center text-muted">Nothing is called that.</Command.Empty>
-        {runId && (
-          <Group title="This run">
-            {RUN_TABS.map((tab) => (
-              <Command.Item key={tab} value={`this run ${tab}`} className={ITEM} onSelect={act(() => void navigate({ to: "/runs/$runId", params: { runId }, search: (old) => ({ ...old, tab }) }))}>
-                <List /> Show {tab}
-              </Command.Item>
-            ))}
-            <Command.Item value="new run from this recipe" className={ITEM} onSelect={act(() => void navigate({ to: "/runs/new", search: { from: runId } }))}>
-              <Plus /> New run from this recipe
-            </Command.Item>
+        {found.length === 0 && <Command.Empty className="px-3 py-6 text-center text-muted">Nothing is called that.</Command.Empty>}
+        {[...new Set(found.map((entry) => entry.group))].map((group) => (
+          <Group key={group} title={group}>
+            {found
+              .filter((entry) => entry.group === group)
+              .map(({ value, icon, label, detail, act }) => (
+                <Command.Item
+                  key={value}
+                  value={value}
+                  className={ITEM}
+                  onSelect={() => {
+                    onClose();
+                    act();
+                  }}
+                >
+                  {icon}
+                  <span className="flex-1 truncate">{label}</span>
+                  {detail && <span className="font-mono text-sm text-faint">{detail}</span>}
+                </Command.Item>
+              ))}
           </Group>
-        )}
-        <Group title="Runs">
-          {(runs.data?.items ?? []).map((run) => (
-            <Command.Item key={run.id} value={`${run.name} ${run.recipe_name} ${run.id}`} className={ITEM} onSelect={act(() => void navigate({ to: "/runs/$runId", params: { runId: run.id } }))}>
-              <span>
-                <StateMark state={run.state} />
-              </span>
-              <span className="flex-1 truncate">{run.name}</span>
-              <span className="font-mono text-sm text-faint">{run.id}</span>
-            </Command.Item>
-          ))}
-        </Group>
-        <Group title="Go to">
-          <Command.Item className={ITEM} onSelect={act(() => void navigate({ to: "/runs" }))}>
-            <List /> Runs
-          </Command.Item>
-          <Command.Item className={ITEM} onSelect={act(() => void navigate({ to: "/runs/new" }))}>
-            <Plus /> New run
-          </Command.Item>
-          <Command.Item className={ITEM} onSelect={act(() => void navigate({ to: "/compare" }))}>
-            <GitCompareArrows /> Compare
-          </Command.Item>
-          <Command.Item className={ITEM} onSelect={act(() => void navigate({ to: "/tokens" }))}>
-            <KeyRound /> Tokens
-          </Command.Item>
-        </Group>
-        <Group title="Theme">
-          <Command.Item className={ITEM} onSelect={act(() => setTheme("light"))}>
-            <Sun /> Light theme
-          </Command.Item>
-          <Command.Item className={ITEM} onSelect={act(() => setTheme("dark"))}>
-            <Moon /> Dark theme
-          </Command.Item>
-          <Command.Item className={ITEM} onSelect={act(() => setTheme("system"))}>
-            <Monitor /> Theme of the system
-          </Command.Item>
-        </Group>
+        ))}
       </Command.List>
     </Command.Dialog>
   );

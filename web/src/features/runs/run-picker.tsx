@@ -7,6 +7,7 @@ import { useState } from "react";
 import { runsListOptions } from "@/api/@tanstack/react-query.gen";
 import { Button } from "@/components/ui/button";
 import { ago } from "@/lib/format";
+import { useHighlight } from "@/lib/highlight";
 import { useNow } from "@/lib/now";
 
 import { StateMark } from "./state-mark";
@@ -45,13 +46,11 @@ export function RunPicker({ chosen, onPick }: { chosen: readonly string[]; onPic
 function Search({ chosen, onPick }: { chosen: readonly string[]; onPick: (id: string) => void }) {
   const now = useNow();
   const [text, setText] = useState("");
-  const [picked, setPicked] = useState("");
   const found = useQuery({ ...runsListOptions({ query: { limit: SHOWN, ...(text.trim() ? { q: text.trim() } : {}) } }), placeholderData: keepPreviousData });
   const offered = found.data?.items.filter((run) => !chosen.includes(run.id)) ?? [];
-  // What was highlighted may be gone from a newer answer: Enter then takes the first that is there.
-  const highlighted = offered.some((run) => run.id === picked) ? picked : (offered[0]?.id ?? "");
+  const highlight = useHighlight(offered.map((run) => run.id));
   return (
-    <Command label="Add a run" shouldFilter={false} value={highlighted} onValueChange={setPicked}>
+    <Command label="Add a run" shouldFilter={false} {...highlight}>
       <Command.Input
         value={text}
         onValueChange={setText}
