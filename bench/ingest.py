@@ -41,6 +41,7 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 MLFLOW = "mlflow==3.17.2"
 ENVIRONMENT = Path(__file__).resolve().parent.parent / ".bench-envs" / "mlflow"
+CACHED_UV = ENVIRONMENT.parent.parent / ".cache" / "uv" / "bin"
 KEYS = [f"train/metric.{i:02d}" for i in range(9)] + ["train/loss"]
 OUR_BATCH_POINTS = 10_000
 MLFLOW_BATCH_POINTS = 1_000
@@ -213,10 +214,10 @@ class Theirs:
 def mlflow_environment() -> Path:
     """Its Python. Made when missing."""
     python = ENVIRONMENT / "bin" / "python"
-    uv = shutil.which("uv")
+    uv = shutil.which("uv", path=f"{CACHED_UV}{os.pathsep}{os.environ.get('PATH', '')}")
     if not (ENVIRONMENT / "bin" / "mlflow").exists():
         if uv is None:
-            raise SystemExit("uv is not on the PATH; it makes mlflow's environment: install it or run `make setup`")
+            raise SystemExit("uv is not on the PATH; it makes mlflow's environment: run `make dev`, which fetches it")
         subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, ENVIRONMENT], check=True)
         subprocess.run([uv, "pip", "install", "-q", "--python", python, MLFLOW, "psycopg2-binary"], check=True)
     return python
