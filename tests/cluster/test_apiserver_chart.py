@@ -89,7 +89,8 @@ def things(name: str) -> list[Object]:
 async def test_a_real_apiserver_takes_every_object_under_strict_validation(admin: RestApi, name: str) -> None:
     for thing in things(name):
         if thing["kind"] != "Namespace":  # there are these already
-            await admin.create(resource_of(thing), thing, dry_run=True)
+            made = await admin.create(resource_of(thing), thing, dry_run=True)
+            assert (made["kind"], made["metadata"]["name"]) == (thing["kind"], thing["metadata"]["name"])
 
 
 async def test_strict_validation_refuses_a_field_that_there_is_not(admin: RestApi) -> None:

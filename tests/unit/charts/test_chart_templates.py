@@ -142,7 +142,7 @@ def test_the_settings_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> N
                 patch.delenv(variable)
             for variable, value in environment(pod).items():
                 patch.setenv(variable, value if isinstance(value, str) else "secret")
-            Settings()
+            assert Settings().executor in ("kubernetes", "local"), pod_name
 
 
 def test_passwords_reach_only_the_processes_that_use_them() -> None:
