@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from browser.axe import SOURCE as AXE
+from browser.cluster_world import ClusterWorld
 from browser.watch import Watch
 from browser.world import World, populate
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
+from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / "web" / "dist" / "index.html"
@@ -74,6 +76,14 @@ def world(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+@pytest.fixture(scope="session")
+def cluster_world(
+    chromium: Browser, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> ClusterWorld:
+    """A platform with pools of a cluster, beside the other one; started only for tests that ask for it."""
+    return _open.enter_context(ClusterWorld.start(postgres, tmp_path_factory.mktemp("cluster-world")))
+
+
 @pytest.fixture
 def open_page(
     chromium: Browser, world: World, tmp_path_factory: pytest.TempPathFactory
@@ -83,7 +93,7 @@ def open_page(
     with ExitStack() as opened:
 
         def make(*, theme: str = "dark") -> tuple[Page, Watch]:
-            context = opened.enter_context(_profile(chromium, world, theme))
+            context = opened.enter_context(_profile(chromium, world.url, theme))
             page = context.new_page()
             watch = Watch(page)
             watches.append(watch)
@@ -102,7 +112,7 @@ def signed_in(open_page: Callable[..., tuple[Page, Watch]], world: World) -> Cal
 
     def make(*, theme: str = "dark") -> tuple[Page, Watch]:
         page, watch = open_page(theme=theme)
-        _sign_in(page.context, world)
+        _sign_in(page.context, world.platform.token)
         return page, watch
 
     return make
@@ -111,8 +121,8 @@ def signed_in(open_page: Callable[..., tuple[Page, Watch]], world: World) -> Cal
 @pytest.fixture(scope="session")
 def shared_profile(chromium: Browser, world: World) -> BrowserContext:
     """Signed in, with a warm cache."""
-    context = _open.enter_context(_profile(chromium, world))
-    _sign_in(context, world)
+    context = _open.enter_context(_profile(chromium, world.url))
+    _sign_in(context, world.platform.token)
     return context
 
 
@@ -128,9 +138,30 @@ def page(shared_profile: BrowserContext) -> Iterator[Page]:
     assert watch.faults == []
 
 
-def _profile(chromium: Browser, world: World, theme: str = "dark") -> BrowserContext:
+@pytest.fixture
+def cluster_page(chromium: Browser, cluster_world: ClusterWorld) -> Iterator[Callable[..., Page]]:
+    """Pages of the platform with pools, signed in as its admin or as `token` says."""
+    watches: list[Watch] = []
+    with ExitStack() as opened:
+
+        def make(*, theme: str = "dark", token: str | None = None, allow: Sequence[str] = ()) -> Page:
+            context = opened.enter_context(_profile(chromium, cluster_world.url, theme))
+            _sign_in(context, token or cluster_world.admin)
+            page = context.new_page()
+            watch = Watch(page)
+            watch.allow(*allow)
+            watches.append(watch)
+            _pages.append(page)
+            return page
+
+        yield make
+        _pages.clear()
+    assert [fault for watch in watches for fault in watch.faults] == []
+
+
+def _profile(chromium: Browser, url: str, theme: str = "dark") -> BrowserContext:
     context = chromium.new_context(
-        base_url=world.url,
+        base_url=url,
         viewport=WINDOW,
         color_scheme=theme,
         reduced_motion="reduce",
@@ -140,5 +171,5 @@ def _profile(chromium: Browser, world: World, theme: str = "dark") -> BrowserCon
     return context
 
 
-def _sign_in(context: BrowserContext, world: World) -> None:
-    context.request.post("/api/v1/session", data={"token": world.platform.token}, headers={"X-Abruzzi-Request": "1"})
+def _sign_in(context: BrowserContext, token: str) -> None:
+    context.request.post("/api/v1/session", data={"token": token}, headers={"X-Abruzzi-Request": "1"})

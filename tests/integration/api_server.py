@@ -123,7 +123,8 @@ class ApiServer:
 
 
 @contextmanager
-def serve(app_url: str, owner_url: str, folder: Path) -> Iterator[ApiServer]:
+def serve(app_url: str, owner_url: str, folder: Path, **settings: str) -> Iterator[ApiServer]:
+    """Until the block ends. `settings` by their names in the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -135,6 +136,7 @@ def serve(app_url: str, owner_url: str, folder: Path) -> Iterator[ApiServer]:
         "ABRUZZI_PORT": str(port),
         "ABRUZZI_SIGNING_KEY": "a key for tests",
         "ABRUZZI_ADMIN_TOKEN": admin,
+        **settings,
     }
     log = (folder / "api.log").open("wb")
     process = subprocess.Popen([sys.executable, "-m", "abruzzi_api.main"], env=environment, stdout=log, stderr=log)

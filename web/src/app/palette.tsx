@@ -1,10 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { GitCompareArrows, KeyRound, List, Monitor, Moon, Plus, Sun } from "lucide-react";
+import { GitCompareArrows, KeyRound, List, Monitor, Moon, Plus, Server, Sun } from "lucide-react";
 import { type ReactNode, useState } from "react";
 
-import { runsListOptions } from "@/api/@tanstack/react-query.gen";
+import { poolsListOptions, runsListOptions } from "@/api/@tanstack/react-query.gen";
 import { StateMark } from "@/features/runs/state-mark";
 import { useHighlight } from "@/lib/highlight";
 import { setTheme } from "@/lib/theme";
@@ -29,7 +29,8 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   const { runId } = useParams({ strict: false });
   const [text, setText] = useState("");
   const runs = useQuery({ ...runsListOptions({ query: { limit: 8, ...(text.trim() ? { q: text.trim() } : {}) } }), placeholderData: (before) => before });
-  const go = (to: "/runs" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
+  const pools = useQuery({ ...poolsListOptions(), staleTime: 60_000 });
+  const go = (to: "/runs" | "/pools" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
   const entries: Entry[] = [
     ...(runId
       ? [
@@ -44,8 +45,13 @@ export default function Palette({ onClose }: { onClose: () => void }) {
       group: "Runs", value: `${run.name} ${run.recipe_name} ${run.id}`, label: run.name, icon: <span><StateMark state={run.state} /></span>, detail: run.id,
       act: () => void navigate({ to: "/runs/$runId", params: { runId: run.id } }),
     })),
+    ...(pools.data?.items ?? []).map((pool) => ({
+      group: "Pools", value: `pool ${pool.name} ${pool.spec.flavor ?? ""}`, label: pool.name, icon: <Server />, detail: pool.spec.flavor ?? "",
+      act: () => void navigate({ to: "/pools/$name", params: { name: pool.name } }),
+    })),
     { group: "Go to", value: "Runs", label: "Runs", icon: <List />, act: go("/runs") },
     { group: "Go to", value: "New run", label: "New run", icon: <Plus />, act: go("/runs/new") },
+    { group: "Go to", value: "Pools", label: "Pools", icon: <Server />, act: go("/pools") },
     { group: "Go to", value: "Compare", label: "Compare", icon: <GitCompareArrows />, act: go("/compare") },
     { group: "Go to", value: "Tokens", label: "Tokens", icon: <KeyRound />, act: go("/tokens") },
     { group: "Theme", value: "Light theme", label: "Light theme", icon: <Sun />, act: () => setTheme("light") },

@@ -3,7 +3,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirec
 import { Button } from "@/components/ui/button";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 
-import { readCompareSearch, readNewRunSearch, readRunSearch, readRunsSearch } from "./search";
+import { readCompareSearch, readNewRunSearch, readPoolSearch, readRunSearch, readRunsSearch } from "./search";
 import { Shell } from "./shell";
 
 const rootRoute = createRootRoute({
@@ -49,6 +49,19 @@ const runRoute = createRoute({
   component: lazyRouteComponent(() => import("@/routes/run"), "RunPage"),
 });
 
+const poolsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/pools",
+  component: lazyRouteComponent(() => import("@/routes/pools"), "PoolsPage"),
+});
+
+const poolRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/pools/$name",
+  validateSearch: readPoolSearch,
+  component: lazyRouteComponent(() => import("@/routes/pool"), "PoolPage"),
+});
+
 const compareRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/compare",
@@ -63,7 +76,7 @@ const tokensRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, compareRoute, tokensRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, poolsRoute, poolRoute, compareRoute, tokensRoute]),
   defaultPreload: "intent",
   defaultPreloadStaleTime: 0,
   scrollRestoration: true,

@@ -24,6 +24,9 @@ export type SortKey = "name" | "state" | "loss" | "bpb" | "took" | "created";
 export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe"] as const;
 export type RunTab = (typeof RUN_TABS)[number];
 export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string; artifact?: string };
+export const POOL_TABS = ["queue", "nodes", "usage"] as const;
+export type PoolTab = (typeof POOL_TABS)[number];
+export type PoolSearch = { tab?: PoolTab };
 export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; stage?: string; all?: boolean };
 export type NewRunSearch = { from?: string; recipe?: string };
 
@@ -46,6 +49,8 @@ export function readRunSearch(raw: Raw): RunSearch {
     artifact: text(raw.artifact),
   });
 }
+
+export const readPoolSearch = (raw: Raw): PoolSearch => clean({ tab: oneOf(POOL_TABS)(raw.tab) });
 
 export function readCompareSearch(raw: Raw): CompareSearch {
   return clean({ ...readCurveSearch(raw), runs: many(raw.runs, text), base: text(raw.base), stage: text(raw.stage), all: flag(raw.all) });

@@ -43,6 +43,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
   useShortcuts("Everywhere", {
     "g r": ["Go to runs", () => void navigate({ to: "/runs" })],
     "g n": ["New run", () => void navigate({ to: "/runs/new" })],
+    "g p": ["Pools", () => void navigate({ to: "/pools" })],
     "g c": ["Compare runs", () => void navigate({ to: "/compare" })],
     "g t": ["Tokens", () => void navigate({ to: "/tokens" })],
     "?": ["This sheet", () => setOverlay("keys")],
@@ -57,8 +58,9 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
           <Logo />
           Abruzzi
         </Link>
-        <nav aria-label="Main" className="flex items-center gap-0.5">
+        <nav aria-label="Main" className="flex min-w-0 items-center gap-0.5 overflow-x-auto">
           <NavLink to="/runs">Runs</NavLink>
+          <NavLink to="/pools">Pools</NavLink>
           <NavLink to="/compare">Compare</NavLink>
           <NavLink to="/tokens">Tokens</NavLink>
         </nav>
@@ -100,7 +102,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
   );
 }
 
-function NavLink({ to, children }: { to: "/runs" | "/compare" | "/tokens"; children: string }) {
+function NavLink({ to, children }: { to: "/runs" | "/pools" | "/compare" | "/tokens"; children: string }) {
   return (
     <Link to={to} className="rounded-md px-2 py-1 font-medium text-muted hover:text-text" activeProps={{ className: "!text-text bg-hover", "aria-current": "page" }}>
       {children}

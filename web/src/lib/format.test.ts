@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ago, bytes, compact, figure, fixed, percent, span } from "./format";
+import { ago, bytes, compact, figure, fixed, memory, percent, span } from "./format";
 
 describe("figures for people", () => {
   it("keep four significant figures and no noise", () => {
@@ -12,6 +12,9 @@ describe("figures for people", () => {
   });
   it("count bytes in decimal units", () => {
     expect([512, 1000, 28917497856].map(bytes)).toEqual(["512 B", "1 kB", "28.9 GB"]);
+  });
+  it("count memory in binary units", () => {
+    expect([512, 200 * 2 ** 30, 8 * 2 ** 40, 1.5 * 2 ** 20].map(memory)).toEqual(["512 B", "200 GiB", "8 TiB", "1.5 MiB"]);
   });
   it("say times in two units at most", () => {
     expect([0.4, 59, 61, 3600, 3725, 90_000].map(span)).toEqual(["0 s", "59 s", "1 min 1 s", "1 h", "1 h 2 min", "1 d 1 h"]);

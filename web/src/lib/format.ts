@@ -42,6 +42,18 @@ export function bytes(value: number): string {
   return `${unit === 0 ? size : trim(size.toPrecision(3))} ${units[unit]}`;
 }
 
+/** 8796093022208 → "8 TiB" (binary units, as memory is asked for). */
+export function memory(value: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let size = value;
+  let unit = 0;
+  while (size >= 1023.5 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
+  return `${trim(size.toPrecision(size >= 1000 ? 4 : 3))} ${units[unit]}`;
+}
+
 /** 3725 → "1 h 2 min"; two units at most. */
 export function span(seconds: number): string {
   const total = Math.max(0, Math.round(seconds));
