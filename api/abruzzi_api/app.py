@@ -33,6 +33,7 @@ from abruzzi_api.v1.audit import routes as audit
 from abruzzi_api.v1.events import routes as events
 from abruzzi_api.v1.logs import routes as logs
 from abruzzi_api.v1.metrics import routes as metrics
+from abruzzi_api.v1.nodes import routes as nodes
 from abruzzi_api.v1.notifications import routes as notifications
 from abruzzi_api.v1.pools import routes as pools
 from abruzzi_api.v1.projects import routes as projects
@@ -46,6 +47,7 @@ PREFIX = "/api/v1"
 NOUNS = (
     runs,
     pools,
+    nodes,
     attempts,
     artifacts,
     metrics,

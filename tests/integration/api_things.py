@@ -151,6 +151,13 @@ def make_pool(t: Things) -> None:
         )
 
 
+def make_node(t: Things) -> None:
+    with psycopg.connect(t.server.owner_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO nodes (name, kind, state, since, observed_at) VALUES ('spare', 'kubernetes', 'ready', now(), now()) ON CONFLICT DO NOTHING"
+        )
+
+
 REQUESTS: dict[tuple[str, str], Asked] = {
     ("POST", "/runs"): Asked(201, body=_recipe),
     ("POST", "/runs/{run_id}/cancel"): Asked(202, before=Things.reopen),
@@ -182,6 +189,9 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("GET", "/pools/{name}"): Asked(about_things=False, before=make_pool),
     ("PUT", "/pools/{name}"): Asked(body=lambda t: {"name": "spare", "kind": "kubernetes"}),
     ("DELETE", "/pools/{name}"): Asked(204, before=make_pool),
+    ("GET", "/nodes/{name}"): Asked(about_things=False, before=make_node),
+    ("POST", "/nodes/{name}/drain"): Asked(about_things=False, body=lambda t: {"reason": "a fan"}, before=make_node),
+    ("POST", "/nodes/{name}/return"): Asked(about_things=False, body=lambda t: {"reason": "mended"}, before=make_node),
     ("POST", "/recipes"): Asked(201, body=_recipe),
     ("POST", "/recipes/validate"): Asked(body=_recipe),
     ("POST", "/plan"): Asked(body=_recipe),

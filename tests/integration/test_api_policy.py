@@ -114,7 +114,7 @@ def test_another_projects_things_do_not_exist(
     assert route.permit is not None
     request = asked(method, route.path)
     answer = send(things, method, route.path, tokens["stranger"])
-    if route.permit.action in (Action.REPORT, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS):
+    if route.permit.action in (Action.REPORT, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS, Action.MANAGE_NODES):
         expected = 403
     elif request.names_things(route.path):
         expected = 404

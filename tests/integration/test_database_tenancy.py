@@ -32,8 +32,8 @@ TABLES = (
     "projects", "tokens", "audit", "idempotency_keys", "recipes", "runs", "stages", "attempts", "ranks", "artifacts",
     "artifact_parents", "events", "outbox", "metric_points", "metric_tiers", "log_chunks", "subscriptions", "deliveries",
 )  # fmt: skip
-OF_THE_PLATFORM = ("chores", "pools")
-"""Of no project: test_database_schema.py and test_pools.py say who may do what to them."""
+OF_THE_PLATFORM = ("chores", "leaderships", "nodes", "pools")
+"""Of no project: test_database_schema.py, test_nodes.py and test_pools.py say who may do what to them."""
 APPEND_ONLY = ("audit", "events")
 DELETABLE = ("idempotency_keys", "outbox", "metric_points", "metric_tiers", "log_chunks")
 

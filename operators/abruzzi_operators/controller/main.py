@@ -30,6 +30,7 @@ from abruzzi.workers.dispatcher import dispatch
 from abruzzi_operators.controller import fate
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 from abruzzi_operators.controller.hearing import Hearing
+from abruzzi_operators.controller.this_machine import report_this_machine
 from abruzzi_operators.executors.local import LocalExecutor
 
 logger = logging.getLogger("abruzzi.controller")
@@ -80,6 +81,8 @@ async def serve(settings: Settings) -> None:
     ends_with_us = settings.stages_end_with_controller and isinstance(executor, LocalExecutor)
     if ends_with_us:
         helpers.append(asyncio.create_task(fate.resume_runs(sessions, clock)))
+    if isinstance(executor, LocalExecutor):
+        helpers.append(asyncio.create_task(report_this_machine(sessions, clock)))
     if settings.redis_url is None:
         # No broker, no Celery workers: the side work is done here.
         helpers.append(asyncio.create_task(dispatch(Ground(sessions, objects, settings, clock))))

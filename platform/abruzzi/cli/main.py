@@ -15,6 +15,7 @@ from abruzzi.cli import (
     login,
     logs,
     metrics,
+    nodes,
     notifications,
     pools,
     recipe,
@@ -49,6 +50,7 @@ app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(pools.app, name="pools")
+app.add_typer(nodes.app, name="nodes")
 app.command("doctor", epilog="Example: abruzzi doctor")(doctor.doctor)
 app.command("login", epilog="Example: abruzzi login https://abruzzi.example.org")(login.login)
 

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from httpx_sse import connect_sse
 
+from abruzzi.client.nodes import Nodes
 from abruzzi.client.notifications import Notifications
 from abruzzi.client.pools import Pools
 from abruzzi.client.profile import resolve_profile
@@ -66,6 +67,7 @@ class Client:
         self.recipes = Recipes(self.transport)
         self.notifications = Notifications(self.transport)
         self.pools = Pools(self.transport)
+        self.nodes = Nodes(self.transport)
 
     def __enter__(self) -> Client:
         return self

@@ -25,9 +25,11 @@ class Action(StrEnum):
     MANAGE_NOTIFICATIONS = "manage_notifications"
     """Subscriptions, their deliveries and what could not be handled: targets may hold secrets, so seeing them needs it, too."""
     MANAGE_PROJECTS = "manage_projects"
+    """Make projects, see all of them, and make tokens for any: the platform's own admins, those of project `default`."""
     MANAGE_POOLS = "manage_pools"
     """Of the platform: make, change and remove them."""
-    """Make projects, see all of them, and make tokens for any: the platform's own admins, those of project `default`."""
+    MANAGE_NODES = "manage_nodes"
+    """Of the platform: drain and return them."""
     REPORT = "report"
     """Telemetry of an attempt: metrics, heartbeats, logs, artifacts."""
     WHOAMI = "whoami"
@@ -67,7 +69,7 @@ PLATFORM_PROJECT = "default"
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
 _MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER}
 _MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
-_ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS}
+_ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS, Action.MANAGE_NODES}
 
 POLICY: dict[Role, frozenset[Action]] = {
     Role.VIEWER: frozenset(_VIEWER),
@@ -82,7 +84,7 @@ def allowed(identity: Identity, action: Action, target: Target) -> bool:
     """Whether `identity` may do `action` to `target`."""
     if action not in POLICY.get(identity.role, frozenset()):
         return False
-    if action in (Action.MANAGE_PROJECTS, Action.MANAGE_POOLS):
+    if action in (Action.MANAGE_PROJECTS, Action.MANAGE_POOLS, Action.MANAGE_NODES):
         return PLATFORM_PROJECT in identity.projects
     if identity.role is Role.ATTEMPT and action is Action.REPORT:
         return identity.attempt_id is not None and target.attempt_id == identity.attempt_id

@@ -7,10 +7,11 @@ from abruzzi.events import models as events
 from abruzzi.identity import models as identity
 from abruzzi.logs import models as logs
 from abruzzi.metrics import models as metrics
+from abruzzi.nodes import models as nodes
 from abruzzi.notifications import models as notifications
 from abruzzi.pools import models as pools
 from abruzzi.recipes import models as recipes
 from abruzzi.runs import models as runs
 from abruzzi.workers import models as workers
 
-REGISTERED = (artifacts, events, identity, logs, metrics, notifications, pools, recipes, runs, workers)
+REGISTERED = (artifacts, events, identity, logs, metrics, nodes, notifications, pools, recipes, runs, workers)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
+from abruzzi.contracts.states import AttemptState
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
 from abruzzi.runs.outputs import attempt_out, run_out, stage_out
 
@@ -55,6 +56,22 @@ async def attempt_row(session: AsyncSession, attempt_id: str, *, lock: bool = Fa
     if found is None:
         raise NotFound("attempt", attempt_id)
     return found
+
+
+async def visible_attempts(session: AsyncSession, attempt_ids: Sequence[str]) -> set[str]:
+    """Those that the caller may see."""
+    if not attempt_ids:
+        return set()
+    return set((await session.execute(select(AttemptRow.id).where(AttemptRow.id.in_(attempt_ids)))).scalars())
+
+
+async def live_attempts(session: AsyncSession) -> dict[str, int]:
+    """{attempt: its ranks}, of those that have not ended."""
+    ended = [state for state in AttemptState if state.is_terminal]
+    joined = select(AttemptRow.id, StageRow.world_size).join(
+        StageRow, (StageRow.run_id == AttemptRow.run_id) & (StageRow.id == AttemptRow.stage_id)
+    )
+    return {row.id: row.world_size for row in await session.execute(joined.where(AttemptRow.state.not_in(ended)))}
 
 
 async def get_attempt(session: AsyncSession, attempt_id: str) -> AttemptOut:

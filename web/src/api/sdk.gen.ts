@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsLineageData, ArtifactsLineageErrors, ArtifactsLineageResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsApplyData, PoolsApplyErrors, PoolsApplyResponses, PoolsDeleteData, PoolsDeleteErrors, PoolsDeleteResponses, PoolsGetData, PoolsGetErrors, PoolsGetResponses, PoolsListData, PoolsListErrors, PoolsListResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses } from './types.gen';
+import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsLineageData, ArtifactsLineageErrors, ArtifactsLineageResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NodesDrainData, NodesDrainErrors, NodesDrainResponses, NodesGetData, NodesGetErrors, NodesGetResponses, NodesListData, NodesListErrors, NodesListResponses, NodesReturnData, NodesReturnErrors, NodesReturnResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsApplyData, PoolsApplyErrors, PoolsApplyResponses, PoolsDeleteData, PoolsDeleteErrors, PoolsDeleteResponses, PoolsGetData, PoolsGetErrors, PoolsGetResponses, PoolsListData, PoolsListErrors, PoolsListResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -152,6 +152,46 @@ export const logsStream = <ThrowOnError extends boolean = false>(options: Option
  * One curve an attempt and key.
  */
 export const metricsList = <ThrowOnError extends boolean = false>(options: Options<MetricsListData, ThrowOnError>) => (options.client ?? client).get<MetricsListResponses, MetricsListErrors, ThrowOnError>({ url: '/api/v1/metrics', ...options });
+
+/**
+ * List Nodes
+ *
+ * All nodes of the platform, with what speaks against each.
+ */
+export const nodesList = <ThrowOnError extends boolean = false>(options?: Options<NodesListData, ThrowOnError>) => (options?.client ?? client).get<NodesListResponses, NodesListErrors, ThrowOnError>({ url: '/api/v1/nodes', ...options });
+
+/**
+ * Get Node
+ */
+export const nodesGet = <ThrowOnError extends boolean = false>(options: Options<NodesGetData, ThrowOnError>) => (options.client ?? client).get<NodesGetResponses, NodesGetErrors, ThrowOnError>({ url: '/api/v1/nodes/{name}', ...options });
+
+/**
+ * Drain Node
+ *
+ * Take it out of use: nothing new is placed there, its stages save and go on elsewhere. By administrators of the platform.
+ */
+export const nodesDrain = <ThrowOnError extends boolean = false>(options: Options<NodesDrainData, ThrowOnError>) => (options.client ?? client).post<NodesDrainResponses, NodesDrainErrors, ThrowOnError>({
+    url: '/api/v1/nodes/{name}/drain',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Return Node
+ *
+ * Take it into use again after a drain or a quarantine; its faults so far are forgotten. By administrators of the platform.
+ */
+export const nodesReturn = <ThrowOnError extends boolean = false>(options: Options<NodesReturnData, ThrowOnError>) => (options.client ?? client).post<NodesReturnResponses, NodesReturnErrors, ThrowOnError>({
+    url: '/api/v1/nodes/{name}/return',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
 
 /**
  * List Subscriptions

@@ -398,6 +398,11 @@ export type ExportOut = {
 };
 
 /**
+ * FaultKind
+ */
+export type FaultKind = 'lost' | 'not_ready' | 'gpu' | 'kernel' | 'disk';
+
+/**
  * FileEntry
  */
 export type FileEntry = {
@@ -686,6 +691,250 @@ export type MistakeOut = {
      * Message
      */
     message: string;
+};
+
+/**
+ * NodeAttempt
+ */
+export type NodeAttempt = {
+    /**
+     * Attempt Id
+     */
+    attempt_id: string;
+    /**
+     * Ranks
+     */
+    ranks: Array<number>;
+    /**
+     * Run Id
+     */
+    run_id: string;
+    /**
+     * Stage Id
+     */
+    stage_id: string;
+};
+
+/**
+ * NodeCondition
+ *
+ * As the kubelet or a problem detector reports it.
+ */
+export type NodeCondition = {
+    /**
+     * Is Bad
+     */
+    is_bad: boolean;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Reason
+     */
+    reason: string;
+    /**
+     * Since
+     */
+    since: string | null;
+    /**
+     * Status
+     */
+    status: string;
+    /**
+     * Type
+     */
+    type: string;
+};
+
+/**
+ * NodeFault
+ */
+export type NodeFault = {
+    /**
+     * At
+     */
+    at: string;
+    kind: FaultKind;
+    /**
+     * Sentence
+     */
+    sentence: string;
+    /**
+     * Weight
+     */
+    weight: number;
+};
+
+/**
+ * NodeGpus
+ */
+export type NodeGpus = {
+    /**
+     * Healthy
+     */
+    healthy: number;
+    /**
+     * Total
+     */
+    total: number;
+    /**
+     * Used
+     */
+    used: number;
+};
+
+/**
+ * NodeListOut
+ */
+export type NodeListOut = {
+    /**
+     * Items
+     */
+    items: Array<NodeOut>;
+    /**
+     * Note
+     */
+    note: string | null;
+};
+
+/**
+ * NodeOut
+ */
+export type NodeOut = {
+    /**
+     * Attempts
+     */
+    attempts: Array<NodeAttempt>;
+    /**
+     * Conditions
+     */
+    conditions: Array<NodeCondition>;
+    /**
+     * Cordoned
+     */
+    cordoned: boolean;
+    /**
+     * Cpus
+     */
+    cpus: number;
+    drain: NodeWord | null;
+    /**
+     * Faults
+     */
+    faults: Array<NodeFault>;
+    gpus: NodeGpus;
+    /**
+     * Heartbeat At
+     */
+    heartbeat_at: string | null;
+    /**
+     * Hidden Attempts
+     */
+    hidden_attempts: number;
+    /**
+     * Kind
+     */
+    kind: 'local' | 'kubernetes';
+    /**
+     * Lemon Score
+     */
+    lemon_score: number;
+    /**
+     * Memory
+     */
+    memory: number;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Observed At
+     */
+    observed_at: string;
+    /**
+     * Pool
+     */
+    pool: string | null;
+    /**
+     * Reason
+     */
+    reason: string;
+    returned: NodeWord | null;
+    /**
+     * Since
+     */
+    since: string;
+    state: NodeState;
+    /**
+     * Taints
+     */
+    taints: Array<NodeTaint>;
+    /**
+     * Topology
+     */
+    topology: {
+        [key: string]: string;
+    };
+};
+
+/**
+ * NodeRequest
+ *
+ * Body of a drain and of a return.
+ */
+export type NodeRequest = {
+    /**
+     * Reason
+     */
+    reason: string;
+};
+
+/**
+ * NodeState
+ */
+export type NodeState = 'ready' | 'suspect' | 'lost' | 'quarantined' | 'draining' | 'drained';
+
+/**
+ * NodeTaint
+ */
+export type NodeTaint = {
+    /**
+     * Effect
+     */
+    effect: string;
+    /**
+     * Is Ours
+     */
+    is_ours: boolean;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Value
+     */
+    value: string;
+};
+
+/**
+ * NodeWord
+ *
+ * What somebody decided about it.
+ */
+export type NodeWord = {
+    /**
+     * At
+     */
+    at: string;
+    /**
+     * By
+     */
+    by: string;
+    /**
+     * Reason
+     */
+    reason: string;
 };
 
 /**
@@ -2452,6 +2701,134 @@ export type MetricsListResponses = {
 };
 
 export type MetricsListResponse = MetricsListResponses[keyof MetricsListResponses];
+
+export type NodesListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Pool
+         *
+         * Only those of a pool
+         */
+        pool?: string | null;
+        /**
+         * State
+         *
+         * Only those in a state
+         */
+        state?: NodeState | null;
+    };
+    url: '/api/v1/nodes';
+};
+
+export type NodesListErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NodesListError = NodesListErrors[keyof NodesListErrors];
+
+export type NodesListResponses = {
+    /**
+     * Successful Response
+     */
+    200: NodeListOut;
+};
+
+export type NodesListResponse = NodesListResponses[keyof NodesListResponses];
+
+export type NodesGetData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/nodes/{name}';
+};
+
+export type NodesGetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NodesGetError = NodesGetErrors[keyof NodesGetErrors];
+
+export type NodesGetResponses = {
+    /**
+     * Successful Response
+     */
+    200: NodeOut;
+};
+
+export type NodesGetResponse = NodesGetResponses[keyof NodesGetResponses];
+
+export type NodesDrainData = {
+    body: NodeRequest;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/nodes/{name}/drain';
+};
+
+export type NodesDrainErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NodesDrainError = NodesDrainErrors[keyof NodesDrainErrors];
+
+export type NodesDrainResponses = {
+    /**
+     * Successful Response
+     */
+    200: NodeOut;
+};
+
+export type NodesDrainResponse = NodesDrainResponses[keyof NodesDrainResponses];
+
+export type NodesReturnData = {
+    body: NodeRequest;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/nodes/{name}/return';
+};
+
+export type NodesReturnErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type NodesReturnError = NodesReturnErrors[keyof NodesReturnErrors];
+
+export type NodesReturnResponses = {
+    /**
+     * Successful Response
+     */
+    200: NodeOut;
+};
+
+export type NodesReturnResponse = NodesReturnResponses[keyof NodesReturnResponses];
 
 export type NotificationsListData = {
     body?: never;

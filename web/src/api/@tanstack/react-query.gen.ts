@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
-import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
+import { artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, stagesList, tokensCreate, tokensList, tokensRevoke } from '../sdk.gen';
+import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -522,6 +522,82 @@ export const metricsListOptions = (options: Options<MetricsListData>) => queryOp
     },
     queryKey: metricsListQueryKey(options)
 });
+
+export const nodesListQueryKey = (options?: Options<NodesListData>) => createQueryKey('nodesList', options);
+
+/**
+ * List Nodes
+ *
+ * All nodes of the platform, with what speaks against each.
+ */
+export const nodesListOptions = (options?: Options<NodesListData>) => queryOptions<NodesListResponse, NodesListError, NodesListResponse, ReturnType<typeof nodesListQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await nodesList({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: nodesListQueryKey(options)
+});
+
+export const nodesGetQueryKey = (options: Options<NodesGetData>) => createQueryKey('nodesGet', options);
+
+/**
+ * Get Node
+ */
+export const nodesGetOptions = (options: Options<NodesGetData>) => queryOptions<NodesGetResponse, NodesGetError, NodesGetResponse, ReturnType<typeof nodesGetQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await nodesGet({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: nodesGetQueryKey(options)
+});
+
+/**
+ * Drain Node
+ *
+ * Take it out of use: nothing new is placed there, its stages save and go on elsewhere. By administrators of the platform.
+ */
+export const nodesDrainMutation = (options?: Partial<Options<NodesDrainData>>): UseMutationOptions<NodesDrainResponse, NodesDrainError, Options<NodesDrainData>> => {
+    const mutationOptions: UseMutationOptions<NodesDrainResponse, NodesDrainError, Options<NodesDrainData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await nodesDrain({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+/**
+ * Return Node
+ *
+ * Take it into use again after a drain or a quarantine; its faults so far are forgotten. By administrators of the platform.
+ */
+export const nodesReturnMutation = (options?: Partial<Options<NodesReturnData>>): UseMutationOptions<NodesReturnResponse, NodesReturnError, Options<NodesReturnData>> => {
+    const mutationOptions: UseMutationOptions<NodesReturnResponse, NodesReturnError, Options<NodesReturnData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await nodesReturn({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
 
 export const notificationsListQueryKey = (options?: Options<NotificationsListData>) => createQueryKey('notificationsList', options);
 

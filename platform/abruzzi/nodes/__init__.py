@@ -1,0 +1,1 @@
+"""Nodes: the machines that ranks run on, and how they are."""
