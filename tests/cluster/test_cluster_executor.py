@@ -48,6 +48,8 @@ class NodePlace:
             image=cluster.image("busybox"),
             api_url=logs.url,
             ranks_per_node=1,
+            # The kubelet does not hear of a grace that is shortened while it waits: what then ends the ranks is their launcher, 5 s before this.
+            grace_seconds=20,
             resources=RankResources(cpu_cores=0.05, memory_bytes=256 << 20),
             additions=PodAdditions(
                 volumes=tuple(template["volumes"]), volume_mounts=tuple(template["volume_mounts"]), env=template["env"]

@@ -20,8 +20,9 @@ NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
 """Reasons of the condition DisruptionTarget that speak of a node, not of a decision about the pod."""
 
 
-OVERDUE_SECONDS = 30.0
-"""After the end of its grace, at which a living kubelet kills; wide enough for clocks that differ."""
+OVERDUE_SECONDS = 100.0
+"""After the end of its grace, at which a living kubelet kills. A kubelet (1.34) that has begun to wait for the end of one grace does not hear
+of a shorter one, so this is longer than the longest grace (65 s), and wide enough for clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
