@@ -28,8 +28,10 @@ from abruzzi.contracts.metric import Heartbeat, MetricBatch, Series
 logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"^[a-z0-9][a-z0-9_./-]{0,127}$")
-_FLUSH_SECONDS = 1.0
-"""Every request costs the platform some milliseconds of a machine that, embedded, is also the one that trains."""
+_FLUSH_SECONDS = 3.0
+"""Every request costs the platform some milliseconds of a machine that, embedded, is also the one that trains (bench/telemetry.py)."""
+_SOONEST_SECONDS = 1.0
+"""After the last flush, for what people wait to see: that another phase has begun."""
 _BATCH_POINTS = 10_000
 _BEAT_FILE_SECONDS = 0.1
 _QUEUE_ENTRIES = 200_000
@@ -60,6 +62,7 @@ class Reporter:
         self._beat_written: Heartbeat | None = None
         self._beat_written_at = 0.0
         self._beat_lock = threading.Lock()
+        self._flushed_at = 0.0
         self._artifacts: deque[tuple[str, str]] = deque()
         self._spool = spool or Spool(rank_dir / "spool")
         self._closing = threading.Event()
@@ -123,6 +126,8 @@ class Reporter:
         self._beat = beat
         if new_phase or now - self._beat_written_at >= _BEAT_FILE_SECONDS:
             self._write_beat()
+        if new_phase and now - self._flushed_at >= _SOONEST_SECONDS:
+            self._wake.set()
 
     def artifact(self, key: str, manifest: Manifest) -> None:
         """Tell the platform of a committed manifest. It would find it by itself when the attempt ends."""
@@ -155,6 +160,7 @@ class Reporter:
             self._wake.wait(_FLUSH_SECONDS)
             self._wake.clear()
             closing = self._closing.is_set()
+            self._flushed_at = time.time()
             try:
                 delivered = self._flush()
             except Exception:  # whatever it is, it must not end the thread, let alone the stage
