@@ -12,7 +12,7 @@ NPM := PATH="$(NODE_BIN):$$PATH" npm
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
-.PHONY: help demo up test check prove install dev web bench openapi dashboards chart screenshots clean cluster cluster-down cluster-tools
+.PHONY: help demo up test check prove install dev web bench openapi dashboards chart screenshots clean cluster cluster-demo cluster-down cluster-tools
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,6 +40,9 @@ CLUSTER_WITH ?= kueue,training-operator,kuberay
 
 cluster: dev ## Start a real Kubernetes on this machine (root; CLUSTER_WITH=kueue,… chooses its operators)
 	@$(CLUSTER) up --with "$(CLUSTER_WITH)"
+
+cluster-demo: dev ## A real Kubernetes, the platform installed by Helm, recipes/tiny.toml trained there (root; under ten minutes)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.demo
 
 cluster-down: dev ## End it and remove all that it made
 	@$(CLUSTER) down

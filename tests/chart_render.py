@@ -71,6 +71,8 @@ def pods(things: list[Object]) -> Iterator[tuple[str, Object]]:
     for thing in things:
         if thing["kind"] == "Pod":
             yield thing["metadata"]["name"], thing["spec"]
+        elif thing["kind"] == "CronJob":
+            yield thing["metadata"]["name"], thing["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         elif "template" in thing.get("spec", {}):
             yield thing["metadata"]["name"], thing["spec"]["template"]["spec"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sqlalchemy import text
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import DatabaseClock
 from abruzzi.kit.database_time import keep_time
@@ -63,6 +65,7 @@ NOUNS = (
 REQUESTS = Counter("abruzzi_api_requests_total", "Requests by route, method and status", ["route", "method", "status"])
 SECONDS = Histogram("abruzzi_api_request_seconds", "Time to the answer's start", ["route"])
 _BOOTSTRAP_SECONDS = 0.5
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -146,11 +149,15 @@ async def _bootstrap(app: FastAPI) -> None:
     """Make the configured admin token valid, as soon as the database is there."""
     token = app.state.settings.admin_token
     while token is not None:
-        with contextlib.suppress(Exception):
+        try:
             async with transaction(app.state.sessions, ["default"]) as session:
                 await identity.ensure_admin_token(session, token.get_secret_value(), now=app.state.clock.now())
             return
-        await asyncio.sleep(_BOOTSTRAP_SECONDS)
+        except AbruzziError as error:  # no token, and it will not become one
+            logger.error("%s %s", error.message, error.hint)
+            return
+        except Exception:  # the database is not there yet, or has no tables
+            await asyncio.sleep(_BOOTSTRAP_SECONDS)
 
 
 async def _replay(request: Request, error: Exception) -> Response:

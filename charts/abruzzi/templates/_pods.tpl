@@ -1,8 +1,13 @@
-{{- /* What all pods have in common. (context, component) */ -}}
+{{- /* What all pods have in common. (context, component, annotations of its own) */ -}}
 {{- define "abruzzi.podMetadata" -}}
 labels:
   {{- include "abruzzi.labels" (index . 0) | nindent 2 }}
   app.kubernetes.io/component: {{ index . 1 }}
+{{- $annotations := merge (dict) ((index . 0).Values.pods.annotations | default dict) }}
+{{- if gt (len .) 2 }}{{ $annotations = merge $annotations (index . 2) }}{{ end }}
+{{- with $annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "abruzzi.podFields" -}}
@@ -60,6 +65,24 @@ securityContext:
 {{- define "abruzzi.volumeMounts" -}}
 - { name: tmp, mountPath: /tmp }
 - { name: state, mountPath: /state }
+{{- include "abruzzi.moreMounts" . }}
+{{- end -}}
+
+{{- /* What the installation adds to every pod of the platform. */ -}}
+{{- define "abruzzi.moreMounts" -}}
+{{- with .Values.pods.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+{{- define "abruzzi.moreVolumes" -}}
+{{- with .Values.pods.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+{{- define "abruzzi.moreEnvironment" -}}
+{{- range $name, $value := .Values.pods.env }}
+- { name: {{ $name }}, value: {{ $value | quote }} }
+{{- end }}
 {{- end -}}
 
 {{- /* (context, whether /state is the volume that lasts) */ -}}
@@ -70,6 +93,7 @@ securityContext:
 {{- else }}
 - { name: state, emptyDir: {} }
 {{- end }}
+{{- include "abruzzi.moreVolumes" (index . 0) }}
 {{- end -}}
 
 {{- define "abruzzi.store" -}}
@@ -96,6 +120,7 @@ securityContext:
 {{- if eq .Values.store.kind "s3" }}
 {{- include "abruzzi.secrets" (list . (dict "AWS_ACCESS_KEY_ID" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SECRET_ACCESS_KEY")) }}
 {{- end }}
+{{- include "abruzzi.moreEnvironment" . }}
 {{- end -}}
 
 {{- /* What API and side work both ask: which notifications are taken, and where they may go. */ -}}

@@ -133,6 +133,15 @@ class EmbeddedPostgres:
             raise AbruzziError("unknown_role", f"There is no database role {user!r}; known: {known}.", status=500)
         return f"postgresql://{user}:{self._passwords[user]}@/{quote(dbname)}?host={quote(str(self._socket_dir), safe='')}&port={PORT}"
 
+    def attach(self) -> None:
+        """For `dsn` of the server that another process runs here. Raises AbruzziError when it was never started."""
+        self._passwords = self._load_passwords()
+        note = self.state_dir / "socket.path"
+        places = [self.state_dir / "socket", *([Path(note.read_text())] if note.exists() else [])]
+        self._socket_dir = next((place for place in places if (place / f".s.PGSQL.{PORT}").exists()), None)
+        if self._socket_dir is None:
+            raise AbruzziError("postgres_start", f"No PostgreSQL runs in {self.state_dir}.", status=409)
+
     # What the supervisor uses
 
     def configure(self) -> None:

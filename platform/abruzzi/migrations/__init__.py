@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -24,11 +25,17 @@ def config(url: str) -> Config:
     return made
 
 
-def upgrade(url: str, role_urls: Mapping[str, str] | None = None) -> None:
+def upgrade(url: str, role_urls: Mapping[str, str] | None = None, *, to: str = "head") -> None:
     """`role_urls`: connection strings of abruzzi_app and abruzzi_controller, whose passwords are set to what these carry, when the owner may."""
-    command.upgrade(config(url), "head")
+    command.upgrade(config(url), to)
     if role_urls:
         set_passwords(url, role_urls)
+
+
+def knows(revision: str) -> bool:
+    """Whether there is such a migration in this version of the platform."""
+    found = ScriptDirectory.from_config(config("")).walk_revisions()
+    return revision in {script.revision for script in found}
 
 
 def set_passwords(url: str, role_urls: Mapping[str, str]) -> None:

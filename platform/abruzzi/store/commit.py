@@ -162,7 +162,12 @@ def pin_artifact(store: ObjectStore, key: str, by: str) -> None:
 
 
 def is_pinned(store: ObjectStore, key: str) -> bool:
-    return next(iter(store.list(_pins(key))), None) is not None
+    return next(pins_of(store, key), None) is not None
+
+
+def pins_of(store: ObjectStore, key: str) -> Iterator[str]:
+    """Keys of the pins of the artifact whose manifest is `key`."""
+    return iter(store.list(_pins(key)))
 
 
 def remove_artifact(store: ObjectStore, key: str, manifest: Manifest) -> int:

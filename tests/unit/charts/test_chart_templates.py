@@ -159,8 +159,8 @@ def test_passwords_reach_only_the_processes_that_use_them() -> None:
         )
     }
     assert having == {
-        "ABRUZZI_OWNER_DATABASE_URL": {"migrate-1"},
-        "ABRUZZI_CONTROLLER_DATABASE_URL": {"migrate-1", "controller", "worker"},
+        "ABRUZZI_OWNER_DATABASE_URL": {"migrate-1", "backup"},
+        "ABRUZZI_CONTROLLER_DATABASE_URL": {"migrate-1", "backup", "controller", "worker"},
         "ABRUZZI_ADMIN_TOKEN": {"api"},
         "ABRUZZI_GRAFANA_TOKEN": {"worker"},
     }
@@ -276,3 +276,32 @@ def test_a_change_of_the_pod_template_restarts_the_controllers() -> None:
         return pod["metadata"]["annotations"]["checksum/pod-template"]
 
     assert checksum() != checksum('stages.podTemplate.env={"LEVEL": "2"}')
+
+
+def test_what_the_installation_adds_is_in_every_pod_of_the_platform() -> None:
+    added = {
+        "annotations": {"example.org/owner": "ml"},
+        "env": {"SSL_CERT_FILE": "/ca/ca.crt"},
+        "volumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+        "volumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    }
+    things = template("production", f"pods={json.dumps(added)}")
+    found = dict(pods(things))
+    assert len(found) == 7
+    for name, pod in found.items():
+        [container] = pod["containers"]
+        assert environment(pod)["SSL_CERT_FILE"] == "/ca/ca.crt", name
+        assert {"name": "ca", "mountPath": "/ca"} in container["volumeMounts"], name
+        assert {"name": "ca", "configMap": {"name": "ca"}} in pod["volumes"], name
+    for thing in things:
+        spec = thing.get("spec", {})
+        metadata = thing["metadata"] if thing["kind"] == "Pod" else spec.get("template", {}).get("metadata")
+        if metadata and thing["metadata"]["name"] in found:
+            assert metadata["annotations"]["example.org/owner"] == "ml", thing["metadata"]["name"]
+
+
+def test_the_api_takes_no_new_requests_before_it_ends() -> None:
+    pod = of_kind(rendered("production"), "Deployment")["abz-abruzzi-api"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5, (
+        "endpoints are told from all nodes meanwhile"
+    )

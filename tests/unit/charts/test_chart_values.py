@@ -90,6 +90,9 @@ NONSENSE = {
     "a namespace with a dot": 'stages.namespace.name="a.b"',
     "a peer that is everybody": "networkPolicy.store.to=[{}]",
     "nowhere to ask for names": "networkPolicy.dnsTo=[]",
+    "a backup to nowhere": 'backup.claim=""',
+    "a variable with a space": 'pods.env={"A B": "c"}',
+    "a mount of nothing": 'pods.volumeMounts=[{"name": "ca"}]',
     "a toleration of no effect": 'tolerations=[{"effect": "Never"}]',
 }
 
