@@ -13,7 +13,6 @@ from cluster.handle import ClusterHandle
 from cluster.helm_platform import SECRET, HelmPlatform
 from executor_bench import WAITS_FOR_FILE
 
-from abruzzi.backup import service
 from abruzzi.contracts.resources import RunOut
 from abruzzi.contracts.states import AttemptState, RunState
 
@@ -112,8 +111,7 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
         run_id = client.runs.submit(RECIPE, None).id
     platform.wait("`hold` runs", lambda: stage_pod(cluster, platform, run_id, "hold"), seconds=240)
     before = set(platform.pods())
-    backups = platform.make_claim("backups")
-    assert "revision 2" in platform.upgrade(stages=PLACEMENT, backup={"enabled": True, "claim": "backups"})
+    assert "revision 2" in platform.upgrade(stages=PLACEMENT)
     wait_versions(platform, "abruzzi-0.3.0")
     assert not before & set(platform.pods()), "every pod is a new one"
     assert see(platform, run_id).state is RunState.RUNNING
@@ -133,13 +131,6 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     assert len(starts) == 3, starts
     assert set(starts.values()) == {1}, "nothing ran twice"
 
-    cluster.kubectl("create", "job", "now", "--from=cronjob/abruzzi-abruzzi-backup", "-n", platform.namespace)
-    print(cluster.wait_job("now", platform.namespace, seconds=240))
-    [backup] = backups.iterdir()
-    assert list(service.verify(backup)) == []
-    made = service.read(backup)
-    assert (made.tables["runs"].rows, made.tables["attempts"].rows, made.damaged) == (1, 3, ())
-
     platform.rollback(1)
     wait_versions(platform, "abruzzi-0.2.0")
     assert see(platform, run_id).state is RunState.SUCCEEDED
@@ -152,7 +143,6 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     platform.uninstall("trial")
     claims = cluster.kubectl.json("get", "persistentvolumeclaims", "-n", platform.namespace)["items"]
     assert {claim["metadata"]["name"]: claim["status"]["phase"] for claim in claims} == {
-        "backups": "Bound",
         "data-trial-postgres-0": "Bound",
         "data-trial-s3-0": "Bound",
     }

@@ -144,7 +144,7 @@ def _embedded_postgres(home: Home, alone: bool) -> Iterator[EmbeddedPostgres]:
 
 def _summary(made: Backup) -> dict[str, object]:
     return {
-        "created_at": made.created_at,
+        "created_at": made.created_at.isoformat(),
         "revision": made.revision,
         "rows": {name: table.rows for name, table in made.tables.items()},
         "objects": made.objects,
