@@ -18,7 +18,7 @@ def row_of(page: Page, pool: str):  # type: ignore[no-untyped-def]
 def test_the_list_says_how_full_each_pool_is_and_why_one_is_not_ready(cluster_page):
     page = cluster_page()
     page.goto("/runs")
-    expect(page.get_by_role("heading", name="No runs yet")).to_be_visible()
+    expect(page.get_by_role("link", name="New run")).to_be_visible()
     page.keyboard.press("g")
     page.keyboard.press("p")
     expect(page).to_have_url(re.compile(r"/pools$"))

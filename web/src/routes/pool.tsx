@@ -1,16 +1,24 @@
 import { getRouteApi, Link } from "@tanstack/react-router";
+import { lazy, Suspense } from "react";
 
 import type { PoolOut } from "@/api";
+import { POOL_TABS, type PoolSearch, type PoolTab } from "@/app/search";
 import { ProblemNotice, Stale } from "@/components/ui/notice";
 import { Skeleton, SkeletonLines } from "@/components/ui/progress";
+import { type Tab, Tabs } from "@/components/ui/tabs";
+import { useNodes } from "@/features/nodes/queries";
 import { DefaultMark, PoolState } from "@/features/pools/pool-state";
 import { usePool } from "@/features/pools/queries";
 import { quotasOf } from "@/features/pools/quota";
 import { QuotaMeter } from "@/features/pools/quota-bar";
 import { memory, whole } from "@/lib/format";
+import { useShortcuts } from "@/lib/keys";
 import { usePageTitle } from "@/lib/page-title";
 
+const NodesTab = lazy(() => import("@/features/nodes/nodes-tab"));
+
 const route = getRouteApi("/pools/$name");
+const TITLES: Record<PoolTab, string> = { nodes: "Nodes" };
 
 /** One pool: quota, the queue in order, nodes, and what its GPU-hours went into. */
 export function PoolPage() {
@@ -29,9 +37,27 @@ export function PoolPage() {
       </div>
     );
   }
+  return <Page key={name} pool={pool.data} error={pool.error} />;
+}
+
+function Page({ pool, error }: { pool: PoolOut; error: unknown }) {
+  const search = route.useSearch();
+  const navigate = route.useNavigate();
+  const nodes = useNodes(pool.name);
+  const tab = search.tab ?? "nodes";
+  const view = (change: { [K in keyof PoolSearch]: PoolSearch[K] | undefined }) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
+  const show = (next: PoolTab) => view({ tab: next === "nodes" ? undefined : next });
+  useShortcuts("Pool", Object.fromEntries(POOL_TABS.map((id, i) => [String(i + 1), [TITLES[id], () => show(id)] as const])));
+  const counts: Record<PoolTab, number | undefined> = { nodes: nodes.data?.items.length };
+  const tabs = POOL_TABS.map((id): Tab<PoolTab> => ({ id, title: TITLES[id], count: counts[id] }));
   return (
     <div className="flex min-h-full flex-col">
-      <Header pool={pool.data} error={pool.error} />
+      <Header pool={pool} error={error} />
+      <Tabs label="Parts of the pool" tabs={tabs} value={tab} onChange={show}>
+        <Suspense fallback={<SkeletonLines count={8} className="p-4" />}>
+          {tab === "nodes" && <NodesTab pool={pool} view={search} onView={view} />}
+        </Suspense>
+      </Tabs>
     </div>
   );
 }

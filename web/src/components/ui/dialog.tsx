@@ -43,3 +43,8 @@ export function Dialog({ title, about, open, onClose, children, wide = false }: 
 export function DialogActions({ children }: { children: ReactNode }) {
   return <div className="mt-4 flex items-center justify-end gap-2">{children}</div>;
 }
+
+/** What will happen, as a list. */
+export function Consequences({ children }: { children: ReactNode }) {
+  return <ul className="mb-3 flex list-disc flex-col gap-1 pl-4 text-muted marker:text-faint">{children}</ul>;
+}

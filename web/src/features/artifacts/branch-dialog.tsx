@@ -6,10 +6,9 @@ import { toast } from "sonner";
 import type { ArtifactOut, RunOut } from "@/api";
 import { Button, IconButton } from "@/components/ui/button";
 import { Code } from "@/components/ui/code";
-import { Dialog, DialogActions } from "@/components/ui/dialog";
+import { Consequences, Dialog, DialogActions } from "@/components/ui/dialog";
 import { Field, Input } from "@/components/ui/field";
 import { ProblemNotice } from "@/components/ui/notice";
-import { Consequences } from "@/features/runs/confirm";
 import { useSteering } from "@/features/runs/queries";
 
 type Change = { readonly key: string; readonly value: string };

@@ -1,8 +1,10 @@
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 
-import type { PoolOut } from "@/api";
+import type { NodeOut, PoolOut } from "@/api";
 import { Cell, Head, Table } from "@/components/ui/table";
+import { NodeStateLabel } from "@/features/nodes/node-state";
+import { countStates } from "@/features/nodes/nodes";
 import { cn } from "@/lib/cn";
 import { whole } from "@/lib/format";
 import { useShortcuts } from "@/lib/keys";
@@ -14,7 +16,7 @@ import { QuotaMeter } from "./quota-bar";
 const RESOURCES = [["gpus", "GPUs"], ["cpus", "CPUs"], ["memory", "Memory"]] as const;
 
 /** Pools by name: what each is, whether it is ready, and how full. j and k, Enter to open. */
-export function PoolsTable({ pools }: { pools: readonly PoolOut[] }) {
+export function PoolsTable({ pools, nodes }: { pools: readonly PoolOut[]; nodes: readonly NodeOut[] | undefined }) {
   const navigate = useNavigate();
   const [cursorName, setCursorName] = useState<string | null>(null);
   const cursor = pools.findIndex((pool) => pool.name === cursorName);
@@ -31,6 +33,7 @@ export function PoolsTable({ pools }: { pools: readonly PoolOut[] }) {
         <tr>
           <Head>Pool</Head>
           <Head>State</Head>
+          <Head>Nodes</Head>
           {RESOURCES.map(([resource, title]) => (
             <Head key={resource} className="w-44">
               {title}
@@ -42,14 +45,14 @@ export function PoolsTable({ pools }: { pools: readonly PoolOut[] }) {
       </thead>
       <tbody>
         {pools.map((pool) => (
-          <Row key={pool.name} pool={pool} isCurrent={pool.name === cursorName} />
+          <Row key={pool.name} pool={pool} nodes={nodes?.filter((node) => node.pool === pool.name)} isCurrent={pool.name === cursorName} />
         ))}
       </tbody>
     </Table>
   );
 }
 
-function Row({ pool, isCurrent }: { pool: PoolOut; isCurrent: boolean }) {
+function Row({ pool, nodes, isCurrent }: { pool: PoolOut; nodes: readonly NodeOut[] | undefined; isCurrent: boolean }) {
   const quotas = quotasOf(pool);
   return (
     <tr aria-current={isCurrent ? "true" : undefined} className={cn("hover:bg-hover", isCurrent && "outline-2 -outline-offset-2 outline-accent")}>
@@ -74,6 +77,7 @@ function Row({ pool, isCurrent }: { pool: PoolOut; isCurrent: boolean }) {
           </p>
         )}
       </Cell>
+      <Cell>{nodes ? <Nodes nodes={nodes} pool={pool.name} /> : <span className="text-faint">–</span>}</Cell>
       {quotas.length === 0 && (
         <Cell colSpan={RESOURCES.length} className="text-muted">
           No quota: nobody queues.
@@ -87,6 +91,24 @@ function Row({ pool, isCurrent }: { pool: PoolOut; isCurrent: boolean }) {
       <Ranks count={pool.running_ranks} />
       <Ranks count={pool.waiting_ranks} />
     </tr>
+  );
+}
+
+/** How many, and those that somebody has to look at. */
+function Nodes({ nodes, pool }: { nodes: readonly NodeOut[]; pool: string }) {
+  const { nodes: count, states } = countStates(nodes);
+  if (count === 0) return <span className="text-faint">none</span>;
+  return (
+    <>
+      <Link to="/pools/$name" params={{ name: pool }} search={{ tab: "nodes" }} className="hover:underline">
+        {count} {count === 1 ? "node" : "nodes"}
+      </Link>
+      <p className="flex flex-wrap gap-x-3 text-sm">
+        {[...states].filter(([state]) => state !== "ready").map(([state, some]) => (
+          <NodeStateLabel key={state} state={state}>{`${some} ${state}`}</NodeStateLabel>
+        ))}
+      </p>
+    </>
   );
 }
 

@@ -1,9 +1,7 @@
-import type { ReactNode } from "react";
-
 import type { RunOut } from "@/api";
 import { Button } from "@/components/ui/button";
 import { Code } from "@/components/ui/code";
-import { Dialog, DialogActions } from "@/components/ui/dialog";
+import { Consequences, Dialog, DialogActions } from "@/components/ui/dialog";
 
 import type { Steering } from "./queries";
 import { retriedStages } from "./states";
@@ -78,10 +76,6 @@ export function RetryDialog({ run, from, open, onClose, steering }: Props & { fr
       </DialogActions>
     </Dialog>
   );
-}
-
-export function Consequences({ children }: { children: ReactNode }) {
-  return <ul className="mb-3 flex list-disc flex-col gap-1 pl-4 text-muted marker:text-faint">{children}</ul>;
 }
 
 function names(ids: readonly string[]): string {
