@@ -137,4 +137,25 @@
   - localqueues
   verbs:
   - list
+- apiGroups:
+  - abruzzi.io
+  resources:
+  - runs
+  verbs:
+  - get
+  - list
+  - watch
+- apiGroups:
+  - abruzzi.io
+  resources:
+  - runs/status
+  verbs:
+  - patch
+- apiGroups:
+  - ''
+  resources:
+  - namespaces
+  verbs:
+  - list
+  - watch
 {{- end -}}

@@ -20,6 +20,8 @@ from abruzzi.runs import query
 from abruzzi.store import ObjectStore
 from abruzzi.store.sessions import assume_role, to_json
 from abruzzi_operators.controller.pools import PoolController
+from abruzzi_operators.controller.run_rows import StoredRuns
+from abruzzi_operators.controller.runs import RunController
 from abruzzi_operators.executors.kubernetes import IssueToken, KubernetesExecutor
 from abruzzi_operators.executors.placing import Placer
 from abruzzi_operators.executors.pod_logs import KeepLog
@@ -57,6 +59,16 @@ async def open_kubernetes_executor(
             asyncio.create_task(_repeat(executor.collect_logs, LOG_SECONDS), name="logs of foreign images"),
             asyncio.create_task(
                 PoolController(api, pools, namespace=settings.namespace, now=clock.now).run(), name="pools"
+            ),
+            asyncio.create_task(
+                RunController(
+                    api,
+                    StoredRuns(sessions, clock, default_pool=settings.default_pool),
+                    now=clock.now,
+                    platform=settings.platform,
+                    url=settings.public_url or settings.url,
+                ).run(),
+                name="Runs of the cluster",
             ),
             asyncio.create_task(_repeat(executor.renew_credentials, RENEW_SECONDS), name="renewal of credentials"),
         ]

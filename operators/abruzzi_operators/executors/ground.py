@@ -17,9 +17,11 @@ from abruzzi_operators.kubernetes.resources import (
     CRDS,
     JOBS,
     LOCAL_QUEUES,
+    NAMESPACES,
     PODS,
     PYTORCH_JOBS,
     RESOURCE_FLAVORS,
+    RUNS,
     SECRETS,
     TOPOLOGIES,
     TRAIN_JOBS,
@@ -56,6 +58,10 @@ def cluster_rules() -> list[Object]:
         _rule(CLUSTER_QUEUES, "get", "list", "create", "patch", "delete"),
         *(_rule(kind, "list", "create", "patch", "delete") for kind in (RESOURCE_FLAVORS, TOPOLOGIES)),
         _rule(LOCAL_QUEUES, "list"),
+        # Runs are submitted from any namespace; its labels say to which project.
+        _rule(RUNS, "get", "list", "watch"),
+        _rule(RUNS, "patch", subresource="status"),
+        _rule(NAMESPACES, "list", "watch"),
     ]
 
 

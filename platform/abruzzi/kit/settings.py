@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     """JSON of what an operator adds to every pod: volumes, mounts, environment, pull secrets. Users never can."""
     placement: PlacementDefaults = PlacementDefaults()
     """JSON; of stages on the platform's default pool."""
+    platform: str = ""
+    """Where several platforms share a cluster: this one takes `Run` objects of namespaces whose label abruzzi.io/platform names it."""
 
     def store_config(self) -> StoreConfig:
         return self.store or DirectoryStore(root=str(self.home / "store"))

@@ -41,6 +41,8 @@ class RunRow(Base):
     parent_run_id: Mapped[str | None] = mapped_column(Text)
     parent_artifact_id: Mapped[str | None] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(Text)
+    submission_key: Mapped[str | None] = mapped_column(Text, unique=True)
+    """Of whoever may submit the same thing again without knowing that it did (submissions.py)."""
     created_at: Mapped[datetime] = mapped_column(Moment)
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)

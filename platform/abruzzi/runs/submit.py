@@ -39,14 +39,16 @@ async def submit(
     actor: str,
     now: datetime,
     default_pool: str = LOCAL,
+    submission_key: str | None = None,
 ) -> str:
-    """Id of the new run. Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage."""
+    """Id of the new run. A `submission_key` is claimed first (submissions.py). Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage."""
     recipe = load_recipe(recipe_toml, overrides)
     assigned = await pools.assign(session, recipe, default=default_pool)
     toml = with_overrides(recipe_toml, overrides)
     plain, _ = parse_recipe(recipe_toml)  # the library keeps the recipe itself, not each value that was tried with it
     await recipes.save(session, project_id, plain or recipe, recipe_toml if plain else toml, actor=actor, now=now)
     run = _run_row(recipe, toml, project_id, name, actor, now)
+    run.submission_key = submission_key
     session.add(run)
     await session.flush()
     session.add_all(_stage_rows(recipe, run, assigned))

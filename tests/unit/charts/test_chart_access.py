@@ -13,7 +13,13 @@ pytestmark = needs_helm
 
 
 def rules(things: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    return [(t["kind"], rule) for t in things if t["kind"] in ("Role", "ClusterRole") for rule in t["rules"]]
+    """Of the controller. Other roles are aggregated into those of people."""
+    roles = [thing for thing in things if thing["kind"] in ("Role", "ClusterRole")]
+    return [(role["kind"], rule) for role in roles if not is_aggregated(role) for rule in role["rules"]]
+
+
+def is_aggregated(role: dict[str, Any]) -> bool:
+    return any(label.startswith("rbac.authorization.k8s.io/aggregate-to-") for label in role["metadata"]["labels"])
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -46,14 +52,25 @@ def test_secrets_are_never_listed_and_nothing_runs_in_a_pod_or_escalates() -> No
     assert not {"escalate", "bind", "impersonate"} & {verb for _, rule in found for verb in rule["verbs"]}
 
 
-def test_on_the_cluster_it_writes_nothing_but_queues_of_kueue() -> None:
+def test_people_edit_runs_where_they_may_edit_and_never_their_status() -> None:
+    roles = {n: r for n, r in of_kind(rendered("production"), "ClusterRole").items() if is_aggregated(r)}
+    assert sorted(roles) == ["abruzzi-abz-abruzzi-runs-edit", "abruzzi-abz-abruzzi-runs-view"]
+    assert {resource for role in roles.values() for rule in role["rules"] for resource in rule["resources"]} == {"runs"}
+    view = roles["abruzzi-abz-abruzzi-runs-view"]
+    assert view["rules"][0]["verbs"] == ["get", "list", "watch"]
+    edit = {label for label in roles["abruzzi-abz-abruzzi-runs-edit"]["metadata"]["labels"] if "aggregate" in label}
+    assert edit == {f"rbac.authorization.k8s.io/aggregate-to-{who}" for who in ("admin", "edit")}
+
+
+def test_on_the_cluster_it_writes_nothing_but_queues_of_kueue_and_the_status_of_runs() -> None:
     wide = [rule for kind, rule in rules(rendered("production")) if kind == "ClusterRole"]
     writes = [rule for rule in wide if set(rule["verbs"]) - {"get", "list", "watch"}]
-    assert {group for rule in writes for group in rule["apiGroups"]} == {"kueue.x-k8s.io"}
+    assert {group for rule in writes for group in rule["apiGroups"]} == {"kueue.x-k8s.io", "abruzzi.io"}
     assert {resource for rule in writes for resource in rule["resources"]} == {
         "clusterqueues",
         "resourceflavors",
         "topologies",
+        "runs/status",
     }
 
 
@@ -65,7 +82,7 @@ def test_two_releases_in_a_cluster_do_not_share_an_object() -> None:
             if thing["kind"].startswith(("Cluster", "Validating", "Namespace"))
         }
 
-    assert len(wide("one")) == 7
+    assert len(wide("one")) == 9
     assert not wide("one") & wide("two")
 
 
