@@ -43,6 +43,7 @@ from abruzzi_api.v1.recipes import routes as recipes
 from abruzzi_api.v1.runs import routes as runs
 from abruzzi_api.v1.session import routes as session
 from abruzzi_api.v1.tokens import routes as tokens
+from abruzzi_api.v1.usage import routes as usage
 from abruzzi_api.work import EdgeRoute, Permit, Replay
 
 PREFIX = "/api/v1"
@@ -50,6 +51,7 @@ NOUNS = (
     runs,
     pools,
     nodes,
+    usage,
     attempts,
     artifacts,
     metrics,

@@ -26,15 +26,21 @@ INSERT INTO metric_points (attempt_id, key, step, value, at, project_id) VALUES 
 INSERT INTO metric_tiers (attempt_id, key, tier, bucket, last_step, last, at, points, project_id) VALUES ('{p}00000000-s-1', 'k', 16, 0, 1, 1, 1, 1, '{p}');
 INSERT INTO subscriptions (id, project_id, channel, target, topics, created_by, created_at) VALUES ('{p}sub', '{p}', 'webhook', 'https://x', '{{run.ended}}', 'x', now());
 INSERT INTO deliveries (id, project_id, subscription_id, topic, body, state, due_at, created_at) VALUES ('{p}msg', '{p}', '{p}sub', 'run.ended', '{{}}', 'sent', now(), now());
+INSERT INTO usage_runs (run_id, project_id, revision, rolled_at) VALUES ('{p}00000000', '{p}', 1, now());
+INSERT INTO usage_days (run_id, pool, day, cause, project_id, gpu_ms, cpu_ms) VALUES ('{p}00000000', 'local', now(), 'train', '{p}', 1, 1);
+INSERT INTO queue_entries (attempt_id, project_id, pool, position, since, ordered_by, observed_at) VALUES ('{p}00000000-s-1', '{p}', 'local', 1, now(), 'kueue', now());
 INSERT INTO log_chunks (attempt_id, rank, start_offset, end_offset, object_key, project_id) VALUES ('{p}00000000-s-1', 0, 0, 9, 'k', '{p}');
 """
 TABLES = (
     "projects", "tokens", "audit", "idempotency_keys", "recipes", "runs", "stages", "attempts", "ranks", "artifacts",
     "artifact_parents", "events", "outbox", "metric_points", "metric_tiers", "log_chunks", "subscriptions", "deliveries",
+    "usage_runs", "usage_days", "queue_entries",
 )  # fmt: skip
 OF_THE_PLATFORM = ("chores", "leaderships", "nodes", "pools")
 """Of no project: test_database_schema.py, test_nodes.py and test_pools.py say who may do what to them."""
 APPEND_ONLY = ("audit", "events")
+READ_ONLY = ("usage_runs", "usage_days", "queue_entries")
+"""To the application: controllers and workers write them."""
 DELETABLE = ("idempotency_keys", "outbox", "metric_points", "metric_tiers", "log_chunks")
 
 
@@ -87,7 +93,7 @@ def test_rows_of_another_project_cannot_be_changed_or_removed(tenants, table):
     column = owner_column(table)
     with tenants.connect("app") as connection:
         as_project(connection, "aa")
-        if table not in APPEND_ONLY:
+        if table not in (*APPEND_ONLY, *READ_ONLY):
             touched = connection.execute(f"UPDATE {table} SET {column} = {column} WHERE {column} = 'bb'")  # noqa: S608
             assert touched.rowcount == 0
         if table in DELETABLE:
@@ -108,10 +114,11 @@ def test_a_row_cannot_be_put_into_another_project(tenants, table):
     values = ", ".join("'bb'" if name == column else name for name in columns)
     with tenants.connect("app") as connection:
         as_project(connection, "aa")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        refusal = "permission denied" if table in READ_ONLY else "row-level security"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match=refusal):
             connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}")  # noqa: S608
         if table not in APPEND_ONLY:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match=refusal):
                 connection.execute(f"UPDATE {table} SET {column} = 'bb'")  # noqa: S608
 
 

@@ -300,7 +300,8 @@ async def test_gauges_tell_the_state_with_few_labels(world, ground: Ground) -> N
     run_id, attempt_id = await started(world)
     await world.do(
         lambda session, now: session.execute(
-            text("UPDATE attempts SET state = 'running', started_at = :now"), {"now": now}
+            text("UPDATE attempts SET state = 'running', started_at = :now, held_at = :now, pool = 'h800', gpus = 8"),
+            {"now": now},
         )
     )
     async with transaction(ground.sessions) as session:
@@ -313,13 +314,7 @@ async def test_gauges_tell_the_state_with_few_labels(world, ground: Ground) -> N
     assert found["abruzzi_training_loss"] == {(run_id, "work"): 2.5}
     assert found["abruzzi_training_tokens_per_second"] == {(run_id, "work"): 2.5}
     assert found["abruzzi_attempt_seconds"] == {("container", "running"): 60.0}
-    assert found["abruzzi_gpu_seconds"] == {("local", "running"): 0.0}
-    spec = '{"rank": {"gpus": 8}}'
-    add = "INSERT INTO pools (name, spec, updated_by, updated_at) VALUES ('h800', CAST(:spec AS jsonb), 'me', :now)"
-    async with transaction(ground.sessions) as session:
-        await session.execute(text(add), {"spec": spec, "now": world.clock.now()})
-        with_pool = await gauges.read(session, now=world.clock.now(), default_pool="h800")
-    assert {f.name: dict(f.samples) for f in with_pool}["abruzzi_gpu_seconds"] == {("h800", "running"): 480.0}
+    assert found["abruzzi_gpu_seconds"] == {("h800", "running"): 480.0}
     assert found["abruzzi_outbox_messages"] == {("waiting",): 1.0, ("quarantined",): 0.0}
     assert found["abruzzi_queue_depth"] == {}
     assert {len(f.labels) for f in await _read(ground)} <= {0, 1, 2}

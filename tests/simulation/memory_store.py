@@ -312,7 +312,7 @@ class MemoryRunStore:
 _STORE = DirectoryStore(root="memory")
 _GIVEN = (
     "cause", "exit_code", "reason", "started_at", "ended_at", "stop_requested_at", "stop_cause", "stacks_requested_at", "node",
-    "workload_removed",
+    "workload_removed", "held_at", "waits_for",
 )  # fmt: skip
 
 
@@ -320,6 +320,8 @@ def _moved(attempt: AttemptView, write: SetAttempt, now: float, told: list[Told]
     given: dict[str, Any] = {name: value for name in _GIVEN if (value := getattr(write, name)) is not None}
     if write.reason == "":
         given["reason"] = None
+    if write.waits_for == "":
+        given["waits_for"] = None
     moved = replace(attempt, state=write.state, **given)
     if attempt.state.is_terminal and (moved.state, moved.cause, moved.exit_code) != (
         attempt.state,

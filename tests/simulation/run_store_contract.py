@@ -11,6 +11,7 @@ import pytest
 from simulation.run_store_ground import Ground
 
 from abruzzi.contracts.errors import Conflict, NotFound
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
 from abruzzi.engine.ports import IllegalWrite, StaleLease, VersionConflict
@@ -155,7 +156,7 @@ class WriteContract:
         attempt_id, now = f"{run_id}-{FIRST}-1", ground.now()
         stopping = SetAttempt(
             attempt_id, AttemptState.STOPPING, reason="stalled", started_at=now, stop_requested_at=now + 1, stop_cause=Cause.HANG,
-            stacks_requested_at=now + 2, node="node-4",
+            stacks_requested_at=now + 2, node="node-4", held_at=now - 3,
         )  # fmt: skip
         await ground.store.apply(lease, 1, [CreateAttempt(FIRST, 1, 1), stopping])
         ended = SetAttempt(attempt_id, AttemptState.FAILED, cause=Cause.HANG, exit_code=143, ended_at=now + 5)
@@ -165,19 +166,21 @@ class WriteContract:
         assert (attempt.state, attempt.cause, attempt.exit_code) == (AttemptState.FAILED, Cause.HANG, 143)
         assert (attempt.reason, attempt.node, attempt.stop_cause) == ("stalled", "node-4", Cause.HANG)
         assert (attempt.started_at, attempt.stop_requested_at) == (now, now + 1)
-        assert (attempt.stacks_requested_at, attempt.ended_at) == (now + 2, now + 5)
+        assert (attempt.stacks_requested_at, attempt.ended_at, attempt.held_at) == (now + 2, now + 5, now - 3)
         assert attempt.workload_removed
 
     async def test_an_empty_reason_takes_the_one_away_that_no_longer_holds(self, ground: Ground) -> None:
         run_id, lease = await ground.leased()
         attempt_id = f"{run_id}-{FIRST}-1"
-        waits = SetAttempt(attempt_id, AttemptState.STARTING, reason="No node takes it.")
+        waits = SetAttempt(
+            attempt_id, AttemptState.STARTING, reason="No node takes it.", waits_for=Reason.WAITS_FOR_NODES
+        )
         await ground.store.apply(lease, 1, [CreateAttempt(FIRST, 1, 1), waits])
         [attempt] = (await ground.store.load(run_id)).stages[0].attempts
-        assert attempt.reason == "No node takes it."
-        await ground.store.apply(lease, 2, [SetAttempt(attempt_id, AttemptState.RUNNING, reason="")])
+        assert (attempt.reason, attempt.waits_for) == ("No node takes it.", Reason.WAITS_FOR_NODES)
+        await ground.store.apply(lease, 2, [SetAttempt(attempt_id, AttemptState.RUNNING, reason="", waits_for="")])
         [attempt] = (await ground.store.load(run_id)).stages[0].attempts
-        assert attempt.reason is None
+        assert (attempt.reason, attempt.waits_for) == (None, None)
 
     async def test_a_stage_keeps_no_date_that_its_last_write_did_not_name(self, ground: Ground) -> None:
         run_id, lease = await ground.leased()

@@ -10,6 +10,7 @@ from typing import Any
 from simulation.run_store_ground import Ground
 
 from abruzzi.contracts.errors import Conflict, NotFound
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
 from abruzzi.engine.ports import IllegalWrite, Lease, StaleLease, VersionConflict
@@ -145,6 +146,7 @@ class _History:
                     self._attempt(run_id), rng.choice(list(AttemptState)), cause=rng.choice([None, None, Cause.HANG, Cause.UNKNOWN]),
                     exit_code=rng.choice([None, None, 0, 64]), reason=rng.choice([None, "why"]), ended_at=ended,
                     node=rng.choice([None, "node-1"]), workload_removed=rng.choice([None, True]), stop_cause=rng.choice([None, Cause.CANCELLED]),
+                    held_at=rng.choice([None, self._ground.now()]), waits_for=rng.choice([None, "", Reason.WAITS_FOR_QUOTA]),
                 )  # fmt: skip
             case "stage":
                 not_before = self._ground.now() + 3 if rng.random() < 0.3 else None

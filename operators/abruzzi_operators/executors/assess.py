@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from abruzzi.contracts.states import ExitCode
 from abruzzi.engine.view import Phase, Seen
 from abruzzi_operators.executors.pending import waits_for
-from abruzzi_operators.executors.pod_ends import PodEnd, combine, is_overdue, is_running, node_of, pod_index
-from abruzzi_operators.renderers.names import ANNOTATION_NODES
+from abruzzi_operators.executors.pod_ends import (
+    PodEnd,
+    combine,
+    is_overdue,
+    is_running,
+    node_of,
+    pod_index,
+    scheduled_at,
+)
+from abruzzi_operators.renderers.names import ANNOTATION_NODES, LABEL_QUEUE
 
 Object = Mapping[str, Any]
 
@@ -27,6 +35,8 @@ class Facts:
     """By us: the deletion is no accident."""
     lost_nodes: Collection[str] = ()
     queue_message: str | None = None
+    reserved_at: float | None = None
+    """When Kueue reserved quota for it; Unix seconds."""
     pending_seconds: float = 0.0
     now: float = 0.0
 
@@ -40,6 +50,20 @@ class Assessment:
 
 
 def assess(facts: Facts) -> Assessment:
+    found = _assess(facts)
+    if found.seen is None:
+        return found
+    return replace(found, seen=replace(found.seen, held_since=held_since(facts)))
+
+
+def held_since(facts: Facts) -> float | None:
+    """Since when quota is reserved for it; without a queue, since its first pod has a node."""
+    if facts.workload is not None and LABEL_QUEUE in (facts.workload["metadata"].get("labels") or {}):
+        return facts.reserved_at
+    return min((at for pod in facts.living if (at := scheduled_at(pod)) is not None), default=None)
+
+
+def _assess(facts: Facts) -> Assessment:
     lost = next((pod for pod in facts.living if node_of(pod) in facts.lost_nodes or is_overdue(pod, facts.now)), None)
     if lost is not None:
         node = node_of(lost)
@@ -86,8 +110,16 @@ def _alive(facts: Facts) -> Assessment:
         return Assessment(
             Seen(Phase.EXITED, int(ExitCode.USER_ERROR), reason=wait.reason, node=node_of(first), observed_at=facts.now)
         )
-    reason = wait.reason if wait is not None else None
-    return Assessment(Seen(Phase.PENDING, reason=reason, node=node_of(first), observed_at=facts.now), halt=is_broken)
+    return Assessment(
+        Seen(
+            Phase.PENDING,
+            reason=wait.reason if wait is not None else None,
+            waits_for=wait.code if wait is not None else None,
+            node=node_of(first),
+            observed_at=facts.now,
+        ),
+        halt=is_broken,
+    )
 
 
 def _ended(facts: Facts) -> Assessment:
@@ -134,7 +166,8 @@ def _without_pods(facts: Facts) -> Assessment:
         queue_message=facts.queue_message,
         pending_seconds=facts.pending_seconds,
     )
-    return Assessment(Seen(Phase.PENDING, reason=wait.reason if wait else None, observed_at=facts.now))
+    reason, code = (wait.reason, wait.code) if wait is not None else (None, None)
+    return Assessment(Seen(Phase.PENDING, reason=reason, waits_for=code, observed_at=facts.now))
 
 
 def _stopped(facts: Facts) -> Assessment:

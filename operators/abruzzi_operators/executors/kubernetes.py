@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from datetime import datetime
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import StageSpec, workload_name
@@ -23,7 +24,7 @@ from abruzzi.engine.view import Phase, Seen
 from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, is_terminating
 from abruzzi_operators.executors.fence import Fence, refused
-from abruzzi_operators.executors.ledger import Ledger
+from abruzzi_operators.executors.ledger import Ledger, Queued
 from abruzzi_operators.executors.pod_ends import is_overdue, node_of, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
@@ -226,6 +227,14 @@ class KubernetesExecutor:
             for pod in self._ledger.pods(attempt_id):
                 await self._logs.collect(pod)
 
+    async def queue(self) -> list[Queued]:
+        """What waits in Kueue's queues, or was admitted. Raises ApiError while it cannot be known."""
+        await self.start()
+        reflector = self._reflectors.get(WORKLOADS.full_name)
+        if reflector is not None and reflector.problem is not None:
+            raise reflector.problem
+        return self._ledger.queue()
+
     async def renew_credentials(self) -> None:
         """Those that end within the last third of their life. The kubelet brings the new ones into the pod within a minute or two."""
         await self.start()
@@ -377,13 +386,16 @@ class KubernetesExecutor:
         workload = found[1] if found is not None else None
         now = self._now()
         living = self._ledger.living_pods(attempt_id)
+        queued = self._ledger.queued(workload) if workload is not None else None
+        reserved_at = queued.reserved_at if queued is not None else None
         return Facts(
             workload=workload,
             living=living,
             ends=self._ledger.ends(attempt_id),
             was_stopped=attempt_id in self._stopped,
             lost_nodes=self._lost_nodes(),
-            queue_message=self._ledger.queue_message(workload) if workload is not None and not living else None,
+            queue_message=queued.message if queued is not None and not living else None,
+            reserved_at=datetime.fromisoformat(reserved_at).timestamp() if reserved_at is not None else None,
             pending_seconds=now - self._pending_since.setdefault(attempt_id, now) if living else 0.0,
             now=now,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from abruzzi_operators.executors.pod_ends import PodEnd, is_over, pod_end, pod_index
 from abruzzi_operators.kubernetes.reflector import Key, Reflector
@@ -14,14 +15,58 @@ KEPT_ENDS = 10_000
 """Attempts whose deleted pods are remembered; the engine records an outcome within seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A Workload of Kueue's."""
+
+    name: str
+    owner_uid: str
+    owner_name: str
+    queue: str
+    """The LocalQueue."""
+    priority: int
+    since: str
+    """RFC 3339: when it came into the queue."""
+    message: str | None
+    """Kueue's word about the quota."""
+    reserved_at: str | None
+    """RFC 3339; None: it waits."""
+    is_over: bool
+
+
+def queued(workload: Object) -> Queued | None:
+    """None for one that stands for nothing."""
+    metadata, status = workload["metadata"], workload.get("status") or {}
+    owners = metadata.get("ownerReferences") or ()
+    if not owners:
+        return None
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    quota = conditions.get("QuotaReserved") or {}
+    has_quota = quota.get("status") == "True"
+    # One that was put out again queues by the time of that, as Kueue itself sorts it.
+    evicted = conditions.get("Evicted") or {}
+    since = evicted.get("lastTransitionTime") if evicted.get("status") == "True" else None
+    return Queued(
+        name=metadata["name"],
+        owner_uid=owners[0]["uid"],
+        owner_name=owners[0]["name"],
+        queue=(workload.get("spec") or {}).get("queueName") or "",
+        priority=int((workload.get("spec") or {}).get("priority") or 0),
+        since=since or metadata["creationTimestamp"],
+        message=quota.get("message"),
+        reserved_at=quota.get("lastTransitionTime") if has_quota else None,
+        is_over="Finished" in conditions,
+    )
+
+
 class Ledger:
     def __init__(self) -> None:
         self._pods: dict[str, dict[Key, Object]] = {}
         self._attempts_of_pods: dict[Key, str] = {}
         self._workloads: dict[str, dict[Key, tuple[Resource, Object]]] = {}
         self._attempts_of_workloads: dict[tuple[str, Key], str] = {}
-        self._queue: dict[Key, str] = {}
-        self._messages: dict[str, str] = {}
+        self._queue: dict[Key, Queued] = {}
+        self._queued: dict[str, Queued] = {}
         self._ends: OrderedDict[str, dict[int, PodEnd]] = OrderedDict()
 
     def attempts(self) -> set[str]:
@@ -31,9 +76,13 @@ class Ledger:
     def workload(self, attempt_id: str) -> tuple[Resource, Object] | None:
         return next(iter(self._workloads.get(attempt_id, {}).values()), None)
 
-    def queue_message(self, workload: Object) -> str | None:
-        """Kueue's word about what it made of the workload."""
-        return self._messages.get(workload["metadata"]["uid"])
+    def queued(self, workload: Object) -> Queued | None:
+        """What Kueue made of the workload."""
+        return self._queued.get(workload["metadata"]["uid"])
+
+    def queue(self) -> list[Queued]:
+        """All that Kueue knows of in this namespace."""
+        return list(self._queued.values())
 
     def pods(self, attempt_id: str) -> list[Object]:
         return list(self._pods.get(attempt_id, {}).values())
@@ -87,14 +136,10 @@ class Ledger:
         for key in keys:
             entry = reflector.entries.get(key)
             if key in self._queue:
-                self._messages.pop(self._queue.pop(key), None)
-            if entry is not None:
-                owners = entry.value["metadata"].get("ownerReferences") or ()
-                conditions = (entry.value.get("status") or {}).get("conditions") or ()
-                message = next((c.get("message") for c in conditions if c["type"] == "QuotaReserved"), None)
-                if owners and message:
-                    self._queue[key] = owners[0]["uid"]
-                    self._messages[owners[0]["uid"]] = message
+                self._queued.pop(self._queue.pop(key).owner_uid, None)
+            found = queued(entry.value) if entry is not None else None
+            if found is not None:
+                self._queue[key] = self._queued[found.owner_uid] = found
 
     def drop_workload(self, attempt_id: str) -> None:
         """The apiserver says that it is gone; the watch will say so too."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from abruzzi.contracts.reason import Reason
 from abruzzi_operators.executors.pod_ends import containers, is_over, is_running
 
 NEVER = ("InvalidImageName", "ErrImageNeverPull")
@@ -19,6 +20,7 @@ ABSENT = ("not found", "manifest unknown", "does not exist", "no such image", "r
 @dataclass(frozen=True, slots=True)
 class Wait:
     reason: str
+    code: Reason
     hopeless: bool = False
     """No waiting will help: somebody must change the recipe."""
 
@@ -39,10 +41,33 @@ def waits_for(
             return found
     queue = (workload["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
     if not pods and queue:
-        return Wait(f"It waits in queue {queue!r}{f': {queue_message.rstrip(chr(46))}' if queue_message else ''}.")
+        return Wait(
+            f"It waits in queue {queue!r}{f': {queue_message.rstrip(chr(46))}' if queue_message else ''}.",
+            queue_code(queue_message or ""),
+        )
     if waiting and len(waiting) < expected:
-        return Wait(f"{expected - len(waiting)} of its {expected} pods run; the others are being started.")
+        return Wait(
+            f"{expected - len(waiting)} of its {expected} pods run; the others are being started.", Reason.STARTING
+        )
     return None
+
+
+def queue_code(message: str) -> Reason:
+    """From Kueue's word on why it has not reserved quota. What it has not looked at yet has others ahead of it."""
+    said = message.lower()
+    if "topology" in said:
+        return Reason.WAITS_FOR_TOPOLOGY
+    if "untolerated taint" in said:
+        return Reason.WAITS_FOR_TAINT
+    return Reason.WAITS_FOR_QUOTA if "insufficient" in said else Reason.WAITS_IN_QUEUE
+
+
+def scheduler_code(message: str) -> Reason:
+    """From the scheduler's list of what each node lacks: a node that is only full can become free, a taint stays."""
+    said = message.lower()
+    if "untolerated taint" in said and "insufficient" not in said:
+        return Reason.WAITS_FOR_TAINT
+    return Reason.WAITS_FOR_NODES
 
 
 def _image(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
@@ -50,11 +75,13 @@ def _image(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason, message = waiting.get("reason"), str(waiting.get("message") or "").strip()
         if reason in NEVER:
-            return Wait(f"The image can't be used ({reason}): {message[:300]}", hopeless=True)
+            return Wait(f"The image can't be used ({reason}): {message[:300]}", Reason.WAITS_FOR_IMAGE, hopeless=True)
         if reason in PULLING:
             absent = any(sign in message.lower() for sign in ABSENT)
             hopeless = absent and pending_seconds > IMAGE_PATIENCE_SECONDS
-            return Wait(f"The image can't be pulled ({reason}): {message[:300]}", hopeless=hopeless)
+            return Wait(
+                f"The image can't be pulled ({reason}): {message[:300]}", Reason.WAITS_FOR_IMAGE, hopeless=hopeless
+            )
     return None
 
 
@@ -62,12 +89,14 @@ def _stuck(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
     for status in containers(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in STUCK:
-            return Wait(f"The container can't be made ({waiting['reason']}): {str(waiting.get('message') or '')[:300]}")
+            said = f"The container can't be made ({waiting['reason']}): {str(waiting.get('message') or '')[:300]}"
+            return Wait(said, Reason.WAITS_FOR_CONTAINER)
     return None
 
 
 def _unscheduled(pod: Mapping[str, Any], pending_seconds: float) -> Wait | None:
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return Wait(f"No node takes pod {pod['metadata']['name']}: {str(condition.get('message') or '')[:300]}")
+            message = str(condition.get("message") or "")
+            return Wait(f"No node takes pod {pod['metadata']['name']}: {message[:300]}", scheduler_code(message))
     return None

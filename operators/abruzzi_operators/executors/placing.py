@@ -73,7 +73,7 @@ class Placer:
         excluded = tuple(excluded_nodes)
         if pool.kind == "local":
             return replace(self._default, excluded_nodes=excluded)
-        sentence = pool.never_fits(spec.world_size)
+        sentence = pool.never_fits(spec.world_size, threads=resources.get("threads"))
         if sentence is not None:
             raise AbruzziError("never_fits", f"Stage {spec.stage_id!r}: {sentence}.", status=422)
         cpus = float(resources.get("threads") or pool.rank.cpus)

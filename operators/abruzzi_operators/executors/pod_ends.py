@@ -72,6 +72,15 @@ def is_overdue(pod: Pod, now: float) -> bool:
     return ends is not None and now - datetime.fromisoformat(ends).timestamp() > OVERDUE_SECONDS
 
 
+def scheduled_at(pod: Pod) -> float | None:
+    """Unix seconds; None while it has no node."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
+            at = condition.get("lastTransitionTime")
+            return datetime.fromisoformat(at).timestamp() if at else None
+    return None
+
+
 def node_of(pod: Pod) -> str | None:
     return (pod.get("spec") or {}).get("nodeName")
 

@@ -39,7 +39,7 @@ def workload(thing: Object) -> Object:
     spec = thing.get("spec") or {}
     return {
         "metadata": metadata(thing),
-        "spec": _some(spec, "suspend", "queueName", "active"),
+        "spec": _some(spec, "suspend", "queueName", "active", "priority"),
         "status": _interned(thing.get("status") or {}),
     }
 

@@ -22,6 +22,7 @@ from abruzzi.cli import (
     run,
     runs,
     tokens,
+    usage,
 )
 from abruzzi.cli.session import ERRORS
 from abruzzi.contracts.errors import AbruzziError
@@ -51,6 +52,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(pools.app, name="pools")
 app.add_typer(nodes.app, name="nodes")
+app.command("usage", epilog="Example: abruzzi usage --by cause --from 2026-11-01")(usage.usage)
 app.command("doctor", epilog="Example: abruzzi doctor")(doctor.doctor)
 app.command("login", epilog="Example: abruzzi login https://abruzzi.example.org")(login.login)
 

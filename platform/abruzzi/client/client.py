@@ -24,6 +24,7 @@ from abruzzi.client.notifications import Notifications
 from abruzzi.client.pools import Pools
 from abruzzi.client.profile import resolve_profile
 from abruzzi.client.transport import Transport, Unavailable, raise_problem
+from abruzzi.client.usage import Usage
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.notification import ExportOut
@@ -68,6 +69,7 @@ class Client:
         self.notifications = Notifications(self.transport)
         self.pools = Pools(self.transport)
         self.nodes = Nodes(self.transport)
+        self.usage = Usage(self.transport)
 
     def __enter__(self) -> Client:
         return self

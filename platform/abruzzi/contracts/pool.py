@@ -75,14 +75,16 @@ class PoolSpec(Strict):
             raise ValueError("borrow: only pools of a cohort can borrow; set cohort, or leave borrow out")
         return self
 
-    def needs(self, ranks: int) -> Amounts:
-        return Amounts(cpus=self.rank.cpus * ranks, memory=self.rank.memory * ranks, gpus=self.rank.gpus * ranks)
+    def needs(self, ranks: int, *, threads: int | None = None) -> Amounts:
+        """`threads`: of a rank, where the recipe says so."""
+        cpus = float(threads) if threads is not None else self.rank.cpus
+        return Amounts(cpus=cpus * ranks, memory=self.rank.memory * ranks, gpus=self.rank.gpus * ranks)
 
-    def never_fits(self, ranks: int) -> str | None:
+    def never_fits(self, ranks: int, *, threads: int | None = None) -> str | None:
         """A sentence when so many ranks can never run here, whatever else does."""
         if self.quota is None:
             return None
-        needed, most = self.needs(ranks), self._most()
+        needed, most = self.needs(ranks, threads=threads), self._most()
         for field, unit in (("gpus", "GPUs"), ("cpus", "CPUs"), ("memory", "bytes of memory")):
             asked, there = getattr(needed, field), getattr(most, field)
             if there is not None and asked > there:

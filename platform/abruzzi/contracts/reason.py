@@ -20,7 +20,21 @@ class Reason(StrEnum):
     BACKING_OFF = "backing_off"
     STARTING = "starting"
     WAITS_FOR_PODS = "waits_for_pods"
-    """Its workload is in the cluster (queued, unscheduled, pulling its image), and the cluster says why it does not run."""
+    """Its workload is in the cluster, and the cluster says why it does not run: more exactly, where that is known, one of those below."""
+    WAITS_IN_QUEUE = "waits_in_queue"
+    """Others are ahead of it."""
+    WAITS_FOR_QUOTA = "waits_for_quota"
+    """It is its turn, and what is free of the pool's quota is less than it asks for."""
+    WAITS_FOR_TOPOLOGY = "waits_for_topology"
+    """No block, rack or host has room for all of its pods."""
+    WAITS_FOR_NODES = "waits_for_nodes"
+    """Admitted, and no node that may take it has enough free, or none fits at all."""
+    WAITS_FOR_TAINT = "waits_for_taint"
+    """Nodes that would do carry a taint that the pool does not tolerate."""
+    WAITS_FOR_IMAGE = "waits_for_image"
+    """Its image can't be pulled."""
+    WAITS_FOR_CONTAINER = "waits_for_container"
+    """The kubelet can't make its container."""
     RUNNING = "running"
     SILENT = "silent"
     """Running, and no rank has reported yet."""
@@ -43,6 +57,18 @@ SENTENCES: dict[Reason, str] = {
     Reason.BACKING_OFF: "Stage {stage!r} waits {time} before it tries again{after}.",
     Reason.STARTING: "Stage {stage!r} is next: its inputs are there and it is being started.",
     Reason.WAITS_FOR_PODS: "Stage {stage!r} can't run yet{attempt}: {reason}",
+    **dict.fromkeys(
+        (
+            Reason.WAITS_IN_QUEUE,
+            Reason.WAITS_FOR_QUOTA,
+            Reason.WAITS_FOR_TOPOLOGY,
+            Reason.WAITS_FOR_NODES,
+            Reason.WAITS_FOR_TAINT,
+            Reason.WAITS_FOR_IMAGE,
+            Reason.WAITS_FOR_CONTAINER,
+        ),
+        "Stage {stage!r} can't run yet{attempt}: {reason}",
+    ),
     Reason.RUNNING: "Stage {stage!r} is running{attempt}: {progress}.",
     Reason.SILENT: "Stage {stage!r} is running{attempt}: no rank has reported yet.",
     Reason.STOPPING: "Stage {stage!r} is being stopped (attempt {number}): it saves a checkpoint first.",

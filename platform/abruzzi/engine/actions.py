@@ -6,7 +6,9 @@ Every effect is idempotent and named by intent, so that a crash before or after 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 
 
@@ -38,6 +40,9 @@ class SetAttempt:
     stacks_requested_at: float | None = None
     node: str | None = None
     workload_removed: bool | None = None
+    held_at: float | None = None
+    waits_for: Reason | Literal[""] | None = None
+    """As with the reason, an empty one takes it away."""
 
 
 @dataclass(frozen=True, slots=True)

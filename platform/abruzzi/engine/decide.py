@@ -135,6 +135,8 @@ class _Plan:
                 started_at=self.now if attempt.started_at is None else None,
                 ended_at=self.now,
                 node=seen.node,
+                held_at=_held(attempt, seen),
+                waits_for="" if attempt.waits_for else None,
             )
         )
 
@@ -149,17 +151,28 @@ class _Plan:
         elif seen.phase is Phase.RUNNING and attempt.state is not AttemptState.RUNNING:
             waited = "" if attempt.reason else None
             self.writes.append(
-                SetAttempt(attempt.id, AttemptState.RUNNING, reason=waited, started_at=self.now, node=seen.node)
+                SetAttempt(
+                    attempt.id,
+                    AttemptState.RUNNING,
+                    reason=waited,
+                    started_at=self.now,
+                    node=seen.node,
+                    held_at=_held(attempt, seen, since=self.now),
+                    waits_for="" if attempt.waits_for else None,
+                )
             )
         elif seen.phase is Phase.RUNNING:
             self.watch(stage, attempt, seen)
 
     def pend(self, attempt: AttemptView, seen: Seen) -> None:
         """It exists and does not run yet; people want to know what it waits for, as it changes."""
-        told = (seen.reason or "") != (attempt.reason or "")
-        if attempt.state is AttemptState.CREATED or (attempt.state is AttemptState.STARTING and told):
+        told = (seen.reason or "") != (attempt.reason or "") or seen.waits_for is not attempt.waits_for
+        held_at = _held(attempt, seen)
+        changed = told or held_at is not None
+        if attempt.state is AttemptState.CREATED or (attempt.state is AttemptState.STARTING and changed):
+            reason, waits_for = (seen.reason or "", seen.waits_for or "") if told else (None, None)
             self.writes.append(
-                SetAttempt(attempt.id, AttemptState.STARTING, reason=(seen.reason or "") if told else None)
+                SetAttempt(attempt.id, AttemptState.STARTING, reason=reason, held_at=held_at, waits_for=waits_for)
             )
 
     def watch(self, stage: StageView, attempt: AttemptView, seen: Seen) -> None:
@@ -283,6 +296,13 @@ class _Plan:
 
     def wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def _held(attempt: AttemptView, seen: Seen, *, since: float | None = None) -> float | None:
+    """Since when it holds what it asked for, where that is news. What runs holds it `since` now at the latest."""
+    if attempt.held_at is not None:
+        return None
+    return seen.held_since if seen.held_since is not None else since
 
 
 def excluded_nodes(stage: StageView) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 
 
@@ -48,6 +49,9 @@ class AttemptView:
     beats: Mapping[int, RankBeat] = field(default_factory=dict)
     """From the database (posted over HTTP)."""
     resume_step: int | None = None
+    held_at: float | None = None
+    """Since when quota or nodes are its own."""
+    waits_for: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,10 @@ class Seen:
     node_lost: bool = False
     reason: str | None = None
     node: str | None = None
+    held_since: float | None = None
+    """Since when the workload holds quota or nodes, where somebody else gives them; None: nothing yet, or nobody gives."""
+    waits_for: Reason | None = None
+    """What `reason` is about while it is PENDING."""
     beats: Mapping[int, RankBeat] = field(default_factory=dict)
     """Of ranks whose word the executor hears by itself (from files)."""
     ended_ranks: frozenset[int] = frozenset()

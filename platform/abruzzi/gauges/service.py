@@ -47,10 +47,9 @@ GAUGES = (
     Gauge("abruzzi_attempt_seconds", "Seconds that attempts ran, times their ranks, by stage kind and outcome", ("kind", "outcome"),
           "SELECT s.kind, coalesce(a.cause, a.state), sum(s.world_size * extract(epoch FROM coalesce(a.ended_at, :now) - a.started_at)) "
           "FROM attempts a JOIN stages s ON s.run_id = a.run_id AND s.id = a.stage_id WHERE a.started_at IS NOT NULL GROUP BY 1, 2"),
-    Gauge("abruzzi_gpu_seconds", "Seconds that attempts held GPUs, times the GPUs, by pool (as it is now) and outcome", ("pool", "outcome"),
-          "SELECT coalesce(nullif(s.config->'resources'->>'pool', 'local'), :default_pool), coalesce(a.cause, a.state), sum(s.world_size * coalesce(CAST(p.spec->'rank'->>'gpus' AS int), 0) * "
-          "extract(epoch FROM coalesce(a.ended_at, :now) - a.started_at)) FROM attempts a JOIN stages s ON s.run_id = a.run_id AND "
-          "s.id = a.stage_id LEFT JOIN pools p ON p.name = coalesce(nullif(s.config->'resources'->>'pool', 'local'), :default_pool) WHERE a.started_at IS NOT NULL GROUP BY 1, 2"),
+    Gauge("abruzzi_gpu_seconds", "Seconds that attempts held GPUs, times the GPUs, by pool and outcome", ("pool", "outcome"),
+          "SELECT coalesce(a.pool, 'local'), coalesce(a.cause, a.state), sum(a.gpus * extract(epoch FROM coalesce(a.ended_at, :now) - a.held_at)) "
+          "FROM attempts a WHERE a.held_at IS NOT NULL GROUP BY 1, 2"),
     Gauge("abruzzi_controller_lag_seconds", "How long the run that has been due for longest waits for a controller", (),
           "SELECT coalesce(extract(epoch FROM :now - min(wake_at)), 0) FROM runs WHERE wake_at <= :now AND "
           "(lease_expires_at IS NULL OR lease_expires_at < :now)"),

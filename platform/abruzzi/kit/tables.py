@@ -12,6 +12,7 @@ from abruzzi.notifications import models as notifications
 from abruzzi.pools import models as pools
 from abruzzi.recipes import models as recipes
 from abruzzi.runs import models as runs
+from abruzzi.usage import models as usage
 from abruzzi.workers import models as workers
 
-REGISTERED = (artifacts, events, identity, logs, metrics, nodes, notifications, pools, recipes, runs, workers)
+REGISTERED = (artifacts, events, identity, logs, metrics, nodes, notifications, pools, recipes, runs, usage, workers)

@@ -32,6 +32,11 @@ async def spec_of(session: AsyncSession, name: str) -> PoolSpec:
     return PoolSpec.model_validate((await _row(session, name)).spec)
 
 
+async def find_spec(session: AsyncSession, name: str) -> PoolSpec | None:
+    row = await session.get(PoolRow, name)
+    return PoolSpec.model_validate(row.spec) if row is not None else None
+
+
 async def list_specs(session: AsyncSession) -> list[PoolSpec]:
     rows = (await session.execute(select(PoolRow).order_by(PoolRow.name))).scalars()
     return [PoolSpec.model_validate(row.spec) for row in rows]
@@ -100,7 +105,7 @@ async def assign(session: AsyncSession, recipe: Recipe, *, default: str) -> dict
                 status=422,
                 hint=f"{nearest(wanted, list(known))} `abruzzi pools list` shows them.",
             )
-        sentence = pool.never_fits(stage.resources.ranks)
+        sentence = pool.never_fits(stage.resources.ranks, threads=stage.resources.threads)
         if sentence is not None:
             raise AbruzziError(
                 "never_fits",

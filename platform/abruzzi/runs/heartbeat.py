@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy.dialects.postgresql import insert
@@ -14,6 +15,7 @@ from abruzzi.kit.clock import from_unix
 from abruzzi.runs import query
 from abruzzi.runs.models import RankRow
 from abruzzi.runs.ownership import require_live
+from abruzzi.usage.account import days
 
 _KEPT_SAMPLES = 64
 _CLOCK_SLACK = timedelta(seconds=60)
@@ -46,6 +48,7 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
             first_at=at,
             heartbeat_at=at,
             phase_seconds={},
+            spent={},
         )
         .on_conflict_do_nothing()
         .returning(RankRow.rank)
@@ -56,7 +59,8 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     rank = await session.get_one(RankRow, (attempt_id, beat.rank), with_for_update=True, populate_existing=True)
     if at <= rank.heartbeat_at:
         return
-    elif rank.phase != beat.phase:
+    rank.spent = _spend(rank.spent, rank.phase, rank.heartbeat_at, at)
+    if rank.phase != beat.phase:
         rank.first_step, rank.first_at = beat.step, at
     elif beat.even_steps and beat.step > rank.step:
         seconds = (at - rank.heartbeat_at).total_seconds() / (beat.step - rank.step)
@@ -65,6 +69,17 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
     rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
     await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+
+
+def _spend(
+    spent: Mapping[str, Mapping[str, float]], phase: str, start: datetime, end: datetime
+) -> dict[str, dict[str, float]]:
+    """With the time since the last heartbeat, which was the phase's that it named, each day's on its own."""
+    made = {day: dict(phases) for day, phases in spent.items()}
+    for day, milliseconds in days(start, end):
+        of_day = made.setdefault(day.isoformat(), {})
+        of_day[phase] = round(of_day.get(phase, 0.0) + milliseconds / 1000, 3)
+    return made
 
 
 def _moment(unix_seconds: float) -> datetime | None:

@@ -108,6 +108,16 @@ class AttemptRow(Base):
     checkpoints_back: Mapped[int] = mapped_column(default=0)
     excluded_nodes: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
     node: Mapped[str | None] = mapped_column(Text)
+    pool: Mapped[str | None] = mapped_column(Text)
+    gpus: Mapped[int] = mapped_column(default=0)
+    """That it asks for in all, as are the two below: what it holds from `held_at` to its end."""
+    cpus: Mapped[float] = mapped_column(DOUBLE_PRECISION, default=0.0)
+    memory: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes."""
+    held_at: Mapped[datetime | None] = mapped_column(Moment)
+    """Since when quota, or nodes, are its own."""
+    waits_for: Mapped[str | None] = mapped_column(Text)
+    """Why it does not run yet (contracts/reason.py); `reason` says it in words."""
     stop_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     stop_cause: Mapped[str | None] = mapped_column(Text)
     stacks_requested_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -133,5 +143,7 @@ class RankRow(Base):
     """Step and time of the phase's first heartbeat: the ETA's slope."""
     first_at: Mapped[datetime] = mapped_column(Moment)
     heartbeat_at: Mapped[datetime] = mapped_column(Moment)
+    spent: Mapped[dict[str, dict[str, float]]] = mapped_column(JSONB, default=dict)
+    """Seconds between heartbeats, by day (UTC) and phase: what usage is derived from."""
     phase_seconds: Mapped[dict[str, list[float]]] = mapped_column(JSONB, default=dict)
     """Seconds between two steps, the last 64, by phase: hang deadlines fit themselves from them."""

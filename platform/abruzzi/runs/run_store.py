@@ -15,6 +15,7 @@ from abruzzi.artifacts import service as artifacts
 from abruzzi.artifacts.models import ArtifactRow
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import AbruzziError, NotFound
+from abruzzi.contracts.pool import LOCAL
 from abruzzi.contracts.stage import StageSpec, StoreConfig
 from abruzzi.contracts.states import AttemptState, RunState, StageState
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
@@ -24,6 +25,7 @@ from abruzzi.events import service as events
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import Clock, from_unix
 from abruzzi.kit.db import Sessions, transaction
+from abruzzi.pools import service as pools
 from abruzzi.runs import query
 from abruzzi.runs.facts import numeric_facts
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
@@ -32,8 +34,8 @@ from abruzzi.runs.specs import SpecBuilder
 from abruzzi.runs.views import run_view
 from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
-_COPIED = ("exit_code", "reason", "node", "workload_removed")
-_MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at")
+_COPIED = ("exit_code", "reason", "node", "workload_removed", "waits_for")
+_MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at", "held_at")
 
 
 class PostgresRunStore:
@@ -244,10 +246,11 @@ class PostgresRunStore:
                     )
 
     async def _create(self, session: AsyncSession, run: RunRow, write: CreateAttempt) -> None:
-        await _stage_of(session, run.id, write.stage_id)
+        stage = await _stage_of(session, run.id, write.stage_id)
         if write.epoch <= run.last_epoch:
             raise IllegalWrite(f"epoch {write.epoch} is not above {run.last_epoch}, the last of run {run.id}")
         made = self._specs.attempt_row(run, write, self._clock.now())
+        await _ask(session, made, stage)
         run.last_epoch = write.epoch
         session.add(made)
         await session.flush()
@@ -291,6 +294,16 @@ async def _attempt_of(session: AsyncSession, run_id: str, attempt_id: str, *, lo
     if attempt.run_id != run_id:
         raise NotFound("attempt", attempt_id)
     return attempt
+
+
+async def _ask(session: AsyncSession, attempt: AttemptRow, stage: StageRow) -> None:
+    """What its ranks are to get, by its pool as it is now: a pool that changes later must not change what was used."""
+    resources = stage.config.get("resources") or {}
+    pool: str = resources.get("pool", LOCAL)
+    attempt.pool, spec = pool, await pools.find_spec(session, pool)
+    if spec is not None:
+        asked = spec.needs(stage.world_size, threads=resources.get("threads"))
+        attempt.gpus, attempt.cpus, attempt.memory = asked.gpus, asked.cpus, asked.memory
 
 
 def _update_attempt(attempt: AttemptRow, write: SetAttempt, now: datetime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.view import AttemptView, Desired, RankBeat, RunView, StageView
 from abruzzi.kit.clock import to_unix
@@ -65,6 +66,8 @@ def _attempt_view(attempt: AttemptRow, ranks: Sequence[RankRow]) -> AttemptView:
         workload_removed=attempt.workload_removed,
         beats={r.rank: RankBeat(r.step, r.phase, r.heartbeat_at.timestamp()) for r in ranks},
         resume_step=attempt.resume_step,
+        held_at=to_unix(attempt.held_at),
+        waits_for=Reason(attempt.waits_for) if attempt.waits_for else None,
     )
 
 

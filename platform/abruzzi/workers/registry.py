@@ -13,6 +13,7 @@ from abruzzi.kit.ground import Budget, Ground, Outcome
 from abruzzi.kit.settings import Settings
 from abruzzi.notifications import tasks as notifications
 from abruzzi.runs import exports
+from abruzzi.usage import tasks as usage
 from abruzzi.workers import retention
 
 Consumer = Callable[[Ground, AsyncSession, Message], Awaitable[None]]
@@ -46,6 +47,7 @@ class Chore:
 CHORES = (
     Chore("verification", artifacts.verify, every_seconds=3600.0),
     Chore("retention", retention.retain, every_seconds=3600.0),
+    Chore("usage", usage.roll_up, every_seconds=600.0),
     Chore("grafana", _provision_grafana, every_seconds=600.0, wanted=lambda settings: settings.grafana_url is not None),
 )
 

@@ -246,11 +246,30 @@ export type BranchIn = {
 };
 
 /**
+ * By
+ */
+export type By = 'project' | 'cause' | 'pool' | 'day' | 'run';
+
+/**
  * Cause
  *
  * Why an attempt ended otherwise than well. Retry policy is by cause (design section 4.4).
  */
 export type Cause = 'user_error' | 'bad_data' | 'infrastructure' | 'node' | 'preemption' | 'hang' | 'out_of_memory' | 'divergence' | 'poison' | 'cancelled' | 'unknown';
+
+/**
+ * Causes
+ *
+ * They sum to the hours held.
+ */
+export type Causes = {
+    checkpoint: Hours;
+    hang: Hours;
+    idle: Hours;
+    lost_work: Hours;
+    start_up: Hours;
+    train: Hours;
+};
 
 /**
  * Channel
@@ -492,6 +511,20 @@ export type Heartbeat = {
      * Total Steps
      */
     total_steps?: number | null;
+};
+
+/**
+ * Hours
+ */
+export type Hours = {
+    /**
+     * Cpu
+     */
+    cpu: number;
+    /**
+     * Gpu
+     */
+    gpu: number;
 };
 
 /**
@@ -2049,6 +2082,51 @@ export type Toleration = {
  * What can be subscribed to.
  */
 export type Topic = 'run.submitted' | 'run.ended' | 'run.succeeded' | 'run.failed' | 'run.cancelled' | 'artifact.corrupt';
+
+/**
+ * UsageOut
+ */
+export type UsageOut = {
+    by: By;
+    /**
+     * Computed At
+     */
+    computed_at: string;
+    /**
+     * From Day
+     */
+    from_day: string;
+    /**
+     * Items
+     */
+    items: Array<UsageRow>;
+    /**
+     * To Day
+     */
+    to_day: string;
+    total: UsageRow;
+};
+
+/**
+ * UsageRow
+ */
+export type UsageRow = {
+    causes: Causes;
+    /**
+     * Goodput
+     */
+    goodput: number | null;
+    held: Hours;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Name
+     */
+    name: string;
+    queue: Hours;
+};
 
 /**
  * Validated
@@ -3990,3 +4068,54 @@ export type TokensRevokeResponses = {
 };
 
 export type TokensRevokeResponse = TokensRevokeResponses[keyof TokensRevokeResponses];
+
+export type UsageGetData = {
+    body?: never;
+    headers?: {
+        /**
+         * Accept
+         */
+        accept?: string | null;
+    };
+    path?: never;
+    query?: {
+        /**
+         * From
+         *
+         * First day, UTC; by default 30 days in all
+         */
+        from?: string | null;
+        /**
+         * To
+         *
+         * Last day, UTC, inclusive; by default today
+         */
+        to?: string | null;
+        by?: By;
+        /**
+         * Format
+         *
+         * By default what Accept asks for
+         */
+        format?: 'json' | 'csv' | null;
+    };
+    url: '/api/v1/usage';
+};
+
+export type UsageGetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type UsageGetError = UsageGetErrors[keyof UsageGetErrors];
+
+export type UsageGetResponses = {
+    /**
+     * Successful Response
+     */
+    200: UsageOut;
+};
+
+export type UsageGetResponse = UsageGetResponses[keyof UsageGetResponses];
