@@ -17,8 +17,10 @@ from abruzzi.contracts.pool import Amounts, PoolSpec
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase
+from abruzzi.pools.queue import Place
 from abruzzi_operators.controller.pools import PoolController
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor
+from abruzzi_operators.executors.ledger import Queued
 from abruzzi_operators.kubernetes.access import Access
 from abruzzi_operators.kubernetes.errors import ApiError, Denied, Invalid, NotFound
 from abruzzi_operators.kubernetes.resources import (
@@ -116,8 +118,16 @@ class Rows:
     async def list(self) -> Sequence[PoolSpec]:
         return self.pools
 
-    async def observe(self, name: str, status: Mapping[str, Any]) -> None:
+    async def observe(self, name: str, status: Mapping[str, Any], places: Sequence[Place] | None) -> None:
         self.status[name] = status
+
+
+class NobodyWaits:
+    async def queue(self) -> Sequence[Queued]:
+        return []
+
+    def served_kinds(self) -> Sequence[str]:
+        return []
 
 
 def executor_for(api: RestApi) -> KubernetesExecutor:
@@ -186,7 +196,7 @@ async def test_the_controllers_account_can_do_its_work(controller: RestApi, admi
         await controller.delete(kind, "of-an-attempt", namespace=STAGES)
     await controller.apply(TRAINING_RUNTIMES, training_runtime(STAGES))
     rows = Rows()
-    pools = PoolController(controller, rows, namespace=STAGES, now=lambda: datetime.now(UTC))
+    pools = PoolController(controller, rows, NobodyWaits(), namespace=STAGES, now=lambda: datetime.now(UTC))
     await pools.look()
     assert rows.status["cpu"]["message"] == "Kueue has not looked at it yet."
     assert [queue["metadata"]["namespace"] for queue in await admin.list(LOCAL_QUEUES)] == [STAGES]

@@ -187,6 +187,7 @@ REQUESTS: dict[tuple[str, str], Asked] = {
         202, body=lambda t: {"manifest_key": t.manifest_key, "digest": t.digest}
     ),
     ("GET", "/pools/{name}"): Asked(about_things=False, before=make_pool),
+    ("GET", "/pools/{name}/queue"): Asked(about_things=False, before=make_pool),
     ("PUT", "/pools/{name}"): Asked(body=lambda t: {"name": "spare", "kind": "kubernetes"}),
     ("DELETE", "/pools/{name}"): Asked(204, before=make_pool),
     ("GET", "/nodes/{name}"): Asked(about_things=False, before=make_node),

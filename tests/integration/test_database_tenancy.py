@@ -28,7 +28,7 @@ INSERT INTO subscriptions (id, project_id, channel, target, topics, created_by, 
 INSERT INTO deliveries (id, project_id, subscription_id, topic, body, state, due_at, created_at) VALUES ('{p}msg', '{p}', '{p}sub', 'run.ended', '{{}}', 'sent', now(), now());
 INSERT INTO usage_runs (run_id, project_id, revision, rolled_at) VALUES ('{p}00000000', '{p}', 1, now());
 INSERT INTO usage_days (run_id, pool, day, cause, project_id, gpu_ms, cpu_ms) VALUES ('{p}00000000', 'local', now(), 'train', '{p}', 1, 1);
-INSERT INTO queue_entries (attempt_id, project_id, pool, position, since, ordered_by, observed_at) VALUES ('{p}00000000-s-1', '{p}', 'local', 1, now(), 'kueue', now());
+INSERT INTO queue_entries (attempt_id, project_id, pool, position, since, ordered_by) VALUES ('{p}00000000-s-1', '{p}', 'local', 1, now(), 'kueue');
 INSERT INTO log_chunks (attempt_id, rank, start_offset, end_offset, object_key, project_id) VALUES ('{p}00000000-s-1', 0, 0, 9, 'k', '{p}');
 """
 TABLES = (

@@ -15,7 +15,8 @@ from abruzzi.kit.clock import Clock
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.logs import service as logs
-from abruzzi.pools import service
+from abruzzi.pools import queue, service
+from abruzzi.pools.queue import Place
 from abruzzi.runs import query
 from abruzzi.store import ObjectStore
 from abruzzi.store.sessions import assume_role, to_json
@@ -58,7 +59,7 @@ async def open_kubernetes_executor(
         beside = [
             asyncio.create_task(_repeat(executor.collect_logs, LOG_SECONDS), name="logs of foreign images"),
             asyncio.create_task(
-                PoolController(api, pools, namespace=settings.namespace, now=clock.now).run(), name="pools"
+                PoolController(api, pools, executor, namespace=settings.namespace, now=clock.now).run(), name="pools"
             ),
             asyncio.create_task(
                 RunController(
@@ -94,9 +95,11 @@ class StoredPools:
         async with transaction(self._sessions) as session:
             return await service.list_specs(session)
 
-    async def observe(self, name: str, status: Mapping[str, Any]) -> None:
+    async def observe(self, name: str, status: Mapping[str, Any], places: Sequence[Place] | None) -> None:
         async with transaction(self._sessions) as session:
             await service.observe(session, name, status)
+            if places is not None:
+                await queue.observe(session, name, places)
 
 
 async def make_credentials(spec: StageSpec) -> str | None:

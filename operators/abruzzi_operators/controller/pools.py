@@ -12,6 +12,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from abruzzi.contracts.pool import UNSEEN, PoolSpec
+from abruzzi.pools.queue import Place
+from abruzzi_operators.controller.places import find_places
+from abruzzi_operators.executors.ledger import Queued
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.errors import ApiError, NotFound, NotServed
 from abruzzi_operators.kubernetes.quantities import amount
@@ -36,12 +39,22 @@ _OWNED = (LOCAL_QUEUES, CLUSTER_QUEUES, RESOURCE_FLAVORS, TOPOLOGIES)
 class Pools(Protocol):
     async def list(self) -> Sequence[PoolSpec]: ...
 
-    async def observe(self, name: str, status: Mapping[str, Any]) -> None: ...
+    async def observe(self, name: str, status: Mapping[str, Any], places: Sequence[Place] | None) -> None:
+        """`places` None: nobody knows who waits."""
+        ...
+
+
+class Queues(Protocol):
+    """What the executor's watches know (executors/kubernetes.py)."""
+
+    async def queue(self) -> Sequence[Queued]: ...
+
+    def served_kinds(self) -> Sequence[str]: ...
 
 
 class PoolController:
-    def __init__(self, api: Api, pools: Pools, *, namespace: str, now: Callable[[], datetime]) -> None:
-        self._api, self._pools, self._namespace, self._now = api, pools, namespace, now
+    def __init__(self, api: Api, pools: Pools, queues: Queues, *, namespace: str, now: Callable[[], datetime]) -> None:
+        self._api, self._pools, self._queues, self._namespace, self._now = api, pools, queues, namespace, now
         self._applied: dict[str, list[tuple[Resource, Object]]] = {}
 
     async def run(self) -> None:
@@ -56,8 +69,21 @@ class PoolController:
     async def look(self) -> None:
         pools = [pool for pool in await self._pools.list() if pool.kind == "kubernetes"]
         await self._remove_others({pool.name for pool in pools})
+        queued = await self._queued() if pools else None
         for pool in pools:
-            await self._pools.observe(pool.name, await self._keep(pool))
+            status = await self._keep(pool)
+            places = None
+            if queued is not None:
+                places = await find_places(self._api, pool, queued, namespace=self._namespace)
+            await self._pools.observe(pool.name, status, places)
+
+    async def _queued(self) -> Sequence[Queued] | None:
+        """None: it cannot be known now, and what was known stays."""
+        try:
+            return await self._queues.queue()
+        except ApiError as error:
+            logger.warning("cannot tell who waits: %s", error.message)
+            return None
 
     async def _keep(self, pool: PoolSpec) -> dict[str, Any]:
         """The pool's status after it was applied."""
@@ -94,7 +120,8 @@ class PoolController:
         }
 
     def _status(self, ready: bool, message: str) -> dict[str, Any]:
-        return {**UNSEEN, "ready": ready, "message": message, "observed_at": self._now().isoformat()}
+        kinds = sorted(self._queues.served_kinds())
+        return {**UNSEEN, "ready": ready, "message": message, "kinds": kinds, "observed_at": self._now().isoformat()}
 
     async def _remove_others(self, names: set[str]) -> None:
         """Objects of pools that are no more."""

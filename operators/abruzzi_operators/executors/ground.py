@@ -33,6 +33,7 @@ from abruzzi_operators.kubernetes.resources import (
 
 NAME = "abruzzi-controller"
 ROLES = "rbac.authorization.k8s.io"
+VISIBILITY_GROUP = "visibility.kueue.x-k8s.io"
 WORKLOAD_VERBS = ("get", "list", "watch", "create", "delete")
 
 
@@ -62,6 +63,8 @@ def cluster_rules() -> list[Object]:
         _rule(RUNS, "get", "list", "watch"),
         _rule(RUNS, "patch", subresource="status"),
         _rule(NAMESPACES, "list", "watch"),
+        # Kueue's word on positions; without it they are told by priority and age.
+        {"apiGroups": [VISIBILITY_GROUP], "resources": ["clusterqueues/pendingworkloads"], "verbs": ["get"]},
     ]
 
 

@@ -235,6 +235,12 @@ class KubernetesExecutor:
             raise reflector.problem
         return self._ledger.queue()
 
+    def served_kinds(self) -> list[str]:
+        """Kinds of workloads that this cluster has; empty before it was asked."""
+        return [
+            kind.value for kind in WorkloadKind if self._cluster is not None and kind in self._cluster.workload_kinds
+        ]
+
     async def renew_credentials(self) -> None:
         """Those that end within the last third of their life. The kubelet brings the new ones into the pod within a minute or two."""
         await self.start()

@@ -12,9 +12,10 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from abruzzi.cli.session import OUTPUT, JsonOption, client, print_json
+from abruzzi.cli.session import OUTPUT, JsonOption, age, client, duration, print_json
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.pool import Amounts, PoolOut, PoolSpec
+from abruzzi.contracts.queue import QueueOut
 
 app = typer.Typer(
     help="Pools: nodes of one flavor, with quota.",
@@ -51,6 +52,18 @@ def show(pool: PoolArgument, as_json: JsonOption = False) -> None:
     with client() as connection:
         found = connection.pools.get(pool)
     print_json(found) if as_json else _print(found)
+
+
+@app.command(epilog="Example: abruzzi pools queue h800")
+def queue(
+    pool: PoolArgument,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many of the queue's head.")] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Who waits, in which order, for what, and until when. Other projects' stages have no names."""
+    with client() as connection:
+        found = connection.pools.queue(pool, limit=limit)
+    print_json(found) if as_json else _print_queue(found)
 
 
 @app.command(epilog="Example: abruzzi pools apply h800.toml")
@@ -103,6 +116,26 @@ def _print(pool: PoolOut) -> None:
     if pool.status.message:
         table.add_row("status", escape(pool.status.message))
     OUTPUT.print(table)
+
+
+def _print_queue(found: QueueOut) -> None:
+    if not found.items:
+        OUTPUT.print(f"Nothing waits in pool {found.pool}.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("#", "run", "stage", "ranks", "asks for", "waits", "for", "until about"):
+        table.add_column(column)
+    for entry in found.items:
+        run = f"{entry.run_id} {entry.run_name}" if entry.mine else "another project's"
+        asked = _amounts(Amounts(cpus=entry.cpus, memory=entry.memory, gpus=entry.gpus))
+        until = f"in {duration(entry.eta_seconds)}" if entry.eta_seconds is not None else "no estimate"
+        why = entry.code.value.removeprefix("waits_for_").removeprefix("waits_").replace("_", " ")
+        table.add_row(
+            str(entry.position), escape(run), escape(entry.stage_id or "–"), str(entry.ranks), asked, age(entry.since), why, until
+        )  # fmt: skip
+    OUTPUT.print(table)
+    more = f" {found.length - len(found.items)} more are behind them." if found.length > len(found.items) else ""
+    OUTPUT.print(f"[dim]{found.order_note}{more}[/]")
 
 
 def _amounts(amounts: Amounts | None) -> str:

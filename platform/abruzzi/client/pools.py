@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abruzzi.client.transport import Transport
 from abruzzi.contracts.pool import PoolOut, PoolSpec
+from abruzzi.contracts.queue import QueueOut
 from abruzzi.contracts.resources import Resource
 
 
@@ -20,6 +21,9 @@ class Pools:
 
     def get(self, name: str) -> PoolOut:
         return self._http.get(PoolOut, f"pools/{name}")
+
+    def queue(self, name: str, *, limit: int = 100) -> QueueOut:
+        return self._http.get(QueueOut, f"pools/{name}/queue", limit=limit)
 
     def apply(self, spec: PoolSpec) -> PoolOut:
         """Makes or changes it."""

@@ -126,6 +126,8 @@ class PoolStatus(Resource):
     pending: int
     """Workloads that wait for admission."""
     admitted: int
+    kinds: list[str]
+    """Workloads that its cluster can make: Job, PyTorchJob, TrainJob."""
     observed_at: datetime | None
 
 
@@ -149,6 +151,7 @@ UNSEEN: dict[str, Any] = {
     "borrowed": {},
     "pending": 0,
     "admitted": 0,
+    "kinds": [],
     "observed_at": None,
 }
 """Status of a pool that nobody has looked at."""

@@ -37,4 +37,3 @@ class QueueEntryRow(Base):
     since: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     ordered_by: Mapped[str] = mapped_column(Text)
     """`kueue`: its own word on positions; `priority`: by priority and age of its Workloads."""
-    observed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -4,24 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from abruzzi.contracts.pool import Amounts
+from abruzzi.contracts.queue import WaitOut
 from abruzzi.contracts.reason import ADVICE, Reason, tell
 from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut, WhyOut
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.policy import RULES
+from abruzzi.pools import queue as places
 from abruzzi.runs import query
+
+_NOT_RUNNING = (AttemptState.CREATED, AttemptState.STARTING)
 
 
 async def why(session: AsyncSession, run_id: str, *, now: datetime) -> WhyOut:
     run = await query.get(session, run_id, now=now)
-    facts = [_facts(stage, now) for stage in run.detail]
-    return WhyOut(state=run.state, sentence=sentence(run, now), facts=facts)
+    waits = await _waits_of(session, run, now)
+    facts = [_facts(stage, now, waits.get(stage.id)) for stage in run.detail]
+    return WhyOut(state=run.state, sentence=sentence(run, now, waits), facts=facts)
 
 
-def sentence(run: RunOut, now: datetime) -> str:
+async def _waits_of(session: AsyncSession, run: RunOut, now: datetime) -> dict[str, WaitOut]:
+    """By stage: of those whose attempt exists and does not run."""
+    found: dict[str, WaitOut] = {}
+    views: dict[str, places.QueueView] = {}
+    for stage in run.detail:
+        last = stage.attempts[-1] if stage.attempts else None
+        if stage.state is not StageState.RUNNING or last is None or last.state not in _NOT_RUNNING:
+            continue
+        row = await query.attempt_row(session, last.id)
+        if row.pool is None:
+            continue
+        if row.pool not in views:
+            views[row.pool] = await places.look(session, row.pool, now=now)
+        if row.waits_for is None and views[row.pool].free is None:
+            continue  # nothing in the cluster holds it, and there is no queue: it is being started
+        found[stage.id] = places.wait_of(
+            views[row.pool],
+            row.id,
+            code=Reason(row.waits_for) if row.waits_for else Reason.STARTING,
+            message=row.reason or "",
+            since=row.created_at,
+            ranks=stage_ranks(stage),
+            asked=Amounts(cpus=row.cpus, memory=row.memory, gpus=row.gpus),
+        )
+    return found
+
+
+def stage_ranks(stage: StageOut) -> int:
+    return int((stage.config.get("resources") or {}).get("ranks", 1))
+
+
+def sentence(run: RunOut, now: datetime, waits: Mapping[str, WaitOut] = MappingProxyType({})) -> str:
     """Pure; golden-tested."""
     done, total = sum(s.state is StageState.SUCCEEDED for s in run.detail), len(run.detail)
     if run.state is RunState.SUCCEEDED:
@@ -37,12 +75,12 @@ def sentence(run: RunOut, now: datetime) -> str:
     active = [s for s in run.detail if s.state is StageState.RUNNING]
     pending = [s for s in run.detail if s.state is StageState.PENDING]
     if active or pending:
-        told = [_running(s, now) for s in active] + [_pending(s, now) for s in pending]
+        told = [_running(s, now, waits.get(s.id)) for s in active] + [_pending(s, now) for s in pending]
         return " ".join(told + _waiting(run.detail))
     return tell(Reason.ACCEPTED)
 
 
-def reason_of(stage: StageOut, now: datetime) -> Reason:
+def reason_of(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> Reason:
     """The public code."""
     last = stage.attempts[-1] if stage.attempts else None
     match stage.state:
@@ -53,7 +91,7 @@ def reason_of(stage: StageOut, now: datetime) -> Reason:
         case StageState.RUNNING if last is not None and last.state is AttemptState.STOPPING:
             return Reason.STOPPING
         case StageState.RUNNING if last is not None and _waits(last):
-            return Reason.WAITS_FOR_PODS
+            return wait.code if wait is not None and wait.code is not Reason.STARTING else Reason.WAITS_FOR_PODS
         case StageState.RUNNING:
             return Reason.RUNNING if last is not None and last.ranks else Reason.SILENT
         case StageState.FAILED:
@@ -67,7 +105,7 @@ def reason_of(stage: StageOut, now: datetime) -> Reason:
 
 
 def _waits(attempt: AttemptOut) -> bool:
-    return attempt.state in (AttemptState.CREATED, AttemptState.STARTING) and bool(attempt.reason)
+    return attempt.state in _NOT_RUNNING and bool(attempt.reason)
 
 
 def _is_quarantined(last: AttemptOut | None) -> bool:
@@ -100,14 +138,15 @@ def _failed(stage: StageOut) -> str:
     return f"{told} {advice}".strip()
 
 
-def _running(stage: StageOut, now: datetime) -> str:
+def _running(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> str:
     attempt = stage.attempts[-1] if stage.attempts else None
     if attempt and attempt.state is AttemptState.STOPPING:
         said = f" {attempt.reason.rstrip('.')}." if attempt.reason else ""
         return tell(Reason.STOPPING, stage=stage.id, number=attempt.number) + said
     again = f" (attempt {attempt.number})" if attempt and attempt.number > 1 else ""
     if attempt and _waits(attempt):
-        return tell(Reason.WAITS_FOR_PODS, stage=stage.id, attempt=again, reason=attempt.reason)
+        said = " ".join([*filter(None, (_numbers(wait),)), attempt.reason or ""])
+        return tell(reason_of(stage, now, wait), stage=stage.id, attempt=again, reason=said)
     left = f", about {_seconds(stage.eta_seconds)} left" if stage.eta_seconds else ""
     note = f" {attempt.reason}" if attempt and attempt.reason else ""
     if attempt is None or not attempt.ranks:
@@ -142,10 +181,30 @@ def _waiting(stages: Sequence[StageOut]) -> list[str]:
     return told
 
 
-def _facts(stage: StageOut, now: datetime) -> dict[str, Any]:
+def _numbers(wait: WaitOut | None) -> str | None:
+    """Position, what is asked for, what is free, and until when; None where no queue holds it."""
+    if wait is None or wait.position is None or wait.quota is None or wait.free is None:
+        return None
+    place = (
+        f"It is number {wait.position} of {max(wait.queue_length, wait.position)} in the queue of pool {wait.pool!r}"
+    )
+    field = places.lacking(wait.asked, wait.free) or ("gpus" if wait.asked.gpus else "cpus")
+    asked, free, quota = (_amount(field, getattr(amounts, field)) for amounts in (wait.asked, wait.free, wait.quota))
+    until = f"about {_seconds(wait.eta_seconds)} to go" if wait.eta_seconds is not None else "no estimate"
+    return f"{place}, asks for {asked}, and {free} of {quota} of quota are free ({until}: {wait.eta_basis})."
+
+
+def _amount(field: str, amount: float) -> str:
+    """With its unit."""
+    if field == "memory":
+        return f"{amount / (1 << 30):,.4g} GiB"
+    return f"{amount:g} {'GPU' if field == 'gpus' else 'CPU'}{'' if amount == 1 else 's'}"
+
+
+def _facts(stage: StageOut, now: datetime, wait: WaitOut | None) -> dict[str, Any]:
     return {
         "stage": stage.id,
-        "code": reason_of(stage, now),
+        "code": reason_of(stage, now, wait),
         "state": stage.state,
         "reason": stage.reason,
         "attempts": [
@@ -154,6 +213,7 @@ def _facts(stage: StageOut, now: datetime) -> dict[str, Any]:
         "not_before": stage.not_before.isoformat() if stage.not_before else None,
         "progress": stage.progress,
         "eta_seconds": stage.eta_seconds,
+        "waits_for": wait.model_dump(mode="json") if wait is not None else None,
     }
 
 

@@ -15,11 +15,16 @@ from simulation.fake_api import ALL_KINDS, FakeApi
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.pool import Amounts, PoolSpec, Toleration
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import StageKind
 from abruzzi.kit.settings import Settings
+from abruzzi.pools.queue import Place
+from abruzzi_operators.controller.places import VISIBILITY
 from abruzzi_operators.controller.pools import PoolController
+from abruzzi_operators.executors.ledger import Queued, queued
+from abruzzi_operators.executors.pending import queue_code, scheduler_code
 from abruzzi_operators.executors.placing import Placer
-from abruzzi_operators.kubernetes.errors import Unreachable
+from abruzzi_operators.kubernetes.errors import ApiError, Unreachable
 from abruzzi_operators.kubernetes.quantities import amount
 from abruzzi_operators.kubernetes.resources import (
     CLUSTER_QUEUES,
@@ -51,16 +56,43 @@ class Rows:
     def __init__(self, *pools: PoolSpec) -> None:
         self.pools = list(pools)
         self.status: dict[str, Mapping[str, Any]] = {}
+        self.places: dict[str, Sequence[Place]] = {}
 
     async def list(self) -> Sequence[PoolSpec]:
         return self.pools
 
-    async def observe(self, name: str, status: Mapping[str, Any]) -> None:
+    async def observe(self, name: str, status: Mapping[str, Any], places: Sequence[Place] | None) -> None:
         self.status[name] = status
+        if places is not None:
+            self.places[name] = places
 
 
-def controller(api: FakeApi, rows: Rows) -> PoolController:
-    return PoolController(api, rows, namespace=NAMESPACE, now=lambda: datetime(2026, 11, 26, tzinfo=UTC))
+class Watched:
+    """What an executor's watches know."""
+
+    def __init__(self, *queued: Queued) -> None:
+        self.known = list(queued)
+        self.problem: ApiError | None = None
+
+    async def queue(self) -> Sequence[Queued]:
+        if self.problem is not None:
+            raise self.problem
+        return self.known
+
+    def served_kinds(self) -> Sequence[str]:
+        return ["Job", "PyTorchJob"]
+
+
+def waits(attempt: str, *, priority: int = 0, minute: int = 0, queue: str = "h800", **fields: Any) -> Queued:
+    since = f"2026-11-26T00:{minute:02d}:00Z"
+    values = {"message": None, "reserved_at": None, "is_over": False, "owner_name": f"abruzzi-{attempt}", **fields}
+    return Queued(name=f"job-{attempt}", owner_uid=attempt, queue=queue, priority=priority, since=since, **values)
+
+
+def controller(api: FakeApi, rows: Rows, watched: Watched | None = None) -> PoolController:
+    return PoolController(
+        api, rows, watched or Watched(), namespace=NAMESPACE, now=lambda: datetime(2026, 11, 26, tzinfo=UTC)
+    )
 
 
 @pytest.mark.parametrize("pool", [CPU, H800], ids=lambda pool: pool.name)
@@ -97,6 +129,93 @@ async def test_pools_are_applied_and_what_kueue_says_is_written_back() -> None:
     assert (status["ready"], status["message"], status["pending"], status["admitted"]) == (True, "", 3, 5)
     assert status["used"] == {"cpu": 96.5, "nvidia.com/gpu": 40}
     assert status["borrowed"] == {"nvidia.com/gpu": 8}
+    assert status["kinds"] == ["Job", "PyTorchJob"]
+
+
+async def test_without_kueues_own_word_the_queue_is_ordered_by_priority_and_age_and_foreign_workloads_count() -> None:
+    api, rows = cluster(), Rows(H800, CPU)
+    watched = Watched(
+        waits("a", minute=3), waits("b", minute=1), waits("c", priority=5, minute=9), waits("else", minute=2, owner_name="somebodys-job"),
+        waits("in", reserved_at="2026-11-26T00:00:00Z"), waits("over", is_over=True), waits("other", queue="cpu"),
+    )  # fmt: skip
+    await controller(api, rows, watched).look()
+    assert [(p.attempt_id, p.position, p.ordered_by) for p in rows.places["h800"]] == [
+        ("c", 1, "priority"), ("b", 2, "priority"), ("a", 4, "priority"),
+    ]  # fmt: skip
+    assert [p.attempt_id for p in rows.places["cpu"]] == ["other"]
+
+
+async def test_kueues_own_positions_are_taken_where_they_are_served_and_who_is_new_comes_last() -> None:
+    api, rows = cluster(), Rows(H800)
+    counted = [("job-b", NAMESPACE), ("job-b", "elsewhere"), ("job-a", NAMESPACE)]
+    api.paths[VISIBILITY.format(pool="h800")] = {
+        "items": [
+            {"metadata": {"name": name, "namespace": namespace}, "positionInClusterQueue": number}
+            for number, (name, namespace) in enumerate(counted)
+        ]
+    }
+    await controller(api, rows, Watched(waits("a"), waits("b", minute=5), waits("new", priority=9))).look()
+    assert [(p.attempt_id, p.position, p.ordered_by) for p in rows.places["h800"]] == [
+        ("b", 1, "kueue"), ("a", 3, "kueue"), ("new", 4, "kueue"),
+    ]  # fmt: skip
+
+
+async def test_while_nobody_knows_who_waits_what_was_known_stays_and_pools_are_looked_after() -> None:
+    api, rows, watched = cluster(), Rows(H800), Watched(waits("a"))
+    pools = controller(api, rows, watched)
+    await pools.look()
+    watched.problem = Unreachable("the watch does not follow")
+    api.put_status(CLUSTER_QUEUES, "abruzzi-h800", {"pendingWorkloads": 7})
+    await pools.look()
+    assert [p.attempt_id for p in rows.places["h800"]] == ["a"]
+    assert rows.status["h800"]["pending"] == 7
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor h800, 8 more needed", Reason.WAITS_FOR_QUOTA),
+        ("couldn't assign flavors to pod set worker: topology \"h800\" doesn't allow to fit any of 8 pod(s)", Reason.WAITS_FOR_TOPOLOGY),
+        ("couldn't assign flavors to pod set main: untolerated taint {nvidia.com/gpu  NoSchedule} in flavor h800", Reason.WAITS_FOR_TAINT),
+        ("", Reason.WAITS_IN_QUEUE),
+    ],
+)  # fmt: skip
+def test_kueues_word_becomes_a_reason(message: str, code: Reason) -> None:
+    assert queue_code(message) is code
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("0/5 nodes are available: 3 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint {gone: }.", Reason.WAITS_FOR_NODES),
+        ("0/5 nodes are available: 5 node(s) had untolerated taint {nvidia.com/gpu: }.", Reason.WAITS_FOR_TAINT),
+        ("0/5 nodes are available: 5 node(s) didn't match Pod's node affinity/selector.", Reason.WAITS_FOR_NODES),
+    ],
+)  # fmt: skip
+def test_the_schedulers_word_becomes_a_reason(message: str, code: Reason) -> None:
+    assert scheduler_code(message) is code
+
+
+def test_a_workload_that_was_put_out_queues_by_the_time_of_that() -> None:
+    thing = {
+        "metadata": {"name": "w", "creationTimestamp": "2026-11-26T00:00:00Z", "ownerReferences": [{"uid": "u", "name": "abruzzi-a"}]},
+        "spec": {"queueName": "h800", "priority": 3},
+        "status": {"conditions": [
+            {"type": "QuotaReserved", "status": "False", "message": "preempted", "lastTransitionTime": "2026-11-26T01:00:00Z"},
+            {"type": "Evicted", "status": "True", "lastTransitionTime": "2026-11-26T01:00:01Z"},
+        ]},
+    }  # fmt: skip
+    found = queued(thing)
+    assert found is not None
+    assert (found.since, found.priority, found.reserved_at, found.message) == (
+        "2026-11-26T01:00:01Z",
+        3,
+        None,
+        "preempted",
+    )
+    thing["status"]["conditions"][0]["status"] = "True"
+    assert queued(thing).reserved_at == "2026-11-26T01:00:00Z"
+    assert queued({"metadata": {"name": "w", "creationTimestamp": "2026-11-26T00:00:00Z"}}) is None
 
 
 async def test_nothing_is_written_while_nothing_changes_and_what_is_removed_comes_back() -> None:

@@ -8,8 +8,10 @@ from fastapi import Header, Query, Response
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.pool import PoolOut, PoolSpec
+from abruzzi.contracts.queue import QueueOut
 from abruzzi.contracts.resources import Resource, StageOut
 from abruzzi.identity.policy import Action
+from abruzzi.pools import queue
 from abruzzi.pools import service as pools
 from abruzzi.runs import query
 from abruzzi_api.etags import expected_version
@@ -39,6 +41,14 @@ async def get_pool(name: str, work: ReadWork, response: Response) -> PoolOut:
     found = await pools.get(work.session, name, default=work.default_pool)
     response.headers["ETag"] = f'"{found.version}"'
     return found
+
+
+@router.get("/pools/{name}/queue", operation_id="pools_queue")
+async def get_queue(
+    name: str, work: ReadWork, limit: Annotated[int, Query(ge=1, le=1000, description="Of the queue's head")] = 100
+) -> QueueOut:
+    """Stages that wait, in the order in which they will be let in. Those of other projects have figures and no names."""
+    return await queue.queue(work.session, name, now=work.clock.now(), limit=limit)
 
 
 @router.put("/pools/{name}", operation_id="pools_apply")

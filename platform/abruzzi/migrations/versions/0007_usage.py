@@ -52,20 +52,19 @@ STATEMENTS = (
          position integer NOT NULL,
          since timestamptz NOT NULL,
          ordered_by text NOT NULL CHECK (ordered_by IN ('kueue', 'priority')),
-         observed_at timestamptz NOT NULL,
          FOREIGN KEY (attempt_id, project_id) REFERENCES attempts(id, project_id)
        )""",
     "CREATE INDEX queue_entries_pool_idx ON queue_entries (pool, position)",
     # Who waits in a pool and in which order, over all projects. Of other projects only how much they ask for and since when: no names.
     """CREATE FUNCTION abruzzi_pool_queue(asked_pool text) RETURNS TABLE (
          mine boolean, project_id text, run_id text, run_name text, stage_id text, attempt_id text, ranks integer, gpus integer,
-         cpus double precision, memory bigint, since timestamptz, "position" integer, ordered_by text, observed_at timestamptz,
+         cpus double precision, memory bigint, since timestamptz, "position" integer, ordered_by text,
          waits_for text, reason text
        )
          LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
            SELECT seen.mine, CASE WHEN seen.mine THEN a.project_id END, CASE WHEN seen.mine THEN a.run_id END,
                   CASE WHEN seen.mine THEN r.name END, CASE WHEN seen.mine THEN a.stage_id END, CASE WHEN seen.mine THEN a.id END,
-                  s.world_size, a.gpus, a.cpus, a.memory, coalesce(q.since, a.created_at), q.position, q.ordered_by, q.observed_at,
+                  s.world_size, a.gpus, a.cpus, a.memory, coalesce(q.since, a.created_at), q.position, q.ordered_by,
                   a.waits_for, CASE WHEN seen.mine THEN a.reason END
            FROM attempts a
            JOIN stages s ON s.run_id = a.run_id AND s.id = a.stage_id
