@@ -1219,6 +1219,10 @@ export type PoolStatus = {
         [key: string]: number;
     };
     /**
+     * Kinds
+     */
+    kinds: Array<string>;
+    /**
      * Message
      */
     message: string;
@@ -1394,6 +1398,99 @@ export type QuarantinedOut = {
 };
 
 /**
+ * QueueEntry
+ */
+export type QueueEntry = {
+    /**
+     * Attempt Id
+     */
+    attempt_id: string | null;
+    code: Reason;
+    /**
+     * Cpus
+     */
+    cpus: number;
+    /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
+    /**
+     * Gpus
+     */
+    gpus: number;
+    /**
+     * Memory
+     */
+    memory: number;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Position
+     */
+    position: number;
+    /**
+     * Project Id
+     */
+    project_id: string | null;
+    /**
+     * Ranks
+     */
+    ranks: number;
+    /**
+     * Reason
+     */
+    reason: string | null;
+    /**
+     * Run Id
+     */
+    run_id: string | null;
+    /**
+     * Run Name
+     */
+    run_name: string | null;
+    /**
+     * Since
+     */
+    since: string;
+    /**
+     * Stage Id
+     */
+    stage_id: string | null;
+};
+
+/**
+ * QueueOut
+ */
+export type QueueOut = {
+    /**
+     * Items
+     */
+    items: Array<QueueEntry>;
+    /**
+     * Length
+     */
+    length: number;
+    /**
+     * Observed At
+     */
+    observed_at: string | null;
+    /**
+     * Order
+     */
+    order: 'kueue' | 'priority' | 'engine';
+    /**
+     * Order Note
+     */
+    order_note: string;
+    /**
+     * Pool
+     */
+    pool: string;
+};
+
+/**
  * RankOut
  */
 export type RankOut = {
@@ -1426,6 +1523,11 @@ export type RankOut = {
      */
     total_steps: number | null;
 };
+
+/**
+ * Reason
+ */
+export type Reason = 'accepted' | 'cancelling' | 'cancelled' | 'interrupted' | 'succeeded' | 'waits_for_stages' | 'waits_for_gate' | 'backing_off' | 'starting' | 'waits_for_pods' | 'waits_in_queue' | 'waits_for_quota' | 'waits_for_topology' | 'waits_for_nodes' | 'waits_for_taint' | 'waits_for_image' | 'waits_for_container' | 'running' | 'silent' | 'stopping' | 'done' | 'failed' | 'quarantined' | 'not_started' | 'stopped';
 
 /**
  * RecipeIn
@@ -3351,6 +3453,43 @@ export type PoolsApplyResponses = {
 };
 
 export type PoolsApplyResponse = PoolsApplyResponses[keyof PoolsApplyResponses];
+
+export type PoolsQueueData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Limit
+         *
+         * Of the queue's head
+         */
+        limit?: number;
+    };
+    url: '/api/v1/pools/{name}/queue';
+};
+
+export type PoolsQueueErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type PoolsQueueError = PoolsQueueErrors[keyof PoolsQueueErrors];
+
+export type PoolsQueueResponses = {
+    /**
+     * Successful Response
+     */
+    200: QueueOut;
+};
+
+export type PoolsQueueResponse = PoolsQueueResponses[keyof PoolsQueueResponses];
 
 export type ProjectsListData = {
     body?: never;
