@@ -158,4 +158,10 @@
   verbs:
   - list
   - watch
+- apiGroups:
+  - visibility.kueue.x-k8s.io
+  resources:
+  - clusterqueues/pendingworkloads
+  verbs:
+  - get
 {{- end -}}
