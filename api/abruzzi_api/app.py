@@ -26,7 +26,7 @@ from abruzzi.kit.database_time import keep_time
 from abruzzi.kit.db import create_engine, create_sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.store import open_store
-from abruzzi_api import auditing, dashboard, problems
+from abruzzi_api import auditing, dashboard, problems, single_sign_on
 from abruzzi_api.gatekeeper import API, PUBLIC, Gatekeeper
 from abruzzi_api.streams import Bell
 from abruzzi_api.v1.artifacts import routes as artifacts
@@ -95,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_probes(app)
     dashboard.mount(app, settings.web_dir)
     check_permissions(api_routes())
+    single_sign_on.install(app, settings)
     app.add_middleware(_Compress, minimum_size=2048)
     app.add_middleware(Gatekeeper, state=app.state)
     app.add_middleware(_Measure)

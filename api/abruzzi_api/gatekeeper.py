@@ -19,7 +19,14 @@ from abruzzi_api import auditing
 from abruzzi_api.problems import problem
 
 API = "/api/v1/"
-PUBLIC = {("POST", "/api/v1/session"), ("GET", "/api/v1/openapi.json"), ("HEAD", "/api/v1/openapi.json")}
+PUBLIC = {
+    ("POST", "/api/v1/session"),
+    ("GET", "/api/v1/session/methods"),
+    ("GET", "/api/v1/session/oidc"),
+    ("GET", "/api/v1/session/oidc/callback"),
+    ("GET", "/api/v1/openapi.json"),
+    ("HEAD", "/api/v1/openapi.json"),
+}
 MAX_BODY_BYTES = 8 << 20
 COOKIE = "abruzzi_session"
 CSRF_HEADER = "x-abruzzi-request"

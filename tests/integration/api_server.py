@@ -134,6 +134,7 @@ def serve(app_url: str, owner_url: str, folder: Path, **settings: str) -> Iterat
         "ABRUZZI_HOME": str(folder),
         "ABRUZZI_DATABASE_URL": app_url,
         "ABRUZZI_PORT": str(port),
+        "ABRUZZI_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "ABRUZZI_SIGNING_KEY": "a key for tests",
         "ABRUZZI_ADMIN_TOKEN": admin,
         **settings,

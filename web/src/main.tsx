@@ -4,11 +4,11 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { App } from "@/app/app";
-import { takeTokenFromAddress } from "@/features/session/sign-in";
+import { readAddress } from "@/features/session/arrival";
 import { configureApi } from "@/lib/api";
 
 configureApi();
-const arrival = takeTokenFromAddress();
+const arrival = readAddress();
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(

@@ -29,6 +29,8 @@ ATTEMPT_TOKEN_LIFE = timedelta(days=30)
 LATE_TOKEN_LIFE = timedelta(hours=1)
 """Of an ended attempt's token. A launcher goes on shipping logs for 15 minutes; one that is started again later gets a token of its own."""
 ADMIN_TOKEN_LIFE = timedelta(days=3650)
+SIGNED_IN_BY = "oidc"
+"""`created_by` of the tokens that a sign-in by the identity provider makes."""
 
 
 class Unauthenticated(AbruzziError):
@@ -78,6 +80,22 @@ async def create_token(
         )
     row, token = await _add(session, project_id, name, role, None, actor, now, now + timedelta(days=days))
     return TokenCreated(**_token_out(row).model_dump(), token=token)
+
+
+async def create_session_token(
+    session: AsyncSession, *, project_id: str, name: str, role: Role, hours: float, now: datetime
+) -> str:
+    """Of somebody whom the identity provider vouches for. Raises NotFound when the project is not there."""
+    if await session.get(ProjectRow, project_id) is None:
+        raise NotFound("project", project_id)
+    _, token = await _add(session, project_id, name, role, None, SIGNED_IN_BY, now, now + timedelta(hours=hours))
+    return token
+
+
+async def end_session(session: AsyncSession, token_id: str, *, now: datetime) -> None:
+    """Revokes what a sign-in made. A token that somebody only typed in lives on."""
+    mine = (TokenRow.id == token_id, TokenRow.created_by == SIGNED_IN_BY, TokenRow.revoked_at.is_(None))
+    await session.execute(update(TokenRow).where(*mine).values(revoked_at=now))
 
 
 async def mint_attempt_token(

@@ -28,6 +28,34 @@ class PlacementDefaults(BaseModel):
     gpus: int = Field(default=0, ge=0)
 
 
+class OidcGrant(BaseModel):
+    """What members of a group may do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str = Field(min_length=1)
+    project: str = "default"
+    role: Literal["viewer", "member", "maintainer", "admin"]
+
+
+class OidcSettings(BaseModel):
+    """Sign-in of the dashboard by an OpenID Connect provider (authorization code with PKCE). Who is in no group of `grants` is turned away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    issuer: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """As the provider's own discovery document spells it."""
+    client_id: str = Field(min_length=1)
+    name: str = Field(default="single sign-on", max_length=40)
+    """On the button."""
+    scopes: str = "openid profile email"
+    groups_claim: str = "groups"
+    """Of the ID token or the userinfo answer; a path with dots, such as realm_access.roles."""
+    grants: tuple[OidcGrant, ...] = Field(min_length=1)
+    """In order: of several that fit, the first is taken, or the first of the project that was asked for."""
+    session_hours: float = Field(default=12.0, gt=0, le=720)
+
+
 class Settings(BaseSettings):
     """One class for API, controller, workers and migrations; each reads what it needs."""
 
@@ -54,6 +82,10 @@ class Settings(BaseSettings):
     """The built dashboard."""
     signing_key: SecretStr | None = None
     """Signs session cookies."""
+    oidc: OidcSettings | None = None
+    """JSON; needs `public_url`, where the provider sends people back to. Unset: people sign in with tokens only."""
+    oidc_client_secret: SecretStr | None = None
+    """Of a confidential client; public ones have none."""
     admin_token: SecretStr | None = None
     """Made valid at start-up, for the first sign-in."""
     stages_end_with_controller: bool = False

@@ -40,6 +40,6 @@ function isProblem(error: unknown): error is Problem {
   return typeof error === "object" && error !== null && "code" in error && "detail" in error && "status" in error;
 }
 
-function made(code: string, title: string, status: number, detail: string, instance: string, hint: string): Problem {
+export function made(code: string, title: string, status: number, detail: string, instance: string, hint: string): Problem {
   return { type: `urn:abruzzi:problem:${code}`, title, status, detail, instance, code, hint, errors: [], trace_id: "" };
 }

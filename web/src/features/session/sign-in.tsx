@@ -1,34 +1,21 @@
-import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { use, useState } from "react";
 
 import { sessionCreate } from "@/api";
+import { sessionMethodsOptions } from "@/api/@tanstack/react-query.gen";
 import { Logo } from "@/app/logo";
-import { Button } from "@/components/ui/button";
+import { Button, buttonClass } from "@/components/ui/button";
 import { Code } from "@/components/ui/code";
 import { Field, Input } from "@/components/ui/field";
 import { ProblemNotice } from "@/components/ui/notice";
-import { ApiProblem, toProblem } from "@/lib/problem";
+import { ApiProblem } from "@/lib/problem";
 
-import { type Arrival, ArrivalContext } from "./arrival";
-
-const FRAGMENT = /[#&]token=([^&]+)/;
-
-/** `#token=…` from `abruzzi up`: traded for a cookie that scripts cannot read, and gone from the address before anything else happens. */
-export async function takeTokenFromAddress(): Promise<Arrival> {
-  const token = FRAGMENT.exec(location.hash)?.[1];
-  if (!token) return { problem: null };
-  history.replaceState(history.state, "", location.pathname + location.search);
-  try {
-    await sessionCreate({ body: { token: decodeURIComponent(token) }, throwOnError: true });
-    return { problem: null };
-  } catch (error) {
-    return { problem: toProblem(error) };
-  }
-}
+import { ArrivalContext } from "./arrival";
 
 export function SignIn() {
   const arrival = use(ArrivalContext);
   const queryClient = useQueryClient();
+  const provider = useQuery(sessionMethodsOptions()).data?.single_sign_on;
   const [token, setToken] = useState("");
   const signIn = useMutation({
     mutationFn: () => sessionCreate({ body: { token: token.trim() }, throwOnError: true }),
@@ -41,6 +28,14 @@ export function SignIn() {
         <Logo className="size-7" />
         <h1 className="text-xl font-semibold tracking-tight">Abruzzi</h1>
       </div>
+      {provider && (
+        <a
+          className={buttonClass("primary", "h-8")}
+          href={`/api/v1/session/oidc?next=${encodeURIComponent(location.pathname + location.search)}`}
+        >
+          Sign in with {provider}
+        </a>
+      )}
       <form
         className="flex flex-col gap-3"
         onSubmit={(event) => {
@@ -60,8 +55,8 @@ export function SignIn() {
             onChange={(event) => setToken(event.target.value)}
           />
         </Field>
-        <Button type="submit" look="primary" className="h-8" disabled={signIn.isPending || !token.trim()}>
-          {signIn.isPending ? "Signing in" : "Sign in"}
+        <Button type="submit" look={provider ? "plain" : "primary"} className="h-8" disabled={signIn.isPending || !token.trim()}>
+          {signIn.isPending ? "Signing in" : provider ? "Sign in with this token" : "Sign in"}
         </Button>
         {problem && <ProblemNotice error={problem} />}
       </form>
