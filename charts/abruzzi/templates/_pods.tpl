@@ -139,6 +139,15 @@ securityContext:
 - { name: ABRUZZI_WEBHOOK_NETWORKS, value: {{ .Values.webhooks.networks | toJson | quote }} }
 {{- end -}}
 
+{{- /* The identity provider. A public client has no secret. */ -}}
+{{- define "abruzzi.signIn" -}}
+{{- with .Values.oidc }}
+- { name: ABRUZZI_OIDC, value: {{ . | toJson | quote }} }
+- name: ABRUZZI_OIDC_CLIENT_SECRET
+  valueFrom: { secretKeyRef: { name: {{ $.Values.existingSecret }}, key: OIDC_CLIENT_SECRET, optional: true } }
+{{- end }}
+{{- end -}}
+
 {{- /* Who does the side work: the workers, or the controllers where there are none. */ -}}
 {{- define "abruzzi.sideWork" -}}
 {{- include "abruzzi.settings" . }}

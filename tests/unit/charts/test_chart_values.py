@@ -12,6 +12,7 @@ from chart_render import CHART, SETS, ChartError, needs_helm, template, values
 from jsonschema import Draft7Validator
 
 from abruzzi.contracts.retention import RetentionPolicy
+from abruzzi.kit.settings import OidcSettings
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -51,11 +52,28 @@ def test_it_knows_every_value_and_no_other() -> None:
             return set()
         return {f"{at}{key}" for key in value} | {n for key, v in value.items() for n in given(v, f"{at}{key}.")}
 
-    free = ("retention.", "stages.placement.", "stages.podTemplate.")  # empty by default
+    free = ("oidc.", "retention.", "stages.placement.", "stages.podTemplate.")  # empty by default
     known = {name for name in names(SCHEMA) - {"global"} if not name.startswith(free)}
     inside = ("resources.", "labels.")
     assert known == {name for name in given(DEFAULTS) if not any(part in name for part in inside)}
     assert set(SCHEMA["properties"]["retention"]["properties"]) == set(RetentionPolicy.model_fields)
+    assert set(SCHEMA["properties"]["oidc"]["properties"]) == set(OidcSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"publicUrl": ""}, "publicUrl"),
+        ({"oidc": {"issuer": "https://id.example.org", "client_id": "abruzzi"}}, "grants"),
+        ({"oidc": {"grants": [{"group": "ml", "role": "root"}]}}, "oidc"),
+    ],
+)
+def test_a_provider_needs_an_address_to_come_back_to_and_grants_with_roles_that_exist(
+    changed: dict[str, Any], said: str
+) -> None:
+    whole = {**merged(DEFAULTS, yaml.safe_load(values("production").read_text())), **changed}
+    found = [f"{list(error.path)} {error.message}" for error in Draft7Validator(SCHEMA).iter_errors(whole)]
+    assert any(said in text for text in found)
 
 
 @pytest.mark.parametrize("name", SETS)

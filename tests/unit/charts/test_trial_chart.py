@@ -46,7 +46,9 @@ def test_its_secret_has_every_key_that_the_platform_reads() -> None:
         for value in environment(pod).values()
         if isinstance(value, dict)
     }
-    assert asked - set(secret["stringData"]) == {"GRAFANA_TOKEN", "SMTP_PASSWORD"}, "which a trial does not use"
+    assert asked - set(secret["stringData"]) == {"GRAFANA_TOKEN", "OIDC_CLIENT_SECRET", "SMTP_PASSWORD"}, (
+        "which a trial does not use"
+    )
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert re.fullmatch("abruzzi_[0-9a-z]{12}_[A-Za-z0-9]{43}", secret["stringData"].pop("ADMIN_TOKEN"))
     for key, value in secret["stringData"].items():

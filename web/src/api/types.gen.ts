@@ -1896,6 +1896,18 @@ export type SignIn = {
 };
 
 /**
+ * SignInMethods
+ *
+ * Tokens always do.
+ */
+export type SignInMethods = {
+    /**
+     * Single Sign On
+     */
+    single_sign_on: string | null;
+};
+
+/**
  * Sort
  *
  * By when it was submitted, its name, its state, how long it took, or a headline figure. Runs without the figure come last either way.
@@ -4084,6 +4096,90 @@ export type SessionCreateResponses = {
 };
 
 export type SessionCreateResponse = SessionCreateResponses[keyof SessionCreateResponses];
+
+export type SessionMethodsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/session/methods';
+};
+
+export type SessionMethodsErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type SessionMethodsError = SessionMethodsErrors[keyof SessionMethodsErrors];
+
+export type SessionMethodsResponses = {
+    /**
+     * Successful Response
+     */
+    200: SignInMethods;
+};
+
+export type SessionMethodsResponse = SessionMethodsResponses[keyof SessionMethodsResponses];
+
+export type SessionOidcData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Next
+         */
+        next?: string;
+        /**
+         * Project
+         */
+        project?: string | null;
+    };
+    url: '/api/v1/session/oidc';
+};
+
+export type SessionOidcErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type SessionOidcError = SessionOidcErrors[keyof SessionOidcErrors];
+
+export type SessionOidcResponses = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type SessionOidcResponse = SessionOidcResponses[keyof SessionOidcResponses];
+
+export type SessionOidcCallbackData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/session/oidc/callback';
+};
+
+export type SessionOidcCallbackErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type SessionOidcCallbackError = SessionOidcCallbackErrors[keyof SessionOidcCallbackErrors];
+
+export type SessionOidcCallbackResponses = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type SessionOidcCallbackResponse = SessionOidcCallbackResponses[keyof SessionOidcCallbackResponses];
 
 export type StagesListData = {
     body?: never;
