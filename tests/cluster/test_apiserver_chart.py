@@ -21,6 +21,7 @@ from abruzzi.pools.queue import Place
 from abruzzi_operators.controller.pools import PoolController
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor
 from abruzzi_operators.executors.ledger import Queued
+from abruzzi_operators.executors.peers import peer_policy
 from abruzzi_operators.kubernetes.access import Access
 from abruzzi_operators.kubernetes.errors import ApiError, Denied, Invalid, NotFound
 from abruzzi_operators.kubernetes.resources import (
@@ -30,6 +31,7 @@ from abruzzi_operators.kubernetes.resources import (
     JOBS,
     LOCAL_QUEUES,
     NAMESPACES,
+    NETWORK_POLICIES,
     PODS,
     PYTORCH_JOBS,
     RESOURCE_FLAVORS,
@@ -43,6 +45,7 @@ from abruzzi_operators.kubernetes.resources import (
 )
 from abruzzi_operators.kubernetes.rest_api import RestApi
 from abruzzi_operators.renderers import Placement
+from abruzzi_operators.renderers.names import attempt_labels
 from abruzzi_operators.renderers.pod import pod_template
 from abruzzi_operators.renderers.trainjob import training_runtime
 
@@ -185,6 +188,9 @@ async def test_the_controllers_account_can_do_its_work(controller: RestApi, admi
         assert (await executor.observe([made.attempt_id]))[made.attempt_id].phase is Phase.GONE
     finally:
         await executor.close()
+    policy = peer_policy(made.attempt_id, attempt_labels(made), STAGES)
+    await controller.create(NETWORK_POLICIES, policy)
+    await controller.delete(NETWORK_POLICIES, policy["metadata"]["name"], namespace=STAGES)
     await admin.create(
         PODS, PODS.new("of-an-attempt", STAGES, spec=pod_template(made, placement(), container="stage")["spec"])
     )

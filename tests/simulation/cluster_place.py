@@ -31,6 +31,8 @@ class ClusterPlace:
         self.credentials_live_seconds: float | None = None
         """None: the store needs none."""
         self.placement = Placement(namespace=NAMESPACE, image="jobs:1", api_url="http://api", ranks_per_node=1)
+        self.peer_policies = False
+        """See KubernetesExecutor; `renew` takes it over."""
         self.executors: list[KubernetesExecutor] = []
         self.renew()
 
@@ -62,6 +64,7 @@ class ClusterPlace:
             issue_token=issue,
             make_credentials=credentials,
             keep_log=keep_log,
+            peer_policies=self.peer_policies,
             lost_nodes=lost,
             now=self.cluster.now,
         )

@@ -71,6 +71,13 @@
   verbs:
   - create
 - apiGroups:
+  - networking.k8s.io
+  resources:
+  - networkpolicies
+  verbs:
+  - create
+  - delete
+- apiGroups:
   - trainer.kubeflow.org
   resources:
   - trainingruntimes

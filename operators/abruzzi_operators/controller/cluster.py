@@ -55,6 +55,7 @@ async def open_kubernetes_executor(
             issue_token=issue_token,
             make_credentials=make_credentials,
             keep_log=_keeper(sessions, objects),
+            peer_policies=settings.peer_policies,
         )
         beside = [
             asyncio.create_task(_repeat(executor.collect_logs, LOG_SECONDS), name="logs of foreign images"),

@@ -18,6 +18,7 @@ from abruzzi_operators.kubernetes.resources import (
     JOBS,
     LOCAL_QUEUES,
     NAMESPACES,
+    NETWORK_POLICIES,
     PODS,
     PYTORCH_JOBS,
     RESOURCE_FLAVORS,
@@ -46,6 +47,7 @@ def rules() -> list[Object]:
         _rule(SECRETS, "get", "create", "patch", "delete"),
         {**_rule(CONFIG_MAPS, "list", "watch", "patch"), "resourceNames": [FENCE]},
         _rule(CONFIG_MAPS, "create"),  # what is being created has no name yet that a rule could hold
+        _rule(NETWORK_POLICIES, "create", "delete"),
         _rule(TRAINING_RUNTIMES, "get", "create", "patch"),
         _rule(WORKLOADS, "list", "watch"),
         _rule(LOCAL_QUEUES, "create", "patch", "delete"),

@@ -4,7 +4,8 @@ The cluster is the truth, watches make it cheap to know. Rules that safety rests
   - GONE only after the apiserver itself has answered 404 and no pod lives; UNKNOWN while the caches do not follow;
   - a removal raises the fence before it deletes, so that no create that comes late can pass (executors/fence.py);
   - a stop deletes the workload (its operator makes no pod anew) and gives its pods the grace; their exit codes come from the watch.
-Writes to the apiserver for an attempt of one pod: Secret, workload, fence, and the deletion of both: five.
+Writes to the apiserver for an attempt of one pod: Secret, workload, fence, and the deletion of both: five. (Two more for one of several pods in
+a namespace that keeps pods apart: their NetworkPolicy and its deletion.)
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from abruzzi.contracts.stage import StageSpec, workload_name
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.store.sessions import SESSION_SECONDS, expires_at
-from abruzzi_operators.executors.assess import Facts, assess, is_terminating
+from abruzzi_operators.executors.assess import Facts, assess, expected_pods, is_terminating
 from abruzzi_operators.executors.fence import Fence, refused
 from abruzzi_operators.executors.ledger import Ledger, Queued
+from abruzzi_operators.executors.peers import peer_policy
 from abruzzi_operators.executors.pod_ends import is_overdue, node_of, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
@@ -35,6 +37,7 @@ from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Conflic
 from abruzzi_operators.kubernetes.reflector import Key, Reflector, Tuning
 from abruzzi_operators.kubernetes.resources import (
     JOBS,
+    NETWORK_POLICIES,
     PODS,
     PYTORCH_JOBS,
     SECRETS,
@@ -45,7 +48,14 @@ from abruzzi_operators.kubernetes.resources import (
     Resource,
 )
 from abruzzi_operators.renderers import Placement, WorkloadKind, choose_kind, render
-from abruzzi_operators.renderers.names import ANNOTATION_DIGEST, ANNOTATION_RANKS, ANNOTATION_STACKS, SELECTOR
+from abruzzi_operators.renderers.names import (
+    ANNOTATION_DIGEST,
+    ANNOTATION_RANKS,
+    ANNOTATION_STACKS,
+    OWN_LABELS,
+    SELECTOR,
+    attempt_labels,
+)
 from abruzzi_operators.renderers.pod import SECRET_CREDENTIALS, SECRET_SPEC
 from abruzzi_operators.renderers.trainjob import training_runtime
 
@@ -86,6 +96,7 @@ class KubernetesExecutor:
         issue_token: IssueToken,
         make_credentials: MakeCredentials,
         keep_log: KeepLog,
+        peer_policies: bool = False,
         lost_nodes: Callable[[], Collection[str]] = frozenset,
         now: Callable[[], float] = time.time,
         tuning: Tuning | None = None,
@@ -93,6 +104,9 @@ class KubernetesExecutor:
         self._api, self._namespace = api, namespace
         self._place, self._issue_token, self._make_credentials = place, issue_token, make_credentials
         self._lost_nodes, self._now, self._tuning = lost_nodes, now, tuning
+        self._peer_policies = peer_policies
+        """Whether the namespace keeps pods apart, so that those of one attempt need a policy to meet (peers.py)."""
+        self._lacks_peers = peer_policies
         self._logs = PodLogs(api, namespace, keep_log)
         self._expires: dict[str, float] = {}
         """Unix seconds at which an attempt's credentials end; infinite where it has none."""
@@ -133,6 +147,7 @@ class KubernetesExecutor:
             await reflector.synced(seconds=SYNC_SECONDS)
             if take := self._unread.pop(name, None):
                 take(reflector, list(reflector.entries))  # at once: nobody may look at a ledger that is still empty
+        await self._adopt_peers()
 
     async def close(self) -> None:
         if self._stack is not None:
@@ -151,6 +166,7 @@ class KubernetesExecutor:
             placement = await self._place(spec, excluded_nodes)
             kind = await self._choose(spec, placement)
             await self._ensure_secret(spec)
+            await self._ensure_peers(spec, placement)
             found = await self._create_workload(spec, placement, kind)
         if found is None:
             return  # the fence refused it
@@ -196,6 +212,10 @@ class KubernetesExecutor:
         deadline = time.monotonic() + REMOVE_SECONDS
         with suppress(NotFound):
             await self._api.delete(SECRETS, workload_name(attempt_id), namespace=self._namespace)
+        found = self._cached(attempt_id)
+        if self._peer_policies and (found is None or expected_pods(found[1]) > 1):
+            with suppress(NotFound):
+                await self._api.delete(NETWORK_POLICIES, workload_name(attempt_id), namespace=self._namespace)
         for pod in self._ledger.pods(attempt_id):
             await self._logs.collect(pod)
             self._logs.forget(pod)
@@ -301,6 +321,24 @@ class KubernetesExecutor:
         token, credentials = await self._issue_token(spec), await self._make_credentials(spec)
         with suppress(AlreadyExists):
             await self._api.create(SECRETS, secret(spec, self._namespace, token=token, credentials=credentials))
+
+    async def _ensure_peers(self, spec: StageSpec, placement: Placement) -> None:
+        """Before the workload, as its Secret: its pods may look for each other as soon as they are there."""
+        if self._peer_policies and placement.nodes(spec.world_size) > 1:
+            await self._create_peers(spec.attempt_id, attempt_labels(spec))
+
+    async def _create_peers(self, attempt_id: str, labels: Mapping[str, str]) -> None:
+        with suppress(AlreadyExists):
+            await self._api.create(NETWORK_POLICIES, peer_policy(attempt_id, labels, self._namespace))
+
+    async def _adopt_peers(self) -> None:
+        """Attempts that are older than the policies of the namespace. Once: whoever creates one makes its policy first."""
+        for attempt_id in self._ledger.attempts() if self._lacks_peers else ():
+            found = self._ledger.workload(attempt_id)
+            if found is not None and expected_pods(found[1]) > 1 and not self._fence.is_removed(attempt_id):
+                labels = found[1]["metadata"]["labels"]
+                await self._create_peers(attempt_id, {name: labels[name] for name in OWN_LABELS if name in labels})
+        self._lacks_peers = False
 
     async def _choose(self, spec: StageSpec, placement: Placement) -> WorkloadKind:
         """Raises AbruzziError `kind_not_served` with what is missing and what brings it."""

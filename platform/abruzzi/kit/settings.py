@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """JSON of what an operator adds to every pod: volumes, mounts, environment, pull secrets. Users never can."""
     placement: PlacementDefaults = PlacementDefaults()
     """JSON; of stages on the platform's default pool."""
+    peer_policies: bool = False
+    """The stages' namespace lets pods reach nobody by themselves (the Helm chart's policies): an attempt of several gets a policy of its own."""
     platform: str = ""
     """Where several platforms share a cluster: this one takes `Run` objects of namespaces whose label abruzzi.io/platform names it."""
 

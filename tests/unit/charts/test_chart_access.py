@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chart_render import SETS, needs_helm, of_kind, rendered, template
+from chart_render import SETS, environment, needs_helm, of_kind, rendered, template
 
 from abruzzi_operators.executors import ground
 
@@ -116,19 +116,35 @@ def stages_policies(name: str) -> dict[str, dict[str, Any]]:
     return {key.removeprefix("abz-abruzzi-"): policy["spec"] for key, policy in found.items()}
 
 
-def test_stages_reach_the_api_their_store_names_and_each_other_and_nothing_else() -> None:
+def test_stages_reach_the_api_their_store_and_names_and_not_each_other() -> None:
     found = stages_policies("production")
     assert found["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     attempts = {"matchExpressions": [{"key": "abruzzi.io/attempt", "operator": "Exists"}]}
     stages = found["stages"]
     assert stages["podSelector"] == attempts
-    assert stages["ingress"] == [{"from": [{"podSelector": attempts}]}]
-    among, api, names, store = stages["egress"]
-    assert among == {"to": [{"podSelector": attempts}]}
+    assert "ingress" not in stages, "the controller lets the pods of one attempt meet"
+    api, names, store = stages["egress"]
     assert api["ports"] == [{"port": 8600}]
     assert api["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
     assert {port["port"] for port in names["ports"]} == {53}
     assert store == {"to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": [{"port": 9000}]}
+
+
+def test_the_controller_lets_pods_of_one_attempt_meet_where_the_namespace_keeps_all_apart() -> None:
+    def setting(*settings: str) -> str:
+        controller = of_kind(template("production", *settings), "Deployment")["abz-abruzzi-controller"]
+        return environment(controller["spec"]["template"]["spec"])["ABRUZZI_PEER_POLICIES"]
+
+    assert setting() == "true"
+    assert setting("networkPolicy.enabled=false") == "false"
+
+
+def test_kuberay_reaches_the_heads_of_ray_clusters_and_nothing_else() -> None:
+    ray = stages_policies("production")["ray"]
+    assert ray["podSelector"]["matchLabels"] == {"ray.io/node-type": "head"}
+    [rule] = ray["ingress"]
+    assert rule["ports"] == [{"port": 8265}]
+    assert rule["from"][0]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}
 
 
 def test_the_stores_port_is_its_endpoints_or_what_is_said() -> None:
