@@ -97,9 +97,13 @@ def read_corpus(directory: Path) -> dict[str, Any]:
 
 def read_split(directory: Path, split: str) -> Iterator[TextRecord]:
     """Documents in the order of the shards. Raises AbruzziError bad_data where a shard is damaged."""
-    for shard in read_corpus(directory)["shards"]:
-        if shard["split"] == split:
-            yield from read_text_shard(directory / shard["name"])
+    for shard in shards_of(directory, split):
+        yield from read_text_shard(shard)
+
+
+def shards_of(directory: Path, split: str) -> list[Path]:
+    """In their order."""
+    return [directory / shard["name"] for shard in read_corpus(directory)["shards"] if shard["split"] == split]
 
 
 def zstd_lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -121,13 +125,23 @@ def zstd_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def read_text_shard(path: Path) -> Iterator[TextRecord]:
-    number = 0
     try:
         with path.open("rb") as packed:
-            for line in zstd_lines(packed):
-                yield TextRecord(**json.loads(line))
-                number += 1
+            yield from read_packed(packed, path.name)
+    except OSError as error:
+        raise _damaged(path.name, 0, error) from error
+
+
+def read_packed(packed: BinaryIO, name: str) -> Iterator[TextRecord]:
+    """Documents of a shard that is called `name`. Raises AbruzziError bad_data where it is damaged."""
+    number = 0
+    try:
+        for line in zstd_lines(packed):
+            yield TextRecord(**json.loads(line))
+            number += 1
     except (OSError, zstandard.ZstdError, ValueError, TypeError) as error:
-        raise AbruzziError(
-            "bad_data", f"{path.name}:{number + 1}: damaged ({error}).", hint="Fetch or make the corpus again."
-        ) from error
+        raise _damaged(name, number, error) from error
+
+
+def _damaged(name: str, number: int, error: Exception) -> AbruzziError:
+    return AbruzziError("bad_data", f"{name}:{number + 1}: damaged ({error}).", hint="Fetch or make the corpus again.")

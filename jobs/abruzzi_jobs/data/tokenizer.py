@@ -11,7 +11,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import TokenizerConfig
 from abruzzi_jobs.data.corpus import Progress, silent
 from abruzzi_jobs.data.documents import choice
+from abruzzi_jobs.data.encoding import Encode, encode_here, special_id, token_bytes
 from abruzzi_jobs.data.shards import END_OF_TEXT, PAD, DatasetInfo, Shard, write_info, write_shard
-from abruzzi_jobs.data.text_shards import TextRecord, read_corpus, read_split
+from abruzzi_jobs.data.text_shards import read_corpus, read_split, shards_of
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
-_BATCH_DOCUMENTS = 128
 _SCALE = 1 << 30
 
 
@@ -93,19 +92,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 
 def end_of_text_id(tokenizer: Tokenizer) -> int:
-    return _special(tokenizer, END_OF_TEXT)
-
-
-def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """[vocabulary]: UTF-8 bytes that each token stands for; special tokens stand for none.
-
-    In a byte-level vocabulary each character is one byte.
-    """
-    lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.int32)
-    for token, number in tokenizer.get_vocab().items():
-        lengths[number] = len(token)
-    lengths[[_special(tokenizer, t) for t in (END_OF_TEXT, PAD)]] = 0
-    return lengths
+    return special_id(tokenizer, END_OF_TEXT)
 
 
 def build_dataset(
@@ -116,8 +103,11 @@ def build_dataset(
     tokenizer_digest: str,
     out: Path,
     progress: Progress = silent,
+    encode: Encode = encode_here,
 ) -> DatasetInfo:
     """Encodes both splits into shards in `out` and writes dataset.json. Held-out shards hold one domain each.
+
+    `encode` may do it elsewhere: what is written depends on the order of the documents only.
 
     Raises AbruzziError bad_data where tokens do not stand for exactly the bytes of their text.
     """
@@ -127,9 +117,9 @@ def build_dataset(
     total = int(described["train_bytes"]) + int(described["heldout_bytes"])
     done = 0
     for split in ("train", "heldout"):
-        for records in _batches(read_split(corpus, split)):
-            for record, tokens in zip(records, _encode(tokenizer, records, writer.lengths), strict=True):
-                writer.add(split, record.domain, tokens)
+        for documents in encode(tokenizer, shards_of(corpus, split)):
+            for domain, tokens in documents:
+                writer.add(split, domain, tokens)
                 done += int(writer.lengths[tokens].sum())
             progress(done, total, f"encoding {split}")
     shards = writer.close()
@@ -137,8 +127,8 @@ def build_dataset(
     info = DatasetInfo(
         dtype=dtype,
         vocab_size=tokenizer.get_vocab_size(),
-        end_of_text=_special(tokenizer, END_OF_TEXT),
-        pad=_special(tokenizer, PAD),
+        end_of_text=special_id(tokenizer, END_OF_TEXT),
+        pad=special_id(tokenizer, PAD),
         tokenizer_digest=tokenizer_digest,
         bytes_per_token=sum(s.text_bytes for s in shards if s.split == "train") / max(train_tokens, 1),
         token_bytes=tuple(int(n) for n in writer.lengths),
@@ -157,7 +147,7 @@ class _ShardWriter:
     def __init__(self, out: Path, tokenizer: Tokenizer, *, dtype: str, limit: int) -> None:
         self.lengths = token_bytes(tokenizer)
         self._out, self._dtype, self._limit = out, dtype, limit
-        self._eot = np.array([_special(tokenizer, END_OF_TEXT)], dtype=np.int64)
+        self._eot = np.array([special_id(tokenizer, END_OF_TEXT)], dtype=np.int64)
         self._waiting: dict[tuple[str, str], list[NDArray[np.int64]]] = defaultdict(list)
         self._sizes: dict[tuple[str, str], int] = defaultdict(int)
         self._stems: dict[tuple[str, str], str] = {}
@@ -216,20 +206,6 @@ class _ShardWriter:
         return stem if stem not in self._stems.values() else f"{stem}-{len(self._stems)}"
 
 
-def _encode(tokenizer: Tokenizer, records: list[TextRecord], lengths: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-    encodings = tokenizer.encode_batch_fast([r.text for r in records], add_special_tokens=False)
-    for record, encoding in zip(records, encodings, strict=True):
-        tokens = np.asarray(encoding.ids, dtype=np.int64)
-        expected = len(record.text.encode())
-        if int(lengths[tokens].sum()) != expected:
-            raise AbruzziError(
-                "bad_data",
-                f"document {record.id} of {record.source}: its tokens stand for {int(lengths[tokens].sum())} bytes, it has {expected}.",
-                hint="The tokenizer is not byte-level: run the tokenize stage again.",
-            )
-        yield tokens
-
-
 def _sample(corpus: Path, share: float, tell: Any) -> Iterator[str]:
     done = 0
     for record in read_split(corpus, "train"):
@@ -239,18 +215,6 @@ def _sample(corpus: Path, share: float, tell: Any) -> Iterator[str]:
             yield record.text
 
 
-def _batches(records: Iterator[TextRecord]) -> Iterator[list[TextRecord]]:
-    while batch := list(islice(records, _BATCH_DOCUMENTS)):
-        yield batch
-
-
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield first
     yield from rest
-
-
-def _special(tokenizer: Tokenizer, token: str) -> int:
-    number = tokenizer.token_to_id(token)
-    if number is None:
-        raise AbruzziError("bad_data", f"{token} is not in the vocabulary.", hint="Run the tokenize stage again.")
-    return number

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.recipe import TokenizeStage
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.data.encoding import Encode, encode_here
+from abruzzi_jobs.data.ray_encoding import ENV_ADDRESS, RayEncoder, ray_cluster
 from abruzzi_jobs.data.tokenizer import TOKENIZER_FILE, build_dataset, file_digest, train_tokenizer
 from abruzzi_jobs.entrypoints.progress import StageProgress
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
+
+logger = logging.getLogger(__name__)
 
 
 def run(context: StageContext, reporter: Reporter) -> None:
@@ -24,7 +31,12 @@ def run(context: StageContext, reporter: Reporter) -> None:
     trained, encoded = fresh_folder(context.scratch / "tokenizer"), fresh_folder(context.scratch / "dataset")
     tokenizer = train_tokenizer(corpus, stage.tokenizer, out=trained, progress=progress)
     digest = file_digest(trained / TOKENIZER_FILE)
-    info = build_dataset(corpus, tokenizer, stage.tokenizer, tokenizer_digest=digest, out=encoded, progress=progress)
+    with _encoder(stage) as encode:
+        info = build_dataset(
+            corpus, tokenizer, stage.tokenizer, tokenizer_digest=digest, out=encoded, progress=progress, encode=encode
+        )
+        if isinstance(encode, RayEncoder):
+            logger.info("encoded on %d nodes of Ray", len(encode.nodes))
     facts = {
         "vocab_size": info.vocab_size,
         "bytes_per_token": round(info.bytes_per_token, 4),
@@ -34,3 +46,13 @@ def run(context: StageContext, reporter: Reporter) -> None:
     reporter.log({f"tokenize/{key}": float(value) for key, value in facts.items()}, step=0)
     progress.commit(ArtifactKind.TOKENIZER, "tokenizer", files_of(trained), meta={"vocab_size": info.vocab_size})
     progress.commit(ArtifactKind.DATASET, "dataset", files_of(encoded), meta={**facts, "tokenizer_digest": digest})
+
+
+@contextmanager
+def _encoder(stage: TokenizeStage) -> Iterator[Encode]:
+    """Ray where the recipe asks for it and there is a cluster of it. A laptop has none, and makes the same."""
+    if stage.resources.framework != "ray" or ENV_ADDRESS not in os.environ:
+        yield encode_here
+        return
+    with ray_cluster() as encode:
+        yield encode

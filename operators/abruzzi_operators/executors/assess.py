@@ -18,6 +18,7 @@ from abruzzi_operators.executors.pod_ends import (
     pod_index,
     scheduled_at,
 )
+from abruzzi_operators.executors.ray_job import has_started, is_ray, ray_verdict
 from abruzzi_operators.renderers.names import ANNOTATION_NODES, LABEL_QUEUE
 
 Object = Mapping[str, Any]
@@ -90,6 +91,11 @@ def verdict(workload: Object | None) -> tuple[bool, str] | None:
     return None
 
 
+def expected_ends(workload: Object | None) -> int:
+    """Pods whose ends are the attempt's."""
+    return 1 if is_ray(workload) else expected_pods(workload)
+
+
 def expected_pods(workload: Object | None) -> int:
     return int(((workload or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_NODES, 1))
 
@@ -99,7 +105,10 @@ def _alive(facts: Facts) -> Assessment:
     is_broken = any(not end.exits or any(e.code != ExitCode.OK for e in end.exits) for end in facts.ends.values())
     first = min(facts.living, key=pod_index)
     running = [pod for pod in facts.living if is_running(pod)]
-    if len(running) + len(facts.ends) >= expected and running:
+    is_complete = len(running) + len(facts.ends) >= expected
+    if is_ray(facts.workload):
+        is_complete = has_started(facts.workload)
+    if is_complete and running:
         return Assessment(Seen(Phase.RUNNING, node=node_of(first), observed_at=facts.now), halt=is_broken)
     wait = None
     if facts.workload is not None:
@@ -126,7 +135,7 @@ def _ended(facts: Facts) -> Assessment:
     ends = list(facts.ends.values())
     over = combine(ends)
     went_well = over.exit_code == ExitCode.OK
-    if went_well and len(ends) < expected_pods(facts.workload) and not is_terminating(facts.workload):
+    if went_well and len(ends) < expected_ends(facts.workload) and not is_terminating(facts.workload):
         return Assessment(Seen(Phase.RUNNING, node=over.node, observed_at=facts.now))
     if facts.was_stopped and not any(end.has_run for end in ends):
         return _stopped(facts)
@@ -148,6 +157,9 @@ def _without_pods(facts: Facts) -> Assessment:
         return _stopped(facts)
     if facts.workload is None:
         return Assessment(None)
+    ended = ray_verdict(facts.workload)
+    if ended is not None:
+        return Assessment(Seen(Phase.EXITED, ended.code, reason=ended.reason, observed_at=facts.now))
     said = verdict(facts.workload)
     if said is not None:
         succeeded, message = said

@@ -21,6 +21,7 @@ from abruzzi_operators.kubernetes.resources import (
     NETWORK_POLICIES,
     PODS,
     PYTORCH_JOBS,
+    RAY_JOBS,
     RESOURCE_FLAVORS,
     RUNS,
     SECRETS,
@@ -41,7 +42,7 @@ WORKLOAD_VERBS = ("get", "list", "watch", "create", "delete")
 def rules() -> list[Object]:
     """In the namespace of the stages. No `*`, no list of Secrets, no exec: a request for stacks is an annotation."""
     return [
-        *(_rule(kind, *WORKLOAD_VERBS) for kind in (JOBS, PYTORCH_JOBS, TRAIN_JOBS)),
+        *(_rule(kind, *WORKLOAD_VERBS) for kind in (JOBS, PYTORCH_JOBS, TRAIN_JOBS, RAY_JOBS)),
         _rule(PODS, "list", "watch", "patch", "delete"),
         _rule(PODS, "get", subresource="log"),
         _rule(SECRETS, "get", "create", "patch", "delete"),

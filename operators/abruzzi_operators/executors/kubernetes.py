@@ -1,4 +1,4 @@
-"""Attempts as workloads of a cluster: Job, PyTorchJob or TrainJob, one object an attempt, one pod a node.
+"""Attempts as workloads of a cluster: Job, PyTorchJob, TrainJob or RayJob, one object an attempt, one pod a node.
 
 The cluster is the truth, watches make it cheap to know. Rules that safety rests on:
   - GONE only after the apiserver itself has answered 404 and no pod lives; UNKNOWN while the caches do not follow;
@@ -40,6 +40,7 @@ from abruzzi_operators.kubernetes.resources import (
     NETWORK_POLICIES,
     PODS,
     PYTORCH_JOBS,
+    RAY_JOBS,
     SECRETS,
     TRAIN_JOBS,
     TRAINING_RUNTIMES,
@@ -57,6 +58,7 @@ from abruzzi_operators.renderers.names import (
     attempt_labels,
 )
 from abruzzi_operators.renderers.pod import SECRET_CREDENTIALS, SECRET_SPEC
+from abruzzi_operators.renderers.render import framework_of
 from abruzzi_operators.renderers.trainjob import training_runtime
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ RESOURCES: dict[WorkloadKind, Resource] = {
     WorkloadKind.JOB: JOBS,
     WorkloadKind.PYTORCH_JOB: PYTORCH_JOBS,
     WorkloadKind.TRAIN_JOB: TRAIN_JOBS,
+    WorkloadKind.RAY_JOB: RAY_JOBS,
 }
 
 Place = Callable[[StageSpec, Sequence[str]], Awaitable[Placement]]
@@ -342,11 +345,11 @@ class KubernetesExecutor:
 
     async def _choose(self, spec: StageSpec, placement: Placement) -> WorkloadKind:
         """Raises AbruzziError `kind_not_served` with what is missing and what brings it."""
-        nodes = placement.nodes(spec.world_size)
-        refusal = self._known().cannot_run(spec.kind, nodes=nodes, is_queued=bool(placement.queue))
+        nodes, framework, is_queued = placement.nodes(spec.world_size), framework_of(spec), bool(placement.queue)
+        refusal = self._known().cannot_run(spec.kind, nodes=nodes, framework=framework, is_queued=is_queued)
         if refusal is not None:
             await self._discover()  # somebody may just have installed it
-            refusal = self._known().cannot_run(spec.kind, nodes=nodes, is_queued=bool(placement.queue))
+            refusal = self._known().cannot_run(spec.kind, nodes=nodes, framework=framework, is_queued=is_queued)
         if refusal is not None:
             raise AbruzziError("kind_not_served", refusal, status=422)
         return choose_kind(spec, placement, {kind for kind in WorkloadKind if kind in self._known().workload_kinds})

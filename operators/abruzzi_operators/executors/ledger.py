@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from abruzzi_operators.executors.pod_ends import PodEnd, is_over, pod_end, pod_index
+from abruzzi_operators.executors.pod_ends import PodEnd, is_helper, is_over, pod_end, pod_index
 from abruzzi_operators.kubernetes.reflector import Key, Reflector
 from abruzzi_operators.kubernetes.resources import Object, Resource
 from abruzzi_operators.renderers.names import LABEL_ATTEMPT
@@ -94,7 +94,7 @@ class Ledger:
         """{index of the node: how its first pod ended}, of pods that are still there and of those that are gone."""
         found = dict(self._ends.get(attempt_id, {}))
         for pod in self.pods(attempt_id):
-            end = pod_end(pod)
+            end = None if is_helper(pod) else pod_end(pod)
             if end is not None:
                 found.setdefault(end.index, end)
         return found
@@ -155,6 +155,8 @@ class Ledger:
         del pods[key]
         if not pods:
             del self._pods[attempt]
+        if is_helper(known):
+            return
         deletion = reflector.deletion(known["metadata"]["uid"])
         last = deletion.entry.value if deletion is not None else known
         end = pod_end(last, deleted=True)

@@ -20,6 +20,9 @@ NODE_GONE = ("DeletionByTaintManager", "DeletionByPodGC")
 """Reasons of the condition DisruptionTarget that speak of a node, not of a decision about the pod."""
 
 
+RAY_NODE = "ray.io/node-type"
+"""KubeRay's label: `head`, where the stage's launcher runs, or `worker`."""
+
 OVERDUE_SECONDS = 100.0
 """After the end of its grace, at which a living kubelet kills. A kubelet (1.34) that has begun to wait for the end of one grace does not hear
 of a shorter one, so this is longer than the longest grace (65 s), and wide enough for clocks that differ."""
@@ -49,9 +52,16 @@ class Ended:
     node: str | None
 
 
+def is_helper(pod: Pod) -> bool:
+    """A worker of Ray: when it goes, KubeRay makes another and Ray does its tasks again; its end says nothing about the stage's."""
+    return _ray_node(pod) == "worker"
+
+
 def pod_index(pod: Pod) -> int:
-    """Which node of the attempt the pod is, by its operator's labels."""
+    """Which node of the attempt the pod is, by its operator's labels. Helpers come after the first."""
     labels = pod["metadata"].get("labels") or {}
+    if is_helper(pod):
+        return 1
     if labels.get("training.kubeflow.org/replica-type") == "worker":
         return int(labels.get("training.kubeflow.org/replica-index", 0)) + 1
     return int(labels.get("batch.kubernetes.io/job-completion-index", 0))
@@ -100,6 +110,10 @@ def pod_end(pod: Pod, *, deleted: bool = False) -> PodEnd | None:
         sentence = f"Pod {pod['metadata']['name']} ended unseen: {str(terminated.get('message') or '').strip()[:200]}"
         ran = bool(terminated.get("startedAt"))
         return PodEnd(index, (), node, sentence, _is_node_lost(pod), has_run=ran)
+    if terminated is not None and _ray_node(pod) == "head" and not _tells(terminated):
+        # What ended there is Ray, not the stage.
+        sentence = f"Ray's head, pod {pod['metadata']['name']}, ended before the stage's outcome was known (code {terminated.get('exitCode')})."
+        return PodEnd(index, (), node, sentence, _is_node_lost(pod))
     if terminated is not None:
         return PodEnd(index, _exits(terminated, index), node, _container_reason(terminated), _is_node_lost(pod))
     if is_over(pod):
@@ -153,6 +167,15 @@ def _exits(terminated: Mapping[str, Any], index: int) -> tuple[RankExit, ...]:
             out_of_memory=terminated.get("reason") == "OOMKilled",
         ),
     )
+
+
+def _tells(terminated: Mapping[str, Any]) -> bool:
+    """Whether it says how the ranks ended, or at least that they had too little memory."""
+    return bool(from_message(terminated.get("message") or "")) or terminated.get("reason") == "OOMKilled"
+
+
+def _ray_node(pod: Pod) -> str | None:
+    return (pod["metadata"].get("labels") or {}).get(RAY_NODE)
 
 
 def _container_reason(terminated: Mapping[str, Any]) -> str | None:

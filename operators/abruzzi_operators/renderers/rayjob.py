@@ -1,4 +1,8 @@
-"""A stage on a Ray cluster of its own: one head and workers, one pod a node, the stage's program as the entrypoint of a RayJob."""
+"""A stage on a Ray cluster of its own: one head and workers, one pod a node, the launcher as the entrypoint of a RayJob.
+
+The launcher runs on the head, where the job is submitted from, and starts rank 0; the other ranks are the nodes that its tasks run on. Always
+with a token, which KubeRay makes for each cluster (design section 7; a Ray port without one runs whatever it is sent).
+"""
 
 from __future__ import annotations
 
@@ -6,39 +10,51 @@ from typing import Any
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi_operators.renderers.metadata import workload_metadata
+from abruzzi_operators.renderers.names import ANNOTATION_FRAMEWORK
 from abruzzi_operators.renderers.placement import Placement
-from abruzzi_operators.renderers.pod import pod_template
+from abruzzi_operators.renderers.pod import LAUNCHER, pod_template
 
 RAY_VERSION = "2.60.0"
+"""Of the lock file; a test holds the two together."""
 OBJECT_STORE_SHARE = 0.2
 """Of a pod's memory, for Ray's shared objects."""
+GCS_PORT = 6379
+DASHBOARD_PORT = 8265
+"""Where KubeRay submits the job."""
+AGENT_PORT = 52365
+"""Of each node's agent; KubeRay's own probes ask it, too, but by a `wget` that the image need not have."""
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 
 
 def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERSION) -> dict[str, Any]:
-    """The launcher runs beside the head, where the job is submitted from; `backoffLimit` 0: only the engine retries."""
+    """`backoffLimit` 0: only the engine retries."""
     nodes = placement.nodes(spec.world_size)
     start = _start_parameters(spec, placement)
     groups = []
     if nodes > 1:
         workers = {"groupName": "workers", "replicas": nodes - 1, "minReplicas": nodes - 1, "maxReplicas": nodes - 1}
-        groups = [{**workers, "rayStartParams": start, "template": _ray_pod(spec, placement)}]
+        template = _ray_pod(spec, placement, ready=AGENT_PORT, alive=AGENT_PORT)
+        groups = [{**workers, "rayStartParams": start, "template": template}]
+    metadata = workload_metadata(spec, placement)
+    metadata["annotations"][ANNOTATION_FRAMEWORK] = "ray"
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": workload_metadata(spec, placement),
+        "metadata": metadata,
         "spec": {
             "suspend": bool(placement.queue),
             "jobId": spec.attempt_id,
-            "entrypoint": "python -m abruzzi_operators.launcher.pod",
+            "entrypoint": " ".join(LAUNCHER),
             "submissionMode": "HTTPMode",
             "backoffLimit": 0,
             "shutdownAfterJobFinishes": True,
             "rayClusterSpec": {
                 "rayVersion": ray_version,
+                "authOptions": {"mode": "token"},
                 "enableInTreeAutoscaling": False,
                 "headGroupSpec": {
                     "rayStartParams": {**start, "dashboard-host": "0.0.0.0"},
-                    "template": _ray_pod(spec, placement),
+                    "template": _ray_pod(spec, placement, ready=DASHBOARD_PORT, alive=GCS_PORT),
                 },
                 **({"workerGroupSpecs": groups} if groups else {}),
             },
@@ -46,10 +62,21 @@ def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERS
     }
 
 
-def _ray_pod(spec: StageSpec, placement: Placement) -> dict[str, Any]:
+def _ray_pod(spec: StageSpec, placement: Placement, *, ready: int, alive: int) -> dict[str, Any]:
     """KubeRay sets the command: `ray start` as head or worker."""
     template = pod_template(spec, placement, container="ray")
-    del template["spec"]["containers"][0]["command"]
+    container = template["spec"]["containers"][0]
+    del container["command"]
+    container["env"] += [{"name": name, "value": value} for name, value in QUIET.items()]
+    container["readinessProbe"] = {"tcpSocket": {"port": ready}, "periodSeconds": 2, "failureThreshold": 10}
+    # Ray ends its own node when a part of it dies; this is for one that hangs. A node that starts on a busy machine takes minutes.
+    container["livenessProbe"] = {
+        "tcpSocket": {"port": alive},
+        "initialDelaySeconds": 300,
+        "periodSeconds": 20,
+        "timeoutSeconds": 10,
+        "failureThreshold": 6,
+    }
     return template
 
 

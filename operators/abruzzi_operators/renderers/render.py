@@ -11,6 +11,7 @@ from abruzzi.contracts.states import StageKind
 from abruzzi_operators.renderers.job import job
 from abruzzi_operators.renderers.placement import Placement
 from abruzzi_operators.renderers.pytorchjob import pytorchjob
+from abruzzi_operators.renderers.rayjob import rayjob
 from abruzzi_operators.renderers.trainjob import Overrides, trainjob
 
 
@@ -18,10 +19,18 @@ class WorkloadKind(StrEnum):
     JOB = "Job"
     PYTORCH_JOB = "PyTorchJob"
     TRAIN_JOB = "TrainJob"
+    RAY_JOB = "RayJob"
+
+
+def framework_of(spec: StageSpec) -> str:
+    """What the recipe asks for beside pods: `ray`, or nothing."""
+    return (spec.config.get("resources") or {}).get("framework") or ""
 
 
 def choose_kind(spec: StageSpec, placement: Placement, served: Collection[WorkloadKind]) -> WorkloadKind:
     """`served`: what the cluster has, of which discovery has said that the stage can run there."""
+    if framework_of(spec) == "ray":
+        return WorkloadKind.RAY_JOB
     if spec.kind is not StageKind.PRETRAIN and placement.nodes(spec.world_size) == 1:
         return WorkloadKind.JOB
     for kind in (WorkloadKind.PYTORCH_JOB, WorkloadKind.TRAIN_JOB):
@@ -42,3 +51,5 @@ def render(
             return pytorchjob(spec, placement)
         case WorkloadKind.TRAIN_JOB:
             return trainjob(spec, placement, overrides=overrides)
+        case WorkloadKind.RAY_JOB:
+            return rayjob(spec, placement)

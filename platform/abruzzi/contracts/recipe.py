@@ -11,6 +11,7 @@ from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.training import (
     BatchConfig,
     CheckpointConfig,
+    DataResourcesConfig,
     MemoryConfig,
     ModelConfig,
     OptimizerConfig,
@@ -65,6 +66,7 @@ class TokenizerConfig(Strict):
 class TokenizeStage(StageBase):
     kind: Literal[StageKind.TOKENIZE]
     tokenizer: TokenizerConfig = TokenizerConfig()
+    resources: DataResourcesConfig = DataResourcesConfig()
 
 
 class TelemetryConfig(Strict):

@@ -235,6 +235,13 @@ class ResourcesConfig(Strict):
     """CPU threads a rank; absent: the machine's cores over the ranks."""
 
 
+class DataResourcesConfig(ResourcesConfig):
+    """Of a stage whose work falls into parts that need not know of each other."""
+
+    framework: Literal["ray"] | None = None
+    """`ray`: on a cluster, its parts are tasks of a Ray cluster of as many nodes as its ranks fill. What it makes is the same."""
+
+
 class RetryConfig(Strict):
     max_attempts: StrictInt = Field(default=3, ge=1, le=100)
     """Attempts that count; interruptions and infrastructure faults are free."""
