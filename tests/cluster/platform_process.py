@@ -34,8 +34,8 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 ACCESS, SECRET, BUCKET = "abruzzi-platform", "abruzzi-platform-secret", "abruzzi"
 START_SECONDS = 120.0
-HOST_FOLDERS = {"/usr": "/usr", "/lib": "/usr/lib", "/lib64": "/usr/lib64"}
-"""Path in the pod: path here. The interpreter's libraries are this machine's."""
+HOST_FOLDERS = {"/usr": "/usr", "/lib": "/usr/lib", "/lib64": "/usr/lib64", "/bin/bash": "/usr/bin/bash"}
+"""Path in the pod: path here. The interpreter's libraries are this machine's, and the shell that KubeRay starts Ray with."""
 
 
 class PlatformProcess:

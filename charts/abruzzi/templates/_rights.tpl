@@ -31,6 +31,16 @@
   - create
   - delete
 - apiGroups:
+  - ray.io
+  resources:
+  - rayjobs
+  verbs:
+  - get
+  - list
+  - watch
+  - create
+  - delete
+- apiGroups:
   - ''
   resources:
   - pods

@@ -18,14 +18,15 @@ _BATCH_DOCUMENTS = 128
 
 Encoded = tuple[str, NDArray[np.int64]]
 """(domain, tokens) of one document."""
-Encode = Callable[[Tokenizer, Sequence[Path]], Iterator[list[Encoded]]]
-"""Documents of text shards, in their order. Raises AbruzziError bad_data."""
+Encode = Callable[[Tokenizer, Sequence[Path]], Iterator[tuple[Path, list[Encoded]]]]
+"""Documents of text shards, part by part, each with its shard, in their order. Raises AbruzziError bad_data."""
 
 
-def encode_here(tokenizer: Tokenizer, shards: Sequence[Path]) -> Iterator[list[Encoded]]:
+def encode_here(tokenizer: Tokenizer, shards: Sequence[Path]) -> Iterator[tuple[Path, list[Encoded]]]:
     """In this process, on all threads that `tokenizers` takes."""
     for shard in shards:
-        yield from encode_records(tokenizer, read_text_shard(shard))
+        for documents in encode_records(tokenizer, read_text_shard(shard)):
+            yield shard, documents
 
 
 def encode_records(tokenizer: Tokenizer, records: Iterable[TextRecord]) -> Iterator[list[Encoded]]:

@@ -31,8 +31,15 @@ RETRIES = 5
 
 @contextmanager
 def ray_cluster() -> Iterator[RayEncoder]:
-    """The cluster that this process is a job of (RAY_ADDRESS)."""
-    import ray
+    """The cluster that this process is a job of (RAY_ADDRESS). Raises AbruzziError where the image has no Ray."""
+    try:
+        import ray
+    except ImportError as error:
+        raise AbruzziError(
+            "missing_package",
+            "This stage is to run on Ray, which its image does not have.",
+            hint="Install abruzzi-jobs[ray], or take resources.framework out of the recipe.",
+        ) from error
 
     ray.init(address=os.environ[ENV_ADDRESS], log_to_driver=False, logging_level=logging.WARNING)
     try:
@@ -49,26 +56,30 @@ class RayEncoder:
         self.nodes: set[str] = set()
         """Ids of the nodes that have encoded something."""
 
-    def __call__(self, tokenizer: Tokenizer, shards: Sequence[Path]) -> Iterator[list[Encoded]]:
+    def __call__(self, tokenizer: Tokenizer, shards: Sequence[Path]) -> Iterator[tuple[Path, list[Encoded]]]:
         ray = self._ray
         task = ray.remote(_encode_shard).options(num_cpus=1, scheduling_strategy="SPREAD", max_retries=RETRIES)
         known = ray.put(tokenizer.to_str())
         window = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting: deque[Any] = deque()
+        waiting: deque[tuple[Path, Any]] = deque()
         for shard in shards:
             if len(waiting) >= window:
-                yield self._take(waiting.popleft())
-            waiting.append(task.remote(known, shard.name, shard.read_bytes()))
+                yield self._take(*waiting.popleft())
+            waiting.append((shard, task.remote(known, shard.name, shard.read_bytes())))
         while waiting:
-            yield self._take(waiting.popleft())
+            yield self._take(*waiting.popleft())
 
-    def _take(self, reference: Any) -> list[Encoded]:
+    def describe(self) -> str:
+        alive = sum(node["Alive"] for node in self._ray.nodes())
+        return f"encoded on {len(self.nodes)} of {alive} nodes of Ray"
+
+    def _take(self, shard: Path, reference: Any) -> tuple[Path, list[Encoded]]:
         answer = self._ray.get(reference)
         self.nodes.add(answer["node"])
         if "error" in answer:
             raise AbruzziError(**answer["error"])
         ends = np.cumsum(answer["lengths"])[:-1]
-        return list(zip(answer["domains"], np.split(answer["tokens"].astype(np.int64), ends), strict=True))
+        return shard, list(zip(answer["domains"], np.split(answer["tokens"].astype(np.int64), ends), strict=True))
 
 
 def _encode_shard(tokenizer_json: str, name: str, packed: bytes) -> dict[str, Any]:

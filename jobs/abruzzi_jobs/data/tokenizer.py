@@ -116,12 +116,13 @@ def build_dataset(
     writer = _ShardWriter(out, tokenizer, dtype=dtype, limit=config.shard_tokens)
     total = int(described["train_bytes"]) + int(described["heldout_bytes"])
     done = 0
-    for split in ("train", "heldout"):
-        for documents in encode(tokenizer, shards_of(corpus, split)):
-            for domain, tokens in documents:
-                writer.add(split, domain, tokens)
-                done += int(writer.lengths[tokens].sum())
-            progress(done, total, f"encoding {split}")
+    split_of = {shard: split for split in ("train", "heldout") for shard in shards_of(corpus, split)}
+    for shard, documents in encode(tokenizer, list(split_of)):
+        split = split_of[shard]
+        for domain, tokens in documents:
+            writer.add(split, domain, tokens)
+            done += int(writer.lengths[tokens].sum())
+        progress(done, total, f"encoding {split}")
     shards = writer.close()
     train_tokens = sum(s.tokens - s.documents for s in shards if s.split == "train")
     info = DatasetInfo(

@@ -36,7 +36,7 @@ def run(context: StageContext, reporter: Reporter) -> None:
             corpus, tokenizer, stage.tokenizer, tokenizer_digest=digest, out=encoded, progress=progress, encode=encode
         )
         if isinstance(encode, RayEncoder):
-            logger.info("encoded on %d nodes of Ray", len(encode.nodes))
+            logger.info("%s", encode.describe())
     facts = {
         "vocab_size": info.vocab_size,
         "bytes_per_token": round(info.bytes_per_token, 4),

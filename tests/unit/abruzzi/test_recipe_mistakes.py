@@ -226,6 +226,15 @@ def test_the_files_name_is_said_as_it_was_given() -> None:
     assert str(mistake).startswith("../exp/my.toml:24:1: ")
 
 
+def test_only_a_stage_that_can_takes_a_framework() -> None:
+    on_ray = {"stage.tokenize.resources.framework": "ray"}
+    recipe, found = parse_recipe(GOOD, on_ray)
+    assert (recipe is not None, found) == (True, [])
+    for key, value in (("pretrain", "ray"), ("corpus", "ray"), ("tokenize", "dask")):
+        recipe, found = parse_recipe(GOOD, {f"stage.{key}.resources.framework": value})
+        assert (recipe, found[0].key) == (None, f"stage.{key}.resources.framework")
+
+
 def test_all_mistakes_come_at_once() -> None:
     text = GOOD.replace("sequences = 32", 'sequences = "many"').replace(
         'preset = "tiny"', 'preset = "tiny"\nhidden_sise = 3'

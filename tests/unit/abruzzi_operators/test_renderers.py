@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rendering import h800, mistakes, placement, pods_of, spec
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi_operators.renderers import Placement, RankResources, WorkloadKind, choose_kind, render
-from abruzzi_operators.renderers.rayjob import rayjob
+from abruzzi_operators.renderers.rayjob import RAY_VERSION, rayjob
 from abruzzi_operators.renderers.trainjob import training_runtime, trainjob
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -148,6 +149,11 @@ def test_whatever_the_spec_says_the_object_keeps_the_rules(
     assert user_strings({**made, "spec": without_commands(made["spec"])}) == set(), (
         "only command, image and values of env"
     )
+
+
+def test_the_ray_of_the_cluster_is_the_ray_of_the_lock_file() -> None:
+    lock = tomllib.loads((Path(__file__).parents[3] / "uv.lock").read_text())
+    assert [package["version"] for package in lock["package"] if package["name"] == "ray"] == [RAY_VERSION]
 
 
 def test_every_other_object_asks_for_restricted_pods_too() -> None:
