@@ -34,6 +34,7 @@ from abruzzi_operators.kubernetes.resources import (
     NETWORK_POLICIES,
     PODS,
     PYTORCH_JOBS,
+    RAY_JOBS,
     RESOURCE_FLAVORS,
     SECRETS,
     TOPOLOGIES,
@@ -63,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
             made.apply(f"/api/v1/namespaces/{name}", namespace)
         made.serve(CLUSTER_QUEUES, LOCAL_QUEUES, RESOURCE_FLAVORS, TOPOLOGIES, WORKLOADS, TRAINING_RUNTIMES)
-        made.serve(PYTORCH_JOBS, JOB_SETS)  # with TrainJob: the executor follows all kinds
+        made.serve(PYTORCH_JOBS, RAY_JOBS, JOB_SETS)  # with TrainJob: the executor follows all kinds
         made.serve(TRAIN_JOBS, spec_fields=("runtimePatches",))
         yield made
 
@@ -197,7 +198,7 @@ async def test_the_controllers_account_can_do_its_work(controller: RestApi, admi
     await controller.patch(PODS, "of-an-attempt", {"metadata": {"annotations": {"a": "b"}}}, namespace=STAGES)
     assert await controller.read_log(STAGES, "of-an-attempt") == b""  # no node runs it
     await controller.delete(PODS, "of-an-attempt", namespace=STAGES, grace_seconds=0)
-    for kind in (TRAIN_JOBS, PYTORCH_JOBS):
+    for kind in (TRAIN_JOBS, PYTORCH_JOBS, RAY_JOBS):
         await controller.create(kind, kind.new("of-an-attempt", STAGES, spec={}))
         await controller.delete(kind, "of-an-attempt", namespace=STAGES)
     await controller.apply(TRAINING_RUNTIMES, training_runtime(STAGES))
