@@ -120,6 +120,22 @@ def test_a_rayjob_without_pods_says_by_itself_how_it_ended(status: Object, code:
     assert said in str(seen.reason)
 
 
+def test_a_node_that_is_lost_with_a_worker_of_ray_is_no_end_of_the_stage() -> None:
+    def living(part: str, node: str) -> Object:
+        running = [{"name": "ray", "state": {"running": {}}}]
+        return {
+            "metadata": {"name": part, "uid": part, "labels": {"ray.io/node-type": part}},
+            "spec": {"nodeName": node},
+            "status": {"phase": "Running", "containerStatuses": running},
+        }
+
+    pods = [living("worker", "gone"), living("head", "here")]
+    for lost, phase in (("gone", Phase.RUNNING), ("here", Phase.EXITED)):
+        seen = assess(Facts(workload(jobStatus="RUNNING"), pods, {}, lost_nodes={lost})).seen
+        assert seen is not None
+        assert (seen.phase, seen.node, seen.node_lost) == (phase, "here", phase is Phase.EXITED)
+
+
 def test_a_rayjob_that_is_not_over_is_waited_for() -> None:
     seen = assess(Facts(workload(jobDeploymentStatus="Initializing"), (), {})).seen
     assert seen is not None

@@ -12,6 +12,7 @@ from abruzzi_operators.executors.pending import waits_for
 from abruzzi_operators.executors.pod_ends import (
     PodEnd,
     combine,
+    is_helper,
     is_overdue,
     is_running,
     node_of,
@@ -65,7 +66,8 @@ def held_since(facts: Facts) -> float | None:
 
 
 def _assess(facts: Facts) -> Assessment:
-    lost = next((pod for pod in facts.living if node_of(pod) in facts.lost_nodes or is_overdue(pod, facts.now)), None)
+    own = [pod for pod in facts.living if not is_helper(pod)]
+    lost = next((pod for pod in own if node_of(pod) in facts.lost_nodes or is_overdue(pod, facts.now)), None)
     if lost is not None:
         node = node_of(lost)
         return Assessment(
