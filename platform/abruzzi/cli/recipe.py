@@ -1,9 +1,10 @@
-"""`abruzzi validate` and `abruzzi plan`: need no running platform."""
+"""`abruzzi validate` and `abruzzi plan`: need no running platform; with one, the plan knows pools, quota and queues."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,8 +20,17 @@ from abruzzi.cli.session import (
     quantity,
     read_recipe,
 )
-from abruzzi.contracts.toml import load_recipe, parse_recipe
+from abruzzi.client import Client
+from abruzzi.client.transport import Unavailable
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.toml import load_recipe, parse_recipe, pool_overrides
 from abruzzi.plan import plan_recipe
+
+_NO_PLATFORM = ("not_configured", "no_token")
+_LACKS = (
+    "Nodes, pods, quota, queue and waiting time{where} need a running platform, and none answers: `abruzzi up`, or `abruzzi login URL`. "
+    "All else is here."
+)
 
 
 def validate(recipe: RecipeArgument, assign: SetOption = None, as_json: JsonOption = False) -> None:
@@ -39,30 +49,67 @@ def validate(recipe: RecipeArgument, assign: SetOption = None, as_json: JsonOpti
         raise SystemExit(2)
 
 
-def plan(recipe: RecipeArgument, assign: SetOption = None, as_json: JsonOption = False) -> None:
-    """What a recipe needs and takes: parameters, FLOPs, memory, steps, time."""
-    parsed = load_recipe(read_recipe(recipe), overrides(assign), file=str(recipe))
-    planned = plan_recipe(parsed)
+def plan(
+    recipe: RecipeArgument,
+    assign: SetOption = None,
+    pool: Annotated[
+        str | None, typer.Option(metavar="POOL", help="As if every stage were in this pool of the platform.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The dry run: parameters, FLOPs, memory, steps, time; with a platform also nodes, pods, quota, queue and when. Nothing is stored."""
+    text, assigned = read_recipe(recipe), overrides(assign)
+    load_recipe(text, {**assigned, **pool_overrides(text, pool)}, file=str(recipe))
+    planned, lacks = _planned(text, assigned, pool, str(recipe))
     if as_json:
         print_json(planned)
-        return
+    else:
+        _print_plan(planned)
+    for warning in planned["warnings"]:
+        ERRORS.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
+    if lacks is not None:
+        ERRORS.print(f"[dim]{escape(lacks)}[/]", soft_wrap=True)
+
+
+def _planned(text: str, assigned: dict[str, str], pool: str | None, file: str) -> tuple[dict[str, Any], str | None]:
+    """The plan, by the platform where there is one; else what is missing without it."""
+    try:
+        with Client(retry_seconds=0.0) as connection:
+            return connection.recipes.plan(text, assigned, pool=pool), None
+    except AbruzziError as error:
+        if error.code not in _NO_PLATFORM and error.status != 401 and not isinstance(error, Unavailable):
+            raise
+    planned = plan_recipe(load_recipe(text, {**assigned, **pool_overrides(text, pool)}, file=file))
+    return planned, _LACKS.format(where=f" in pool {pool!r}" if pool else "")
+
+
+def _print_plan(planned: dict[str, Any]) -> None:
     stages = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("stage", "kind", "needs", "pool", "ranks"):
+    is_placed = any("placement" in stage for stage in planned["stages"])
+    more = ("nodes", "pods", "GPUs", "workload") if is_placed else ()
+    for column in ("stage", "kind", "needs", "pool", "ranks", *more):
         stages.add_column(column)
     for stage in planned["stages"]:
         needs = ", ".join(stage["needs"]) or "–"
-        stages.add_row(stage["id"], stage["kind"], needs, escape(stage["pool"]), str(stage["ranks"]))
+        placed = stage.get("placement")
+        cells = (
+            [str(placed["nodes"]), str(placed["pods"]), str(placed["asked"]["gpus"]), placed["workload"] or "–"]
+            if placed
+            else []
+        )
+        stages.add_row(stage["id"], stage["kind"], needs, escape(stage["pool"]), str(stage["ranks"]), *cells)
     OUTPUT.print(f"[bold]{planned['recipe']}[/]")
     OUTPUT.print(stages)
     for stage in planned["stages"]:
+        if "placement" in stage:
+            OUTPUT.print(f"[dim]{stage['id']}:[/] {escape(stage['placement']['sentence'])}", soft_wrap=True)
+    for stage in planned["stages"]:
         if "training" in stage:
             OUTPUT.print(f"\n[bold]{stage['id']}[/]")
-            OUTPUT.print(_training_table(stage["training"]))
-    for warning in planned["warnings"]:
-        ERRORS.print(f"[yellow]![/] {escape(warning)}")
+            OUTPUT.print(_training_table(stage["training"], stage.get("placement")))
 
 
-def _training_table(training: dict[str, Any]) -> Table:
+def _training_table(training: dict[str, Any], placed: dict[str, Any] | None = None) -> Table:
     parameters, assumed, states = training["parameters"], training["assumptions"], training["states"]
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
@@ -86,6 +133,15 @@ def _training_table(training: dict[str, Any]) -> Table:
     table.add_row(
         "activations",
         f"{quantity(training['activation_bytes'], 'B')} a micro-batch and stage; {quantity(training['activation_bytes_per_token_layer'], 'B')} a token and MoE layer",
+    )
+    there = (
+        f"; {placed['memory_of']} has {quantity(placed['memory_there'], 'B')}"
+        if placed and placed["memory_there"]
+        else ""
+    )
+    table.add_row(
+        "memory",
+        f"{quantity(training['memory_least'], 'B')} a rank with the optimizer shared by the data-parallel ranks, {quantity(training['memory_most'], 'B')} without{there}",
     )
     if training["pipeline_bubble"]:
         table.add_row("pipeline bubble", f"{training['pipeline_bubble']:.1%}")

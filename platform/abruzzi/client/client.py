@@ -292,10 +292,12 @@ class Recipes:
     def __init__(self, transport: Transport) -> None:
         self._http = transport
 
-    def plan(self, recipe_toml: str, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self._http.request(
-            "POST", "plan", json={"recipe_toml": recipe_toml, "overrides": dict(overrides or {})}
-        ).json()
+    def plan(
+        self, recipe_toml: str, overrides: Mapping[str, str] | None = None, *, pool: str | None = None
+    ) -> dict[str, Any]:
+        """The dry run against the platform's pools as they are now. `pool`: every stage there."""
+        body = {"recipe_toml": recipe_toml, "overrides": dict(overrides or {}), "pool": pool}
+        return self._http.request("POST", "plan", json=body).json()
 
 
 def stream_run(client: Client, run_id: str, last_event_id: str | None = None) -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,16 @@ def with_overrides(text: str, overrides: Mapping[str, str] | None) -> str:
     for key, value in overrides.items():
         _override(document, key, value)
     return tomlkit.dumps(document)
+
+
+def pool_overrides(text: str, pool: str | None) -> dict[str, str]:
+    """Overrides that put every stage into one pool. None for a text that is no TOML: what is wrong with it, `load_recipe` says."""
+    try:
+        stages = tomllib.loads(text).get("stage") if pool is not None else None
+    except tomllib.TOMLDecodeError:
+        return {}
+    ids = [stage.get("id") for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+    return {f"stage.{name}.resources.pool": json.dumps(pool) for name in ids if isinstance(name, str)}
 
 
 def parse_recipe(

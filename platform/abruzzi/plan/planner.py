@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from abruzzi.contracts.graph import bind_inputs
@@ -18,6 +20,7 @@ _DEVICES: dict[str, dict[str, Any]] = {
         "device": "H800",
         "peak_flops": 989e12,
         "utilisation": 0.25,
+        "memory_bytes": 80_000_000_000,
         "source": "data sheet; target utilisation of the design",
     },
     "local": {
@@ -29,13 +32,19 @@ _DEVICES: dict[str, dict[str, Any]] = {
 }
 
 
-def plan_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Plan of each stage; sums are in base units (bytes, FLOPs, seconds)."""
-    stages = [_plan_stage(recipe, stage) for stage in recipe.stage]
+def gpu_memory(flavor: str) -> tuple[int | None, str]:
+    """(bytes, of what). None for a flavor that is not known."""
+    device = _DEVICES.get(flavor.lower(), {})
+    return device.get("memory_bytes"), f"a GPU of flavor {flavor!r}" if flavor else "a GPU"
+
+
+def plan_recipe(recipe: Recipe, flavors: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Plan of each stage; sums are in base units (bytes, FLOPs, seconds). `flavors`: of pools, where a platform knows them."""
+    stages = [_plan_stage(recipe, stage, flavors) for stage in recipe.stage]
     return {"recipe": recipe.name, "stages": stages, "warnings": [w for s in stages for w in s["warnings"]]}
 
 
-def _plan_stage(recipe: Recipe, stage: StageBase) -> dict[str, Any]:
+def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) -> dict[str, Any]:
     bound = {b.name: f"{b.stage_id}.{b.output}" for b in bind_inputs(recipe, stage).values()}
     plan: dict[str, Any] = {
         "id": stage.id,
@@ -47,11 +56,11 @@ def _plan_stage(recipe: Recipe, stage: StageBase) -> dict[str, Any]:
         "warnings": [],
     }
     if isinstance(stage, PretrainStage):
-        plan["training"] = plan_pretrain(stage)
+        plan["training"] = plan_pretrain(stage, flavors)
     return plan
 
 
-def plan_pretrain(stage: PretrainStage) -> dict[str, Any]:
+def plan_pretrain(stage: PretrainStage, flavors: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Parameters, FLOPs, states by pipeline stage, activations, steps and time."""
     model, batch, parallel = stage.model, stage.batch, stage.parallel
     parameters = count_parameters(model)
@@ -64,7 +73,12 @@ def plan_pretrain(stage: PretrainStage) -> dict[str, Any]:
     micro_sequences = batch.micro_sequences or batch.sequences // data_ranks
     micro_batches = max(1, batch.sequences // data_ranks // micro_sequences)
     bubble = (parallel.pp - 1) / (parallel.vpp * micro_batches + parallel.pp - 1)
-    device = _DEVICES.get(stage.resources.pool, _DEVICES["local"])
+    pool = stage.resources.pool
+    device = _DEVICES.get((flavors.get(pool) or pool).lower(), _DEVICES["local"])
+    optimizer = optimizer_bytes(middle.parameters, stage.memory, adamw=stage.optimizer.kind == "adamw")
+    activations = (
+        activation_bytes_per_token(model, stage.memory) * micro_sequences * batch.sequence_length * middle.layers
+    )
     rate = device["peak_flops"] * device["utilisation"] * stage.resources.ranks / flops_token
     ns_flops = newton_schulz_flops(model, stage.optimizer.newton_schulz_steps)
     return {
@@ -76,12 +90,11 @@ def plan_pretrain(stage: PretrainStage) -> dict[str, Any]:
         "steps": tokens // tokens_step,
         "states": [asdict(s) for s in states],
         "middle_stage_bytes": middle.bytes,
-        "optimizer_bytes": optimizer_bytes(middle.parameters, stage.memory, adamw=stage.optimizer.kind == "adamw"),
+        "optimizer_bytes": optimizer,
         "activation_bytes_per_token_layer": activation_bytes_per_token(model, stage.memory),
-        "activation_bytes": activation_bytes_per_token(model, stage.memory)
-        * micro_sequences
-        * batch.sequence_length
-        * middle.layers,
+        "activation_bytes": activations,
+        "memory_least": round(middle.bytes + optimizer / data_ranks + activations),
+        "memory_most": round(middle.bytes + optimizer + activations),
         "pipeline_bubble": bubble,
         "tokens_per_second": rate,
         "seconds": tokens / rate,

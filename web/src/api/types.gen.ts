@@ -1097,6 +1097,26 @@ export type PageTokenOut = {
 };
 
 /**
+ * PlanIn
+ */
+export type PlanIn = {
+    /**
+     * Overrides
+     */
+    overrides?: {
+        [key: string]: string;
+    };
+    /**
+     * Pool
+     */
+    pool?: string | null;
+    /**
+     * Recipe Toml
+     */
+    recipe_toml: string;
+};
+
+/**
  * PoolOut
  */
 export type PoolOut = {
@@ -3315,7 +3335,7 @@ export type NotificationsTestResponses = {
 export type NotificationsTestResponse = NotificationsTestResponses[keyof NotificationsTestResponses];
 
 export type PlanData = {
-    body: RecipeIn;
+    body: PlanIn;
     path?: never;
     query?: never;
     url: '/api/v1/plan';

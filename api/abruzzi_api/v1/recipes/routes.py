@@ -6,13 +6,15 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from abruzzi.contracts.resources import Page, Resource
-from abruzzi.contracts.toml import load_recipe, parse_recipe
+from abruzzi.contracts.toml import load_recipe, parse_recipe, pool_overrides
 from abruzzi.identity.policy import Action
 from abruzzi.plan import plan_recipe
+from abruzzi.pools import dry_run
+from abruzzi.pools import service as pools
 from abruzzi.recipes import service as recipes
 from abruzzi.recipes.models import RecipeRow
 from abruzzi_api.pagination import Cursor, Limit, decode, page
-from abruzzi_api.v1.runs.schemas import RecipeIn
+from abruzzi_api.v1.runs.schemas import PlanIn, RecipeIn
 from abruzzi_api.work import ReadWork, Router, Work, permit
 
 router = Router(tags=["recipes"])
@@ -72,9 +74,18 @@ async def validate_recipe(body: RecipeIn, work: PlanWork) -> Validated:
 
 
 @router.post("/plan", operation_id="plan")
-async def plan(body: RecipeIn, work: PlanWork) -> dict[str, Any]:
-    """The dry run: parameters, FLOPs, memory, steps, time."""
-    return plan_recipe(load_recipe(body.recipe_toml, body.overrides))
+async def plan(body: PlanIn, work: PlanWork) -> dict[str, Any]:
+    """The dry run: parameters, FLOPs, memory, steps, time; and for each stage its `placement`: nodes, pods, quota, queue, when. Nothing is stored."""
+    overrides = {**body.overrides, **pool_overrides(body.recipe_toml, body.pool)}
+    recipe = load_recipe(body.recipe_toml, overrides)
+    flavors = dry_run.flavors(await pools.list_specs(work.session), work.default_pool)
+    planned = plan_recipe(recipe, flavors)
+    placed = await dry_run.place_all(work.session, recipe, planned, default=work.default_pool, now=work.clock.now())
+    for stage in planned["stages"]:
+        stage["pool"] = placed[stage["id"]].pool
+        stage["placement"] = placed[stage["id"]].model_dump(mode="json")
+    planned["warnings"] += dry_run.warnings(placed)
+    return planned
 
 
 def _out(row: RecipeRow) -> RecipeOut:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from abruzzi.contracts.pool import PoolName
+
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=80, strip_whitespace=True)]
 Overrides = dict[
@@ -20,6 +22,11 @@ class Body(BaseModel):
 class RecipeIn(Body):
     recipe_toml: Text
     overrides: Overrides = Field(default_factory=dict)
+
+
+class PlanIn(RecipeIn):
+    pool: PoolName | None = None
+    """Every stage in this pool, whatever the recipe says."""
 
 
 class RunIn(RecipeIn):

@@ -864,7 +864,7 @@ export const notificationsTestMutation = (options?: Partial<Options<Notification
 /**
  * Plan
  *
- * The dry run: parameters, FLOPs, memory, steps, time.
+ * The dry run: parameters, FLOPs, memory, steps, time; and for each stage its `placement`: nodes, pods, quota, queue, when. Nothing is stored.
  */
 export const planMutation = (options?: Partial<Options<PlanData>>): UseMutationOptions<PlanResponse, PlanError, Options<PlanData>> => {
     const mutationOptions: UseMutationOptions<PlanResponse, PlanError, Options<PlanData>> = {

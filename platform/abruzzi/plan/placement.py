@@ -1,0 +1,25 @@
+"""How a stage lies on nodes, and which kind of workload it becomes. Pure: the executor and the dry run follow the same rule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from abruzzi.contracts.states import StageKind
+
+JOB, PYTORCH_JOB, TRAIN_JOB, RAY_JOB = "Job", "PyTorchJob", "TrainJob", "RayJob"
+
+
+def node_count(ranks: int, ranks_per_node: int) -> int:
+    return -(-ranks // ranks_per_node)
+
+
+def workload_kind(kind: StageKind, nodes: int, served: Collection[str], *, framework: str | None = None) -> str | None:
+    """`served`: what the cluster has. None: nothing of it could run the stage."""
+    if framework == "ray":
+        return RAY_JOB if RAY_JOB in served else None
+    if kind is not StageKind.PRETRAIN and nodes == 1:
+        return JOB
+    for candidate in (PYTORCH_JOB, TRAIN_JOB):
+        if candidate in served:
+            return candidate
+    return JOB if nodes == 1 else None  # one node's ranks need no rendezvous between pods
