@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,11 +141,13 @@ def copy_of(value: bytes, model: dict[str, Any], number: int) -> bytes:
 
 async def write_model(kubeconfig: Path) -> dict[str, Any]:
     from abruzzi_operators.kubernetes.access import Access
+    from abruzzi_operators.kubernetes.errors import AlreadyExists
     from abruzzi_operators.kubernetes.resources import NAMESPACES, PODS
     from abruzzi_operators.kubernetes.rest_api import RestApi
 
     async with RestApi(Access(kubeconfig=kubeconfig)) as api:
-        await api.create(NAMESPACES, NAMESPACES.new(NAMESPACE))
+        with suppress(AlreadyExists):
+            await api.create(NAMESPACES, NAMESPACES.new(NAMESPACE))
         await api.create(PODS, pod(0))
         return await api.patch(PODS, name(0), {"status": status(0)}, namespace=NAMESPACE, subresource="status")
 

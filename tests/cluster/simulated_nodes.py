@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from cluster.binaries import KWOK, Toolbox, module_folder
 from cluster.components import Component, wait_until
 from cluster.control_plane import admin_client
 from cluster.errors import ClusterError
-from cluster.layout import Layout
+from cluster.layout import HOST_ADDRESS, Layout
 
 LABEL = "type"
 KIND = "kwok"
@@ -59,20 +60,35 @@ def node(index: int) -> dict[str, Any]:
     }
 
 
-def start(layout: Layout, tools: Toolbox, stages: tuple[str, ...] = STAGES) -> None:
-    """KWOK's controller as a process of the host. Other `stages` (paths below kustomize/stage) make pods behave otherwise."""
+def start(layout: Layout, tools: Toolbox, stages: tuple[str, ...] = STAGES, *, log: str = "") -> None:
+    """KWOK's controller as a process of the host. Other `stages` (paths below kustomize/stage, or whole) make pods behave otherwise.
+
+    `log`: what every pod has printed; the apiserver then finds KWOK where it looks for their kubelets.
+    """
     kwok = Component("kwok", layout)
     if kwok.pid is not None:
         return
     folder = module_folder(KWOK) / "kustomize" / "stage"
     configs = [f"--config={folder / stage}" for stage in stages]
+    if log:
+        configs.append(f"--config={_log_config(layout, log)}")
     kwok.start(
         [
             *(tools.path("kwok"), f"--kubeconfig={layout.kubeconfig()}", *configs),
             *(f"--manage-nodes-with-label-selector={LABEL}={KIND}", f"--node-lease-duration-seconds={LEASE_SECONDS}"),
-            *("--cidr=10.200.0.1/13", "--node-ip=10.199.0.1", "--node-port=10247"),
+            *("--cidr=10.200.0.1/13", f"--node-ip={HOST_ADDRESS if log else '10.199.0.1'}", "--node-port=10247"),
         ]
     )
+
+
+def _log_config(layout: Layout, text: str) -> Path:
+    printed, config = layout.state / "simulated.log", layout.state / "simulated-logs.yaml"
+    printed.write_text(text)
+    config.write_text(
+        "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {name: all}\n"
+        f"spec: {{logs: [{{logsFile: {printed}, follow: false}}]}}\n"
+    )
+    return config
 
 
 def add(layout: Layout, tools: Toolbox, count: int) -> None:

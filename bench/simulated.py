@@ -1,0 +1,189 @@
+"""The ground of the benches of scale: a control plane of Kubernetes with simulated H800 nodes, the platform's own processes in front of it,
+and the apiserver's audit log as the witness of who wrote what.
+
+Real: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, PostgreSQL (fsync on), MinIO, the API and the controller of the platform.
+Simulated: nodes and what runs on them, by KWOK (nodes are Ready and take pods; pods run for some seconds, print a line and end with 0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from cluster import simulated_nodes
+from cluster.binaries import KWOK, module_folder
+from cluster.components import Component
+from cluster.control_plane import ETCD_URL as ETCD_URL
+from cluster.handle import ClusterHandle, the_cluster
+from cluster.layout import Layout
+from cluster.platform_process import PlatformProcess, open_platform
+
+from abruzzi.contracts.pool import Amounts, PoolSpec, Toleration
+from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
+
+POOL = "h800"
+PRINTED = "a simulated pod has nothing to say\n"
+WRITE_VERBS = ("create", "update", "patch", "delete", "deletecollection")
+OUR_AGENT = "abruzzi/"
+RECIPE = f"""
+version = 1
+name = "one-pod"
+[[stage]]
+id = "work"
+kind = "container"
+[stage.container]
+image = "docker.io/library/busybox:1"
+command = ["true"]
+[stage.resources]
+pool = "{POOL}"
+"""
+
+
+@dataclass
+class Ground:
+    cluster: ClusterHandle
+    platform: PlatformProcess
+    namespace: str
+    postgres: EmbeddedPostgres
+    audit: Path
+
+    def database(self) -> str:
+        return self.postgres.dsn("abruzzi_owner", self.platform._name)
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """Everything that works for a run, by name."""
+        local = self.cluster.local
+        names = ("etcd", "apiserver", "controller-manager", "scheduler", "kwok")
+        found = {name: pid for name in names if (pid := Component(name, local.layout).pid) is not None}
+        found |= {f"our {name}": process.pid for name, process in self.platform._processes.items() if name != "minio"}
+        found["minio"] = self.platform._processes["minio"].pid
+        if self.postgres.pid is not None:
+            found["postgres"] = self.postgres.pid
+        found["bench"] = os.getpid()
+        return {name: psutil.Process(pid) for name, pid in found.items()}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Since their start, with the children that have ended and those that live."""
+        return {name: round(_cpu(process, name != "bench"), 1) for name, process in self.processes().items()}
+
+
+@dataclass
+class Writes:
+    """What the audit log says about one namespace."""
+
+    ours: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By object name: `verb resource code` of each write of our client."""
+    shared: int = 0
+    """Of our client, to objects that belong to no single run (the fence)."""
+    bound: Counter[str] = field(default_factory=Counter)
+    """By pod: bindings that the apiserver took."""
+    by_agent: Counter[str] = field(default_factory=Counter)
+
+
+def read_audit(path: Path, namespace: str) -> Writes:
+    found = Writes()
+    with path.open() as lines:
+        for line in lines:
+            event = json.loads(line)
+            where = event.get("objectRef") or {}
+            if event["verb"] not in WRITE_VERBS or where.get("namespace") != namespace:
+                continue
+            agent, code = event.get("userAgent", ""), event.get("responseStatus", {}).get("code", 0)
+            found.by_agent[agent.split(" ")[0]] += 1
+            name = where.get("name") or ""
+            if agent.startswith(OUR_AGENT):
+                what = f"{event['verb']} {where['resource']} {code}"
+                if name.startswith("abruzzi-") and where["resource"] != "configmaps":
+                    found.ours[name].append(what)
+                else:
+                    found.shared += 1
+            elif where.get("subresource") == "binding" and code == 201:
+                found.bound[name] += 1
+    return found
+
+
+@contextmanager
+def ground(folder: Path, *, nodes: int, gpus_a_rank: int, run_seconds: float, operators: tuple[str, ...] = (),
+           quota: Amounts | None = None) -> Iterator[Ground]:  # fmt: skip
+    """Without operators there is no kubelet either: nothing runs in the cluster but simulated pods."""
+    with the_cluster() as cluster, EmbeddedPostgres(folder / "postgres") as postgres:
+        layout = cluster.local.layout
+        if operators:
+            cluster.install(*operators)
+        else:
+            for name in ("kubelet", "kube-proxy", "coredns", "containerd"):
+                cluster.local.component(name).stop()
+        with cluster.new_namespace() as namespace:
+            audit = audit_writes(cluster, layout, namespace)
+            stages = (*simulated_nodes.STAGES[:3], str(completing(layout, run_seconds)), simulated_nodes.STAGES[4])
+            simulated_nodes.start(layout, cluster.tools, stages, log=PRINTED)
+            cluster.add_simulated_nodes(nodes)
+            with open_platform(folder / "platform", cluster, namespace, postgres) as platform:
+                define_pool(platform, gpus_a_rank, quota)
+                yield Ground(cluster, platform, namespace, postgres, audit)
+
+
+def audit_writes(cluster: ClusterHandle, layout: Layout, namespace: str) -> Path:
+    """Starts the apiserver anew with a log of every write to the namespace, by whom."""
+    policy, log = layout.state / "audit.yaml", layout.state / "audit.log"
+    policy.write_text(
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n"
+        f"- {{level: Metadata, verbs: {json.dumps(WRITE_VERBS)}, namespaces: [{namespace}]}}\n- {{level: None}}\n"
+    )
+    apiserver = Component("apiserver", layout)
+    command = json.loads((layout.run / "apiserver.json").read_text())["command"]
+    apiserver.stop()
+    apiserver.start([*command, f"--audit-policy-file={policy}", f"--audit-log-path={log}", "--audit-log-maxsize=4000"])
+    cluster.local.wait_ready()
+    return log
+
+
+def completing(layout: Layout, seconds: float) -> Path:
+    """KWOK's own stage of a pod that ends well, after half of `seconds` to one and a half of them."""
+    text = (module_folder(KWOK) / "kustomize" / "stage" / simulated_nodes.STAGES[3]).read_text()
+    delay = f"  delay: {{durationMilliseconds: {int(seconds * 500)}, jitterDurationMilliseconds: {int(seconds * 1500)}}}\n"
+    path = layout.state / "pod-complete.yaml"
+    path.write_text(text.replace("  next:\n", f"{delay}  next:\n", 1))
+    return path
+
+
+def define_pool(platform: PlatformProcess, gpus_a_rank: int, quota: Amounts | None) -> None:
+    pool = PoolSpec(
+        name=POOL,
+        kind="kubernetes",
+        flavor="H800",
+        rank=Amounts(cpus=1.0, memory=1 << 30, gpus=gpus_a_rank),
+        node_labels={simulated_nodes.FLAVOR_LABEL: simulated_nodes.FLAVOR},
+        tolerations=(Toleration(key=simulated_nodes.TAINT["key"]),),
+        quota=quota,
+    )
+    with platform.client() as client:
+        client.pools.apply(pool)
+
+
+def until(what: str, condition: Callable[[], bool], *, seconds: float, state: Callable[[], object]) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what}: not so after {seconds:.0f} s; {state()}")
+        time.sleep(0.5)
+
+
+def _cpu(process: psutil.Process, with_children: bool) -> float:
+    times = process.cpu_times()
+    own = times.user + times.system
+    if not with_children:
+        return own
+    living = sum(_cpu(child, True) for child in process.children() if child.is_running())
+    return own + times.children_user + times.children_system + living
