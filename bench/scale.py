@@ -58,12 +58,14 @@ def main() -> int:
 
 
 def measure(base: Ground, options: argparse.Namespace) -> dict[str, Any]:
-    before = base.cpu_seconds()
+    before, transactions = base.cpu_seconds(), transactions_so_far(base)
     accepted = asyncio.run(submit(base.platform.url, base.platform.admin, options.runs))
     until("every run has ended", lambda: ended(base) == options.runs, seconds=END_SECONDS,
           state=lambda: f"{states(base)}\n{base.platform.last_words()}")  # fmt: skip
     until("every workload is removed", lambda: unremoved(base) == 0, seconds=END_SECONDS, state=lambda: states(base))
     after = base.cpu_seconds()
+    transactions = transactions_so_far(base) - transactions
+    steps = metric("abruzzi_controller_step_seconds_count")
     runs = read_runs(base)
     writes = read_audit(base.audit, base.namespace)
     memory = view_pods(base, options.pods) if options.pods else None
@@ -85,6 +87,7 @@ def measure(base: Ground, options: argparse.Namespace) -> dict[str, Any]:
             "kinds": dict(Counter(what for done in writes.ours.values() for what in done)),
         },
         "writes_by_agent": dict(writes.by_agent),
+        "controller_looks_a_run": steps / options.runs, "database_transactions_a_run": transactions / options.runs,
         "controller_memory": memory,
         "cpu_seconds": {name: round(after[name] - before[name], 1) for name in after},
         "targets": TARGETS,
@@ -222,10 +225,18 @@ def etcd(path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def pod_events() -> float:
-    """That the controller's cache of pods has taken, by its own metrics."""
+    """That the controller's cache of pods has taken."""
+    return metric('abruzzi_reflector_total{resource="pods",what="events"}')
+
+
+def metric(name: str) -> float:
+    """Of the controller, by its own /metrics."""
     text = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics", trust_env=False, timeout=60.0).text
-    found = [line for line in text.splitlines() if line.startswith("abruzzi_reflector_total{") and '"pods"' in line]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in found if 'what="events"' in line)
+    return next((float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
+
+
+def transactions_so_far(base: Ground) -> int:
+    return ask(base, "SELECT sum(xact_commit) FROM pg_stat_database WHERE datname = current_database()")[0][0]
 
 
 def peak_mib(process: psutil.Process) -> float:

@@ -33,7 +33,8 @@ from abruzzi.contracts.pool import Amounts, PoolSpec, Toleration
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 POOL = "h800"
-PRINTED = "a simulated pod has nothing to say\n"
+PRINTED = "2026-01-01T00:00:00.000000000Z stdout F a simulated pod has nothing to say\n"
+"""As a container runtime writes it."""
 WRITE_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 OUR_AGENT = "abruzzi/"
 RECIPE = f"""

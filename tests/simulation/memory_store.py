@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from abruzzi.contracts.states import AttemptState, RunState, StageKind, StageSta
 from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, Write
 from abruzzi.engine.ports import IllegalWrite, Lease, StaleLease, VersionConflict
 from abruzzi.engine.view import AttemptView, Desired, RankBeat, RunView, StageView
+
+RUNG_FIRST_SECONDS = 86_400.0
 
 
 class Switch:
@@ -166,6 +168,13 @@ class MemoryRunStore:
             state.token, state.owner, state.expires_at, state.wake_at = state.token + 1, owner, now + ttl_seconds, None
             found.append(Lease(run_id, state.token, owner, state.expires_at))
         return found
+
+    async def wake(self, run_ids: Collection[str]) -> None:
+        await self._switch
+        for run_id in run_ids:
+            if (state := self.leases.get(run_id)) is not None:
+                due = self._now() - RUNG_FIRST_SECONDS
+                state.wake_at = due if state.wake_at is None else min(state.wake_at, due)
 
     async def renew(self, lease: Lease, *, ttl_seconds: float) -> Lease:
         await self._switch

@@ -126,6 +126,21 @@ class LeaseContract:
         await ground.store.release(lease, wake_at=ground.now() + 3600)
         assert [found.run_id for found in await ground.store.lease("two", limit=1, ttl_seconds=60)] == [run_id]
 
+    async def test_a_run_that_is_woken_comes_before_those_whose_date_is_long_past_and_a_leased_one_next(
+        self, ground: Ground
+    ) -> None:
+        waiting, woken, held = [await ground.submit() for _ in range(3)]
+        leases = {lease.run_id: lease for lease in await ground.store.lease("one", limit=10, ttl_seconds=900)}
+        await ground.store.release(leases[waiting], wake_at=ground.now() + 10)
+        await ground.store.release(leases[woken], wake_at=None)
+        ground.turn(600)
+        await ground.store.wake([woken, held, "nosuchrun0"])
+        order = [lease.run_id for _ in range(2) for lease in await ground.store.lease("two", limit=1, ttl_seconds=90)]
+        assert order == [woken, waiting], "what another holds is not taken away"
+        await ground.store.release(leases[held], wake_at=ground.now() + 3600)
+        assert [lease.run_id for lease in await ground.store.lease("two", limit=10, ttl_seconds=90)] == [held]
+        assert await ground.store.lease("two", limit=10, ttl_seconds=90) == []
+
     async def test_an_unknown_run_is_not_found(self, ground: Ground) -> None:
         with pytest.raises(NotFound):
             await ground.store.load("nosuchrun0")

@@ -318,7 +318,10 @@ async def test_the_log_of_an_image_without_our_launcher_is_kept_as_it_grows_and_
     printed = place.cluster.api.logs
     key = (NAMESPACE, pod["metadata"]["name"])
     printed[key] = b"first\n"
-    await place.executor.collect_logs()
+    async with asyncio.timeout(20):
+        while not place.logs:
+            await place.executor.collect_logs()
+            await asyncio.sleep(0.01)
     assert place.logs == {(spec.attempt_id, 0): b"first\n"}, "our own launcher ships its logs itself"
     printed[key] += b"last words\n"
     place.finish(spec)
@@ -344,3 +347,96 @@ async def test_credentials_are_renewed_in_the_last_third_of_their_life_also_by_a
     kept = await place.cluster.api.get(SECRETS, f"abruzzi-{spec.attempt_id}", namespace=NAMESPACE)
     assert "key-2" in str(read(kept, "credentials.json"))
     assert read(kept, "token") == f"token-of-{spec.attempt_id}", "everything else stays"
+
+
+async def news(place: ClusterPlace) -> set[str]:
+    async with asyncio.timeout(20):
+        return await place.executor.changed()
+
+
+async def test_a_listener_is_rung_once_for_each_thing_that_the_engine_would_see_otherwise(place: ClusterPlace) -> None:
+    spec = place.spec()
+    rung: list[str] = []
+
+    async def listen() -> None:
+        while True:
+            rung.extend(sorted(await place.executor.changed()))
+
+    listening = asyncio.create_task(listen())
+    try:
+        await place.executor.create(spec)
+        assert (await place.look(spec)).phase is Phase.PENDING
+        for phase in (Phase.RUNNING, Phase.EXITED):
+            before = len(rung)
+            async with asyncio.timeout(20):
+                while len(rung) == before:
+                    await asyncio.sleep(0.01)
+            seen = await place.look(spec)
+            assert (seen.phase, seen.rings) == (phase, True)
+            place.finish(spec)
+        await place.executor.remove(spec.attempt_id)
+        assert (await place.look(spec)).phase is Phase.GONE
+    finally:
+        listening.cancel()
+    assert rung == [spec.attempt_id] * 2, "not for every event of the workload and its pod"
+
+
+async def test_what_is_said_about_a_queue_rings_once_and_not_for_every_other_number_in_it(place: ClusterPlace) -> None:
+    place.placement = replace(place.placement, queue="h800")
+    place.cluster.speed = 1.0
+    spec = place.spec()
+    await place.executor.create(spec)
+    await place.look(spec)
+    job = await place.cluster.api.get(JOBS, f"abruzzi-{spec.attempt_id}", namespace=NAMESPACE)
+    queued = WORKLOADS.new("job-abruzzi", NAMESPACE, spec={})
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    queued["metadata"]["ownerReferences"] = [owner]
+    await place.cluster.api.create(WORKLOADS, queued)
+    place.executor._news._told.clear()
+    heard: list[set[str]] = []
+
+    async def listen() -> None:
+        while True:
+            heard.append(await place.executor.changed())
+
+    listening = asyncio.create_task(listen())
+    try:
+        for number in range(5):
+            condition = {"type": "QuotaReserved", "status": "False", "message": f"{number} more needed"}
+            place.cluster.api.put_status(WORKLOADS, "job-abruzzi", {"conditions": [condition]}, namespace=NAMESPACE)
+            await place.until(spec, lambda seen, said=f"{number} more": said in str(seen.reason))
+    finally:
+        listening.cancel()
+    assert len(heard) <= 1
+
+
+async def test_a_node_that_counts_as_lost_rings_for_what_runs_there(place: ClusterPlace) -> None:
+    spec = place.spec()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.lost.add("node-1")
+    assert await news(place) == {spec.attempt_id}
+    assert (await place.look(spec)).node_lost
+
+
+async def test_a_removal_goes_on_where_the_node_of_a_foreign_image_never_gives_its_log(
+    place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abruzzi_operators.executors.pod_logs.LAST_WORD_SECONDS", 0.05)
+    spec, healthy = place.spec(config=FOREIGN), place.spec(config=FOREIGN)
+    for each in (spec, healthy):
+        await place.executor.create(each)
+        await place.until_working(each)
+    read_log = place.cluster.api.read_log
+
+    async def read(namespace: str, pod: str, **options) -> bytes:  # type: ignore[no-untyped-def]
+        if spec.attempt_id in pod:
+            await asyncio.Event().wait()
+        return await read_log(namespace, pod, **options)
+
+    monkeypatch.setattr(place.cluster.api, "read_log", read)
+    for each in (spec, healthy):
+        place.finish(each)
+        await place.until_exited(each)
+        await place.executor.remove(each.attempt_id)
+    assert await place.executor.list_attempts() == []

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -64,12 +64,14 @@ class Controller:
         now: Callable[[], float],
         config: ControllerConfig,
         heard_since: Callable[[], float | None] = lambda: 0.0,
+        changed: Callable[[], Awaitable[Collection[str]]] | None = None,
     ) -> None:
-        """`heard_since`: see Seen."""
+        """`heard_since`: see Seen. `changed`: waits for attempts that the executor has news of; without it runs are looked at every second."""
         self._store = store
         self._executor = executor
         self._now = now
         self._heard_since = heard_since
+        self._changed = changed
         self._config = config
         self._failures: dict[str, int] = {}
         self.doorbell = asyncio.Event()
@@ -78,6 +80,7 @@ class Controller:
         """Until `stop` is set; then it finishes what it holds. Workloads go on: the next controller adopts them."""
         held: set[asyncio.Task[None]] = set()
         orphans_at = self._now()
+        listening = asyncio.create_task(self._listen(self._changed)) if self._changed is not None else None
         while not stop.is_set():
             free = self._config.runs_at_once - len(held)
             try:
@@ -96,8 +99,24 @@ class Controller:
                 await asyncio.sleep(self._config.look_seconds)
             await self._wait(stop, held)
             held = {task for task in held if not task.done()}
+        if listening is not None:
+            listening.cancel()
         if held:
             await asyncio.wait(held, timeout=self._config.lease_seconds)
+
+    async def _listen(self, changed: Callable[[], Awaitable[Collection[str]]]) -> None:
+        """Rings for the runs of attempts with news."""
+        runs: set[str] = set()
+        while True:
+            try:
+                if not runs:  # else the database could not be told
+                    runs = {attempt_id[:_RUN_ID_LENGTH] for attempt_id in await changed()}
+                await self._store.wake(runs)
+                runs = set()
+                self.doorbell.set()
+            except Exception as error:
+                logger.warning("cannot ring for %d runs (%s); trying again", len(runs), error)
+                await asyncio.sleep(self._config.look_seconds)
 
     async def handle(self, lease: Lease) -> None:
         """One leased run: decisions until it is quiet, then give it back."""

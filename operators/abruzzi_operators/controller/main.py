@@ -63,19 +63,23 @@ async def serve(settings: Settings) -> None:
     issue = _issuer(sessions, clock)
     opening = AsyncExitStack()
     executor: Executor
+    changed = None
     if settings.executor == "kubernetes":
         # Seconds of imports that a laptop needs not.
         from abruzzi_operators.controller.cluster import open_kubernetes_executor
 
-        executor = await opening.enter_async_context(
+        executor = on_cluster = await opening.enter_async_context(
             open_kubernetes_executor(
                 settings, sessions=sessions, objects=objects, clock=clock, api_url=api_url, issue_token=issue
             )
         )
+        changed = on_cluster.changed
     else:
         executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=issue)
     hearing = Hearing(api_url, now=clock.seconds)
-    controller = Controller(store, executor, now=clock.seconds, config=config, heard_since=lambda: hearing.since)
+    controller = Controller(
+        store, executor, now=clock.seconds, config=config, heard_since=lambda: hearing.since, changed=changed
+    )
     beside = (keep_time(sessions, clock), _ring(url, controller.doorbell), hearing.run())
     helpers = [asyncio.create_task(work) for work in beside]
     ends_with_us = settings.stages_end_with_controller and isinstance(executor, LocalExecutor)

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
@@ -26,6 +27,7 @@ from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, expected_pods, is_terminating
 from abruzzi_operators.executors.fence import Fence, refused
 from abruzzi_operators.executors.ledger import Ledger, Queued
+from abruzzi_operators.executors.news import News
 from abruzzi_operators.executors.peers import peer_policy
 from abruzzi_operators.executors.pod_ends import is_overdue, node_of, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
@@ -73,6 +75,8 @@ DISCOVER_SECONDS = 30.0
 SYNC_SECONDS = 5.0
 """How long a call waits for the first lists. They go on without it, and the engine asks again."""
 POLL_SECONDS = 0.1
+KEPT_REMOVALS = 10_000
+"""Attempts that are known to be gone without asking again."""
 
 RESOURCES: dict[WorkloadKind, Resource] = {
     WorkloadKind.JOB: JOBS,
@@ -110,13 +114,17 @@ class KubernetesExecutor:
         self._peer_policies = peer_policies
         """Whether the namespace keeps pods apart, so that those of one attempt need a policy to meet (peers.py)."""
         self._lacks_peers = peer_policies
-        self._logs = PodLogs(api, namespace, keep_log)
+        self._logs = PodLogs(api, namespace, keep_log, now=now)
         self._expires: dict[str, float] = {}
         """Unix seconds at which an attempt's credentials end; infinite where it has none."""
         self._ledger = Ledger()
+        self._news = News(self._ledger, self._news_of, lost_nodes=lost_nodes, now=now)
         self._fence = Fence(api, namespace, now=now)
         self._made: dict[str, tuple[Resource, Object, float]] = {}
         """What we created or found by asking, until a watch has it: (resource, object, when)."""
+        self._removed: OrderedDict[str, None] = OrderedDict()
+        """Attempts of which the apiserver told this process that nothing is left, the newest last."""
+        self._unknown_since: float | None = None
         self._stopped: set[str] = set()
         self._halted: set[str] = set()
         self._pending_since: dict[str, float] = {}
@@ -182,10 +190,11 @@ class KubernetesExecutor:
         try:
             await self.start()
         except ApiError as error:
-            unknown = Seen(Phase.UNKNOWN, reason=error.message, observed_at=self._now())
-            return dict.fromkeys(attempt_ids, unknown)
+            return dict.fromkeys(attempt_ids, self._unknown(error))
+        if self._problem() is None:
+            self._unknown_since = None
         found = await asyncio.gather(*(self._look(attempt_id) for attempt_id in attempt_ids))
-        return dict(zip(attempt_ids, found, strict=True))
+        return {each: self._news.note(each, seen) for each, seen in zip(attempt_ids, found, strict=True)}
 
     async def stop(self, attempt_id: str, *, grace_seconds: float) -> None:
         """A running pod gets SIGTERM, and SIGKILL after the grace; an earlier end stays."""
@@ -211,6 +220,8 @@ class KubernetesExecutor:
 
     async def remove(self, attempt_id: str) -> None:
         await self.start()
+        if self._is_all_gone(attempt_id):
+            return  # the engine asks once more where it sees nothing: for what was never created
         await self._fence.remove(attempt_id, anew=self._ledger.workload(attempt_id) is not None)
         deadline = time.monotonic() + REMOVE_SECONDS
         with suppress(NotFound):
@@ -219,9 +230,7 @@ class KubernetesExecutor:
         if self._peer_policies and (found is None or expected_pods(found[1]) > 1):
             with suppress(NotFound):
                 await self._api.delete(NETWORK_POLICIES, workload_name(attempt_id), namespace=self._namespace)
-        for pod in self._ledger.pods(attempt_id):
-            await self._logs.collect(pod)
-            self._logs.forget(pod)
+        await self._logs.collect_last(self._ledger.pods(attempt_id))
         lives = bool(self._ledger.living_pods(attempt_id))
         await self._delete_workload(attempt_id, foreground=lives)
         await self._delete_pods(attempt_id, grace_seconds=1.0)
@@ -235,6 +244,14 @@ class KubernetesExecutor:
                 )
             await asyncio.sleep(POLL_SECONDS)
         self._forget(attempt_id)
+        self._removed[attempt_id] = None
+        while len(self._removed) > KEPT_REMOVALS:
+            self._removed.popitem(last=False)
+
+    def _is_all_gone(self, attempt_id: str) -> bool:
+        """Removed by this process, and no watch has brought it back since (a restored etcd may)."""
+        known = self._ledger.workload(attempt_id) is not None or bool(self._ledger.pods(attempt_id))
+        return attempt_id in self._removed and not known and attempt_id not in self._made
 
     async def list_attempts(self) -> Sequence[str]:
         await self.start()
@@ -243,12 +260,23 @@ class KubernetesExecutor:
 
     # Beside the engine
 
+    async def changed(self) -> set[str]:
+        """Attempts about which `observe` would say something else than it last did. Waits for one; raises ApiError before the first lists."""
+        await self.start()
+        return await self._news.wait()
+
+    def _news_of(self, attempt_id: str) -> Seen | None:
+        if self._fence.is_removed(attempt_id):
+            return None
+        found = assess(self._facts(attempt_id))
+        if found.halt and attempt_id not in self._halted:
+            return Seen(Phase.UNKNOWN)  # a look stops the pods that are left
+        return found.seen or Seen(Phase.GONE)
+
     async def collect_logs(self) -> None:
         """Of pods without our launcher."""
         await self.start()
-        for attempt_id in self._ledger.attempts():
-            for pod in self._ledger.pods(attempt_id):
-                await self._logs.collect(pod)
+        await self._logs.collect_all(self._ledger.all_pods())
 
     async def queue(self) -> list[Queued]:
         """What waits in Kueue's queues, or was admitted. Raises ApiError while it cannot be known."""
@@ -410,6 +438,8 @@ class KubernetesExecutor:
     async def _look(self, attempt_id: str) -> Seen:
         facts = self._facts(attempt_id)
         if self._fence.is_removed(attempt_id) and not facts.living and facts.workload is None:
+            if self._is_all_gone(attempt_id) and self._problem() is None:
+                return Seen(Phase.GONE, observed_at=facts.now)
             return await self._gone_or(attempt_id)
         if self._unconfirmed_for(attempt_id) > CONFIRM_SECONDS and not facts.living:
             return await self._gone_or(attempt_id)
@@ -417,7 +447,7 @@ class KubernetesExecutor:
         if found.seen is None:
             return await self._gone_or(attempt_id)
         if found.seen.phase is not Phase.EXITED and (problem := self._problem()) is not None:
-            return Seen(Phase.UNKNOWN, reason=problem.message, node=found.seen.node, observed_at=facts.now)
+            return self._unknown(problem, node=found.seen.node)
         if found.halt and attempt_id not in self._halted:
             try:
                 await self._halt(attempt_id)
@@ -425,6 +455,13 @@ class KubernetesExecutor:
             except ApiError as error:
                 logger.warning("attempt %s: %s The next look tries again.", attempt_id, error.message)
         return found.seen
+
+    def _unknown(self, error: ApiError, *, node: str | None = None) -> Seen:
+        now = self._now()
+        self._unknown_since = now if self._unknown_since is None else self._unknown_since
+        return Seen(
+            Phase.UNKNOWN, reason=error.message, node=node, unknown_since=self._unknown_since, observed_at=now
+        )
 
     def _facts(self, attempt_id: str) -> Facts:
         if self._ledger.workload(attempt_id) is not None:
@@ -453,7 +490,7 @@ class KubernetesExecutor:
         try:
             found = await self._ask(attempt_id)
         except ApiError as error:
-            return Seen(Phase.UNKNOWN, reason=error.message, observed_at=now)
+            return self._unknown(error)
         if found is None:
             return Seen(Phase.GONE, observed_at=now)
         self._made[attempt_id] = (*found, now)
@@ -538,6 +575,7 @@ class KubernetesExecutor:
         self._ledger.forget(attempt_id)
         self._made.pop(attempt_id, None)
         self._pending_since.pop(attempt_id, None)
+        self._news.forget(attempt_id)
         self._expires.pop(attempt_id, None)
         self._stopped.discard(attempt_id)
         self._halted.discard(attempt_id)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from abruzzi_operators.executors.pod_ends import PodEnd, is_helper, is_over, pod_end, pod_index
+from abruzzi_operators.executors.pod_ends import PodEnd, is_helper, is_over, node_of, pod_end, pod_index
 from abruzzi_operators.kubernetes.reflector import Key, Reflector
 from abruzzi_operators.kubernetes.resources import Object, Resource
 from abruzzi_operators.renderers.names import LABEL_ATTEMPT
@@ -68,6 +69,20 @@ class Ledger:
         self._queue: dict[Key, Queued] = {}
         self._queued: dict[str, Queued] = {}
         self._ends: OrderedDict[str, dict[int, PodEnd]] = OrderedDict()
+        self._changed: set[str] = set()
+        self._news = asyncio.Event()
+
+    async def changed(self) -> set[str]:
+        """Attempts that something was said about since the last call; waits for one."""
+        await self._news.wait()
+        self._news.clear()
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def mark(self, attempt_ids: Iterable[str]) -> None:
+        self._changed.update(attempt_ids)
+        if self._changed:
+            self._news.set()
 
     def attempts(self) -> set[str]:
         """With a workload, or a pod that lives."""
@@ -84,11 +99,22 @@ class Ledger:
         """All that Kueue knows of in this namespace."""
         return list(self._queued.values())
 
+    def all_pods(self) -> list[Object]:
+        return [pod for pods in self._pods.values() for pod in pods.values()]
+
     def pods(self, attempt_id: str) -> list[Object]:
         return list(self._pods.get(attempt_id, {}).values())
 
     def living_pods(self, attempt_id: str) -> list[Object]:
         return [pod for pod in self.pods(attempt_id) if not is_over(pod)]
+
+    def on_nodes(self, nodes: Collection[str]) -> set[str]:
+        """Attempts with a living pod there."""
+        return {
+            attempt
+            for attempt, pods in self._pods.items()
+            if any(node_of(pod) in nodes and not is_over(pod) for pod in pods.values())
+        }
 
     def ends(self, attempt_id: str) -> dict[int, PodEnd]:
         """{index of the node: how its first pod ended}, of pods that are still there and of those that are gone."""
@@ -111,10 +137,12 @@ class Ledger:
             entry = reflector.entries.get(key)
             known = self._known_pod(key)
             if known is not None and (entry is None or entry.uid != known["metadata"]["uid"]):
+                self.mark([self._attempts_of_pods[key]])
                 self._lose_pod(reflector, key, known)
             if entry is not None:
                 attempt = _attempt_of(entry.value)
                 if attempt is not None:
+                    self.mark([attempt])
                     self._attempts_of_pods[key] = attempt
                     self._pods.setdefault(attempt, {})[key] = entry.value
 
@@ -126,9 +154,11 @@ class Ledger:
             if entry is not None:
                 attempt = _attempt_of(entry.value)
                 if attempt is not None:
+                    self.mark([attempt])
                     self._attempts_of_workloads[kind, key] = attempt
                     self._workloads.setdefault(attempt, {})[key] = (reflector.resource, entry.value)
             elif attempt is not None:
+                self.mark([attempt])
                 self._drop_workload(attempt, kind, key)
 
     def take_queue(self, reflector: Reflector[Object], keys: Iterable[Key]) -> None:
@@ -138,12 +168,18 @@ class Ledger:
             if key in self._queue:
                 self._queued.pop(self._queue.pop(key).owner_uid, None)
             found = queued(entry.value) if entry is not None else None
-            if found is not None:
+            if entry is not None and found is not None:
                 self._queue[key] = self._queued[found.owner_uid] = found
+                self.mark(self._attempt_owning(entry.value))
 
     def drop_workload(self, attempt_id: str) -> None:
         """The apiserver says that it is gone; the watch will say so too."""
         self._workloads.pop(attempt_id, None)
+
+    def _attempt_owning(self, queued: Object) -> list[str]:
+        owner, namespace = queued["metadata"]["ownerReferences"][0], queued["metadata"].get("namespace", "")
+        attempt = self._attempts_of_workloads.get((owner["kind"], (namespace, owner["name"])))
+        return [attempt] if attempt is not None else []
 
     def _known_pod(self, key: Key) -> Object | None:
         attempt = self._attempts_of_pods.get(key)

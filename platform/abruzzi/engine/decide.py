@@ -33,17 +33,21 @@ from abruzzi.engine.actions import (
 from abruzzi.engine.classify import classify
 from abruzzi.engine.hang import find_stall
 from abruzzi.engine.policy import (
+    BLIND_SECONDS,
     GRACE_SECONDS,
     MOST_EXCLUDED_NODES,
     OBSERVE_SECONDS,
     POISON_AFTER,
     RULES,
+    RUNG_SECONDS,
+    RUNG_SILENT_SECONDS,
     STACKS_SECONDS,
     STOP_PATIENCE_SECONDS,
     backoff_seconds,
 )
 from abruzzi.engine.view import AttemptView, Desired, Phase, RunView, Seen, StageView
 
+BLIND = "It is out of sight: "
 _NOT_SEEN = Seen(Phase.UNKNOWN)
 
 
@@ -98,16 +102,22 @@ class _Plan:
 
     def tend(self, stage: StageView, attempt: AttemptView) -> None:
         seen = self.seen.get(attempt.id, _NOT_SEEN)
-        self.wake(self.now + OBSERVE_SECONDS)
+        self.wake(self.now + look_seconds(stage, attempt, seen))
         match seen.phase:
             case Phase.UNKNOWN:
-                return
+                self.blind(attempt, seen)
             case Phase.EXITED:
                 self.end(attempt, seen)
             case Phase.GONE:
                 self.missing(attempt, seen)
             case Phase.PENDING | Phase.RUNNING:
                 self.alive(stage, attempt, seen)
+
+    def blind(self, attempt: AttemptView, seen: Seen) -> None:
+        """Nothing can be done but to say so, once: sentences of the same outage differ."""
+        lasts = seen.unknown_since is not None and self.now - seen.unknown_since >= BLIND_SECONDS
+        if lasts and seen.reason and not (attempt.reason or "").startswith(BLIND):
+            self.writes.append(SetAttempt(attempt.id, attempt.state, reason=f"{BLIND}{seen.reason}"))
 
     def missing(self, attempt: AttemptView, seen: Seen) -> None:
         """No workload. It was never made (a crash came between), or it was removed under us."""
@@ -161,6 +171,8 @@ class _Plan:
                     waits_for="" if attempt.waits_for else None,
                 )
             )
+        elif seen.phase is Phase.RUNNING and (attempt.reason or "").startswith(BLIND):
+            self.writes.append(SetAttempt(attempt.id, attempt.state, reason=""))
         elif seen.phase is Phase.RUNNING:
             self.watch(stage, attempt, seen)
 
@@ -303,6 +315,16 @@ def _held(attempt: AttemptView, seen: Seen, *, since: float | None = None) -> fl
     if attempt.held_at is not None:
         return None
     return seen.held_since if seen.held_since is not None else since
+
+
+def look_seconds(stage: StageView, attempt: AttemptView, seen: Seen) -> float:
+    """Until a live attempt is looked at again when nothing rings."""
+    if not seen.rings or attempt.state is AttemptState.CREATED or attempt.stacks_requested_at is not None:
+        return OBSERVE_SECONDS
+    if attempt.stop_requested_at is not None:
+        return RUNG_SECONDS
+    may_stall = seen.phase is Phase.RUNNING and (attempt.beats or stage.hang_seconds is not None)
+    return RUNG_SECONDS if may_stall else RUNG_SILENT_SECONDS
 
 
 def excluded_nodes(stage: StageView) -> tuple[str, ...]:

@@ -58,6 +58,13 @@ OBSERVE_SECONDS = 1.0
 """How often a live workload is looked at when nothing rings: a stage's end waits half of it on average, and each look costs a few
 milliseconds of a machine that also trains."""
 
+BLIND_SECONDS = 15.0
+"""After so long without sight of a workload people are told why. A watch that begins anew takes a second."""
+RUNG_SECONDS = 5.0
+"""Where the executor rings for all that it sees: only heartbeats and patience are left to be looked at."""
+RUNG_SILENT_SECONDS = 60.0
+"""And where no heartbeat is expected either: in case a ring was lost."""
+
 
 def backoff_seconds(rule: RetryRule, failures: int, salt: str) -> float:
     """Exponential, with a jitter of 0 to 50 % that depends on `salt` alone: the same decision twice is the same date."""

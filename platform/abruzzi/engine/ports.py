@@ -4,7 +4,7 @@ behaviour."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,10 @@ class RunStore(Protocol):
 
     async def release(self, lease: Lease, *, wake_at: float | None) -> None:
         """Give the run back; `wake_at` None: only a ring wakes it. A stale lease is ignored."""
+        ...
+
+    async def wake(self, run_ids: Collection[str]) -> None:
+        """They are due before all that only waits for its date; one that is leased is so when it is given back. Unknown ids are ignored."""
         ...
 
     async def load(self, run_id: str) -> RunView: ...

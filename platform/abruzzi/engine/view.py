@@ -124,4 +124,8 @@ class Seen:
     heard_since: float | None = 0.0
     """Since when the API has answered without a break: what ranks say over HTTP alone can have been heard since then. None: it is away."""
     stacks_ready: bool = False
+    unknown_since: float | None = None
+    """Of an executor that can tell: since when it knows nothing."""
+    rings: bool = False
+    """The executor rings when it would say something else: nobody needs to look every second."""
     observed_at: float = 0.0

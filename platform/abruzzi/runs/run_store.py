@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,6 +34,8 @@ from abruzzi.runs.specs import SpecBuilder
 from abruzzi.runs.views import run_view
 from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
+RUNG_FIRST = timedelta(days=1)
+"""A run that something happened to is due before those that are only looked at now and then, however late these are."""
 _COPIED = ("exit_code", "reason", "node", "workload_removed", "waits_for")
 _MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at", "held_at")
 
@@ -97,13 +99,21 @@ class PostgresRunStore:
         async with transaction(self._sessions) as session:
             await session.execute(statement)
 
+    async def wake(self, run_ids: Collection[str]) -> None:
+        # Locked in one order, so that two controllers that hear the same news do not wait for each other in a circle.
+        rung = select(RunRow.id).where(RunRow.id.in_(sorted(run_ids))).order_by(RunRow.id).with_for_update().cte("rung")
+        due = func.least(RunRow.wake_at, self._clock.now() - RUNG_FIRST)
+        async with transaction(self._sessions) as session:
+            await session.execute(update(RunRow).where(RunRow.id == rung.c.id).values(wake_at=due))
+
     async def load(self, run_id: str) -> RunView:
         async with transaction(self._sessions) as session:
             run = await query.row(session, run_id)
             stages = await query.stage_rows(session, run_id)
             attempts = await query.attempt_rows(session, run_id)
             ids = [a.id for group in attempts.values() for a in group]
-            ranks = (await session.execute(select(RankRow).where(RankRow.attempt_id.in_(ids)))).scalars().all()
+            found = await session.execute(select(RankRow).where(RankRow.attempt_id.in_(ids))) if ids else None
+            ranks = found.scalars().all() if found is not None else ()
         return run_view(run, stages, attempts, ranks)
 
     async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:

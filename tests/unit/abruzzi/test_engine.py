@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,8 @@ from abruzzi.engine.policy import (
     OBSERVE_SECONDS,
     POISON_AFTER,
     RULES,
+    RUNG_SECONDS,
+    RUNG_SILENT_SECONDS,
     STACKS_SECONDS,
     STOP_PATIENCE_SECONDS,
     RetryRule,
@@ -314,6 +318,26 @@ class TestLife:
     def test_what_cannot_be_seen_is_waited_for(self) -> None:
         assert decided(run(stage(attempt()))) == Decision(wake_at=NOW + OBSERVE_SECONDS)
         assert decided(run(stage(attempt(state=AttemptState.SUCCEEDED)))).wake_at == NOW + OBSERVE_SECONDS
+
+    @pytest.mark.parametrize(
+        ("fields", "seen", "seconds"),
+        [
+            ({}, Seen(Phase.RUNNING), OBSERVE_SECONDS),
+            ({"state": AttemptState.STARTING}, Seen(Phase.PENDING, rings=True), RUNG_SILENT_SECONDS),
+            ({}, Seen(Phase.RUNNING, rings=True), RUNG_SILENT_SECONDS),
+            ({"beats": {0: RankBeat(1, "train", NOW)}}, Seen(Phase.RUNNING, rings=True), RUNG_SECONDS),
+            ({"stop_requested_at": NOW}, Seen(Phase.RUNNING, rings=True), RUNG_SECONDS),
+            ({"stacks_requested_at": NOW}, Seen(Phase.RUNNING, rings=True), OBSERVE_SECONDS),
+        ],
+    )
+    def test_where_the_executor_rings_only_what_it_cannot_see_is_looked_at_often(
+        self, fields: dict[str, Any], seen: Seen, seconds: float
+    ) -> None:
+        assert decided(run(stage(attempt(**fields))), seen).wake_at == NOW + seconds
+
+    def test_a_recipes_own_deadline_is_looked_at_often_although_no_rank_has_spoken(self) -> None:
+        seen = Seen(Phase.RUNNING, rings=True)
+        assert decided(run(stage(attempt(), hang_seconds=600.0)), seen).wake_at == NOW + RUNG_SECONDS
 
     def test_an_intent_without_a_workload_is_carried_out_but_never_a_started_one(self) -> None:
         made = decided(run(stage(attempt(state=AttemptState.CREATED))), Seen(Phase.GONE))

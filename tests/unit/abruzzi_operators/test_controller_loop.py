@@ -304,3 +304,18 @@ async def test_a_run_that_is_never_quiet_is_given_back_so_that_no_other_starves(
     await bed.controller().handle(lease)
     assert bed.store.leases[A].owner is None
     assert bed.store.leases[A].wake_at == bed.now()
+
+
+async def test_news_of_an_attempt_wakes_its_run_also_when_the_database_could_not_be_told_at_first() -> None:
+    bed = Bed(A)
+    news: asyncio.Queue[set[str]] = asyncio.Queue()
+    controller = bed.controller(look_seconds=0.01)
+    controller._changed = news.get
+    bed.before["wake"] = refusing(A, ConnectionError("away"), times=2)
+    async with running(controller):
+        await bed.until_called("release", A)
+        looks = sum(name == "lease" for name, _ in bed.calls)
+        await news.put({f"{A}-work-1"})
+        await bed.until_called("release", A, times=2)
+    assert looks
+    assert [args for name, args in bed.calls if name == "wake"] == [({A},)]

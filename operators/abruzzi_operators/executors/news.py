@@ -1,0 +1,80 @@
+"""What of all that the watches say would make an executor answer otherwise: the few events of hundreds that are worth a controller's look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from abruzzi.engine.view import Phase, Seen
+from abruzzi_operators.executors.ledger import Ledger
+
+GATHER_SECONDS = 0.1
+"""What comes in a burst is one piece of news."""
+NODES_SECONDS = 1.0
+"""How often it is looked whether other nodes count as lost."""
+REWORDED_SECONDS = 30.0
+"""A sentence about waiting that only reads differently is no news for so long: queues count aloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    phase: Phase
+    reason: str | None
+    at: float
+
+
+class News:
+    """`find` gives what would be said of an attempt now; None: nothing can be new about it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        find: Callable[[str], Seen | None],
+        *,
+        lost_nodes: Callable[[], Collection[str]],
+        now: Callable[[], float],
+    ) -> None:
+        self._ledger, self._find, self._lost_nodes, self._now = ledger, find, lost_nodes, now
+        self._told: dict[str, Told] = {}
+        self._dirty: set[str] = set()
+        self._lost_before: frozenset[str] = frozenset()
+        self._is_heard = False
+
+    def note(self, attempt_id: str, seen: Seen) -> Seen:
+        """What somebody is told now; with the promise to ring, where somebody waits for rings and the caches follow."""
+        told = self._told.get(attempt_id)
+        if told is None or (told.phase, told.reason) != (seen.phase, seen.reason):
+            self._told[attempt_id] = Told(seen.phase, seen.reason, self._now())
+        return replace(seen, rings=self._is_heard and seen.phase is not Phase.UNKNOWN)
+
+    def forget(self, attempt_id: str) -> None:
+        self._told.pop(attempt_id, None)
+
+    async def wait(self) -> set[str]:
+        """Attempts with news; one at least."""
+        self._is_heard = True
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NODES_SECONDS):
+                    self._dirty |= await self._ledger.changed()
+            await asyncio.sleep(GATHER_SECONDS)
+            if (lost := frozenset(self._lost_nodes())) != self._lost_before:
+                self._dirty |= self._ledger.on_nodes(lost ^ self._lost_before)
+                self._lost_before = lost
+            dirty, self._dirty = self._dirty, set()
+            if news := {attempt_id for attempt_id in dirty if self._is_news(attempt_id)}:
+                return news
+
+    def _is_news(self, attempt_id: str) -> bool:
+        """Whoever is rung looks, and it may be another controller: a thing is rung for once."""
+        seen, told = self._find(attempt_id), self._told.get(attempt_id)
+        if seen is None:
+            return False
+        if told is not None and told.phase is seen.phase:
+            is_reworded = told.reason != seen.reason and self._now() - told.at >= REWORDED_SECONDS
+            if not is_reworded:
+                return False
+        self._told[attempt_id] = Told(seen.phase, seen.reason, self._now())
+        return True
