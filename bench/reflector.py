@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 if TYPE_CHECKING:
     from cluster.apiserver import ApiServer
 
-NAMESPACE = "stages"
+NAMESPACE: str = "stages"
 TARGET_MIB = 500.0
 WRITERS = 16
 PUTS_A_TXN = 100

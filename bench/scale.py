@@ -163,7 +163,9 @@ def exactly_once(base: Ground, runs: dict[str, Any], writes: Writes, wanted: int
     """Three witnesses: Postgres for attempts and told outcomes, the audit log for workloads that were made and pods that were bound."""
     succeeded = ask(base, "SELECT count(*) FROM runs WHERE state = 'succeeded' AND name LIKE 'run-%'")[0][0]
     attempts = ask(base, "SELECT count(*), count(DISTINCT run_id) FROM attempts WHERE state = 'succeeded' AND spec IS NOT NULL")[0]  # fmt: skip
-    all_attempts = ask(base, "SELECT count(*) FROM attempts JOIN runs ON runs.id = run_id WHERE name LIKE 'run-%'")[0][0]
+    all_attempts = ask(base, "SELECT count(*) FROM attempts JOIN runs ON runs.id = run_id WHERE name LIKE 'run-%'")[0][
+        0
+    ]
     told = ask(base, "SELECT count(*), count(DISTINCT run_id) FROM events WHERE kind = 'run.state' AND body ->> 'state' = 'succeeded'")[0]  # fmt: skip
     logs = ask(base, "SELECT count(DISTINCT attempt_id) FROM log_chunks")[0][0]
     made = Counter(sum(what.startswith("create jobs 201") for what in done) for done in writes.ours.values())
@@ -173,7 +175,8 @@ def exactly_once(base: Ground, runs: dict[str, Any], writes: Writes, wanted: int
         "pods_bound": len(writes.bound), "logs_kept": logs,
     }  # fmt: skip
     faults = {name: count for name, count in counts.items() if count != wanted}
-    faults |= {"bound_twice": n for n in [sum(count > 1 for count in writes.bound.values())] if n}
+    if twice := sum(count > 1 for count in writes.bound.values()):
+        faults["bound_twice"] = twice
     return {**counts, "faults": faults}
 
 
@@ -213,7 +216,12 @@ def view_pods(base: Ground, pods: int) -> dict[str, float]:
             for n in range(first, min(first + reflector.PUTS_A_TXN, pods))
         ]  # fmt: skip
         etcd("/v3/kv/txn", {"success": puts})
-    until("the controller has heard of every pod", lambda: pod_events() - told >= pods, seconds=END_SECONDS, state=pod_events)
+    until(
+        "the controller has heard of every pod",
+        lambda: pod_events() - told >= pods,
+        seconds=END_SECONDS,
+        state=pod_events,
+    )
     return {
         "pods": pods, "before_mib": already, "peak_before_mib": before, "with_pods_mib": controller.memory_info().rss / 2**20,
         "peak_mib": peak_mib(controller),
@@ -240,7 +248,9 @@ def transactions_so_far(base: Ground) -> int:
 
 
 def peak_mib(process: psutil.Process) -> float:
-    line = next(line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 

@@ -153,7 +153,9 @@ def audit_writes(cluster: ClusterHandle, layout: Layout, namespace: str) -> Path
 def completing(layout: Layout, seconds: float) -> Path:
     """KWOK's own stage of a pod that ends well, after half of `seconds` to one and a half of them."""
     text = (module_folder(KWOK) / "kustomize" / "stage" / simulated_nodes.STAGES[3]).read_text()
-    delay = f"  delay: {{durationMilliseconds: {int(seconds * 500)}, jitterDurationMilliseconds: {int(seconds * 1500)}}}\n"
+    delay = (
+        f"  delay: {{durationMilliseconds: {int(seconds * 500)}, jitterDurationMilliseconds: {int(seconds * 1500)}}}\n"
+    )
     path = layout.state / "pod-complete.yaml"
     path.write_text(text.replace("  next:\n", f"{delay}  next:\n", 1))
     return path

@@ -54,9 +54,7 @@ class Whole:
         assert not limit.expired(), self.run
 
     async def until_runs(self, number: int = 1) -> None:
-        await self.until(
-            lambda: len(self.attempts) == number and self.attempts[-1].state is AttemptState.RUNNING
-        )
+        await self.until(lambda: len(self.attempts) == number and self.attempts[-1].state is AttemptState.RUNNING)
 
     async def until_ended(self) -> None:
         await self.until(lambda: self.run.state.is_terminal and all(a.workload_removed for a in self.attempts))
@@ -118,7 +116,9 @@ async def test_what_was_said_about_an_outage_is_taken_back_when_it_is_over(whole
     assert [told.state for told in whole.store.events[RUN] if told.kind == "attempt.state"].count("running") == 1
 
 
-async def test_a_run_that_is_submitted_while_the_apiserver_is_away_says_so_and_starts_once_it_is_back(whole: Whole) -> None:
+async def test_a_run_that_is_submitted_while_the_apiserver_is_away_says_so_and_starts_once_it_is_back(
+    whole: Whole,
+) -> None:
     await whole.place.executor.start()
     whole.cluster.api.fail(away())
     async with running(whole.controller(whole.place.executor)):

@@ -459,9 +459,7 @@ class KubernetesExecutor:
     def _unknown(self, error: ApiError, *, node: str | None = None) -> Seen:
         now = self._now()
         self._unknown_since = now if self._unknown_since is None else self._unknown_since
-        return Seen(
-            Phase.UNKNOWN, reason=error.message, node=node, unknown_since=self._unknown_since, observed_at=now
-        )
+        return Seen(Phase.UNKNOWN, reason=error.message, node=node, unknown_since=self._unknown_since, observed_at=now)
 
     def _facts(self, attempt_id: str) -> Facts:
         if self._ledger.workload(attempt_id) is not None:
