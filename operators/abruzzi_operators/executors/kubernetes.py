@@ -243,6 +243,7 @@ class KubernetesExecutor:
                     status=500,
                 )
             await asyncio.sleep(POLL_SECONDS)
+            await self._delete_pods(attempt_id, grace_seconds=1.0, only_lost=True)
         self._forget(attempt_id)
         self._removed[attempt_id] = None
         while len(self._removed) > KEPT_REMOVALS:
@@ -554,11 +555,13 @@ class KubernetesExecutor:
                 propagation="Foreground" if foreground else "Background",
             )
 
-    async def _delete_pods(self, attempt_id: str, *, grace_seconds: float) -> None:
+    async def _delete_pods(self, attempt_id: str, *, grace_seconds: float, only_lost: bool = False) -> None:
         """Whole seconds, one at least: with zero the object would go before the process. On a lost node that is all that can be done."""
         lost, now = self._lost_nodes(), self._now()
         for pod in self._ledger.living_pods(attempt_id):
             is_lost = node_of(pod) in lost or is_overdue(pod, now)
+            if only_lost and not is_lost:
+                continue
             grace = 0 if is_lost else max(1, math.ceil(grace_seconds))
             with suppress(NotFound, Conflict):
                 await self._api.delete(
