@@ -6,6 +6,7 @@ that it trusts are mounted into the build, and nothing of that stays in the imag
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,9 @@ class Builder:
             *("bud", "--isolation=chroot", "--pull-never", "--layers=false", *mounts, *chosen),
             *("--file", containerfile, "--tag", name, context),
         )
-        archive = self._folder / "built.tar"
+        archive = (
+            self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.tar"
+        )  # several builds may go on at once
         self._buildah("push", "--quiet", name, f"docker-archive:{archive}:{name}")
         import_archive(self._cluster.layout, archive)
         archive.unlink()

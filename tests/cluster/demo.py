@@ -59,7 +59,7 @@ def _on(cluster: ClusterHandle) -> int:
         _timed("helm install trial charts/abruzzi-trial", platform.install_trial)
         stages = {"defaultPool": "cpu"}
         print(_timed(f"helm install {RELEASE} charts/abruzzi", lambda: platform.install(stages=stages)), flush=True)
-        print(_timed(f"helm test {RELEASE}", platform.test), flush=True)
+        _timed(f"helm test {RELEASE}", platform.test)
         return _train(cluster, platform)
     finally:
         _timed("helm uninstall", platform.remove)

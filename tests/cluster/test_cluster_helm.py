@@ -13,6 +13,7 @@ from cluster.handle import ClusterHandle
 from cluster.helm_platform import SECRET, HelmPlatform
 from executor_bench import WAITS_FOR_FILE
 
+from abruzzi.backup import service
 from abruzzi.contracts.resources import RunOut
 from abruzzi.contracts.states import AttemptState, RunState
 
@@ -111,7 +112,8 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
         run_id = client.runs.submit(RECIPE, None).id
     platform.wait("`hold` runs", lambda: stage_pod(cluster, platform, run_id, "hold"), seconds=240)
     before = set(platform.pods())
-    assert "revision 2" in platform.upgrade(stages=PLACEMENT)
+    backups = platform.make_claim("backups")
+    assert "revision 2" in platform.upgrade(stages=PLACEMENT, backup={"enabled": True, "claim": "backups"})
     wait_versions(platform, "abruzzi-0.3.0")
     assert not before & set(platform.pods()), "every pod is a new one"
     assert see(platform, run_id).state is RunState.RUNNING
@@ -131,6 +133,13 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     assert len(starts) == 3, starts
     assert set(starts.values()) == {1}, "nothing ran twice"
 
+    cluster.kubectl("create", "job", "now", "--from=cronjob/abruzzi-abruzzi-backup", "-n", platform.namespace)
+    print(cluster.wait_job("now", platform.namespace, seconds=240))
+    [backup] = backups.iterdir()
+    assert list(service.verify(backup)) == []
+    made = service.read(backup)
+    assert (made.tables["runs"].rows, made.tables["attempts"].rows, made.damaged) == (1, 3, ())
+
     platform.rollback(1)
     wait_versions(platform, "abruzzi-0.2.0")
     assert see(platform, run_id).state is RunState.SUCCEEDED
@@ -143,6 +152,7 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     platform.uninstall("trial")
     claims = cluster.kubectl.json("get", "persistentvolumeclaims", "-n", platform.namespace)["items"]
     assert {claim["metadata"]["name"]: claim["status"]["phase"] for claim in claims} == {
+        "backups": "Bound",
         "data-trial-postgres-0": "Bound",
         "data-trial-s3-0": "Bound",
     }
@@ -153,3 +163,58 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     with platform.client() as client:
         [corpus] = client.artifacts.list(run_id, stage_id="corpus")
         assert client.artifacts.manifest(corpus.id).files
+
+
+TRAINING = """
+version = 1
+name = "whole-images"
+
+[[stage]]
+id = "corpus"
+kind = "corpus"
+[stage.data]
+sources = ["pycountry"]
+max_bytes = "200 KB"
+
+[[stage]]
+id = "tokenize"
+kind = "tokenize"
+needs = ["corpus"]
+[stage.tokenizer]
+vocab_size = 300
+
+[[stage]]
+id = "pretrain"
+kind = "pretrain"
+needs = ["tokenize"]
+[stage.model]
+preset = "nano"
+[stage.schedule]
+tokens = 20480
+warmup_steps = 5
+[stage.batch]
+sequences = 16
+sequence_length = 64
+micro_sequences = 4
+[stage.checkpoint]
+min_free_bytes = 0
+"""
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(3600)
+def test_the_true_image_of_the_stages_trains_without_a_mount(cluster: ClusterHandle) -> None:
+    """A quarter of an hour and some 15 GB of disk: its image holds torch."""
+    cluster.install("training-operator")
+    platform = HelmPlatform(cluster, "helm-whole")
+    try:
+        platform.build(print, whole=True)
+        platform.install_trial()
+        platform.install(stages={"placement": {"cpu_cores": 0.5, "memory": "2 GB"}})
+        with platform.client() as client:
+            run_id = client.runs.submit(TRAINING, None).id
+        platform.wait("the run ends", lambda: see(platform, run_id).state.is_terminal, seconds=900)
+        run = see(platform, run_id)
+        assert run.state is RunState.SUCCEEDED, f"{run.reason}\n{platform.last_words()}"
+    finally:
+        platform.remove()

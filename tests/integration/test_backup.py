@@ -156,6 +156,15 @@ async def test_row_level_security_and_triggers_hold_after_a_restore_as_before(
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,), "no project was named"
 
 
+def test_the_owner_may_read_every_table_whole(database: Database) -> None:
+    """Row-level security is forced on it, too: without a policy of its own, COPY would leave rows out and say nothing."""
+    query = """SELECT relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relforcerowsecurity AND NOT EXISTS (
+                 SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND 'abruzzi_owner'::regrole = ANY (p.polroles)
+                 AND p.polcmd = '*' AND pg_get_expr(p.polqual, c.oid) = 'true')"""
+    with database.connect("owner") as connection:
+        assert connection.execute(query).fetchall() == []
+
+
 async def test_a_log_that_grows_while_it_is_copied_is_kept_as_it_was(
     world, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

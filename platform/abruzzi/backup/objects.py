@@ -23,6 +23,8 @@ from abruzzi.store import ObjectStore, blob_key, pins_of, prefix_of, read_manife
 
 _CHUNK = 1 << 20
 _AT_ONCE = 8
+_SINGLE_PUT_BYTES = 4 << 30
+"""Above it S3 takes an object in parts only, and those have no If-None-Match."""
 
 
 class ObjectFile(BaseModel):
@@ -120,7 +122,10 @@ def restore(backup: ObjectStore, files: Iterable[ObjectFile], target: ObjectStor
             local = Path(folder) / "object"
             with backup.open(file.key) as stream:
                 _write(stream, local)
-            if target.put_if_absent(file.key, local):
+            if file.size > _SINGLE_PUT_BYTES and not target.exists(file.key):
+                target.put(file.key, local)
+                return
+            if file.size <= _SINGLE_PUT_BYTES and target.put_if_absent(file.key, local):
                 return
         with target.open(file.key) as stream:
             if _digest(stream) != (file.size, file.sha256):
