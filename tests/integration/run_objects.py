@@ -65,13 +65,13 @@ class Objects:
         while True:
             await self.controller.look()
             thing = await self.get(name, where)
-            if "status" in thing and holds(thing):
+            if holds(thing):
                 return thing
             assert time.monotonic() < deadline, f"still {thing.get('status')}"
             await asyncio.sleep(0.01)
 
     async def until_phase(self, phase: str, name: str = "first", where: str = "ml") -> Object:
-        return await self.until(lambda thing: thing["status"]["phase"] == phase, name, where)
+        return await self.until(lambda thing: thing.get("status", {}).get("phase") == phase, name, where)
 
     async def until_state(self, run_id: str, state: str) -> None:
         """Of the run, looked after until then."""

@@ -17,7 +17,7 @@ from abruzzi.runs import heartbeat, steer
 from abruzzi.runs.listing import list_runs
 from abruzzi_operators.controller.runs import SETTLED_SECONDS, VOLATILE_SECONDS
 from abruzzi_operators.kubernetes.errors import Unreachable
-from abruzzi_operators.kubernetes.resources import NAMESPACES, RUNS
+from abruzzi_operators.kubernetes.resources import NAMESPACES, RUNS, Object
 
 
 @pytest.fixture
@@ -162,13 +162,35 @@ async def test_a_kind_that_is_gone_says_nothing_about_its_runs(api, world, objec
     assert (await world.get(run_id)).state == "pending"
 
 
+async def test_an_apiserver_that_does_not_answer_says_nothing_about_runs_whose_object_is_missing(api, world) -> None:
+    await api.create(RUNS, run())
+    async with Objects(api, world) as objects:
+        run_id = (await objects.until_phase("Pending"))["status"]["runId"]
+    await api.delete(RUNS, "first", namespace="ml")
+    async with Objects(api, world) as objects:
+
+        async def away(*_: object, **__: object) -> None:
+            raise Unreachable("away", reason="ConnectError")
+
+        answers, api.get = api.get, away
+        await objects.controller.look()
+        assert (await world.get(run_id)).state == "pending"
+        api.get = answers
+        await objects.until_state(run_id, "cancelling")
+
+
 async def test_a_status_that_a_restored_etcd_has_lost_finds_its_run_again(api, world, objects) -> None:
     await api.create(RUNS, run())
     earlier = api.snapshot()
     run_id = (await objects.until_phase("Pending"))["status"]["runId"]
     api.restore(earlier)
     assert "status" not in await objects.get()
-    assert (await objects.until_phase("Pending"))["status"]["runId"] == run_id
+
+    def holds(thing: Object) -> bool:
+        world.clock.turn(VOLATILE_SECONDS)  # a version that is older than our own write is believed after a while
+        return thing.get("status", {}).get("runId") == run_id
+
+    await objects.until(holds)
     assert await all_runs(world) == [run_id]
 
 

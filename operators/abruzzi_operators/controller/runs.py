@@ -251,9 +251,12 @@ class RunController:
     async def _cancel_absent(self, here: Collection[str]) -> None:
         """Runs whose object was deleted. The apiserver itself says so: the cache may lack what is new."""
         for uid, run in (await self._rows.open()).items():
-            if uid not in here and await self._is_gone(uid, run):
-                logger.info("run %s: the object that it was submitted by is gone; cancelling it", run.run_id)
-                await self._rows.cancel(run)
+            try:
+                if uid not in here and await self._is_gone(uid, run):
+                    logger.info("run %s: the object that it was submitted by is gone; cancelling it", run.run_id)
+                    await self._rows.cancel(run)
+            except ApiError as error:
+                logger.warning("run %s: whether its object is gone is not known: %s", run.run_id, error.message)
 
     async def _is_gone(self, uid: str, run: Submitted) -> bool:
         if run.state is RunState.CANCELLING:
@@ -277,10 +280,12 @@ class RunController:
         return seen is not None and seen.is_settled and not self._is_due(uid, thing, None, seen.run_version)
 
     def _is_due(self, uid: str, thing: Object, run: Submitted | None, version: int | None = None) -> bool:
-        seen, version = self._seen.get(uid), run.version if run else version
-        if seen is None or seen.marks != self._marks(thing) or seen.run_version != version:
+        seen, version, marks = self._seen.get(uid), run.version if run else version, self._marks(thing)
+        if seen is None or self._now().timestamp() >= seen.again_at:
             return True
-        return self._now().timestamp() >= seen.again_at
+        if int(marks[0]) < int(seen.marks[0]):
+            return False  # what we wrote is not in the cache yet (or etcd was restored: then `again_at` comes)
+        return seen.marks != marks or seen.run_version != version
 
 
 def _kept(thing: Object) -> Object:
