@@ -64,7 +64,7 @@ async def test_a_stage_on_ray_ends_as_its_head_says(place: ClusterPlace, exit_co
     await make_cluster(place, rayjob)
     await place.until(spec, lambda seen: len(place.cluster.started) == 2 and seen.phase is Phase.PENDING)
     say(place, rayjob, "RUNNING")
-    await place.until_working(spec)
+    assert (await place.until_working(spec)).ended_ranks == {1}, "a rank that never speaks is no hang"
     await place.cluster.api.delete(PODS, f"{rayjob['metadata']['name']}-x-worker", namespace=NAMESPACE, grace_seconds=0)
     assert (await place.look(spec)).phase is Phase.RUNNING, "Ray does its tasks again elsewhere"
     place.finish(spec)

@@ -19,7 +19,7 @@ from abruzzi_operators.executors.pod_ends import (
     pod_index,
     scheduled_at,
 )
-from abruzzi_operators.executors.ray_job import has_started, is_ray, ray_verdict
+from abruzzi_operators.executors.ray_job import has_started, idle_ranks, is_ray, ray_verdict
 from abruzzi_operators.renderers.names import ANNOTATION_NODES, LABEL_QUEUE
 
 Object = Mapping[str, Any]
@@ -111,7 +111,9 @@ def _alive(facts: Facts) -> Assessment:
     if is_ray(facts.workload):
         is_complete = has_started(facts.workload)
     if is_complete and running:
-        return Assessment(Seen(Phase.RUNNING, node=node_of(first), observed_at=facts.now), halt=is_broken)
+        idle = idle_ranks(facts.workload)
+        seen = Seen(Phase.RUNNING, node=node_of(first), ended_ranks=idle, observed_at=facts.now)
+        return Assessment(seen, halt=is_broken)
     wait = None
     if facts.workload is not None:
         wait = waits_for(

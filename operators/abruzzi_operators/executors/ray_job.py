@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from abruzzi.contracts.states import ExitCode
-from abruzzi_operators.renderers.names import ANNOTATION_FRAMEWORK
+from abruzzi_operators.renderers.names import ANNOTATION_FRAMEWORK, ANNOTATION_NODES, ANNOTATION_RANKS
 
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 """Of Ray's sentence about a job that failed; where the code is a signal's it is negative there, and unknown here."""
@@ -28,6 +28,14 @@ class RayEnd:
 def is_ray(workload: Mapping[str, Any] | None) -> bool:
     annotations = (workload or {}).get("metadata", {}).get("annotations") or {}
     return annotations.get(ANNOTATION_FRAMEWORK) == "ray"
+
+
+def idle_ranks(workload: Mapping[str, Any] | None) -> frozenset[int]:
+    """All but the first: their nodes do its tasks, and nobody may wait for a word of theirs."""
+    if not is_ray(workload):
+        return frozenset()
+    annotations = (workload or {})["metadata"]["annotations"]
+    return frozenset(range(1, int(annotations.get(ANNOTATION_NODES, 1)) * int(annotations.get(ANNOTATION_RANKS, 1))))
 
 
 def has_started(workload: Mapping[str, Any] | None) -> bool:
