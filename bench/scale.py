@@ -30,7 +30,9 @@ import psutil
 import psycopg
 import reflector
 from interleaved import machine, report
-from simulated import ETCD_URL, RECIPE, Ground, Writes, ground, read_audit, until
+from simulated import ETCD_URL, Ground, Writes, ground, one_pod, pool, read_audit, until
+
+from abruzzi.contracts.pool import Amounts
 
 METRICS_PORT = 19090
 SUBMITTERS = 16
@@ -45,7 +47,10 @@ def main() -> int:
         Path(folder).chmod(0o755)
         load = list(os.getloadavg())
         os.environ["ABRUZZI_METRICS_PORT"] = str(METRICS_PORT)
-        with ground(Path(folder), nodes=options.nodes, gpus_a_rank=4, run_seconds=RUN_SECONDS) as base:
+        half = pool("h800", Amounts(cpus=1.0, memory=1 << 30, gpus=4))
+        # From half of RUN_SECONDS to one and a half of it.
+        delay = f"durationMilliseconds: {int(RUN_SECONDS * 500)}, jitterDurationMilliseconds: {int(RUN_SECONDS * 1500)}"
+        with ground(Path(folder), nodes=options.nodes, pools=[half], pod_delay=delay) as base:
             try:
                 result = measure(base, options)
             finally:
@@ -103,14 +108,14 @@ def measure(base: Ground, options: argparse.Namespace) -> dict[str, Any]:
 
 async def submit(url: str, token: str, runs: int) -> dict[str, float]:
     """By REST, each with an Idempotency-Key, as the SDK does; an answer is a commit in Postgres. From the first request to the last answer."""
-    numbers, seconds = iter(range(runs)), []
+    numbers, seconds, recipe = iter(range(runs)), [], one_pod("one-pod", ["true"], "h800")
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=f"{url}/api/v1/", headers=headers, timeout=60.0, trust_env=False) as client:
 
         async def worker() -> None:
             for number in numbers:
                 began = time.perf_counter()
-                body = {"recipe_toml": RECIPE, "name": f"run-{number}"}
+                body = {"recipe_toml": recipe, "name": f"run-{number}"}
                 answer = await client.post("runs", json=body, headers={"Idempotency-Key": f"scale-{number}"})
                 assert answer.status_code == 201, answer.text
                 seconds.append(time.perf_counter() - began)

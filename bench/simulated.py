@@ -12,10 +12,11 @@ import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -32,23 +33,10 @@ from cluster.platform_process import PlatformProcess, open_platform
 from abruzzi.contracts.pool import Amounts, PoolSpec, Toleration
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
-POOL = "h800"
 PRINTED = "2026-01-01T00:00:00.000000000Z stdout F a simulated pod has nothing to say\n"
 """As a container runtime writes it."""
 WRITE_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 OUR_AGENT = "abruzzi/"
-RECIPE = f"""
-version = 1
-name = "one-pod"
-[[stage]]
-id = "work"
-kind = "container"
-[stage.container]
-image = "docker.io/library/busybox:1"
-command = ["true"]
-[stage.resources]
-pool = "{POOL}"
-"""
 
 
 @dataclass
@@ -115,9 +103,10 @@ def read_audit(path: Path, namespace: str) -> Writes:
 
 
 @contextmanager
-def ground(folder: Path, *, nodes: int, gpus_a_rank: int, run_seconds: float, operators: tuple[str, ...] = (),
-           quota: Amounts | None = None) -> Iterator[Ground]:  # fmt: skip
-    """Without operators there is no kubelet either: nothing runs in the cluster but simulated pods."""
+def ground(
+    folder: Path, *, nodes: int, pools: Sequence[PoolSpec], pod_delay: str, operators: tuple[str, ...] = ()
+) -> Iterator[Ground]:
+    """`pod_delay`: of KWOK's stage, how long pods run. Without operators there is no kubelet: nothing runs in the cluster but simulated pods."""
     with the_cluster() as cluster, EmbeddedPostgres(folder / "postgres") as postgres:
         layout = cluster.local.layout
         if operators:
@@ -127,11 +116,13 @@ def ground(folder: Path, *, nodes: int, gpus_a_rank: int, run_seconds: float, op
                 cluster.local.component(name).stop()
         with cluster.new_namespace() as namespace:
             audit = audit_writes(cluster, layout, namespace)
-            stages = (*simulated_nodes.STAGES[:3], str(completing(layout, run_seconds)), simulated_nodes.STAGES[4])
+            stages = (*simulated_nodes.STAGES[:3], str(completing(layout, pod_delay)), simulated_nodes.STAGES[4])
             simulated_nodes.start(layout, cluster.tools, stages, log=PRINTED)
             cluster.add_simulated_nodes(nodes)
             with open_platform(folder / "platform", cluster, namespace, postgres) as platform:
-                define_pool(platform, gpus_a_rank, quota)
+                with platform.client() as client:
+                    for each in pools:
+                        client.pools.apply(each)
                 yield Ground(cluster, platform, namespace, postgres, audit)
 
 
@@ -150,29 +141,38 @@ def audit_writes(cluster: ClusterHandle, layout: Layout, namespace: str) -> Path
     return log
 
 
-def completing(layout: Layout, seconds: float) -> Path:
-    """KWOK's own stage of a pod that ends well, after half of `seconds` to one and a half of them."""
+def completing(layout: Layout, delay: str) -> Path:
+    """KWOK's own stage of a pod that ends well, after a time."""
     text = (module_folder(KWOK) / "kustomize" / "stage" / simulated_nodes.STAGES[3]).read_text()
-    delay = (
-        f"  delay: {{durationMilliseconds: {int(seconds * 500)}, jitterDurationMilliseconds: {int(seconds * 1500)}}}\n"
-    )
     path = layout.state / "pod-complete.yaml"
-    path.write_text(text.replace("  next:\n", f"{delay}  next:\n", 1))
+    path.write_text(text.replace("  next:\n", f"  delay: {{{delay}}}\n  next:\n", 1))
     return path
 
 
-def define_pool(platform: PlatformProcess, gpus_a_rank: int, quota: Amounts | None) -> None:
-    pool = PoolSpec(
-        name=POOL,
-        kind="kubernetes",
-        flavor="H800",
-        rank=Amounts(cpus=1.0, memory=1 << 30, gpus=gpus_a_rank),
-        node_labels={simulated_nodes.FLAVOR_LABEL: simulated_nodes.FLAVOR},
-        tolerations=(Toleration(key=simulated_nodes.TAINT["key"]),),
-        quota=quota,
+def pool(name: str, rank: Amounts, **fields: Any) -> PoolSpec:
+    """Of simulated nodes."""
+    nodes = {simulated_nodes.FLAVOR_LABEL: simulated_nodes.FLAVOR}
+    tolerations = (Toleration(key=simulated_nodes.TAINT["key"]),)
+    return PoolSpec(
+        name=name, kind="kubernetes", flavor="H800", rank=rank, node_labels=nodes, tolerations=tolerations, **fields
     )
-    with platform.client() as client:
-        client.pools.apply(pool)
+
+
+def one_pod(name: str, image_command: Sequence[str], pool: str, ranks: int = 1) -> str:
+    """A recipe of one stage whose ranks fit one pod."""
+    return f"""
+version = 1
+name = "{name}"
+[[stage]]
+id = "work"
+kind = "container"
+[stage.container]
+image = "docker.io/library/busybox:1"
+command = {json.dumps(list(image_command))}
+[stage.resources]
+pool = "{pool}"
+ranks = {ranks}
+"""
 
 
 def until(what: str, condition: Callable[[], bool], *, seconds: float, state: Callable[[], object]) -> None:

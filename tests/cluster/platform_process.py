@@ -63,8 +63,8 @@ class PlatformProcess:
         self._start("api", [sys.executable, "-m", "abruzzi_api.main"], self._environment())
         self._until(lambda: httpx.get(f"{self.url}/readyz", trust_env=False).is_success, "the API is not ready", "api")
 
-    def start_controller(self) -> None:
-        self._start("controller", [sys.executable, "-m", "abruzzi_operators.controller.main"], self._environment())
+    def start_controller(self, name: str = "controller") -> None:
+        self._start(name, [sys.executable, "-m", "abruzzi_operators.controller.main"], self._environment())
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)

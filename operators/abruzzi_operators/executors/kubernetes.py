@@ -118,7 +118,9 @@ class KubernetesExecutor:
         self._expires: dict[str, float] = {}
         """Unix seconds at which an attempt's credentials end; infinite where it has none."""
         self._ledger = Ledger()
-        self._news = News(self._ledger, self._news_of, lost_nodes=lost_nodes, now=now)
+        self._news = News(
+            self._ledger, self._news_of, lost_nodes=lost_nodes, can_see=lambda: self._problem() is None, now=now
+        )
         self._fence = Fence(api, namespace, now=now)
         self._made: dict[str, tuple[Resource, Object, float]] = {}
         """What we created or found by asking, until a watch has it: (resource, object, when)."""
@@ -272,6 +274,8 @@ class KubernetesExecutor:
         found = assess(self._facts(attempt_id))
         if found.halt and attempt_id not in self._halted:
             return Seen(Phase.UNKNOWN)  # a look stops the pods that are left
+        if self._news.is_blind and (found.seen is None or found.seen.phase is not Phase.EXITED):
+            return Seen(Phase.UNKNOWN)
         return found.seen or Seen(Phase.GONE)
 
     async def collect_logs(self) -> None:

@@ -12,8 +12,10 @@ from abruzzi_operators.executors.ledger import Ledger
 
 GATHER_SECONDS = 0.1
 """What comes in a burst is one piece of news."""
-NODES_SECONDS = 1.0
-"""How often it is looked whether other nodes count as lost."""
+TURN_SECONDS = 1.0
+"""How often it is looked whether other nodes count as lost, and whether the watches follow."""
+BLIND_NEWS_SECONDS = 5.0
+"""A watch that breaks and begins anew is no news."""
 REWORDED_SECONDS = 30.0
 """A sentence about waiting that only reads differently is no news for so long: queues count aloud."""
 
@@ -34,20 +36,25 @@ class News:
         find: Callable[[str], Seen | None],
         *,
         lost_nodes: Callable[[], Collection[str]],
+        can_see: Callable[[], bool],
         now: Callable[[], float],
     ) -> None:
-        self._ledger, self._find, self._lost_nodes, self._now = ledger, find, lost_nodes, now
+        self._ledger, self._find, self._now = ledger, find, now
+        self._lost_nodes, self._can_see = lost_nodes, can_see
+        self.is_blind = False
+        """For so long that it is news."""
+        self._blind_since: float | None = None
         self._told: dict[str, Told] = {}
         self._dirty: set[str] = set()
         self._lost_before: frozenset[str] = frozenset()
         self._is_heard = False
 
     def note(self, attempt_id: str, seen: Seen) -> Seen:
-        """What somebody is told now; with the promise to ring, where somebody waits for rings and the caches follow."""
+        """What somebody is told now; with the promise to ring, where somebody waits for rings."""
         told = self._told.get(attempt_id)
         if told is None or (told.phase, told.reason) != (seen.phase, seen.reason):
             self._told[attempt_id] = Told(seen.phase, seen.reason, self._now())
-        return replace(seen, rings=self._is_heard and seen.phase is not Phase.UNKNOWN)
+        return replace(seen, rings=self._is_heard)
 
     def forget(self, attempt_id: str) -> None:
         self._told.pop(attempt_id, None)
@@ -57,15 +64,25 @@ class News:
         self._is_heard = True
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(NODES_SECONDS):
+                async with asyncio.timeout(TURN_SECONDS):
                     self._dirty |= await self._ledger.changed()
             await asyncio.sleep(GATHER_SECONDS)
+            self._look_around()
             if (lost := frozenset(self._lost_nodes())) != self._lost_before:
                 self._dirty |= self._ledger.on_nodes(lost ^ self._lost_before)
                 self._lost_before = lost
             dirty, self._dirty = self._dirty, set()
             if news := {attempt_id for attempt_id in dirty if self._is_news(attempt_id)}:
                 return news
+
+    def _look_around(self) -> None:
+        """Blindness that lasts is news of all, and so is its end."""
+        now = self._now()
+        self._blind_since = None if self._can_see() else now if self._blind_since is None else self._blind_since
+        is_blind = self._blind_since is not None and now - self._blind_since >= BLIND_NEWS_SECONDS
+        if is_blind != self.is_blind:
+            self.is_blind = is_blind
+            self._dirty.update(self._told)
 
     def _is_news(self, attempt_id: str) -> bool:
         """Whoever is rung looks, and it may be another controller: a thing is rung for once."""

@@ -323,6 +323,8 @@ def look_seconds(stage: StageView, attempt: AttemptView, seen: Seen) -> float:
         return OBSERVE_SECONDS
     if attempt.stop_requested_at is not None:
         return RUNG_SECONDS
+    if seen.phase is Phase.UNKNOWN and not (attempt.reason or "").startswith(BLIND):
+        return BLIND_SECONDS
     may_stall = seen.phase is Phase.RUNNING and (attempt.beats or stage.hang_seconds is not None)
     return RUNG_SECONDS if may_stall else RUNG_SILENT_SECONDS
 

@@ -26,6 +26,7 @@ from abruzzi.engine.classify import classify
 from abruzzi.engine.decide import decide, live_attempt, trailing
 from abruzzi.engine.hang import deadline_seconds, find_stall, newest_beats
 from abruzzi.engine.policy import (
+    BLIND_SECONDS,
     GRACE_SECONDS,
     MOST_EXCLUDED_NODES,
     OBSERVE_SECONDS,
@@ -325,6 +326,8 @@ class TestLife:
             ({"state": AttemptState.STARTING}, Seen(Phase.PENDING, rings=True), RUNG_SILENT_SECONDS),
             ({}, Seen(Phase.RUNNING, rings=True), RUNG_SILENT_SECONDS),
             ({"beats": {0: RankBeat(1, "train", NOW)}}, Seen(Phase.RUNNING, rings=True), RUNG_SECONDS),
+            ({}, Seen(Phase.UNKNOWN, rings=True), BLIND_SECONDS),
+            ({"reason": "It is out of sight: x."}, Seen(Phase.UNKNOWN, rings=True), RUNG_SILENT_SECONDS),
             ({"stop_requested_at": NOW}, Seen(Phase.RUNNING, rings=True), RUNG_SECONDS),
             ({"stacks_requested_at": NOW}, Seen(Phase.RUNNING, rings=True), OBSERVE_SECONDS),
         ],
