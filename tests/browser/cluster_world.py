@@ -13,21 +13,20 @@ from typing import Any
 
 import psycopg
 from api_server import ApiServer, serve
+from browser.cluster_runs import HandClock, HandRun, finish, hang, lose, work
 
 from abruzzi.contracts.node import FaultKind, NodeCondition, NodeFacts, NodeFault, NodeGpus, NodeState, NodeTaint
-from abruzzi.contracts.stage import DirectoryStore as DirectoryConfig
-from abruzzi.engine.actions import CreateWorkload, RemoveWorkload
-from abruzzi.engine.decide import decide
+from abruzzi.contracts.reason import Reason
+from abruzzi.contracts.states import Role
 from abruzzi.engine.view import Phase, Seen
-from abruzzi.kit.clock import SystemClock
 from abruzzi.kit.db import Sessions, create_engine, create_sessions, transaction
 from abruzzi.kit.tables import REGISTERED
 from abruzzi.migrations import upgrade
 from abruzzi.nodes import keeping
 from abruzzi.nodes.records import NodeRecord, Quarantine
+from abruzzi.pools import queue
 from abruzzi.pools import service as pools
-from abruzzi.runs.run_store import PostgresRunStore
-from abruzzi.store import DirectoryStore
+from abruzzi.pools.queue import Place
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 assert REGISTERED
@@ -49,7 +48,7 @@ CPU: dict[str, Any] = {
 }  # fmt: skip
 SEEN: dict[str, dict[str, Any]] = {
     "h800": {
-        "ready": True, "message": "", "pending": 2, "admitted": 2,
+        "ready": True, "message": "", "pending": 3, "admitted": 2,
         "used": {"nvidia.com/gpu": 36.0, "cpu": 432.0, "memory": 7200.0 * GIB},
         "borrowed": {"nvidia.com/gpu": 4.0, "cpu": 48.0},
     },
@@ -62,18 +61,6 @@ SEEN: dict[str, dict[str, Any]] = {
 """What the pool controller would have seen of Kueue."""
 
 
-RECIPE = """
-version = 1
-name = "k2-ablation"
-[[stage]]
-id = "pretrain"
-kind = "container"
-[stage.container]
-command = ["true"]
-[stage.resources]
-pool = "h800"
-ranks = RANKS
-"""
 XID = "GPU 3 has fallen off the bus (XID 79)."
 
 
@@ -82,8 +69,8 @@ class ClusterWorld:
     api: ApiServer
     controller_url: str
     runs: dict[str, str] = field(default_factory=dict)
-    """By what they are: training (24 ranks on three nodes)."""
-    _seen: dict[str, Seen] = field(default_factory=dict)
+    """By what they are: training (24 ranks on three nodes), vision (12 ranks of another project), pending (16 ranks, second in the queue of
+    h800), last (16 ranks, behind it)."""
 
     @classmethod
     @contextmanager
@@ -124,14 +111,8 @@ class ClusterWorld:
         """As the node controller after a look at the cluster."""
         self.write(keeping.record, records, now=datetime.now(UTC))
 
-    def submit(self, name: str, ranks: int, seen: Seen) -> str:
-        """A run whose first attempt the cluster shows as `seen`."""
-        run_id = self.api.submit(recipe_toml=RECIPE.replace("RANKS", str(ranks)), name=name)["id"]
-        self._as_controller(lambda sessions: self._step(sessions, run_id, seen))
-        return run_id
-
     def nodes(self) -> list[NodeRecord]:
-        """Six nodes: three at work, one that is free, one with a fault of a GPU, one that does not answer."""
+        """Seven nodes: three at work for one run, two for another project, one with a fault of a GPU, one that does not answer."""
         now = datetime.now(UTC)
         attempt = f"{self.runs['training']}-pretrain-1"
         at_work = [node(i, gpus=8, attempts={attempt: tuple(range(8 * i, 8 * i + 8))}) for i in range(3)]
@@ -149,7 +130,12 @@ class ClusterWorld:
             5, NodeState.LOST, reason="Its kubelet has not renewed its lease for 42 s.", since=now - timedelta(minutes=2),
             faults=(NodeFault(at=now - timedelta(minutes=2), kind=FaultKind.LOST, sentence="It did not answer.", weight=1.0),),
         )  # fmt: skip
-        return [*at_work, node(3), sick, lost]
+        theirs = f"{self.runs['vision']}-pretrain-1"
+        others = [
+            node(3, gpus=8, attempts={theirs: tuple(range(8))}),
+            node(6, gpus=4, attempts={theirs: tuple(range(8, 12))}),
+        ]
+        return [*at_work, *others, sick, lost]
 
     def _make_pools(self) -> None:
         with self.api.client() as client:
@@ -159,27 +145,46 @@ class ClusterWorld:
             self.observe_pool(name, seen)
 
     def _make_runs(self) -> None:
-        self.runs["training"] = self.submit("k2, three nodes", 24, Seen(Phase.RUNNING))
+        """Two at work, three that wait, and what was done in the days before."""
+        now = datetime.now(UTC)
+        self.api.token(Role.MEMBER, project="vision")
+        quota = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor abruzzi-h800"
 
-    async def _step(self, sessions: Sessions, run_id: str, made: Seen) -> None:
-        """As the run controller until there is nothing to do; a workload that it makes is then `made`."""
-        root = self.api.store
-        store = PostgresRunStore(
-            sessions, DirectoryStore(root), DirectoryConfig(root=str(root)), clock := SystemClock()
-        )
-        (lease,) = [found for found in await store.lease("test", limit=100, ttl_seconds=60.0) if found.run_id == run_id]
-        while True:
-            view = await store.load(run_id)
-            known = {a.id: self._seen.get(a.id, Seen(Phase.GONE)) for stage in view.stages for a in stage.attempts}
-            decision = decide(view, known, clock.now().timestamp())
-            for effect in (*decision.before, *decision.after):
-                if isinstance(effect, CreateWorkload | RemoveWorkload):
-                    self._seen[effect.attempt_id] = made if isinstance(effect, CreateWorkload) else Seen(Phase.GONE)
-            if decision.writes:
-                await store.apply(lease, view.version, decision.writes)
-            elif not decision.after:
-                await store.release(lease, wake_at=clock.now().timestamp())
-                return
+        def waits(lacking: int, code: Reason) -> Seen:
+            said = f"It waits in queue 'h800': {quota}, {lacking} more needed."
+            return Seen(Phase.PENDING, reason=said, waits_for=code)
+
+        async def make(sessions: Sessions) -> None:
+            async def run(name: str, ranks: int, ago: timedelta, project: str = "default") -> HandRun:
+                made = HandRun(sessions, self.api.store, HandClock(now - ago), name, ranks, project)
+                await made.submit()
+                return made
+
+            await past(run)
+            training = await run("k2, three nodes", 24, timedelta(minutes=55))
+            await training.run("pretrain")
+            training.clock.turn(minutes=3)
+            await training.beat("pretrain", "train", 0, 1000)
+            training.clock.moment = now
+            await training.beat("pretrain", "train", 680, 1000)
+            vision = await run("vit-g", 12, timedelta(minutes=50), "vision")
+            await vision.run("pretrain")
+            lined_up = [
+                (await run("vit-g, small", 4, timedelta(minutes=20), "vision"), waits(8, Reason.WAITS_FOR_QUOTA)),
+                (await run("k2 ablation, τ = 50", 16, timedelta(minutes=14)), waits(20, Reason.WAITS_FOR_QUOTA)),
+                (await run("k2 ablation, plain Muon", 16, timedelta(minutes=5)), waits(20, Reason.WAITS_IN_QUEUE)),
+            ]
+            for one, seen in lined_up:
+                await one.see("pretrain", seen)
+            places = [
+                Place(await one.newest("pretrain"), position, one.clock.now(), "kueue")
+                for position, (one, _) in enumerate(lined_up, 1)
+            ]
+            async with transaction(sessions) as session:
+                await queue.observe(session, "h800", places)
+            self.runs.update(training=training.id, vision=vision.id, pending=lined_up[1][0].id, last=lined_up[2][0].id)
+
+        self._as_controller(make)
 
     def _as_controller(self, work: Callable[[Sessions], Coroutine[Any, Any, Any]]) -> Any:
         """In a thread: Playwright's loop runs in this one."""
@@ -193,6 +198,18 @@ class ClusterWorld:
 
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, call()).result()
+
+
+async def past(run: Callable[[str, int, timedelta], Awaitable[HandRun]]) -> None:
+    """Twelve days: every other one has a run, one of them lost a node, one hung."""
+    for days in range(12, 0, -2):
+        one = await run(f"k2, day {13 - days}", 4, timedelta(days=days))
+        if days == 6:
+            await lose(one, 2.5)
+        elif days == 10:
+            await hang(one, 1.5)
+        await work(one, 4.0 + days % 5)
+        await finish(one)
 
 
 def node(

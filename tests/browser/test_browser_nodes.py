@@ -24,7 +24,7 @@ def open_nodes(page: Page) -> None:
     page.goto("/pools")
     h800 = page.get_by_role("row").filter(has=page.get_by_role("link", name="h800"))
     expect(h800).to_contain_text("1 quarantined")
-    h800.get_by_role("link", name="6 nodes").click()
+    h800.get_by_role("link", name="7 nodes").click()
     expect(page).to_have_url(re.compile(r"/pools/h800\?tab=nodes$"))
     expect(page.get_by_role("tab", name="Nodes")).to_have_attribute("aria-selected", "true")
     expect(row_of(page, "h800-0001")).to_be_visible()
@@ -37,7 +37,7 @@ def test_nodes_that_need_somebody_stand_first_and_say_why(cluster_page, cluster_
     expect(rows.nth(1)).to_contain_text("Its kubelet has not renewed its lease")
     expect(rows.nth(2)).to_contain_text("quarantined")
     expect(rows.nth(2)).to_contain_text("b1 / r2")
-    expect(page.get_by_role("img", name="48 GPUs: 24 used, 8 free, 7 on nodes that take nothing new, 9 not offered")).to_be_visible()  # fmt: skip
+    expect(page.get_by_role("img", name="56 GPUs: 36 used, 4 free, 7 on nodes that take nothing new, 9 not offered")).to_be_visible()  # fmt: skip
     at_work = row_of(page, "h800-0001")
     expect(at_work).to_contain_text("ranks 8–15")
     at_work.get_by_role("link", name=cluster_world.runs["training"]).click()

@@ -18,8 +18,8 @@ from abruzzi.contracts.metric import Heartbeat
 from abruzzi.contracts.pool import UNSEEN, Amounts, PoolSpec
 from abruzzi.contracts.queue import QueueOut
 from abruzzi.contracts.reason import Reason
-from abruzzi.contracts.resources import WhyOut
 from abruzzi.contracts.states import Role
+from abruzzi.contracts.why import WhyOut
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.pools import queue
@@ -126,6 +126,17 @@ async def test_the_queue_is_in_kueues_order_and_others_have_figures_and_no_names
     assert [item.position for item in (await gangs.queue("ours", limit=1)).items] == [1]
 
 
+async def test_ranks_that_queue_wait_and_those_that_hold_quota_run(gangs: Gangs) -> None:
+    await gangs.start()
+    await gangs.wait("ours")
+    found = await gangs.world.do(_pool)
+    assert (found.running_ranks, found.waiting_ranks) == (8, 8)
+
+
+async def _pool(session: Any, *, now: Any) -> Any:
+    return await pools.get(session, "h800", default="local")
+
+
 async def test_who_is_let_in_is_no_longer_in_the_queue_whatever_the_pool_controller_saw(gangs: Gangs) -> None:
     await gangs.start()
     run_id = await gangs.wait("ours")
@@ -154,10 +165,12 @@ async def test_why_names_position_quota_numbers_and_when(gangs: Gangs) -> None:
         f"It waits in queue 'h800': {QUOTA}."
     )
     [fact] = told.facts
-    assert fact["code"] == Reason.WAITS_FOR_QUOTA
-    wait = fact["waits_for"]
-    assert (wait["position"], wait["queue_length"], wait["asked"]["gpus"], wait["free"]["gpus"]) == (1, 2, 8, 4)
-    assert wait["eta_seconds"] == pytest.approx(480)
+    assert fact.code == Reason.WAITS_FOR_QUOTA
+    wait = fact.waits_for
+    assert wait is not None
+    assert wait.free is not None
+    assert (wait.position, wait.queue_length, wait.asked.gpus, wait.free.gpus) == (1, 2, 8, 4)
+    assert wait.eta_seconds == pytest.approx(480)
 
 
 async def test_who_is_behind_others_of_unknown_length_gets_no_estimate_and_is_told_why(gangs: Gangs) -> None:
@@ -187,7 +200,7 @@ async def test_what_waits_for_more_than_quota_gets_no_estimate_from_quota(gangs:
     mine = await gangs.wait("ours", code=code)
     await gangs.see()
     told = await gangs.why("ours", mine)
-    assert told.facts[0]["code"] == code
+    assert told.facts[0].code == code
     assert "it waits for more than quota" in told.sentence
 
 
@@ -209,7 +222,9 @@ async def test_an_image_that_can_not_be_pulled_is_the_reason_once_the_quota_is_t
     await gangs.world.steps(run_id)
     told = await gangs.why("ours", run_id)
     assert told.sentence == f"Stage 'train' can't run yet: {said}"
-    assert (told.facts[0]["code"], told.facts[0]["waits_for"]["position"]) == (Reason.WAITS_FOR_IMAGE, None)
+    wait = told.facts[0].waits_for
+    assert wait is not None
+    assert (wait.code, wait.position) == (Reason.WAITS_FOR_IMAGE, None)
 
 
 # Over REST, and on the command line

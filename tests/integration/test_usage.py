@@ -219,6 +219,12 @@ def test_a_project_sees_its_own_and_the_platforms_admins_see_all(server: ApiServ
     assert get(server, server.token(Role.ADMIN, project="tenant")).json()["total"]["held"]["gpu"] == 16
 
 
+def test_one_pool_is_asked_for_by_its_name(server: ApiServer) -> None:
+    assert get(server, pool="h800").json()["total"]["held"]["gpu"] == 24
+    assert get(server, pool="a100").json()["items"] == []
+    assert get(server, pool="a100", format="csv").text.count("\n") == 1
+
+
 def test_csv_is_asked_for_by_accept_or_by_name_and_holds_the_same(server: ApiServer) -> None:
     token = server.token(Role.VIEWER, project="tenant")
     named = get(server, token, by="run", format="csv")

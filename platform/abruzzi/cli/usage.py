@@ -41,15 +41,16 @@ def usage(
         date | None,
         typer.Option("--to", metavar="DAY", parser=_day, help="Last day, UTC, inclusive; by default today."),
     ] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="Only what was held in a pool.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, every cause in GPU-hours and CPU-hours.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """GPU-hours held and where they went: work, saving, starting, hang, lost work, idle. Queueing holds nothing and stands beside."""
     with client() as connection:
         if as_csv:
-            sys.stdout.write(connection.usage.csv(by=by, from_day=from_day, to_day=to_day))
+            sys.stdout.write(connection.usage.csv(by=by, from_day=from_day, to_day=to_day, pool=pool))
             return
-        found = connection.usage.get(by=by, from_day=from_day, to_day=to_day)
+        found = connection.usage.get(by=by, from_day=from_day, to_day=to_day, pool=pool)
     print_json(found) if as_json else _print(found)
 
 

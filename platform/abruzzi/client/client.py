@@ -41,9 +41,9 @@ from abruzzi.contracts.resources import (
     SeriesOut,
     TokenCreated,
     TokenOut,
-    WhyOut,
 )
 from abruzzi.contracts.states import ArtifactKind, Role
+from abruzzi.contracts.why import WhyOut
 
 
 class _SeriesList(Resource):

@@ -223,14 +223,6 @@ class AuditOut(Resource):
     at: datetime
 
 
-class WhyOut(Resource):
-    state: str
-    sentence: str
-    """Why the run is where it is and what happens next."""
-    facts: list[dict[str, Any]]
-    """One for each stage, with the `code` of its reason (contracts/reason.py)."""
-
-
 class Problem(Resource):
     """RFC 9457, with `code`, `hint` and `errors`."""
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.pool import Amounts
 from abruzzi.contracts.queue import WaitOut
 from abruzzi.contracts.reason import ADVICE, Reason, tell
-from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut, WhyOut
+from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+from abruzzi.contracts.why import AttemptFact, StageFact, WhyOut
 from abruzzi.engine.policy import RULES
 from abruzzi.pools import queue as places
 from abruzzi.runs import query
@@ -201,20 +201,20 @@ def _amount(field: str, amount: float) -> str:
     return f"{amount:g} {'GPU' if field == 'gpus' else 'CPU'}{'' if amount == 1 else 's'}"
 
 
-def _facts(stage: StageOut, now: datetime, wait: WaitOut | None) -> dict[str, Any]:
-    return {
-        "stage": stage.id,
-        "code": reason_of(stage, now, wait),
-        "state": stage.state,
-        "reason": stage.reason,
-        "attempts": [
-            {"number": a.number, "state": a.state, "cause": a.cause, "exit_code": a.exit_code} for a in stage.attempts
+def _facts(stage: StageOut, now: datetime, wait: WaitOut | None) -> StageFact:
+    return StageFact(
+        stage=stage.id,
+        code=reason_of(stage, now, wait),
+        state=stage.state,
+        reason=stage.reason,
+        attempts=[
+            AttemptFact(number=a.number, state=a.state, cause=a.cause, exit_code=a.exit_code) for a in stage.attempts
         ],
-        "not_before": stage.not_before.isoformat() if stage.not_before else None,
-        "progress": stage.progress,
-        "eta_seconds": stage.eta_seconds,
-        "waits_for": wait.model_dump(mode="json") if wait is not None else None,
-    }
+        not_before=stage.not_before,
+        progress=stage.progress,
+        eta_seconds=stage.eta_seconds,
+        waits_for=wait,
+    )
 
 
 def _span(start: datetime | None, end: datetime | None) -> str:

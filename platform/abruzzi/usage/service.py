@@ -70,9 +70,10 @@ async def usage(
     from_day: date | None,
     to_day: date | None,
     by: By,
+    pool: str | None = None,
     now: datetime,
 ) -> UsageOut:
-    """Of the projects that the session sees. Both days inclusive, in UTC; by default the last 30. Raises AbruzziError `bad_days`."""
+    """Of the projects that the session sees, in one pool or in all. Both days inclusive, in UTC; by default the last 30. Raises AbruzziError `bad_days`."""
     last = to_day or now.astimezone(UTC).date()
     first = from_day or last - timedelta(days=29)
     if first > last or (last - first).days > MOST_DAYS:
@@ -82,7 +83,7 @@ async def usage(
             status=422,
             hint="`from` comes first.",
         )
-    entries = await read(session, first, last, now=now)
+    entries = [e for e in await read(session, first, last, now=now) if pool is None or e.pool == pool]
     return UsageOut(
         from_day=first,
         to_day=last,

@@ -18,9 +18,10 @@ from abruzzi.cli.session import absolute_sources, duration, overrides, quantity
 from abruzzi.cli.summary import junit, markdown
 from abruzzi.client.profile import resolve_profile, save_profile
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut, WhyOut
+from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageKind, StageState
 from abruzzi.contracts.toml import load_recipe
+from abruzzi.contracts.why import WhyOut
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 RECIPES = Path(__file__).parents[3] / "recipes"

@@ -131,6 +131,22 @@ export type ArtifactOut = {
 };
 
 /**
+ * AttemptFact
+ */
+export type AttemptFact = {
+    cause: Cause | null;
+    /**
+     * Exit Code
+     */
+    exit_code: number | null;
+    /**
+     * Number
+     */
+    number: number;
+    state: AttemptState;
+};
+
+/**
  * AttemptOut
  */
 export type AttemptOut = {
@@ -1935,6 +1951,39 @@ export type SignInMethods = {
 export type Sort = 'created' | 'name' | 'state' | 'took' | 'loss' | 'bpb';
 
 /**
+ * StageFact
+ */
+export type StageFact = {
+    /**
+     * Attempts
+     */
+    attempts: Array<AttemptFact>;
+    code: Reason;
+    /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
+    /**
+     * Not Before
+     */
+    not_before: string | null;
+    /**
+     * Progress
+     */
+    progress: number | null;
+    /**
+     * Reason
+     */
+    reason: string | null;
+    /**
+     * Stage
+     */
+    stage: string;
+    state: StageState;
+    waits_for: WaitOut | null;
+};
+
+/**
  * StageKind
  */
 export type StageKind = 'corpus' | 'tokenize' | 'pretrain' | 'evaluate' | 'container';
@@ -2283,15 +2332,58 @@ export type Validated = {
 };
 
 /**
+ * WaitOut
+ *
+ * Why a stage that could run does not run yet, with numbers.
+ */
+export type WaitOut = {
+    asked: Amounts;
+    code: Reason;
+    /**
+     * Eta Basis
+     */
+    eta_basis: string;
+    /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
+    free: Amounts | null;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Pool
+     */
+    pool: string;
+    /**
+     * Position
+     */
+    position: number | null;
+    /**
+     * Queue Length
+     */
+    queue_length: number;
+    quota: Amounts | null;
+    /**
+     * Ranks
+     */
+    ranks: number;
+    /**
+     * Since
+     */
+    since: string;
+    used: Amounts | null;
+};
+
+/**
  * WhyOut
  */
 export type WhyOut = {
     /**
      * Facts
      */
-    facts: Array<{
-        [key: string]: unknown;
-    }>;
+    facts: Array<StageFact>;
     /**
      * Sentence
      */
@@ -4347,6 +4439,12 @@ export type UsageGetData = {
          */
         to?: string | null;
         by?: By;
+        /**
+         * Pool
+         *
+         * Only what was held in a pool
+         */
+        pool?: string | null;
         /**
          * Format
          *

@@ -1,6 +1,7 @@
 /** The state of every view, as it stands in the address. What is not valid is dropped; defaults are not written. */
 
-import type { NodeState, RunState } from "@/api";
+import type { By, NodeState, RunState } from "@/api";
+import { PRESETS, readDay, type RangeSearch } from "@/features/usage/range";
 
 type Raw = Record<string, unknown>;
 
@@ -24,14 +25,16 @@ export type SortKey = "name" | "state" | "loss" | "bpb" | "took" | "created";
 export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe"] as const;
 export type RunTab = (typeof RUN_TABS)[number];
 export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string; artifact?: string };
-export const POOL_TABS = ["nodes"] as const;
+export const POOL_TABS = ["queue", "nodes", "usage"] as const;
 export type PoolTab = (typeof POOL_TABS)[number];
-export type PoolSearch = { tab?: PoolTab; state?: NodeState[]; node?: string };
+export type UsageSearch = RangeSearch & { by?: By };
+export type PoolSearch = UsageSearch & { tab?: PoolTab; state?: NodeState[]; node?: string };
 export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; stage?: string; all?: boolean };
 export type NewRunSearch = { from?: string; recipe?: string };
 
 const STATES: readonly RunState[] = ["pending", "running", "cancelling", "interrupted", "succeeded", "failed", "cancelled"];
 const NODE_STATES: readonly NodeState[] = ["ready", "suspect", "lost", "quarantined", "draining", "drained"];
+const GROUPS: readonly By[] = ["project", "cause", "pool", "day", "run"];
 const SORTS: readonly SortKey[] = ["name", "state", "loss", "bpb", "took", "created"];
 
 export function readRunsSearch(raw: Raw): RunsSearch {
@@ -51,7 +54,11 @@ export function readRunSearch(raw: Raw): RunSearch {
   });
 }
 
-export const readPoolSearch = (raw: Raw): PoolSearch => clean({ tab: oneOf(POOL_TABS)(raw.tab), state: many(raw.state, oneOf(NODE_STATES)), node: text(raw.node) });
+export const readPoolSearch = (raw: Raw): PoolSearch => clean({ ...readUsageSearch(raw), tab: oneOf(POOL_TABS)(raw.tab), state: many(raw.state, oneOf(NODE_STATES)), node: text(raw.node) });
+
+export function readUsageSearch(raw: Raw): UsageSearch {
+  return clean({ days: PRESETS.find((days) => days === raw.days), from: readDay(raw.from), to: readDay(raw.to), by: oneOf(GROUPS)(raw.by) });
+}
 
 export function readCompareSearch(raw: Raw): CompareSearch {
   return clean({ ...readCurveSearch(raw), runs: many(raw.runs, text), base: text(raw.base), stage: text(raw.stage), all: flag(raw.all) });

@@ -44,6 +44,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
     "g r": ["Go to runs", () => void navigate({ to: "/runs" })],
     "g n": ["New run", () => void navigate({ to: "/runs/new" })],
     "g p": ["Pools", () => void navigate({ to: "/pools" })],
+    "g u": ["Usage", () => void navigate({ to: "/usage" })],
     "g c": ["Compare runs", () => void navigate({ to: "/compare" })],
     "g t": ["Tokens", () => void navigate({ to: "/tokens" })],
     "?": ["This sheet", () => setOverlay("keys")],
@@ -61,6 +62,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
         <nav aria-label="Main" className="flex min-w-0 items-center gap-0.5 overflow-x-auto">
           <NavLink to="/runs">Runs</NavLink>
           <NavLink to="/pools">Pools</NavLink>
+          <NavLink to="/usage">Usage</NavLink>
           <NavLink to="/compare">Compare</NavLink>
           <NavLink to="/tokens">Tokens</NavLink>
         </nav>
@@ -102,7 +104,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
   );
 }
 
-function NavLink({ to, children }: { to: "/runs" | "/pools" | "/compare" | "/tokens"; children: string }) {
+function NavLink({ to, children }: { to: "/runs" | "/pools" | "/usage" | "/compare" | "/tokens"; children: string }) {
   return (
     <Link to={to} className="rounded-md px-2 py-1 font-medium text-muted hover:text-text" activeProps={{ className: "!text-text bg-hover", "aria-current": "page" }}>
       {children}

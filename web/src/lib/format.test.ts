@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ago, bytes, compact, figure, fixed, memory, percent, span } from "./format";
+import { ago, bytes, compact, figure, fixed, memory, percent, roughly, span } from "./format";
 
 describe("figures for people", () => {
   it("keep four significant figures and no noise", () => {
@@ -18,6 +18,9 @@ describe("figures for people", () => {
   });
   it("say times in two units at most", () => {
     expect([0.4, 59, 61, 3600, 3725, 90_000].map(span)).toEqual(["0 s", "59 s", "1 min 1 s", "1 h", "1 h 2 min", "1 d 1 h"]);
+  });
+  it("are no more exact than an estimate is", () => {
+    expect([0.2, 59, 60, 1403, 5399, 5400, 100_000, 200_000].map(roughly)).toEqual(["1 s", "59 s", "1 min", "23 min", "90 min", "2 h", "28 h", "2 d"]);
   });
   it("say 100 % only when it is done", () => {
     expect([0.99999, 1, 0].map(percent)).toEqual(["99.9 %", "100 %", "0 %"]);

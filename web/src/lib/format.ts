@@ -64,6 +64,14 @@ export function span(seconds: number): string {
   return `${Math.floor(total / (365.25 * 86_400))} y`;
 }
 
+/** An estimate, no more exact than it is: 1403 → "23 min"; one unit. */
+export function roughly(seconds: number): string {
+  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86_400)} d`;
+}
+
 /** Seconds since an RFC 3339 time, never negative. */
 export const since = (time: string, now: number): number => Math.max(0, (now - Date.parse(time)) / 1000);
 

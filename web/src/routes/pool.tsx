@@ -8,17 +8,19 @@ import { Skeleton, SkeletonLines } from "@/components/ui/progress";
 import { type Tab, Tabs } from "@/components/ui/tabs";
 import { useNodes } from "@/features/nodes/queries";
 import { DefaultMark, PoolState } from "@/features/pools/pool-state";
-import { usePool } from "@/features/pools/queries";
+import { usePool, useQueue } from "@/features/pools/queries";
 import { quotasOf } from "@/features/pools/quota";
 import { QuotaMeter } from "@/features/pools/quota-bar";
 import { memory, whole } from "@/lib/format";
 import { useShortcuts } from "@/lib/keys";
 import { usePageTitle } from "@/lib/page-title";
 
+const QueueTab = lazy(() => import("@/features/pools/queue-tab"));
 const NodesTab = lazy(() => import("@/features/nodes/nodes-tab"));
+const UsageTab = lazy(() => import("@/features/usage/usage-tab"));
 
 const route = getRouteApi("/pools/$name");
-const TITLES: Record<PoolTab, string> = { nodes: "Nodes" };
+const TITLES: Record<PoolTab, string> = { queue: "Queue", nodes: "Nodes", usage: "Usage" };
 
 /** One pool: quota, the queue in order, nodes, and what its GPU-hours went into. */
 export function PoolPage() {
@@ -43,19 +45,22 @@ export function PoolPage() {
 function Page({ pool, error }: { pool: PoolOut; error: unknown }) {
   const search = route.useSearch();
   const navigate = route.useNavigate();
+  const queue = useQueue(pool.name);
   const nodes = useNodes(pool.name);
-  const tab = search.tab ?? "nodes";
+  const tab = search.tab ?? "queue";
   const view = (change: { [K in keyof PoolSearch]: PoolSearch[K] | undefined }) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
-  const show = (next: PoolTab) => view({ tab: next === "nodes" ? undefined : next });
+  const show = (next: PoolTab) => view({ tab: next === "queue" ? undefined : next });
   useShortcuts("Pool", Object.fromEntries(POOL_TABS.map((id, i) => [String(i + 1), [TITLES[id], () => show(id)] as const])));
-  const counts: Record<PoolTab, number | undefined> = { nodes: nodes.data?.items.length };
+  const counts: Record<PoolTab, number | undefined> = { queue: queue.data?.length, nodes: nodes.data?.items.length, usage: undefined };
   const tabs = POOL_TABS.map((id): Tab<PoolTab> => ({ id, title: TITLES[id], count: counts[id] }));
   return (
     <div className="flex min-h-full flex-col">
       <Header pool={pool} error={error} />
       <Tabs label="Parts of the pool" tabs={tabs} value={tab} onChange={show}>
         <Suspense fallback={<SkeletonLines count={8} className="p-4" />}>
+          {tab === "queue" && <QueueTab pool={pool} />}
           {tab === "nodes" && <NodesTab pool={pool} view={search} onView={view} />}
+          {tab === "usage" && <UsageTab pool={pool.name} view={search} onView={view} />}
         </Suspense>
       </Tabs>
     </div>

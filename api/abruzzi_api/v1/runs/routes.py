@@ -9,8 +9,9 @@ from fastapi.responses import StreamingResponse
 
 from abruzzi.contracts.gate import judge
 from abruzzi.contracts.notification import ExportOut
-from abruzzi.contracts.resources import MetricKeyOut, Page, Resource, RunOut, RunSummary, WhyOut
+from abruzzi.contracts.resources import MetricKeyOut, Page, Resource, RunOut, RunSummary
 from abruzzi.contracts.states import RunState
+from abruzzi.contracts.why import WhyOut
 from abruzzi.identity.policy import Action
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import exports, query, steer, submit

@@ -29,6 +29,7 @@ async def get_usage(
     ] = None,
     to_day: Annotated[date | None, Query(alias="to", description="Last day, UTC, inclusive; by default today")] = None,
     by: By = By.PROJECT,
+    pool: Annotated[str | None, Query(max_length=64, description="Only what was held in a pool")] = None,
     format_: Annotated[
         Literal["json", "csv"] | None, Query(alias="format", description="By default what Accept asks for")
     ] = None,
@@ -36,7 +37,7 @@ async def get_usage(
 ) -> Any:
     """Hours held, and where they went: of the caller's project, for the platform's own admins of all. The causes sum to the hours held."""
     await service.see_all_projects(work.session, work.identity)
-    found = await service.usage(work.session, from_day=from_day, to_day=to_day, by=by, now=work.clock.now())
+    found = await service.usage(work.session, from_day=from_day, to_day=to_day, by=by, pool=pool, now=work.clock.now())
     if format_ == "csv" or (format_ is None and CSV in (accept or "")):
         headers = {"Content-Disposition": f'attachment; filename="usage-{found.from_day}-{found.to_day}-{by}.csv"'}
         return Response(usage_csv(found), media_type=CSV, headers=headers)

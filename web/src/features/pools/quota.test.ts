@@ -4,10 +4,8 @@ import type { PoolOut } from "@/api";
 
 import { quotaSentence, quotasOf, sharesOf } from "./quota";
 
-const SEEN = { ready: true, message: "", pending: 0, admitted: 0, observed_at: null, borrowed: {} };
-
-function pool(spec: Partial<PoolOut["spec"]>, used: Record<string, number> = {}, borrowed: Record<string, number> = {}): Pick<PoolOut, "spec" | "status"> {
-  return { spec: { name: "h800", kind: "kubernetes", ...spec }, status: { ...SEEN, used, borrowed } };
+function pool(spec: Partial<PoolOut["spec"]>, used: Record<string, number> = {}, borrowed: Record<string, number> = {}): Parameters<typeof quotasOf>[0] {
+  return { spec: { name: "h800", kind: "kubernetes", ...spec }, status: { used, borrowed } };
 }
 
 describe("quota of a pool", () => {

@@ -21,7 +21,7 @@ const RESOURCES = [
 ] as const;
 
 /** GPUs, CPUs and memory, those of which it has or uses any; nothing for a pool in which nobody queues. */
-export function quotasOf({ spec, status }: Pick<PoolOut, "spec" | "status">): Quota[] {
+export function quotasOf({ spec, status }: { spec: PoolOut["spec"]; status: Pick<PoolOut["status"], "used" | "borrowed"> }): Quota[] {
   const own = spec.quota;
   if (!own) return [];
   return RESOURCES.map(({ resource, title, name, format }): Quota => {

@@ -12,7 +12,7 @@ import { useNow } from "@/lib/now";
 
 import { columnsLayout, elkLayout, isChain, NODE, reduced } from "./layout";
 import { StateMark } from "./state-mark";
-import { tookSeconds } from "./states";
+import { shownState, tookSeconds } from "./states";
 
 type StageNode = Node<{ stage: StageOut; isSelected: boolean; onSelect: (id: string) => void }, "stage">;
 type Props = { stages: readonly StageOut[]; selected: string | undefined; onSelect: (id: string) => void };
@@ -85,6 +85,7 @@ function Graph({ stages, selected, onSelect }: Props) {
 }
 
 function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNode>) {
+  const state = shownState(stage);
   return (
     <>
       <Handle type="target" position={Position.Left} className={HANDLE} />
@@ -96,17 +97,17 @@ function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNod
         className={cn(
           "nopan flex h-full w-full flex-col justify-between rounded-lg border bg-surface px-2.5 py-1.5 text-left hover:border-line-strong",
           isSelected ? "border-accent ring-3 ring-accent-soft hover:border-accent" : "border-line",
-          (stage.state === "waiting" || stage.state === "skipped") && "border-dashed",
+          (state === "waiting" || state === "skipped") && "border-dashed",
         )}
       >
         <span className="flex items-center gap-1.5">
-          <StateMark state={stage.state} />
+          <StateMark state={state} />
           <span className="sr-only">Stage</span>
           <span className="flex-1 truncate font-medium">{stage.id}</span>
-          <span className="sr-only">{stage.state}</span>
+          <span className="sr-only">{state}</span>
           <StageTime stage={stage} />
         </span>
-        {stage.state === "running" ? <Progress share={stage.progress} label={`Progress of ${stage.id}`} /> : <span className="text-sm text-faint">{stage.kind === stage.id ? stage.state : stage.kind}</span>}
+        {state === "running" ? <Progress share={stage.progress} label={`Progress of ${stage.id}`} /> : <span className="text-sm text-faint">{stage.kind === stage.id || state === "pending" ? state : stage.kind}</span>}
       </button>
       <Handle type="source" position={Position.Right} className={HANDLE} />
     </>
@@ -115,6 +116,7 @@ function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNod
 
 function StageTime({ stage }: { stage: StageOut }) {
   const took = tookSeconds(stage, useNow());
+  if (shownState(stage) === "pending") return null;
   if (stage.state === "running" && stage.progress !== null) return <span className="text-sm text-muted">{percent(stage.progress)}</span>;
   return took === null ? null : <span className="text-sm text-faint">{span(took)}</span>;
 }

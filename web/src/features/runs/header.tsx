@@ -17,7 +17,8 @@ import { CancelDialog, RetryDialog } from "./confirm";
 import { CopyAs } from "./copy-as";
 import { type Steering, useWhy } from "./queries";
 import { StateLabel } from "./state-mark";
-import { isEnded, submittedBy, tookSeconds } from "./states";
+import { isEnded, shownRunState, submittedBy, tookSeconds } from "./states";
+import { WaitPanel } from "./wait-panel";
 
 type Props = { run: RunOut; steering: Steering; stageId: string | undefined };
 
@@ -42,7 +43,7 @@ export function RunHeader({ run, steering, stageId }: Props) {
       <div className="flex flex-wrap items-center gap-x-3 gap-y-2">
         <h1 className="min-w-0 truncate text-xl font-semibold tracking-tight">{run.name}</h1>
         <span role="status" aria-label="State of the run">
-          <StateLabel state={run.state} />
+          <StateLabel state={shownRunState(run)} />
         </span>
         <div className="flex-1" />
         <Menu
@@ -102,7 +103,7 @@ function Facts({ run }: { run: RunOut }) {
       <span title={new Date(run.created_at).toLocaleString()}>
         submitted {ago(run.created_at, now)} by {submittedBy(run)}
       </span>
-      {took !== null && <span>{isEnded(run.state) ? `took ${span(took)}` : `running for ${span(took)}`}</span>}
+      {took !== null && <span>{isEnded(run.state) ? `took ${span(took)}` : shownRunState(run) === "pending" ? `begun ${span(took)} ago` : `running for ${span(took)}`}</span>}
       {run.parent_run_id && (
         <span>
           branched from {run.parent_artifact_id && <BranchPoint artifactId={run.parent_artifact_id} />}
@@ -125,5 +126,7 @@ function Why({ runId }: { runId: string }) {
   const why = useWhy(runId);
   if (why.error && !why.data) return <p className="mt-1.5 text-muted">Why it is where it is could not be asked: {why.error.detail}</p>;
   if (!why.data) return <Skeleton className="mt-2.5 w-96" />;
+  const waiting = why.data.facts.flatMap(({ stage, waits_for: wait }) => (wait ? [{ stage, wait }] : []));
+  if (waiting.length > 0) return <WaitPanel sentence={why.data.sentence} waiting={waiting} />;
   return <p className="mt-1.5 max-w-5xl text-text/90">{why.data.sentence}</p>;
 }

@@ -5,7 +5,7 @@ import { percent, since, span, whole } from "@/lib/format";
 import { useNow } from "@/lib/now";
 
 import { StateLabel } from "./state-mark";
-import { tookSeconds } from "./states";
+import { shownState, tookSeconds } from "./states";
 
 const SILENT_SECONDS = 30;
 
@@ -13,13 +13,15 @@ const SILENT_SECONDS = 30;
 export function StageLine({ stage }: { stage: StageOut }) {
   const now = useNow();
   const attempt = stage.attempts.at(-1);
-  const isRunning = stage.state === "running";
+  const state = shownState(stage);
+  const isRunning = state === "running";
   const took = tookSeconds(stage, now);
+  const reason = stage.reason || (state === "pending" ? attempt?.reason : null);
   return (
     <section aria-label={`Stage ${stage.id}`} className="flex flex-wrap items-center gap-x-5 gap-y-1.5 border-t border-line px-4 py-2">
       <h2 className="flex items-center gap-2.5">
         <span className="font-medium">{stage.id}</span>
-        <StateLabel state={stage.state} />
+        <StateLabel state={state} />
         {attempt && attempt.number > 1 && <span className="text-muted">attempt {attempt.number}</span>}
       </h2>
       {isRunning && (
@@ -48,9 +50,9 @@ export function StageLine({ stage }: { stage: StageOut }) {
         </ul>
       )}
       {isRunning && attempt && attempt.ranks.length === 0 && <span className="text-sm text-muted">Starting: no rank has reported yet.</span>}
-      {!isRunning && took !== null && <span className="text-sm text-muted">took {span(took)}</span>}
+      {!isRunning && state !== "pending" && took !== null && <span className="text-sm text-muted">took {span(took)}</span>}
       {stage.gate && <span className="text-sm text-muted">gate <code className="font-mono">{stage.gate}</code></span>}
-      {!isRunning && stage.reason && <p className="min-w-0 flex-1 truncate text-muted" title={stage.reason}>{stage.reason}</p>}
+      {!isRunning && reason && <p className="min-w-0 flex-1 truncate text-muted" title={reason}>{reason}</p>}
     </section>
   );
 }
