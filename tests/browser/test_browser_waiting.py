@@ -86,7 +86,7 @@ def test_usage_is_drawn_and_listed_by_day_and_stays_in_the_address(cluster_page,
     page.reload()
     expect(page.get_by_role("radio", name="7 days")).to_be_checked()
     expect(by_run.get_by_role("link", name="k2, three nodes")).to_be_visible()
-    expect(by_run.get_by_text("k2, day 1")).to_have_count(0)
+    expect(by_run.get_by_text("k2, day 1", exact=True)).to_have_count(0)
 
 
 def test_the_csv_holds_what_the_table_shows(cluster_page, tmp_path: Path):
