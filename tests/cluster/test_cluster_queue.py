@@ -1,12 +1,22 @@
-"""Kueue and the training operator do what they do: admit, run in two pods, hold what does not fit."""
+"""Kueue and the training operator do what they do: admit, run in two pods, hold what does not fit; and people are told, with numbers."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster.components import wait_until
 from cluster.handle import ClusterHandle
+from cluster.platform_process import PlatformProcess, open_platform
+
+from abruzzi.contracts.pool import Amounts, PoolSpec
+from abruzzi.contracts.reason import Reason
+from abruzzi.contracts.resources import WhyOut
+from abruzzi.contracts.states import AttemptState
+from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 
 @pytest.fixture
@@ -87,3 +97,89 @@ def test_a_job_beyond_the_quota_is_held_with_a_reason(cluster: ClusterHandle, na
     wait_until("Kueue says why it holds the job", reasons, seconds=30)
     assert "cpu" in reasons()[0]
     assert cluster.kubectl.json("get", "pods", "-n", namespace)["items"] == []
+
+
+GANGS = PoolSpec(
+    name="gangs", kind="kubernetes", ranks_per_node=1, rank=Amounts(cpus=0.1, memory=32 << 20), quota=Amounts(cpus=0.3, memory=1 << 30)
+)  # fmt: skip
+GANG = """
+version = 1
+name = "gang"
+
+[[stage]]
+id = "hold"
+kind = "container"
+[stage.container]
+image = "IMAGE"
+command = ["sh", "-c", "trap 'exit 143' TERM; sleep 600 & wait"]
+[stage.resources]
+pool = "gangs"
+ranks = 2
+"""
+
+
+@pytest.fixture
+def platform(
+    cluster: ClusterHandle, namespace: str, tmp_path: Path, postgres: EmbeddedPostgres
+) -> Iterator[PlatformProcess]:
+    """With a pool that has room for one gang of two, and not for two of them."""
+    cluster.install("training-operator", "kueue")
+    try:
+        with open_platform(tmp_path / "platform", cluster, namespace, postgres) as made, made.client() as client:
+            client.pools.apply(GANGS)
+            made.until(lambda: client.pools.get("gangs").status.ready, seconds=120)
+            yield made
+    finally:
+        for kind in ("clusterqueue", "resourceflavor"):
+            cluster.kubectl.try_run("delete", kind, "abruzzi-gangs", "--wait=false")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_of_gangs_that_want_one_quota_the_second_is_told_its_place_the_quota_and_the_numbers(
+    cluster: ClusterHandle, platform: PlatformProcess
+) -> None:
+    recipe = GANG.replace("IMAGE", cluster.image("busybox"))
+
+    def runs(run_id: str) -> bool:
+        return platform.attempts(run_id, "hold")[-1].state is AttemptState.RUNNING
+
+    def why(run_id: str) -> WhyOut:
+        with platform.client() as client:
+            return client.runs.why(run_id)
+
+    def place(run_id: str) -> int | None:
+        wait = why(run_id).facts[0]["waits_for"]
+        return wait["position"] if wait and wait["code"] == Reason.WAITS_FOR_QUOTA else None
+
+    first = platform.submit(recipe)
+    platform.until(lambda: platform.attempts(first, "hold") and runs(first), seconds=120)
+    second, third = platform.submit(recipe), ""
+    platform.until(lambda: place(second) == 1, seconds=120)
+    third = platform.submit(recipe)
+    platform.until(lambda: place(third) == 2, seconds=120)
+    said = why(second)
+    print(said.sentence)
+    assert (
+        "number 1 of 2 in the queue of pool 'gangs', asks for 0.2 CPUs, and 0.1 CPUs of 0.3 CPUs of quota are free"
+        in said.sentence
+    )
+    assert "no estimate: 1 of the stages that hold quota does not say how long it takes" in said.sentence
+    assert "insufficient unused quota for cpu" in said.sentence
+    assert said.facts[0]["code"] == Reason.WAITS_FOR_QUOTA
+    with platform.client() as client:
+        queue = client.pools.queue("gangs")
+        print(queue.order, queue.order_note)
+        assert [(item.position, item.run_id) for item in queue.items] == [(1, second), (2, third)]
+        client.runs.cancel(first)
+        platform.until(lambda: runs(second), seconds=120)
+        for run_id in (second, third):
+            client.runs.cancel(run_id)
+        for run_id in (first, second, third):
+            platform.wait_end(run_id, seconds=120)
+        total = client.usage.get().total
+        print(json.dumps(total.model_dump(mode="json")))
+        assert total.held.cpu > 0
+        assert total.queue.cpu > 0
+        causes = [getattr(total.causes, name).cpu for name in type(total.causes).model_fields]
+        assert sum(causes) == pytest.approx(total.held.cpu)

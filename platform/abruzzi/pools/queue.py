@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +24,9 @@ _HOLDERS = text("SELECT * FROM abruzzi_pool_holders(:pool)")
 _FORGET = text("DELETE FROM queue_entries WHERE pool = :pool AND attempt_id <> ALL (:ids)")
 _PLACE = text("""
     INSERT INTO queue_entries (attempt_id, project_id, pool, position, since, ordered_by)
-    SELECT a.id, a.project_id, :pool, :position, :since, :ordered_by FROM attempts a WHERE a.id = :attempt_id
+    SELECT a.id, a.project_id, :pool, p.position, p.since, p.ordered_by
+    FROM jsonb_to_recordset(CAST(:places AS jsonb)) AS p (attempt_id text, position integer, since timestamptz, ordered_by text)
+    JOIN attempts a ON a.id = p.attempt_id ORDER BY a.id
     ON CONFLICT (attempt_id) DO UPDATE SET pool = excluded.pool, position = excluded.position, since = excluded.since, ordered_by = excluded.ordered_by
     WHERE (queue_entries.pool, queue_entries.position, queue_entries.since, queue_entries.ordered_by)
           IS DISTINCT FROM (excluded.pool, excluded.position, excluded.since, excluded.ordered_by)
@@ -45,14 +48,10 @@ class Place:
 
 async def observe(session: AsyncSession, pool: str, places: Sequence[Place]) -> None:
     """By the pool controller: these wait, and nothing else does. Always in one order, so that two controllers do not lock each other out."""
-    await session.execute(_FORGET, {"pool": pool, "ids": [place.attempt_id for place in places]})
-    for place in sorted(places, key=lambda place: place.attempt_id):
-        await session.execute(
-            _PLACE,
-            {
-                "pool": pool, "attempt_id": place.attempt_id, "position": place.position, "since": place.since, "ordered_by": place.ordered_by,
-            },
-        )  # fmt: skip
+    await session.execute(_FORGET, {"pool": pool, "ids": sorted(place.attempt_id for place in places)})
+    if places:
+        rows = [{**asdict(place), "since": place.since.isoformat()} for place in places]
+        await session.execute(_PLACE, {"pool": pool, "places": json.dumps(rows)})
 
 
 async def queue(session: AsyncSession, name: str, *, now: datetime, limit: int) -> QueueOut:
