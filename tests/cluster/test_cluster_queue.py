@@ -14,8 +14,8 @@ from cluster.platform_process import PlatformProcess, open_platform
 
 from abruzzi.contracts.pool import Amounts, PoolSpec
 from abruzzi.contracts.reason import Reason
-from abruzzi.contracts.resources import WhyOut
 from abruzzi.contracts.states import AttemptState
+from abruzzi.contracts.why import WhyOut
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 
@@ -149,8 +149,8 @@ def test_of_gangs_that_want_one_quota_the_second_is_told_its_place_the_quota_and
             return client.runs.why(run_id)
 
     def place(run_id: str) -> int | None:
-        wait = why(run_id).facts[0]["waits_for"]
-        return wait["position"] if wait and wait["code"] == Reason.WAITS_FOR_QUOTA else None
+        wait = why(run_id).facts[0].waits_for
+        return wait.position if wait and wait.code is Reason.WAITS_FOR_QUOTA else None
 
     first = platform.submit(recipe)
     platform.until(lambda: platform.attempts(first, "hold") and runs(first), seconds=120)
@@ -166,7 +166,7 @@ def test_of_gangs_that_want_one_quota_the_second_is_told_its_place_the_quota_and
     )
     assert "no estimate: 1 of the stages that hold quota does not say how long it takes" in said.sentence
     assert "insufficient unused quota for cpu" in said.sentence
-    assert said.facts[0]["code"] == Reason.WAITS_FOR_QUOTA
+    assert said.facts[0].code is Reason.WAITS_FOR_QUOTA
     with platform.client() as client:
         queue = client.pools.queue("gangs")
         print(queue.order, queue.order_note)
