@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cluster.handle import ClusterHandle
-from cluster.helm_platform import SECRET, HelmPlatform
+from cluster.helm_platform import CHART, SECRET, HelmPlatform
 from executor_bench import WAITS_FOR_FILE
 
 from abruzzi.backup import service
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(1500)]
 
 PREVIOUS = Path(__file__).parent / "charts" / "abruzzi-0.2.0.tgz"
 """The chart before this one, as `helm package` made it; replaced when a chart is released."""
+CURRENT = f"abruzzi-{yaml.safe_load((CHART / 'Chart.yaml').read_text())['version']}"
 RECIPE = f"""
 version = 1
 name = "through-an-upgrade"
@@ -106,7 +108,7 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     pods = platform.pods().values()
     assert len([pod for pod in pods if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "controller"]) == 2
     assert {pod["spec"]["securityContext"]["runAsNonRoot"] for pod in pods} == {True}
-    wait_versions(platform, "abruzzi-0.2.0")
+    wait_versions(platform, PREVIOUS.stem)
     assert "Succeeded" in platform.test()
     with platform.client() as client:
         run_id = client.runs.submit(RECIPE, None).id
@@ -114,7 +116,7 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     before = set(platform.pods())
     backups = platform.make_claim("backups")
     assert "revision 2" in platform.upgrade(stages=PLACEMENT, backup={"enabled": True, "claim": "backups"})
-    wait_versions(platform, "abruzzi-0.3.0")
+    wait_versions(platform, CURRENT)
     assert not before & set(platform.pods()), "every pod is a new one"
     assert see(platform, run_id).state is RunState.RUNNING
 
@@ -141,7 +143,7 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     assert (made.tables["runs"].rows, made.tables["attempts"].rows, made.damaged) == (1, 3, ())
 
     platform.rollback(1)
-    wait_versions(platform, "abruzzi-0.2.0")
+    wait_versions(platform, PREVIOUS.stem)
     assert see(platform, run_id).state is RunState.SUCCEEDED
     assert "Succeeded" in platform.test()
 
