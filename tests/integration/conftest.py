@@ -173,9 +173,10 @@ class World:
         self, toml: str = RECIPE, *, project_id: str = "default", overrides: dict[str, str] | None = None
     ) -> str:
         async with transaction(self.sessions) as session:
-            return await submit.submit(
+            made = await submit.submit(
                 session, project_id=project_id, recipe_toml=toml, overrides=overrides, actor="me", now=self.clock.now()
             )
+        return made.id
 
     async def do(self, verb: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
         """One service call in one transaction."""

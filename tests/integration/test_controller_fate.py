@@ -56,10 +56,11 @@ class Container:
 
     async def submit(self, code: str) -> str:
         async with self.database.sessions() as sessions, transaction(sessions) as session:
-            return await submit.submit(
+            made = await submit.submit(
                 session, project_id="default", recipe_toml=RECIPE.format(code=code), overrides=None, actor="me",
                 now=datetime.now(UTC),
             )  # fmt: skip
+            return made.id
 
     async def state(self, run_id: str) -> RunState:
         async with self.database.sessions() as sessions, transaction(sessions) as session:

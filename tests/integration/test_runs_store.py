@@ -402,3 +402,14 @@ async def test_a_lost_node_is_excluded_from_the_next_attempt(world):
     assert [a.cause for a in run.detail[0].attempts] == [Cause.NODE, None]
     async with transaction(world.sessions) as session:
         assert (await query.attempt_row(session, f"{run_id}-first-2")).excluded_nodes == ["node-1"]
+
+
+async def test_the_answer_to_a_submission_is_the_run_as_it_is_read_afterwards(world) -> None:  # type: ignore[no-untyped-def]
+    recipe = (
+        'version = 1\nname = "one"\n[[stage]]\nid = "a"\nkind = "container"\n[stage.container]\ncommand = ["true"]\n'
+    )
+    async with transaction(world.sessions) as session:
+        told = await submit.submit(
+            session, project_id="default", recipe_toml=recipe, actor="me", now=world.clock.now()
+        )  # fmt: skip
+    assert told == await world.get(told.id)

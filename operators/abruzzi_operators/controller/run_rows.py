@@ -68,7 +68,7 @@ class StoredRuns:
                     status=422,
                     hint=nearest(asked.project_id, projects) + " The namespace's label abruzzi.io/project names it.",
                 )
-            run_id = await submit.submit(
+            run = await submit.submit(
                 session,
                 project_id=asked.project_id,
                 recipe_toml=asked.recipe,
@@ -79,8 +79,8 @@ class StoredRuns:
                 default_pool=self._default_pool,
                 submission_key=PREFIX + asked.uid,
             )
-            self._audit(session, asked.project_id, asked.actor, "submit", run_id)
-        return run_id
+            self._audit(session, asked.project_id, asked.actor, "submit", run.id)
+        return run.id
 
     async def cancel(self, run: Submitted) -> None:
         """Asks for its end; nothing to ask of one that has ended meanwhile."""

@@ -31,6 +31,11 @@ async def ring(session: AsyncSession, channel: str, payload: str) -> None:
     await session.execute(select(func.pg_notify(channel, payload)))
 
 
+async def ring_all(session: AsyncSession, run_id: str) -> None:
+    """Controllers and live streams, in one message to the database."""
+    await session.execute(select(*(func.pg_notify(channel, run_id) for channel in (CHANNEL_RUNS, CHANNEL_EVENTS))))
+
+
 async def read(session: AsyncSession, *, after: int = 0, run_id: str | None = None, limit: int = 200) -> list[EventOut]:
     """Events after a position, in order, below every transaction that is still open.
 

@@ -115,5 +115,4 @@ async def _want(session: AsyncSession, run: RunRow, desired: str, now: datetime)
     run.desired = desired
     run.version += 1
     run.wake_at = now
-    await events.ring(session, events.CHANNEL_RUNS, run.id)
-    await events.ring(session, events.CHANNEL_EVENTS, run.id)
+    await events.ring_all(session, run.id)

@@ -14,6 +14,7 @@ from abruzzi.contracts.errors import Conflict, NotFound
 from abruzzi.contracts.graph import ancestors, bind_inputs
 from abruzzi.contracts.pool import LOCAL
 from abruzzi.contracts.recipe import Recipe
+from abruzzi.contracts.resources import RunOut
 from abruzzi.contracts.states import ArtifactKind, RunState, StageState
 from abruzzi.contracts.toml import load_recipe, parse_recipe, with_overrides
 from abruzzi.events import service as events
@@ -23,6 +24,7 @@ from abruzzi.recipes import service as recipes
 from abruzzi.runs import query
 from abruzzi.runs.facts import numeric_facts
 from abruzzi.runs.models import RunRow, StageRow
+from abruzzi.runs.outputs import run_out
 from abruzzi.store import ObjectStore, pin_artifact
 
 _NOT_CONTENT = ("resources", "retry", "gate")
@@ -40,20 +42,23 @@ async def submit(
     now: datetime,
     default_pool: str = LOCAL,
     submission_key: str | None = None,
-) -> str:
-    """Id of the new run. A `submission_key` is claimed first (submissions.py). Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage."""
+) -> RunOut:
+    """The new run. A `submission_key` is claimed first (submissions.py). Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage."""
     recipe = load_recipe(recipe_toml, overrides)
     assigned = await pools.assign(session, recipe, default=default_pool)
     toml = with_overrides(recipe_toml, overrides)
-    plain, _ = parse_recipe(recipe_toml)  # the library keeps the recipe itself, not each value that was tried with it
+    plain = (
+        parse_recipe(recipe_toml)[0] if overrides else recipe
+    )  # the library keeps the recipe itself, not each value that was tried with it
     await recipes.save(session, project_id, plain or recipe, recipe_toml if plain else toml, actor=actor, now=now)
     run = _run_row(recipe, toml, project_id, name, actor, now)
     run.submission_key = submission_key
     session.add(run)
     await session.flush()
-    session.add_all(_stage_rows(recipe, run, assigned))
+    stages = _stage_rows(recipe, run, assigned)
+    session.add_all(stages)
     await _announce(session, run)
-    return run.id
+    return run_out(run, stages, {}, {}, now)  # as it lies there: reading it back would be a third of the work
 
 
 async def branch(
@@ -191,5 +196,4 @@ def _on_pool(config: dict[str, Any], pool: str) -> dict[str, Any]:
 async def _announce(session: AsyncSession, run: RunRow) -> None:
     events.append(session, run.project_id, run.id, "run.state", {"state": run.state, "name": run.name})
     events.enqueue(session, run.project_id, "run.submitted", {"run_id": run.id})
-    await events.ring(session, events.CHANNEL_RUNS, run.id)
-    await events.ring(session, events.CHANNEL_EVENTS, run.id)
+    await events.ring_all(session, run.id)

@@ -49,7 +49,7 @@ class Gates(Resource):
 async def submit_run(body: RunIn, work: SubmitWork) -> Any:
     """Submit a recipe. 422 `recipe_invalid` lists every mistake with line, key and remedy."""
     now = work.clock.now()
-    run_id = await submit.submit(
+    run = await submit.submit(
         work.session,
         project_id=work.project_id,
         recipe_toml=body.recipe_toml,
@@ -59,7 +59,7 @@ async def submit_run(body: RunIn, work: SubmitWork) -> Any:
         now=now,
         default_pool=work.default_pool,
     )
-    return await _reply(work, run_id, 201)
+    return _answer(work, run, 201)
 
 
 @router.get("", operation_id="runs_list")
@@ -173,5 +173,8 @@ async def stream_run(
 
 
 async def _reply(work: Work, run_id: str, status: int) -> Response:
-    run = await query.get(work.session, run_id, now=work.clock.now())
+    return _answer(work, await query.get(work.session, run_id, now=work.clock.now()), status)
+
+
+def _answer(work: Work, run: RunOut, status: int) -> Response:
     return work.reply(run, status, headers={"ETag": f'"{run.version}"'})
