@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from abruzzi_operators.executors.fence import policies
-from abruzzi_operators.executors.ground import cluster_rules, rules
+from abruzzi_operators.executors.ground import cluster_rules, lease_rules, rules
 
 TEMPLATES = Path(__file__).parent.parent / "charts/abruzzi/templates"
 PLACE = "namespace-of-the-stages"
@@ -29,7 +29,7 @@ def _fence() -> str:
 
 
 def _rights() -> str:
-    blocks = {"abruzzi.rules": rules(), "abruzzi.clusterRules": cluster_rules()}
+    blocks = {"abruzzi.rules": rules(), "abruzzi.clusterRules": cluster_rules(), "abruzzi.leaseRules": lease_rules()}
     return _MADE % "ground" + "".join(
         f'{{{{- define "{name}" -}}}}\n{yaml.safe_dump(block, sort_keys=False)}{{{{- end -}}}}\n'
         for name, block in blocks.items()

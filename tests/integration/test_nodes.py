@@ -20,6 +20,7 @@ from abruzzi.contracts.states import Role
 from abruzzi.kit.db import Sessions, create_engine, create_sessions, transaction
 from abruzzi.nodes import keeping
 from abruzzi.nodes.records import NodeRecord, Quarantine
+from abruzzi.runs import heartbeat
 from abruzzi_operators.controller.this_machine import report
 
 WEEK = timedelta(days=7)
@@ -229,3 +230,18 @@ async def test_the_command_line_lists_shows_drains_and_returns(sessions: Session
     assert json.loads(command("show", "h800-0001", "--json").output)["drain"]["reason"] == "new card"
     assert "takes part again" in command("return", "h800-0001", "--reason", "new card").output
     assert command("drain", "h800-0001").exit_code == 2, "a reason is asked for"
+
+
+async def test_the_newest_word_of_each_rank_and_how_often_it_speaks(
+    sessions: Sessions, server: ApiServer, shared_database
+) -> None:  # type: ignore[no-untyped-def]
+    _, attempt = server.run_with_attempt()
+    with server.client(server.token(Role.ATTEMPT, attempt=attempt)) as stage:
+        now = datetime.now(UTC).timestamp()
+        for step, late in enumerate((6.0, 4.0, 1.0)):
+            body = {"rank": 0, "step": step, "phase": "train", "at": now - late, "even_steps": True}
+            assert stage.post(f"attempts/{attempt}/heartbeats", json=body).status_code == 202
+    async with transaction(sessions) as session:
+        [word] = await heartbeat.newest(session, [attempt])
+    assert (word.attempt_id, word.rank, word.step) == (attempt, 0, 2)
+    assert word.step_seconds == pytest.approx(3.0, abs=0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from abruzzi.contracts.stage import DirectoryStore, StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase, Seen
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor
+from abruzzi_operators.executors.node_words import UNKNOWN, NodeWord
 from abruzzi_operators.renderers import Placement
 
 DEADLINE_SECONDS = 20.0
@@ -24,7 +25,8 @@ DEADLINE_SECONDS = 20.0
 class ClusterPlace:
     def __init__(self, cluster: MemoryCluster) -> None:
         self.cluster = cluster
-        self.lost: set[str] = set()
+        self.words: dict[str, NodeWord] = {}
+        """What is known of nodes."""
         self.logs: dict[tuple[str, int], bytes] = {}
         self.issued: list[str] = []
         """Attempts, once for each set of credentials that was made for them."""
@@ -54,9 +56,6 @@ class ClusterPlace:
         async def keep_log(attempt_id: str, rank: int, text: bytes) -> None:
             self.logs[attempt_id, rank] = text
 
-        def lost() -> Collection[str]:
-            return self.lost
-
         self.executor = KubernetesExecutor(
             self.cluster.api,
             namespace=NAMESPACE,
@@ -65,7 +64,7 @@ class ClusterPlace:
             make_credentials=credentials,
             keep_log=keep_log,
             peer_policies=self.peer_policies,
-            lost_nodes=lost,
+            words=lambda node: self.words.get(node, UNKNOWN),
             now=self.cluster.now,
         )
         self.executors.append(self.executor)

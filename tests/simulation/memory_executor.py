@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from simulation.memory_store import Switch
 
 from abruzzi.contracts.stage import StageSpec
+from abruzzi.contracts.states import Cause
 from abruzzi.engine.ports import SpecConflict
-from abruzzi.engine.view import Phase, RankBeat, Seen
+from abruzzi.engine.view import Leave, Phase, RankBeat, Seen
 
 
 @dataclass(slots=True)
@@ -137,5 +139,13 @@ class MemoryExecutor:
             process.phase, process.exit_code, out_of_memory=process.fate.out_of_memory and natural and process.phase is Phase.EXITED,
             node_lost=process.fate.node_lost and natural and process.phase is Phase.EXITED, node="node-1",
             beats={0: RankBeat(process.steps, "train", process.beat_at)} if process.phase is not Phase.PENDING else {},
-            stacks_ready=process.stacks, observed_at=self._now(),
+            stacks_ready=process.stacks, leave=self._leave(process), observed_at=self._now(),
         )  # fmt: skip
+
+    def _leave(self, process: Process) -> Leave | None:
+        """Some nodes are drained under what runs there, some fall sick; which, the attempt's name decides."""
+        number = zlib.crc32(process.spec.attempt_id.encode()) % 16
+        if number > 1 or not process.is_alive or self._now() - process.born_at < 20:
+            return None
+        cause = Cause.PREEMPTION if number else Cause.NODE
+        return Leave(cause, "Node node-1 is wanted elsewhere.", "node-1")

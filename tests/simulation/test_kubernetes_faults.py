@@ -12,9 +12,11 @@ from simulation.memory_cluster import NAMESPACE
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import S3Store
-from abruzzi.contracts.states import StageKind
-from abruzzi.engine.view import Phase
+from abruzzi.contracts.states import Cause, StageKind
+from abruzzi.engine.view import Leave, Phase
 from abruzzi.store.sessions import SESSION_SECONDS
+from abruzzi_operators.executors.node_words import NodeWord
+from abruzzi_operators.executors.pod_ends import STUCK_SECONDS
 from abruzzi_operators.executors.secret import read
 from abruzzi_operators.kubernetes.errors import ApiError, Denied, Unreachable
 from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, PODS, PYTORCH_JOBS, SECRETS, TRAIN_JOBS, WORKLOADS
@@ -237,7 +239,7 @@ async def test_pods_on_a_lost_node_end_the_attempt_and_are_removed_without_their
     await place.executor.create(spec)
     await place.until_working(spec)
     place.cluster.kubelet_is_silent = True
-    place.lost.add("node-1")
+    place.words["node-1"] = NodeWord(lost="Node node-1 is lost.")
     seen = await place.until_exited(spec)
     assert (seen.node_lost, seen.node, seen.reason) == (True, "node-1", "Node node-1 is lost.")
     await place.executor.remove(spec.attempt_id)
@@ -259,6 +261,46 @@ async def test_a_pod_whose_kubelet_never_ends_it_is_given_up_with_its_node(place
     await place.executor.remove(spec.attempt_id)
     assert (await place.look(spec)).phase is Phase.GONE
     assert await place.cluster.pods(spec.attempt_id) == []
+
+
+async def test_an_overdue_pod_on_a_node_that_answers_is_no_lost_node_for_a_long_time(place: ClusterPlace) -> None:
+    """A kubelet with much to do is late; its pods still run, and nobody may take their place."""
+    spec = place.spec()
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.kubelet_is_silent = True
+    place.words["node-1"] = NodeWord(is_well=True)
+    await place.executor.stop(spec.attempt_id, grace_seconds=60)
+    place.cluster._began -= 400.0 / place.cluster.speed
+    assert (await place.look(spec)).phase is Phase.RUNNING
+    place.words.clear()
+    assert (await place.look(spec)).node_lost, "nobody says that the node is well any more"
+    place.words["node-1"] = NodeWord(is_well=True)
+    assert (await place.look(spec)).phase is Phase.RUNNING
+    place.cluster._began -= STUCK_SECONDS / place.cluster.speed
+    seen = await place.until_exited(spec)
+    assert seen.node_lost
+    assert "has not ended pod" in str(seen.reason)
+
+
+async def test_what_sits_on_a_node_that_somebody_wants_is_asked_to_leave_it(place: ClusterPlace) -> None:
+    spec = pair(place)
+    await place.executor.create(spec)
+    assert (await place.until_working(spec)).leave is None
+    leave = Leave(Cause.PREEMPTION, "Node node-1 is being drained: a fan.", "node-1")
+    place.words["node-1"] = NodeWord(leave=leave, is_well=True)
+    seen = await place.look(spec)
+    assert (seen.phase, seen.leave) == (Phase.RUNNING, leave)
+
+
+async def test_ranks_that_have_done_their_part_are_told_while_others_run(place: ClusterPlace) -> None:
+    spec = pair(place)
+    await place.executor.create(spec)
+    assert (await place.until_working(spec)).ended_ranks == frozenset()
+    worker = next(p for p in await place.cluster.pods(spec.attempt_id) if "worker" in p["metadata"]["name"])
+    place.cluster._end(worker, 0, by_launcher=False)
+    seen = await place.until(spec, lambda seen: bool(seen.ended_ranks))
+    assert (seen.phase, seen.ended_ranks) == (Phase.RUNNING, frozenset({1}))
 
 
 async def test_a_create_that_was_held_up_for_longer_than_the_removal_is_refused_by_the_fence(
@@ -410,11 +452,16 @@ async def test_what_is_said_about_a_queue_rings_once_and_not_for_every_other_num
     assert len(heard) <= 1
 
 
-async def test_a_node_that_counts_as_lost_rings_for_what_runs_there(place: ClusterPlace) -> None:
+async def test_a_node_that_is_wanted_or_lost_rings_for_what_runs_there(place: ClusterPlace) -> None:
     spec = place.spec()
     await place.executor.create(spec)
     await place.until_working(spec)
-    place.lost.add("node-1")
+    place.words["node-1"] = NodeWord(leave=Leave(Cause.NODE, "Node node-1 has a fault.", "node-1"))
+    place.executor.look_at([spec.attempt_id])
+    assert await news(place) == {spec.attempt_id}
+    assert (await place.look(spec)).leave is not None
+    place.words["node-1"] = NodeWord(lost="Node node-1 is lost.")
+    place.executor.look_at([spec.attempt_id])
     assert await news(place) == {spec.attempt_id}
     assert (await place.look(spec)).node_lost
 

@@ -181,4 +181,23 @@
   - clusterqueues/pendingworkloads
   verbs:
   - get
+- apiGroups:
+  - ''
+  resources:
+  - nodes
+  verbs:
+  - get
+  - list
+  - watch
+  - patch
+{{- end -}}
+{{- define "abruzzi.leaseRules" -}}
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - get
+  - list
+  - watch
 {{- end -}}

@@ -61,6 +61,7 @@ async def serve(settings: Settings) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, lambda: (hurry if asked.is_set() else asked).set())
     issue = _issuer(sessions, clock)
+    hearing = Hearing(api_url, now=clock.seconds)
     opening = AsyncExitStack()
     executor: Executor
     changed = None
@@ -70,13 +71,19 @@ async def serve(settings: Settings) -> None:
 
         executor = on_cluster = await opening.enter_async_context(
             open_kubernetes_executor(
-                settings, sessions=sessions, objects=objects, clock=clock, api_url=api_url, issue_token=issue
+                settings,
+                sessions=sessions,
+                objects=objects,
+                clock=clock,
+                api_url=api_url,
+                issue_token=issue,
+                owner=config.owner,
+                heard_since=lambda: hearing.since,
             )
         )
         changed = on_cluster.changed
     else:
         executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=issue)
-    hearing = Hearing(api_url, now=clock.seconds)
     controller = Controller(
         store, executor, now=clock.seconds, config=config, heard_since=lambda: hearing.since, changed=changed
     )

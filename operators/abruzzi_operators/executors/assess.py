@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from abruzzi.contracts.states import ExitCode
 from abruzzi.engine.view import Phase, Seen
+from abruzzi_operators.executors.node_words import NodeWords, nothing_known
 from abruzzi_operators.executors.pending import waits_for
 from abruzzi_operators.executors.pod_ends import (
     PodEnd,
     combine,
     is_helper,
-    is_overdue,
     is_running,
+    lost_word,
     node_of,
     pod_index,
     scheduled_at,
@@ -35,7 +36,7 @@ class Facts:
     """By index of the node."""
     was_stopped: bool = False
     """By us: the deletion is no accident."""
-    lost_nodes: Collection[str] = ()
+    words: NodeWords = nothing_known
     queue_message: str | None = None
     reserved_at: float | None = None
     """When Kueue reserved quota for it; Unix seconds."""
@@ -66,13 +67,11 @@ def held_since(facts: Facts) -> float | None:
 
 
 def _assess(facts: Facts) -> Assessment:
-    own = [pod for pod in facts.living if not is_helper(pod)]
-    lost = next((pod for pod in own if node_of(pod) in facts.lost_nodes or is_overdue(pod, facts.now)), None)
-    if lost is not None:
-        node = node_of(lost)
-        return Assessment(
-            Seen(Phase.EXITED, node_lost=True, node=node, reason=f"Node {node} is lost.", observed_at=facts.now)
-        )
+    for pod in facts.living:
+        sentence = None if is_helper(pod) else lost_word(pod, facts.words, facts.now)
+        if sentence is not None:
+            node = node_of(pod)
+            return Assessment(Seen(Phase.EXITED, node_lost=True, node=node, reason=sentence, observed_at=facts.now))
     if facts.living:
         return _alive(facts)
     if facts.ends:
@@ -106,13 +105,15 @@ def _alive(facts: Facts) -> Assessment:
     expected = max(expected_pods(facts.workload), len(facts.living))
     is_broken = any(not end.exits or any(e.code != ExitCode.OK for e in end.exits) for end in facts.ends.values())
     first = min(facts.living, key=pod_index)
+    nodes = dict.fromkeys(node for pod in facts.living if (node := node_of(pod)) is not None)
+    leave = next((word.leave for word in map(facts.words, nodes) if word.leave is not None), None)
     running = [pod for pod in facts.living if is_running(pod)]
     is_complete = len(running) + len(facts.ends) >= expected
     if is_ray(facts.workload):
         is_complete = has_started(facts.workload)
     if is_complete and running:
-        idle = idle_ranks(facts.workload)
-        seen = Seen(Phase.RUNNING, node=node_of(first), ended_ranks=idle, observed_at=facts.now)
+        ended = idle_ranks(facts.workload) | {one.rank for end in facts.ends.values() for one in end.exits}
+        seen = Seen(Phase.RUNNING, node=node_of(first), ended_ranks=ended, leave=leave, observed_at=facts.now)
         return Assessment(seen, halt=is_broken)
     wait = None
     if facts.workload is not None:
@@ -129,6 +130,7 @@ def _alive(facts: Facts) -> Assessment:
             reason=wait.reason if wait is not None else None,
             waits_for=wait.code if wait is not None else None,
             node=node_of(first),
+            leave=leave,
             observed_at=facts.now,
         ),
         halt=is_broken,

@@ -16,9 +16,11 @@ from abruzzi_operators.kubernetes.resources import (
     CONFIG_MAPS,
     CRDS,
     JOBS,
+    LEASES,
     LOCAL_QUEUES,
     NAMESPACES,
     NETWORK_POLICIES,
+    NODES,
     PODS,
     PYTORCH_JOBS,
     RAY_JOBS,
@@ -36,6 +38,8 @@ from abruzzi_operators.kubernetes.resources import (
 NAME = "abruzzi-controller"
 ROLES = "rbac.authorization.k8s.io"
 VISIBILITY_GROUP = "visibility.kueue.x-k8s.io"
+LEASE_NAMESPACE = "kube-node-lease"
+"""Kubernetes' own: a lease for each node, by its name."""
 WORKLOAD_VERBS = ("get", "list", "watch", "create", "delete")
 
 
@@ -68,7 +72,13 @@ def cluster_rules() -> list[Object]:
         _rule(NAMESPACES, "list", "watch"),
         # Kueue's word on positions; without it they are told by priority and age.
         {"apiGroups": [VISIBILITY_GROUP], "resources": ["clusterqueues/pendingworkloads"], "verbs": ["get"]},
+        _rule(NODES, "get", "list", "watch", "patch"),  # cordon and our own taints
     ]
+
+
+def lease_rules() -> list[Object]:
+    """In kube-node-lease: which kubelets are heard."""
+    return [_rule(LEASES, "get", "list", "watch")]
 
 
 def manifests(namespace: str, subject: Object) -> list[Object]:
@@ -78,6 +88,8 @@ def manifests(namespace: str, subject: Object) -> list[Object]:
         *policies(namespace),
         _object("Role", namespace, rules=rules()),
         _object("RoleBinding", namespace, roleRef=role, subjects=[subject]),
+        _object("Role", LEASE_NAMESPACE, rules=lease_rules()),
+        _object("RoleBinding", LEASE_NAMESPACE, roleRef=role, subjects=[subject]),
         _object("ClusterRole", None, rules=cluster_rules()),
         _object("ClusterRoleBinding", None, roleRef={**role, "kind": "ClusterRole"}, subjects=[subject]),
     ]

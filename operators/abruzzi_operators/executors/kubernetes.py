@@ -26,10 +26,11 @@ from abruzzi.engine.view import Phase, Seen
 from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, expected_pods, is_terminating
 from abruzzi_operators.executors.fence import Fence, refused
-from abruzzi_operators.executors.ledger import Ledger, Queued
+from abruzzi_operators.executors.ledger import Ledger, Queued, ranks_of_a_pod
 from abruzzi_operators.executors.news import News
+from abruzzi_operators.executors.node_words import NodeWords, nothing_known
 from abruzzi_operators.executors.peers import peer_policy
-from abruzzi_operators.executors.pod_ends import is_overdue, node_of, pod_index
+from abruzzi_operators.executors.pod_ends import lost_word, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
@@ -53,7 +54,6 @@ from abruzzi_operators.kubernetes.resources import (
 from abruzzi_operators.renderers import Placement, WorkloadKind, choose_kind, render
 from abruzzi_operators.renderers.names import (
     ANNOTATION_DIGEST,
-    ANNOTATION_RANKS,
     ANNOTATION_STACKS,
     OWN_LABELS,
     SELECTOR,
@@ -104,13 +104,13 @@ class KubernetesExecutor:
         make_credentials: MakeCredentials,
         keep_log: KeepLog,
         peer_policies: bool = False,
-        lost_nodes: Callable[[], Collection[str]] = frozenset,
+        words: NodeWords = nothing_known,
         now: Callable[[], float] = time.time,
         tuning: Tuning | None = None,
     ) -> None:
         self._api, self._namespace = api, namespace
         self._place, self._issue_token, self._make_credentials = place, issue_token, make_credentials
-        self._lost_nodes, self._now, self._tuning = lost_nodes, now, tuning
+        self._words, self._now, self._tuning = words, now, tuning
         self._peer_policies = peer_policies
         """Whether the namespace keeps pods apart, so that those of one attempt need a policy to meet (peers.py)."""
         self._lacks_peers = peer_policies
@@ -118,9 +118,7 @@ class KubernetesExecutor:
         self._expires: dict[str, float] = {}
         """Unix seconds at which an attempt's credentials end; infinite where it has none."""
         self._ledger = Ledger()
-        self._news = News(
-            self._ledger, self._news_of, lost_nodes=lost_nodes, can_see=lambda: self._problem() is None, now=now
-        )
+        self._news = News(self._ledger, self._news_of, can_see=lambda: self._problem() is None, now=now)
         self._fence = Fence(api, namespace, now=now)
         self._made: dict[str, tuple[Resource, Object, float]] = {}
         """What we created or found by asking, until a watch has it: (resource, object, when)."""
@@ -213,7 +211,7 @@ class KubernetesExecutor:
         found = await self._find(attempt_id)
         if found is None:
             return
-        ranks = int((found[1]["metadata"].get("annotations") or {}).get(ANNOTATION_RANKS, 1))
+        ranks = ranks_of_a_pod(found[1])
         for pod in self._ledger.living_pods(attempt_id):
             if pod_index(pod) == rank // ranks:
                 asked = {"metadata": {"annotations": {ANNOTATION_STACKS: f"{rank} {int(self._now())}"}}}
@@ -296,6 +294,14 @@ class KubernetesExecutor:
         return [
             kind.value for kind in WorkloadKind if self._cluster is not None and kind in self._cluster.workload_kinds
         ]
+
+    def placed(self) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
+        """{node: {attempt: its ranks there}}, as far as the watches have told."""
+        return self._ledger.placed()
+
+    def look_at(self, attempt_ids: Collection[str]) -> None:
+        """Something is known of their nodes that was not: whoever waits for what has changed is told."""
+        self._ledger.mark(attempt_ids)
 
     async def renew_credentials(self) -> None:
         """Those that end within the last third of their life. The kubelet brings the new ones into the pod within a minute or two."""
@@ -480,7 +486,7 @@ class KubernetesExecutor:
             living=living,
             ends=self._ledger.ends(attempt_id),
             was_stopped=attempt_id in self._stopped,
-            lost_nodes=self._lost_nodes(),
+            words=self._words,
             queue_message=queued.message if queued is not None and not living else None,
             reserved_at=datetime.fromisoformat(reserved_at).timestamp() if reserved_at is not None else None,
             pending_seconds=now - self._pending_since.setdefault(attempt_id, now) if living else 0.0,
@@ -561,9 +567,9 @@ class KubernetesExecutor:
 
     async def _delete_pods(self, attempt_id: str, *, grace_seconds: float, only_lost: bool = False) -> None:
         """Whole seconds, one at least: with zero the object would go before the process. On a lost node that is all that can be done."""
-        lost, now = self._lost_nodes(), self._now()
+        now = self._now()
         for pod in self._ledger.living_pods(attempt_id):
-            is_lost = node_of(pod) in lost or is_overdue(pod, now)
+            is_lost = lost_word(pod, self._words, now) is not None
             if only_lost and not is_lost:
                 continue
             grace = 0 if is_lost else max(1, math.ceil(grace_seconds))

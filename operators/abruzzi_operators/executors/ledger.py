@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from abruzzi_operators.executors.pod_ends import PodEnd, is_helper, is_over, node_of, pod_end, pod_index
 from abruzzi_operators.kubernetes.reflector import Key, Reflector
 from abruzzi_operators.kubernetes.resources import Object, Resource
-from abruzzi_operators.renderers.names import LABEL_ATTEMPT
+from abruzzi_operators.renderers.names import ANNOTATION_RANKS, LABEL_ATTEMPT
 
 KEPT_ENDS = 10_000
 """Attempts whose deleted pods are remembered; the engine records an outcome within seconds."""
@@ -69,6 +69,7 @@ class Ledger:
         self._queue: dict[Key, Queued] = {}
         self._queued: dict[str, Queued] = {}
         self._ends: OrderedDict[str, dict[int, PodEnd]] = OrderedDict()
+        self._placed: dict[str, dict[str, tuple[int, ...]]] | None = None
         self._changed: set[str] = set()
         self._news = asyncio.Event()
 
@@ -108,13 +109,19 @@ class Ledger:
     def living_pods(self, attempt_id: str) -> list[Object]:
         return [pod for pod in self.pods(attempt_id) if not is_over(pod)]
 
-    def on_nodes(self, nodes: Collection[str]) -> set[str]:
-        """Attempts with a living pod there."""
-        return {
-            attempt
-            for attempt, pods in self._pods.items()
-            if any(node_of(pod) in nodes and not is_over(pod) for pod in pods.values())
-        }
+    def placed(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """{node: {attempt: its ranks there}}, of pods that have not ended."""
+        if self._placed is None:
+            self._placed = {}
+            for attempt in self._pods:
+                found = self.workload(attempt)
+                ranks = ranks_of_a_pod(found[1] if found is not None else None)
+                for pod in self.living_pods(attempt):
+                    node, first = node_of(pod), pod_index(pod) * ranks
+                    if node is not None:
+                        there = self._placed.setdefault(node, {})
+                        there[attempt] = (*there.get(attempt, ()), *range(first, first + ranks))
+        return self._placed
 
     def ends(self, attempt_id: str) -> dict[int, PodEnd]:
         """{index of the node: how its first pod ended}, of pods that are still there and of those that are gone."""
@@ -133,6 +140,7 @@ class Ledger:
         self._ends.pop(attempt_id, None)
 
     def take_pods(self, reflector: Reflector[Object], keys: Iterable[Key]) -> None:
+        self._placed = None
         for key in keys:
             entry = reflector.entries.get(key)
             known = self._known_pod(key)
@@ -147,6 +155,7 @@ class Ledger:
                     self._pods.setdefault(attempt, {})[key] = entry.value
 
     def take_workloads(self, reflector: Reflector[Object], keys: Iterable[Key]) -> None:
+        self._placed = None
         kind = reflector.resource.kind
         for key in keys:
             entry = reflector.entries.get(key)
@@ -208,6 +217,10 @@ class Ledger:
         found.pop(key, None)
         if not found:
             self._workloads.pop(attempt, None)
+
+
+def ranks_of_a_pod(workload: Object | None) -> int:
+    return int(((workload or {}).get("metadata", {}).get("annotations") or {}).get(ANNOTATION_RANKS, 1))
 
 
 def _attempt_of(thing: Object) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from abruzzi_operators.executors.ledger import Ledger
 GATHER_SECONDS = 0.1
 """What comes in a burst is one piece of news."""
 TURN_SECONDS = 1.0
-"""How often it is looked whether other nodes count as lost, and whether the watches follow."""
+"""How often it is looked whether the watches follow."""
 BLIND_NEWS_SECONDS = 5.0
 """A watch that breaks and begins anew is no news."""
 REWORDED_SECONDS = 30.0
@@ -24,6 +24,7 @@ REWORDED_SECONDS = 30.0
 class Told:
     phase: Phase
     reason: str | None
+    leaves: bool
     at: float
 
 
@@ -35,25 +36,22 @@ class News:
         ledger: Ledger,
         find: Callable[[str], Seen | None],
         *,
-        lost_nodes: Callable[[], Collection[str]],
         can_see: Callable[[], bool],
         now: Callable[[], float],
     ) -> None:
-        self._ledger, self._find, self._now = ledger, find, now
-        self._lost_nodes, self._can_see = lost_nodes, can_see
+        self._ledger, self._find, self._can_see, self._now = ledger, find, can_see, now
         self.is_blind = False
         """For so long that it is news."""
         self._blind_since: float | None = None
         self._told: dict[str, Told] = {}
         self._dirty: set[str] = set()
-        self._lost_before: frozenset[str] = frozenset()
         self._is_heard = False
 
     def note(self, attempt_id: str, seen: Seen) -> Seen:
         """What somebody is told now; with the promise to ring, where somebody waits for rings."""
         told = self._told.get(attempt_id)
-        if told is None or (told.phase, told.reason) != (seen.phase, seen.reason):
-            self._told[attempt_id] = Told(seen.phase, seen.reason, self._now())
+        if told is None or (told.phase, told.reason, told.leaves) != (seen.phase, seen.reason, seen.leave is not None):
+            self._told[attempt_id] = self._as_told(seen)
         return replace(seen, rings=self._is_heard)
 
     def forget(self, attempt_id: str) -> None:
@@ -68,9 +66,6 @@ class News:
                     self._dirty |= await self._ledger.changed()
             await asyncio.sleep(GATHER_SECONDS)
             self._look_around()
-            if (lost := frozenset(self._lost_nodes())) != self._lost_before:
-                self._dirty |= self._ledger.on_nodes(lost ^ self._lost_before)
-                self._lost_before = lost
             dirty, self._dirty = self._dirty, set()
             if news := {attempt_id for attempt_id in dirty if self._is_news(attempt_id)}:
                 return news
@@ -89,9 +84,12 @@ class News:
         seen, told = self._find(attempt_id), self._told.get(attempt_id)
         if seen is None:
             return False
-        if told is not None and told.phase is seen.phase:
+        if told is not None and told.phase is seen.phase and told.leaves == (seen.leave is not None):
             is_reworded = told.reason != seen.reason and self._now() - told.at >= REWORDED_SECONDS
             if not is_reworded:
                 return False
-        self._told[attempt_id] = Told(seen.phase, seen.reason, self._now())
+        self._told[attempt_id] = self._as_told(seen)
         return True
+
+    def _as_told(self, seen: Seen) -> Told:
+        return Told(seen.phase, seen.reason, seen.leave is not None, self._now())

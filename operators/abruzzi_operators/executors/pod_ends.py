@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from abruzzi.contracts.states import ExitCode
+from abruzzi_operators.executors.node_words import UNKNOWN, NodeWords
 from abruzzi_operators.launcher.outcome import RankExit, exit_code, from_message, reason
 
 Pod = Mapping[str, Any]
@@ -26,6 +27,9 @@ RAY_NODE = "ray.io/node-type"
 OVERDUE_SECONDS = 100.0
 """After the end of its grace, at which a living kubelet kills. A kubelet (1.34) that has begun to wait for the end of one grace does not hear
 of a shorter one, so this is longer than the longest grace (65 s), and wide enough for clocks that differ."""
+STUCK_SECONDS = 900.0
+"""The same on a node that is known to answer: its kubelet is slow, or the process can't be killed (state D). That is no lost node, but there is
+an end to waiting: whoever comes next writes under another epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,17 @@ def is_running(pod: Pod) -> bool:
     return any("running" in (status.get("state") or {}) for status in containers(pod)) and not is_over(pod)
 
 
-def is_overdue(pod: Pod, now: float) -> bool:
-    """Its kubelet should have ended it long ago: the node does not answer."""
+def lost_word(pod: Pod, words: NodeWords, now: float) -> str | None:
+    """A sentence when a pod that has not ended is given up: its node is lost, or its kubelet should have ended it long ago."""
+    node = node_of(pod)
+    word = words(node) if node is not None else UNKNOWN
+    if word.lost is not None:
+        return word.lost
     ends = pod["metadata"].get("deletionTimestamp")
-    return ends is not None and now - datetime.fromisoformat(ends).timestamp() > OVERDUE_SECONDS
+    overdue = now - datetime.fromisoformat(ends).timestamp() if ends is not None else 0.0
+    if overdue <= (STUCK_SECONDS if word.is_well else OVERDUE_SECONDS):
+        return None
+    return f"Node {node} has not ended pod {pod['metadata']['name']} {overdue:.0f} s after its time."
 
 
 def scheduled_at(pod: Pod) -> float | None:

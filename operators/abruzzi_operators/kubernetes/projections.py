@@ -34,6 +34,11 @@ def node(thing: Object) -> Object:
     return {"metadata": metadata(thing), "spec": _interned(kept_spec), "status": _interned(kept_status)}
 
 
+def lease(thing: Object) -> Object:
+    """Identity, and when it was renewed by its holder's clock."""
+    return {"metadata": _some(thing["metadata"], "name"), "spec": _some(thing.get("spec") or {}, "renewTime")}
+
+
 def workload(thing: Object) -> Object:
     """For Job, PyTorchJob, TrainJob, RayJob, Kueue's Workload: identity, whether it is suspended, and the whole status."""
     spec = thing.get("spec") or {}

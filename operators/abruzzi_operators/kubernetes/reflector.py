@@ -186,6 +186,11 @@ class Reflector(Generic[T]):
         self._check()
 
     @property
+    def is_synced(self) -> bool:
+        """The first list is complete."""
+        return self._synced.is_set() and self._fault is None
+
+    @property
     def entries(self) -> Mapping[Key, Entry[T]]:
         """The living cache, read-only: it changes under an iteration that awaits."""
         self._check()

@@ -43,8 +43,8 @@ FAULT_WEIGHT: dict[FaultKind, float] = {
 }
 FAULT_HALF_LIFE_SECONDS = 7 * 86400.0
 """After so long a fault counts half."""
-LEMON_SCORE = 3.0
-"""From here on a node is a lemon: it stays in quarantine until somebody returns it."""
+LEMON_SCORE = 2.5
+"""From here on (three faults within some days) a node is a lemon: it stays in quarantine until somebody returns it."""
 KEPT_FAULTS = 20
 
 

@@ -15,6 +15,8 @@ _BY_CODE: dict[int, tuple[Cause, str]] = {
     ExitCode.PREEMPTED: (Cause.PREEMPTION, "It was asked to stop, saved, and stopped."),
     ExitCode.KILLED: (Cause.INFRASTRUCTURE, "A rank was killed from outside (SIGKILL)."),
 }
+_OWN_FAULTS = (ExitCode.USER_ERROR, ExitCode.BAD_DATA, ExitCode.DIVERGENCE)
+"""Of the stage itself, whatever else was asked of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,11 @@ def classify(attempt: AttemptView, seen: Seen) -> Outcome:
         return Outcome(AttemptState.FAILED, Cause.OUT_OF_MEMORY, seen.reason or "Killed for memory.")
     if seen.node_lost:
         where = f"Node {seen.node or attempt.node}" if seen.node or attempt.node else "The node"
-        return Outcome(AttemptState.FAILED, Cause.NODE, f"{where} is gone.")
-    if attempt.stop_cause is Cause.PREEMPTION and seen.exit_code not in (
-        ExitCode.USER_ERROR,
-        ExitCode.BAD_DATA,
-        ExitCode.DIVERGENCE,
-    ):
+        return Outcome(AttemptState.FAILED, Cause.NODE, seen.reason or f"{where} is gone.")
+    if attempt.stop_cause is Cause.NODE and seen.exit_code not in _OWN_FAULTS:
+        state = AttemptState.INTERRUPTED if seen.exit_code == ExitCode.PREEMPTED else AttemptState.FAILED
+        return Outcome(state, Cause.NODE, attempt.reason or "Its node had a fault.")
+    if attempt.stop_cause is Cause.PREEMPTION and seen.exit_code not in _OWN_FAULTS:
         return Outcome(
             AttemptState.INTERRUPTED, Cause.PREEMPTION, "Interrupted by the platform; it goes on from its checkpoint."
         )

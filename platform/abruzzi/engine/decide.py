@@ -144,7 +144,8 @@ class _Plan:
                 reason=outcome.reason,
                 started_at=self.now if attempt.started_at is None else None,
                 ended_at=self.now,
-                node=seen.node,
+                # The sick node stays the one that it is about, whichever of its nodes told the end.
+                node=None if attempt.stop_cause is Cause.NODE and attempt.node else seen.node,
                 held_at=_held(attempt, seen),
                 waits_for="" if attempt.waits_for else None,
             )
@@ -156,6 +157,8 @@ class _Plan:
         elif self.run.desired is not Desired.RUN:
             cause = Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
             self.stop(attempt, cause, None, GRACE_SECONDS)
+        elif seen.leave is not None:
+            self.stop(attempt, seen.leave.cause, seen.leave.reason, GRACE_SECONDS, node=seen.leave.node)
         elif seen.phase is Phase.PENDING:
             self.pend(attempt, seen)
         elif seen.phase is Phase.RUNNING and attempt.state is not AttemptState.RUNNING:
@@ -198,9 +201,18 @@ class _Plan:
         elif seen.stacks_ready or self.now - attempt.stacks_requested_at >= STACKS_SECONDS:
             self.stop(attempt, Cause.HANG, stall.sentence, STACKS_SECONDS)
 
-    def stop(self, attempt: AttemptView, cause: Cause, reason: str | None, grace_seconds: float) -> None:
+    def stop(
+        self, attempt: AttemptView, cause: Cause, reason: str | None, grace_seconds: float, *, node: str | None = None
+    ) -> None:
         self.writes.append(
-            SetAttempt(attempt.id, AttemptState.STOPPING, reason=reason, stop_requested_at=self.now, stop_cause=cause)
+            SetAttempt(
+                attempt.id,
+                AttemptState.STOPPING,
+                reason=reason,
+                stop_requested_at=self.now,
+                stop_cause=cause,
+                node=node,
+            )
         )
         self.after.append(StopWorkload(attempt.id, grace_seconds))
 

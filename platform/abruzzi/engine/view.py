@@ -103,6 +103,16 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """An attempt should save and go on on other nodes."""
+
+    cause: Cause
+    """`preemption`: people want the node; `node`: it is sick, and the next attempt avoids it."""
+    reason: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """One observation of one workload."""
 
@@ -128,4 +138,5 @@ class Seen:
     """Of an executor that can tell: since when it knows nothing."""
     rings: bool = False
     """The executor rings when it would say something else: nobody needs to look every second."""
+    leave: Leave | None = None
     observed_at: float = 0.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -80,6 +82,35 @@ def _spend(
         of_day = made.setdefault(day.isoformat(), {})
         of_day[phase] = round(of_day.get(phase, 0.0) + milliseconds / 1000, 3)
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Of a rank."""
+
+    attempt_id: str
+    rank: int
+    step: int
+    at: datetime
+    step_seconds: float | None
+    """The longest of its last steps in its present phase; None: they are not even, or there were none."""
+
+
+async def newest(session: AsyncSession, attempt_ids: Collection[str]) -> list[Newest]:
+    columns = (
+        RankRow.attempt_id, RankRow.rank, RankRow.step, RankRow.heartbeat_at, RankRow.phase_seconds[RankRow.phase].label("seconds"),
+    )  # fmt: skip
+    rows = await session.execute(select(*columns).where(RankRow.attempt_id.in_(attempt_ids)))
+    return [
+        Newest(
+            row.attempt_id,
+            row.rank,
+            row.step,
+            row.heartbeat_at,
+            max(row.seconds, default=None) if row.seconds else None,
+        )
+        for row in rows
+    ]
 
 
 def _moment(unix_seconds: float) -> datetime | None:

@@ -39,7 +39,7 @@ from abruzzi.engine.policy import (
     RetryRule,
     backoff_seconds,
 )
-from abruzzi.engine.view import AttemptView, Desired, Phase, RankBeat, RunView, Seen, StageView
+from abruzzi.engine.view import AttemptView, Desired, Leave, Phase, RankBeat, RunView, Seen, StageView
 
 NOW = 10_000.0
 RUN = "run0000000"
@@ -93,6 +93,10 @@ class TestOutcome:
             (Cause.PREEMPTION, Seen(Phase.EXITED, 1), AttemptState.INTERRUPTED, Cause.PREEMPTION),
             (Cause.PREEMPTION, Seen(Phase.EXITED, 64), AttemptState.FAILED, Cause.USER_ERROR),
             (Cause.PREEMPTION, Seen(Phase.EXITED, 76), AttemptState.FAILED, Cause.DIVERGENCE),
+            (Cause.NODE, Seen(Phase.EXITED, 143), AttemptState.INTERRUPTED, Cause.NODE),
+            (Cause.NODE, Seen(Phase.EXITED, 137), AttemptState.FAILED, Cause.NODE),
+            (Cause.NODE, Seen(Phase.GONE), AttemptState.FAILED, Cause.NODE),
+            (Cause.NODE, Seen(Phase.EXITED, 64), AttemptState.FAILED, Cause.USER_ERROR),
         ],
     )  # fmt: skip
     def test_the_cause_comes_from_the_code_and_from_what_the_platform_did(
@@ -245,6 +249,33 @@ class TestRetry:
             RUN, RunState.PENDING, Desired.RUN, 9, (stage(state=StageState.PENDING, attempts_before=4),), last_epoch=11
         )
         assert decided(view).writes[0] == CreateAttempt("work", 5, 12)
+
+
+class TestLeave:
+    @pytest.mark.parametrize("cause", [Cause.PREEMPTION, Cause.NODE])
+    @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RUNNING])
+    def test_an_attempt_on_a_node_that_is_wanted_or_sick_is_asked_to_save(self, cause: Cause, phase: Phase) -> None:
+        leave = Leave(cause, "Node b is wanted.", "b")
+        decision = decided(run(stage(attempt())), Seen(phase, node="a", leave=leave))
+        [write] = decision.writes
+        assert isinstance(write, SetAttempt)
+        assert (write.state, write.stop_cause, write.node) == (AttemptState.STOPPING, cause, "b")
+        assert decision.after == (StopWorkload(f"{RUN}-work-1", GRACE_SECONDS),)
+
+    def test_it_is_asked_once_and_a_cancellation_goes_before(self) -> None:
+        seen = Seen(Phase.RUNNING, leave=Leave(Cause.NODE, "Node b is sick.", "b"))
+        asked = attempt(state=AttemptState.STOPPING, stop_requested_at=NOW - 1, stop_cause=Cause.NODE, node="b")
+        assert decided(run(stage(asked)), seen).is_quiet
+        [write] = decided(run(stage(attempt()), desired=Desired.CANCEL), seen).writes
+        assert isinstance(write, SetAttempt)
+        assert write.stop_cause is Cause.CANCELLED
+
+    def test_the_sick_node_is_avoided_whichever_node_told_the_end(self) -> None:
+        asked = attempt(state=AttemptState.STOPPING, stop_requested_at=NOW - 1, stop_cause=Cause.NODE, node="b")
+        [write] = decided(run(stage(asked)), Seen(Phase.EXITED, 143, node="a")).writes
+        assert isinstance(write, SetAttempt)
+        assert (write.cause, write.node) == (Cause.NODE, None), "None leaves the node as it is"
+        assert RULES[Cause.NODE].excludes_node
 
 
 class TestHang:
