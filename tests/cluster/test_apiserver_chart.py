@@ -22,16 +22,20 @@ from abruzzi_operators.controller.pools import PoolController
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor
 from abruzzi_operators.executors.ledger import Queued
 from abruzzi_operators.executors.peers import peer_policy
+from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.access import Access
 from abruzzi_operators.kubernetes.errors import ApiError, Denied, Invalid, NotFound
+from abruzzi_operators.kubernetes.reflector import Reflector
 from abruzzi_operators.kubernetes.resources import (
     CLUSTER_QUEUES,
     CONFIG_MAPS,
     JOB_SETS,
     JOBS,
+    LEASES,
     LOCAL_QUEUES,
     NAMESPACES,
     NETWORK_POLICIES,
+    NODES,
     PODS,
     PYTORCH_JOBS,
     RAY_JOBS,
@@ -45,6 +49,8 @@ from abruzzi_operators.kubernetes.resources import (
     Resource,
 )
 from abruzzi_operators.kubernetes.rest_api import RestApi
+from abruzzi_operators.nodes.marks import mark_patch
+from abruzzi_operators.nodes.signals import TAINT_DRAIN
 from abruzzi_operators.renderers import Placement
 from abruzzi_operators.renderers.names import attempt_labels
 from abruzzi_operators.renderers.pod import pod_template
@@ -209,6 +215,22 @@ async def test_the_controllers_account_can_do_its_work(controller: RestApi, admi
     assert [queue["metadata"]["namespace"] for queue in await admin.list(LOCAL_QUEUES)] == [STAGES]
     rows.pools = []
     await pools.look()
+    await admin.create(NODES, NODES.new("gpu-1"))
+    await admin.create(
+        LEASES, LEASES.new("gpu-1", "kube-node-lease", spec={"renewTime": "2026-11-26T00:00:00.000000Z"})
+    )
+    async with Reflector(controller, NODES, project=projections.node) as nodes:
+        await nodes.synced()
+    async with Reflector(controller, LEASES, project=projections.lease, namespace="kube-node-lease") as leases:
+        await leases.synced()
+        assert "gpu-1" in {name for _, name in leases.entries}
+    await controller.get(LEASES, "gpu-1", namespace="kube-node-lease")
+    patch = mark_patch(await controller.get(NODES, "gpu-1"), {TAINT_DRAIN})
+    assert patch is not None
+    marked = await controller.patch(NODES, "gpu-1", patch)
+    assert marked["spec"]["unschedulable"]
+    assert TAINT_DRAIN in {taint["key"] for taint in marked["spec"]["taints"]}
+    await admin.delete(NODES, "gpu-1")
     for kind in (LOCAL_QUEUES, CLUSTER_QUEUES, RESOURCE_FLAVORS, TOPOLOGIES):
         assert await admin.list(kind) == []
 

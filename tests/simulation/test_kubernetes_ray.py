@@ -14,6 +14,7 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase
 from abruzzi_operators.executors.assess import Facts, assess
+from abruzzi_operators.executors.node_words import UNKNOWN, NodeWord
 from abruzzi_operators.executors.pod_ends import PodEnd, pod_end
 from abruzzi_operators.kubernetes.resources import PODS, RAY_JOBS, Object
 
@@ -131,7 +132,9 @@ def test_a_node_that_is_lost_with_a_worker_of_ray_is_no_end_of_the_stage() -> No
 
     pods = [living("worker", "gone"), living("head", "here")]
     for lost, phase in (("gone", Phase.RUNNING), ("here", Phase.EXITED)):
-        seen = assess(Facts(workload(jobStatus="RUNNING"), pods, {}, lost_nodes={lost})).seen
+        words = {lost: NodeWord(lost="It is lost.")}
+        facts = Facts(workload(jobStatus="RUNNING"), pods, {}, words=lambda node, known=words: known.get(node, UNKNOWN))
+        seen = assess(facts).seen
         assert seen is not None
         assert (seen.phase, seen.node, seen.node_lost) == (phase, "here", phase is Phase.EXITED)
 

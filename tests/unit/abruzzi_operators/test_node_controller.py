@@ -215,7 +215,7 @@ async def test_ranks_that_fall_silent_with_their_node_shorten_the_wait_and_ranks
         world.rows.words[ATTEMPT][1] = Beat(START.timestamp() + world.now, second, 1.0)
         await world.seconds(1)
     assert controller.word("n1").lost is None
-    await world.seconds(3)
+    await world.seconds(2)
     assert controller.word("n1").lost is None, "its rank spoke a moment ago"
     await world.seconds(4)
     assert "its ranks have said nothing" in str(controller.word("n1").lost)

@@ -78,11 +78,11 @@ def test_what_is_dead_is_lost_with_a_sentence_and_quarantined_should_it_come_bac
     [
         replace(WELL, lease_age=LOST_ALONE_SECONDS - 0.1),
         replace(WELL, lease_age=LOST_SECONDS - 0.1, witness=Witness(100.0, 1.0, 100.0)),
-        replace(WELL, lease_age=LOST_SECONDS, witness=Witness(3.9, 1.0, 3.9)),
+        replace(WELL, lease_age=LOST_SECONDS, witness=Witness(2.9, 1.0, 2.9)),
         replace(WELL, lease_age=LOST_SECONDS, witness=Witness(30.0, 20.0, 30.0)),
         replace(WELL, lease_age=LOST_SECONDS, witness=Witness(30.0, None, 30.0)),
         replace(WELL, lease_age=1000.0, witness=Witness(5.0, None, 9.0)),
-        replace(WELL, lease_age=1000.0, witness=Witness(5.0, 2.0, 5.0)),
+        replace(WELL, lease_age=1000.0, witness=Witness(5.0, 3.0, 5.0)),
         replace(WELL, report=Report("Unknown", "Kubelet stopped."), witness=Witness(0.0, 1.0, 9.0)),
         replace(WELL, report=Report("False", "PLEG is not healthy"), not_ready_seconds=NOT_READY_SECONDS - 0.1),
     ],

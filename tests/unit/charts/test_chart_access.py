@@ -30,7 +30,7 @@ def test_no_rule_has_a_wildcard(name: str) -> None:
 
 def test_the_rights_are_those_that_the_code_names() -> None:
     things = rendered("production")
-    assert [r for kind, r in rules(things) if kind == "Role"] == ground.rules()
+    assert [r for kind, r in rules(things) if kind == "Role"] == [*ground.rules(), *ground.lease_rules()]
     assert [r for kind, r in rules(things) if kind == "ClusterRole"] == ground.cluster_rules()
 
 
@@ -47,7 +47,8 @@ def test_secrets_are_never_listed_and_nothing_runs_in_a_pod_or_escalates() -> No
         "serviceaccounts/token",
         "roles",
         "rolebindings",
-        "nodes",
+        "nodes/proxy",
+        "nodes/status",
     }
     assert not {"escalate", "bind", "impersonate"} & {verb for _, rule in found for verb in rule["verbs"]}
 
@@ -62,16 +63,19 @@ def test_people_edit_runs_where_they_may_edit_and_never_their_status() -> None:
     assert edit == {f"rbac.authorization.k8s.io/aggregate-to-{who}" for who in ("admin", "edit")}
 
 
-def test_on_the_cluster_it_writes_nothing_but_queues_of_kueue_and_the_status_of_runs() -> None:
+def test_on_the_cluster_it_writes_nothing_but_queues_of_kueue_marks_of_nodes_and_the_status_of_runs() -> None:
     wide = [rule for kind, rule in rules(rendered("production")) if kind == "ClusterRole"]
     writes = [rule for rule in wide if set(rule["verbs"]) - {"get", "list", "watch"}]
-    assert {group for rule in writes for group in rule["apiGroups"]} == {"kueue.x-k8s.io", "abruzzi.io"}
+    assert {group for rule in writes for group in rule["apiGroups"]} == {"", "kueue.x-k8s.io", "abruzzi.io"}
     assert {resource for rule in writes for resource in rule["resources"]} == {
         "clusterqueues",
         "resourceflavors",
         "topologies",
+        "nodes",
         "runs/status",
     }
+    [nodes] = [rule for rule in writes if rule["resources"] == ["nodes"]]
+    assert nodes["verbs"] == ["get", "list", "watch", "patch"], "no node is made or removed"
 
 
 def test_two_releases_in_a_cluster_do_not_share_an_object() -> None:

@@ -76,11 +76,11 @@ def test_the_models_refuse_what_kubernetes_does_not_know() -> None:
 
 
 @each_set
-def test_names_are_unique_and_in_one_of_two_namespaces(name: str) -> None:
+def test_names_are_unique_and_in_one_of_two_namespaces_or_where_kubelets_lease(name: str) -> None:
     things = rendered(name)
     keys = [(t["kind"], t["metadata"].get("namespace"), t["metadata"]["name"]) for t in things]
     assert len(keys) == len(set(keys))
-    assert {namespace for _, namespace, _ in keys} <= {None, "abz-stages", "training"}
+    assert {namespace for _, namespace, _ in keys} <= {None, "abz-stages", "training", "kube-node-lease"}
 
 
 @each_set
