@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
@@ -519,6 +519,7 @@ class TestEveryDecision:
         self, world: tuple[RunView, Mapping[str, Seen]]
     ) -> None:
         view, seen = world
+        assume(not any(s.state.is_terminal and live_attempt(s) for s in view.stages))  # no store holds that
         decision = decide(view, seen, NOW)
         over = view.state.is_terminal or (view.state is RunState.INTERRUPTED and view.desired is Desired.INTERRUPT)
         stuck = decision.is_quiet and decision.wake_at is None
