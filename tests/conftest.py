@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from abruzzi.client.client import Client
 from abruzzi.client.transport import Unavailable
@@ -22,6 +23,10 @@ from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 T = TypeVar("T")
+# A slow moment of the machine is no fault. (With CI=true hypothesis says so itself, and tries the same examples each time.)
+settings.register_profile("patient", deadline=None)
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
