@@ -58,7 +58,7 @@ def main() -> None:
         with (
             EmbeddedPlatform(home) as platform,
             Client(platform.url, platform.token, retry_seconds=60.0) as client,
-            _pages(platform.url, platform.token) as open_page,
+            pages(platform.url, platform.token) as open_page,
         ):
             take_all(client, open_page, options.folder, options.live_at)
 
@@ -97,24 +97,24 @@ def live_pictures(open_page: Callable[[str, dict[str, int]], Page], folder: Path
         page = open_page(theme, TALL_WINDOW)
         page.goto(f"/runs/{run_id}?stage=pretrain&smooth=0.8")
         expect(page.get_by_role("region", name="Expert load").get_by_role("img")).to_be_visible()
-        _picture(page, folder / f"run-{theme}.png")
+        picture(page, folder / f"run-{theme}.png")
     page = open_page("dark", WINDOW)
     page.goto(f"/runs/{run_id}?tab=logs&stage=pretrain")
     expect(page.get_by_role("region", name=re.compile("Log of")).get_by_text(re.compile("step")).first).to_be_visible()
-    _picture(page, folder / "log.png")
+    picture(page, folder / "log.png")
 
 
 def finished_pictures(open_page: Callable[[str, dict[str, int]], Page], folder: Path, run_id: str) -> None:
     page = open_page("light", WINDOW)
     page.goto(f"/runs/{run_id}?tab=report")
     expect(page.get_by_role("region", name="Bits per byte by domain")).to_be_visible()
-    _picture(page, folder / "report.png")
+    picture(page, folder / "report.png")
     page.goto(f"/runs/{run_id}?tab=artifacts")
     expect(page.get_by_role("navigation", name="Lineage").get_by_role("link").first).to_be_visible()
-    _picture(page, folder / "artifacts.png")
+    picture(page, folder / "artifacts.png")
     page.goto("/runs/new?recipe=tiny")
     expect(page.get_by_role("region", name="Plan")).to_contain_text(re.compile(r"[\d.]+M, [\d.]+M active"))
-    _picture(page, folder / "new-run.png")
+    picture(page, folder / "new-run.png")
 
 
 def list_pictures(open_page: Callable[[str, dict[str, int]], Page], folder: Path, pair: list[str]) -> None:
@@ -122,19 +122,19 @@ def list_pictures(open_page: Callable[[str, dict[str, int]], Page], folder: Path
     page.goto(f"/compare?runs={json.dumps(pair)}&smooth=0.6")
     logits = page.get_by_role("region", name="Max attention logit, highest layer")
     expect(logits.get_by_role("listitem")).to_have_count(len(pair))
-    _picture(page, folder / "compare.png")
+    picture(page, folder / "compare.png")
     clipped = open_page("light", WINDOW)
     clipped.goto(f"/runs/{pair[0]}?stage=pretrain&panels=max-logit%3Alarge%3D1")
     expect(clipped.get_by_role("region", name="Max attention logit").get_by_role("img")).to_be_visible()
     clipped.get_by_role("region", name="Max attention logit").scroll_into_view_if_needed()
-    _picture(clipped, folder / "max-logit.png")
+    picture(clipped, folder / "max-logit.png")
     page.goto(f"/runs?sel={json.dumps(pair)}")
     expect(page.get_by_text(f"{len(pair)} selected")).to_be_visible()
-    _picture(page, folder / "runs.png")
+    picture(page, folder / "runs.png")
 
 
 @contextmanager
-def _pages(url: str, token: str) -> Iterator[Callable[[str, dict[str, int]], Page]]:
+def pages(url: str, token: str) -> Iterator[Callable[[str, dict[str, int]], Page]]:
     """Pages of a real Chromium, signed in, in a theme."""
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     if binary is None:
@@ -156,7 +156,7 @@ def _pages(url: str, token: str) -> Iterator[Callable[[str, dict[str, int]], Pag
         browser.close()
 
 
-def _picture(page: Page, path: Path) -> None:
+def picture(page: Page, path: Path) -> None:
     page.mouse.move(0, 0)
     page.evaluate("() => document.fonts.ready")
     expect(page.locator(".skeleton")).to_have_count(0)

@@ -127,7 +127,7 @@ class ClusterWorld:
             quarantine=Quarantine(XID, now - timedelta(minutes=31), now - timedelta(minutes=1)),
         )  # fmt: skip
         lost = node(
-            5, NodeState.LOST, reason="Its kubelet has not renewed its lease for 42 s.", since=now - timedelta(minutes=2),
+            5, NodeState.LOST, reason="Its kubelet has not renewed its lease for 42 s.", since=now - timedelta(minutes=2), silent_seconds=162.0,
             faults=(NodeFault(at=now - timedelta(minutes=2), kind=FaultKind.LOST, sentence="It did not answer.", weight=1.0),),
         )  # fmt: skip
         theirs = f"{self.runs['vision']}-pretrain-1"
@@ -215,18 +215,18 @@ async def past(run: Callable[[str, int, timedelta], Awaitable[HandRun]]) -> None
 def node(
     number: int, state: NodeState = NodeState.READY, *, gpus: int = 0, healthy: int = 8, reason: str = "", since: datetime | None = None,
     attempts: Mapping[str, tuple[int, ...]] | None = None, conditions: Sequence[NodeCondition] = (), taints: Sequence[NodeTaint] = (),
-    faults: tuple[NodeFault, ...] = (), quarantine: Quarantine | None = None, cordoned: bool = False,
+    faults: tuple[NodeFault, ...] = (), quarantine: Quarantine | None = None, silent_seconds: float = 4.0,
 ) -> NodeRecord:  # fmt: skip
     """Of pool h800, as the node controller would write it down; `gpus` are used."""
     now, name = datetime.now(UTC), f"h800-{number:04d}"
     topology = {"topology/block": "b1", "topology/rack": f"r{number // 2}", "kubernetes.io/hostname": name}
     facts = NodeFacts(
         cpus=96.0, memory=2 << 40, gpus=NodeGpus(total=8, healthy=healthy, used=gpus), topology=topology,
-        conditions=list(conditions) or [condition("Ready")], taints=list(taints), cordoned=cordoned,
+        conditions=list(conditions) or [condition("Ready")], taints=list(taints),
     )  # fmt: skip
     return NodeRecord(
         name=name, kind="kubernetes", pool="h800", state=state, reason=reason, since=since or now - timedelta(days=3), facts=facts,
-        heartbeat_at=now - timedelta(seconds=4), attempts=attempts or {}, faults=faults, quarantine=quarantine,
+        heartbeat_at=now - timedelta(seconds=silent_seconds), attempts=attempts or {}, faults=faults, quarantine=quarantine,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ function Numbers({ stage, wait, isOnly, isTold }: Waiting & { isOnly: boolean; i
   const now = useNow();
   const lack = lackOf(wait);
   return (
-    <div className="mt-3 ml-7">
+    <div className="mt-3 ml-6.5">
       {!isOnly && <h3 className="mb-1 font-medium">{stage}</h3>}
       <dl className="grid grid-cols-[repeat(auto-fit,minmax(8rem,1fr))] gap-x-6 gap-y-3">
         {wait.position !== null && (
