@@ -19,6 +19,8 @@ from run_objects import ONE_STAGE, SECONDS, Objects, condition, namespace, run
 
 from abruzzi_operators.executors import ground
 from abruzzi_operators.kubernetes.access import Access
+from abruzzi_operators.kubernetes.errors import Denied
+from abruzzi_operators.kubernetes.resources import NAMESPACES, RUNS
 from abruzzi_operators.kubernetes.rest_api import RestApi
 
 WAIT = f"--timeout={SECONDS:.0f}s"
@@ -48,6 +50,13 @@ async def objects(server: ApiServer, world, tmp_path: Path) -> AsyncIterator[Obj
     token = tmp_path / "token"
     token.write_text(server.account_token("controller"))
     async with RestApi(Access(kubeconfig=server.kubeconfig_with_token(token))) as api:
+        async with asyncio.timeout(SECONDS):
+            while True:  # the apiserver takes a moment to know new roles
+                try:
+                    await asyncio.gather(*(api.page(kind, limit=1) for kind in (RUNS, NAMESPACES)))
+                    break
+                except Denied:
+                    await asyncio.sleep(0.1)
         made = Objects(api, world)
         task = asyncio.create_task(made.controller.run())
         yield made

@@ -238,7 +238,7 @@ class RunController:
         marks = self._marks(thing)
         if uid not in self._seen or self._seen[uid].marks[0] != marks[0]:
             self._told_at[uid] = now
-        is_quiet = material(status) == material(before) and now - self._told_at[uid] < VOLATILE_SECONDS
+        is_quiet = material(status) == material(before) and now - self._told_at.get(uid, 0.0) < VOLATILE_SECONDS
         if without_gaps(status) != before and not is_quiet:
             namespace, name = _place(thing)
             patch = {"metadata": {"resourceVersion": marks[0]}, "status": status}
