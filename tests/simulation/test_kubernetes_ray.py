@@ -76,6 +76,21 @@ async def test_a_stage_on_ray_ends_as_its_head_says(place: ClusterPlace, exit_co
     assert await place.cluster.api.list(RAY_JOBS, namespace=NAMESPACE) == []
 
 
+async def test_a_head_that_dies_ends_the_attempt_before_kuberay_makes_another(place: ClusterPlace) -> None:
+    spec = on_ray(place)
+    await place.executor.create(spec)
+    rayjob = await rayjob_of(place, spec)
+    await make_cluster(place, rayjob)
+    say(place, rayjob, "RUNNING")
+    await place.until_working(spec)
+    head = f"{rayjob['metadata']['name']}-x-head"
+    state = {"name": "ray", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}
+    place.cluster.api.put_status(PODS, head, {"phase": "Failed", "containerStatuses": [state]}, namespace=NAMESPACE)
+    ended = await place.until_exited(spec)
+    assert (ended.exit_code, "ended before the stage's outcome was known (code 1)" in str(ended.reason)) == (None, True)
+    assert await place.cluster.api.list(RAY_JOBS, namespace=NAMESPACE) == []
+
+
 async def test_a_stop_ends_the_whole_ray_cluster(place: ClusterPlace) -> None:
     spec = on_ray(place)
     await place.executor.create(spec)

@@ -32,6 +32,7 @@ from abruzzi_operators.executors.node_words import NodeWords, nothing_known
 from abruzzi_operators.executors.peers import peer_policy
 from abruzzi_operators.executors.pod_ends import lost_word, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
+from abruzzi_operators.executors.ray_job import is_ray
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
@@ -545,9 +546,11 @@ class KubernetesExecutor:
     # Ending
 
     async def _halt(self, attempt_id: str) -> None:
-        """The pods that are left after others failed. Where a pod's object is gone its operator would make it anew: the workload goes too."""
+        """The pods that are left after others failed. Where a pod's object is gone its operator would make it anew, as KubeRay does with every pod
+        that has ended: the workload goes too."""
         logger.info("attempt %s: a pod has failed; stopping the others", attempt_id)
-        if self._ledger.lost_pods(attempt_id):
+        found = self._cached(attempt_id)
+        if self._ledger.lost_pods(attempt_id) or (found is not None and is_ray(found[1])):
             await self._delete_workload(attempt_id, foreground=True)
         await self._delete_pods(attempt_id, grace_seconds=PEER_GRACE_SECONDS)
 

@@ -24,6 +24,18 @@ DASHBOARD_PORT = 8265
 AGENT_PORT = 52365
 """Of each node's agent; KubeRay's own probes ask it, too, but by a `wget` that the image need not have."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+PATIENCE = {
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+    "RAY_NUM_REDIS_GET_RETRIES": "600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+    "RAY_health_check_initial_delay_ms": "60000",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
+}
+"""Ray gives its own parts 20 to 60 s to start and to answer, and ends its node otherwise: on a machine with twice the load that it was made for
+(2 cores, load 20) no head lived to take a job. What hangs for good, the engine's deadlines find."""
 
 
 def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERSION) -> dict[str, Any]:
@@ -67,7 +79,7 @@ def _ray_pod(spec: StageSpec, placement: Placement, *, ready: int, alive: int) -
     template = pod_template(spec, placement, container="ray")
     container = template["spec"]["containers"][0]
     del container["command"]
-    container["env"] += [{"name": name, "value": value} for name, value in QUIET.items()]
+    container["env"] += [{"name": name, "value": value} for name, value in (QUIET | PATIENCE).items()]
     container["readinessProbe"] = {"tcpSocket": {"port": ready}, "periodSeconds": 2, "failureThreshold": 10}
     # Ray ends its own node when a part of it dies; this is for one that hangs. A node that starts on a busy machine takes minutes.
     container["livenessProbe"] = {
