@@ -368,3 +368,12 @@ def test_the_checksum_is_that_of_rfc_3720() -> None:
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b"\xff" * 32) == 0x62A8AB43
     assert crc32c(b"123456789") == 0xE3069283
+
+
+async def test_a_run_that_was_rung_a_minute_ago_is_a_minute_late_and_not_years(world, ground: Ground) -> None:  # type: ignore[no-untyped-def]
+    run_id, _ = await started(world)
+    await world.store.wake([run_id])
+    world.clock.turn(60)
+    async with transaction(ground.sessions) as session:
+        found = {f.name: dict(f.samples) for f in await gauges.read(session, now=world.clock.now())}
+    assert found["abruzzi_controller_lag_seconds"][()] == 60.0

@@ -13,7 +13,7 @@ from abruzzi.engine.actions import CreateAttempt, SetAttempt, SetRun, SetStage, 
 from abruzzi.engine.ports import IllegalWrite, Lease, StaleLease, VersionConflict
 from abruzzi.engine.view import AttemptView, Desired, RankBeat, RunView, StageView
 
-RUNG_FIRST_SECONDS = 86_400.0
+RUNG_FIRST_SECONDS = 3650 * 86_400.0
 
 
 class Switch:

@@ -51,7 +51,8 @@ GAUGES = (
           "SELECT coalesce(a.pool, 'local'), coalesce(a.cause, a.state), sum(a.gpus * extract(epoch FROM coalesce(a.ended_at, :now) - a.held_at)) "
           "FROM attempts a WHERE a.held_at IS NOT NULL GROUP BY 1, 2"),
     Gauge("abruzzi_controller_lag_seconds", "How long the run that has been due for longest waits for a controller", (),
-          "SELECT coalesce(extract(epoch FROM :now - min(wake_at)), 0) FROM runs WHERE wake_at <= :now AND "
+          "SELECT coalesce(extract(epoch FROM :now - min(CASE WHEN wake_at < :now - interval '1825 days' THEN wake_at + interval '3650 days' "
+          "ELSE wake_at END)), 0) FROM runs WHERE wake_at <= :now AND "
           "(lease_expires_at IS NULL OR lease_expires_at < :now)"),
     Gauge("abruzzi_outbox_messages", "Messages of the outbox that wait or are quarantined", ("state",),
           "SELECT state, count(id) FROM (VALUES ('waiting'), ('quarantined')) AS s (state) LEFT JOIN outbox ON sent_at IS NULL AND "

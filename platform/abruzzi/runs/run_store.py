@@ -34,8 +34,9 @@ from abruzzi.runs.specs import SpecBuilder
 from abruzzi.runs.views import run_view
 from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
-RUNG_FIRST = timedelta(days=1)
-"""A run that something happened to is due before those that are only looked at now and then, however late these are."""
+RUNG_FIRST = timedelta(days=3650)
+"""A run that something happened to is due so long before those that are only looked at now and then, however late these are.
+What speaks of lateness (gauges/service.py) takes it off again."""
 _COPIED = ("exit_code", "reason", "node", "workload_removed", "waits_for")
 _MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at", "held_at")
 
