@@ -346,6 +346,23 @@ async def test_removals_at_the_same_time_share_their_writes_and_old_entries_go(p
     assert list(fence["data"]) == ["z000000000.work"]
 
 
+async def test_the_fence_keeps_its_size_however_many_are_removed_in_an_hour(
+    place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abruzzi_operators.executors.fence.MOST_ENTRIES", 10)
+    await place.executor.start()
+    fence = place.executor._fence
+    for number in range(40):
+        place.cluster._began -= 60 / place.cluster.speed
+        await fence.remove(f"k{number:09d}-work-1")
+        while f"k{number:09d}.work" not in fence._data():
+            await asyncio.sleep(0.01)
+    kept = sorted(fence._data())
+    assert len(kept) <= 11
+    assert kept[-1] == "k000000039.work"
+    assert fence.is_removed("k000000039-work-1")
+
+
 FOREIGN = {"container": {"command": ["echo"], "image": "docker.io/library/busybox:1"}}
 
 

@@ -39,6 +39,10 @@ NAME = "abruzzi-fence"
 IDENTITY = "abruzzi-identity"
 KEEP_SECONDS = 3600.0
 """A create that is on its way for longer than this does not exist: every call has a deadline of seconds."""
+MOST_ENTRIES = 4000
+SHORT_KEEP_SECONDS = 300.0
+"""Of the oldest, where there are more than MOST_ENTRIES: a ConfigMap holds 1 MiB, and each removal writes all of it. What a controller that
+was stopped for longer than this still creates then, the collector of orphans finds within a minute, and its epoch is over in any case."""
 KINDS = (JOBS, PYTORCH_JOBS, TRAIN_JOBS, RAY_JOBS)
 
 
@@ -78,8 +82,8 @@ class Fence:
         wanted, self._waiting = self._waiting, {}
         now = self._now()
         data: dict[str, str | None] = {key: f"{number} {int(now)}" for key, number in wanted.items()}
-        for key, value in self._data().items():
-            if key not in data and now - _written_at(value) > KEEP_SECONDS:
+        for key in _over(self._data(), now):
+            if key not in data:
                 data[key] = None
                 self._raised.pop(key, None)
         try:
@@ -111,6 +115,17 @@ def refused(error: Denied | Invalid) -> bool:
 
 def lowest(value: str | None) -> int:
     return int(value.split(" ")[0]) if value else 0
+
+
+def _over(entries: Mapping[str, str], now: float) -> list[str]:
+    """Keys of those that no create on its way can need any more."""
+    oldest_first = sorted((_written_at(value), key) for key, value in entries.items())
+    spare = max(0, len(entries) - MOST_ENTRIES)
+    return [
+        key
+        for place, (at, key) in enumerate(oldest_first)
+        if now - at > (SHORT_KEEP_SECONDS if place < spare else KEEP_SECONDS)
+    ]
 
 
 def _written_at(value: str) -> float:
