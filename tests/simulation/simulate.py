@@ -135,6 +135,7 @@ class Watch:
         self._world, self._store, self._executor = world, store, executor
         self._epochs: dict[str, int] = {}
         self._ended: dict[str, tuple[AttemptState, Cause | None, int | None]] = {}
+        self._held: dict[str, float] = {}
         self._cancelled_at_attempts: dict[str, int] = {}
 
     def about_to(self, name: str, args: Sequence[Any]) -> None:
@@ -190,6 +191,11 @@ class Watch:
 
     def _check_stage(self, stage: StageView) -> None:
         for attempt in stage.attempts:
+            runs = attempt.state is AttemptState.RUNNING
+            self._require(not runs or attempt.held_at is not None, f"{attempt.id} runs and holds nothing")
+            if attempt.held_at is not None:
+                first = self._held.setdefault(attempt.id, attempt.held_at)
+                self._require(first == attempt.held_at, f"{attempt.id}: since when it holds its place changed")
             if attempt.state.is_terminal:
                 ended = (attempt.state, attempt.cause, attempt.exit_code)
                 process = self._executor.processes.get(attempt.id)

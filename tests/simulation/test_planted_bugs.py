@@ -104,6 +104,10 @@ def nothing_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide_module, "POISON_AFTER", 10**9)
 
 
+def what_is_held_is_dated_anew_at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide_module, "_held", lambda attempt, seen, *, since=None: (attempt.held_at or 0.0) + 1.0)
+
+
 BUGS: tuple[Plant, ...] = (
     user_errors_are_retried,
     unknown_is_taken_for_gone,
@@ -118,6 +122,7 @@ BUGS: tuple[Plant, ...] = (
     a_rival_waits_for_no_exit,
     a_process_that_claims_preemption_is_retried_for_ever,
     nothing_is_quarantined,
+    what_is_held_is_dated_anew_at_each_look,
 )
 
 
