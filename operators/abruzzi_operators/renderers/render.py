@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from abruzzi.contracts.stage import StageSpec
-from abruzzi.contracts.states import StageKind
+from abruzzi.plan.placement import workload_kind
 from abruzzi_operators.renderers.job import job
 from abruzzi_operators.renderers.placement import Placement
 from abruzzi_operators.renderers.pytorchjob import pytorchjob
@@ -29,15 +29,9 @@ def framework_of(spec: StageSpec) -> str:
 
 def choose_kind(spec: StageSpec, placement: Placement, served: Collection[WorkloadKind]) -> WorkloadKind:
     """`served`: what the cluster has, of which discovery has said that the stage can run there."""
-    if framework_of(spec) == "ray":
-        return WorkloadKind.RAY_JOB
-    if spec.kind is not StageKind.PRETRAIN and placement.nodes(spec.world_size) == 1:
-        return WorkloadKind.JOB
-    for kind in (WorkloadKind.PYTORCH_JOB, WorkloadKind.TRAIN_JOB):
-        if kind in served:
-            return kind
-    if placement.nodes(spec.world_size) == 1:
-        return WorkloadKind.JOB  # one node's ranks need no rendezvous between pods
+    kind = workload_kind(spec.kind, placement.nodes(spec.world_size), served, framework=framework_of(spec))
+    if kind is not None:
+        return WorkloadKind(kind)
     raise LookupError(f"{spec.kind} over {placement.nodes(spec.world_size)} nodes has no kind among {sorted(served)}")
 
 

@@ -21,7 +21,6 @@ from rendering import h800, mistakes, placement, pods_of, spec
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
-from abruzzi.plan.placement import workload_kind
 from abruzzi_operators.renderers import Placement, RankResources, WorkloadKind, choose_kind, render
 from abruzzi_operators.renderers.rayjob import RAY_VERSION, rayjob
 from abruzzi_operators.renderers.trainjob import training_runtime, trainjob
@@ -91,9 +90,6 @@ def test_the_kind_follows_from_the_stage_and_from_what_the_cluster_serves(
     kind: StageKind, ranks: int, served: set[str], expected: str
 ) -> None:
     assert choose_kind(spec(kind, ranks=ranks), placement(), {WorkloadKind(k) for k in served}) == expected
-    assert workload_kind(kind, placement().nodes(ranks), served) == expected, (
-        "the dry run promises what the executor does"
-    )
 
 
 def test_ranks_are_spread_over_as_few_nodes_as_hold_them() -> None:
