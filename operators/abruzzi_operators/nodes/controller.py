@@ -309,7 +309,7 @@ class NodeController:
             self._memory[record.name] = _remembered(record, self._memory.get(record.name))
         if is_due:
             self._written_at = self._ticks()
-        await self._mark(verdicts)
+        await self._mark({name: verdict.marks for name, verdict in verdicts.items() if self._is_ours(name, records)})
 
     def _record(
         self, name: str, verdict: Verdict, attempts: Mapping[str, tuple[int, ...]], now: datetime
@@ -348,7 +348,17 @@ class NodeController:
             return False
         return memory.state is NodeState.LOST and now - memory.since > timedelta(seconds=KEPT_SECONDS)
 
-    async def _mark(self, verdicts: Mapping[str, Verdict]) -> None:
+    def _is_ours(self, name: str, records: Mapping[str, NodeRecord]) -> bool:
+        """Whether we may mark it: a node of a pool, or one that has something of ours. Others share the cluster."""
+        record, memory = records.get(name), self._memory.get(name)
+        known = self._reports.get(name)
+        return (
+            (record is not None and (record.pool is not None or bool(record.attempts)))
+            or (memory is not None and memory.drain is not None)
+            or (known is not None and bool(known[1].marks))
+        )
+
+    async def _mark(self, wanted: Mapping[str, Collection[str]]) -> None:
         limit = asyncio.Semaphore(PATCHES_AT_ONCE)
 
         async def one(name: str, node: Object, marks: Collection[str]) -> None:
@@ -364,9 +374,9 @@ class NodeController:
                 except ApiError as error:
                     logger.warning("node %s cannot be marked: %s The next look tries again.", name, error.message)
 
-        entries = ((name, self._nodes.entries.get(("", name))) for name in verdicts)
+        entries = ((name, self._nodes.entries.get(("", name))) for name in wanted)
         found = [(name, entry.value) for name, entry in entries if entry is not None]
-        await asyncio.gather(*(one(name, node, verdicts[name].marks) for name, node in found))
+        await asyncio.gather(*(one(name, node, wanted[name]) for name, node in found))
 
 
 _ABSENT: Object = {"metadata": {}}

@@ -42,6 +42,7 @@ class Rows:
         self.forgiven: dict[str, datetime] = {}
         self.words: dict[str, dict[int, Beat]] = {}
         self.told: list[str] = []
+        self.pools = [PoolSpec(name="any", kind="kubernetes"), H800, PoolSpec(name="local", kind="local")]
         self.writes = 0
         self.leader: str | None = None
         self.down: Exception | None = None
@@ -66,7 +67,7 @@ class Store:
         }  # fmt: skip
 
     async def pools(self) -> Sequence[PoolSpec]:
-        return [PoolSpec(name="any", kind="kubernetes"), H800, PoolSpec(name="local", kind="local")]
+        return self._rows.pools
 
     async def beats(self, attempt_ids: Collection[str]) -> Beats:
         return {name: beats for name, beats in self._rows.words.items() if name in attempt_ids}
@@ -360,6 +361,18 @@ async def test_a_drain_cordons_moves_what_is_there_and_a_return_takes_only_our_m
     assert node["spec"] == {"taints": [theirs]}
     assert not node["metadata"].get("annotations")
     assert world.rows.rows["n1"].state is NodeState.READY
+
+
+async def test_a_node_of_others_in_the_same_cluster_is_told_and_never_marked(world: World) -> None:
+    world.rows.pools = [H800]
+    await world.api.patch(NODES, "n6", {"metadata": {"labels": {"flavor": "web"}}})
+    await world.controller()
+    await world.seconds(3)
+    for name in ("n5", "n6"):
+        world.say(name, {"type": "KernelDeadlock", "status": "True", "message": "blocked"})
+    await world.seconds(3)
+    assert [await world.taints(name) for name in ("n5", "n6")] == [{TAINT_QUARANTINE}, set()]
+    assert (world.rows.rows["n6"].pool, world.rows.rows["n6"].state) == (None, NodeState.QUARANTINED)
 
 
 async def test_of_two_controllers_one_writes_and_both_know(world: World) -> None:
