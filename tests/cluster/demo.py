@@ -23,6 +23,7 @@ from cluster.local_cluster import LocalCluster
 
 RECIPE = ROOT / "recipes/tiny.toml"
 OPERATORS = ("training-operator", "kuberay", "kueue")
+SHOWN_STAGES = ("corpus", "pretrain")
 SHOWN = "pytorchjobs,rayjobs,jobs,workloads,pods"
 POOL = """name = "cpu"
 kind = "kubernetes"
@@ -71,18 +72,21 @@ def _train(cluster: ClusterHandle, platform: HelmPlatform) -> int:
     subprocess.run([*command, "pools", "apply", "/dev/stdin"], input=POOL, text=True, env=environment, check=True)
     began = time.monotonic()
     _say(f"abruzzi run recipes/{RECIPE.name} --wait")
-    shown = ""
+    shown: dict[str, str] = {}
     run = subprocess.Popen([*command, "run", str(RECIPE), "--wait"], env=environment)
     try:
         while run.poll() is None:
-            shown = shown or _while_training(cluster, platform)
+            for stage in SHOWN_STAGES:
+                if stage not in shown and (text := _while_running(cluster, platform, stage)):
+                    shown[stage] = text
             time.sleep(2)
     finally:
         if run.poll() is None:
             run.terminate()
             run.wait()
     _say(f"the run ended with code {run.returncode} after {_minutes(time.monotonic() - began)}")
-    print(f"\nWhile `pretrain` ran:\n$ kubectl get {SHOWN} -A\n{shown or 'it never did'}", flush=True)
+    for stage in SHOWN_STAGES:
+        print(f"\nWhile `{stage}` ran:\n$ kubectl get {SHOWN} -A\n{shown.get(stage, 'it never did')}", flush=True)
     with platform.client() as client:
         [summary] = client.runs.list()
     _say(f"run {summary.id} is {summary.state}")
@@ -93,9 +97,9 @@ def _train(cluster: ClusterHandle, platform: HelmPlatform) -> int:
     return run.returncode
 
 
-def _while_training(cluster: ClusterHandle, platform: HelmPlatform) -> str:
-    """What the cluster holds, once a pod of `pretrain` runs; empty before."""
-    words = ["get", "pods", "-n", platform.stages, "-l", "abruzzi.io/stage=pretrain"]
+def _while_running(cluster: ClusterHandle, platform: HelmPlatform, stage: str) -> str:
+    """What the cluster holds, once a pod of the stage runs; empty before."""
+    words = ["get", "pods", "-n", platform.stages, "-l", f"abruzzi.io/stage={stage}"]
     if "Running" not in cluster.kubectl.try_run(*words, "-o", "jsonpath={.items[*].status.phase}").stdout:
         return ""
     return cluster.kubectl.try_run("get", SHOWN, "-A").stdout
