@@ -37,7 +37,7 @@ NOT_READY_SECONDS = 10.0
 QUARANTINE_SECONDS = 600.0
 """After the last sign of its fault."""
 MOST_SILENT = 0.2
-"""If more of the nodes than this (and more than one) look dead by silence or to Kubernetes, nobody is called lost for it."""
+"""If more of the nodes than this (and more than one), or all there are, look dead by silence or to Kubernetes, nobody is called lost for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def judge(
     blame = None
     if holds_off:
         blame = "the apiserver has not been heard for long enough"
-    elif down > max(1, int(MOST_SILENT * len(signals))):
+    elif down > max(1, int(MOST_SILENT * len(signals))) or down == len(signals):
         blame = f"{down} of {len(signals)} nodes are so at once"
     return {name: _verdict(name, one, memory.get(name), silent.get(name), blame, now) for name, one in signals.items()}
 

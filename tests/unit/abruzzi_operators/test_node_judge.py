@@ -106,6 +106,7 @@ def test_many_that_are_silent_at_once_are_not_believed_and_one_of_two_is() -> No
     assert not found["n0"].word.is_well
     assert judge({"a": SILENT, "b": WELL}, {}, NOW)["a"].state is NodeState.LOST
     assert judge({"a": SILENT, "b": SILENT}, {}, NOW)["a"].state is NodeState.SUSPECT
+    assert judge({"a": SILENT}, {}, NOW)["a"].state is NodeState.SUSPECT, "there is nowhere else to go"
     unready = replace(WELL, report=Report("False", "no runtime"), not_ready_seconds=60.0)
     assert {v.fault for v in judge(dict.fromkeys("abcde", unready), {}, NOW).values()} == {None}
 
