@@ -79,10 +79,11 @@ class HandRun:
     async def submit(self) -> None:
         """Its corpus is made in two minutes; then `pretrain` is next."""
         async with transaction(self.sessions) as session:
-            self.id = await submit.submit(
+            made = await submit.submit(
                 session, project_id=self.project_id, recipe_toml=RECIPE.replace("RANKS", str(self.ranks)), name=self.name,
                 actor="admin:admin", now=self.clock.now(),
             )  # fmt: skip
+        self.id = made.id
         held = self.clock.now().timestamp()
         await self.step({"corpus": Seen(Phase.RUNNING, held_since=held)})
         self.clock.turn(minutes=2)

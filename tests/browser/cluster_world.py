@@ -166,7 +166,7 @@ class ClusterWorld:
             training.clock.turn(minutes=3)
             await training.beat("pretrain", "train", 0, 1000)
             training.clock.moment = now
-            await training.beat("pretrain", "train", 680, 1000)
+            await training.beat("pretrain", "train", 500, 1000)
             vision = await run("vit-g", 12, timedelta(minutes=50), "vision")
             await vision.run("pretrain")
             lined_up = [

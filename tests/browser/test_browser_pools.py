@@ -42,7 +42,7 @@ def test_a_pool_is_opened_by_keyboard_and_by_the_palette(cluster_page):
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"/pools/a100$"))
-    expect(page.get_by_role("status", name="State of the pool")).to_have_text("not ready")
+    expect(page.get_by_role("status", name="State of the pool")).to_contain_text("not ready")
     page.keyboard.press("Control+k")
     page.get_by_placeholder("Run, page or action").fill("h800")
     expect(page.get_by_role("option", name=re.compile("h800"))).to_be_visible()
