@@ -15,7 +15,16 @@ from simulation.fake_api import FakeApi
 
 from abruzzi.contracts.states import ExitCode
 from abruzzi_operators.kubernetes.errors import ApiError, NotFound
-from abruzzi_operators.kubernetes.resources import JOBS, NAMESPACES, PODS, PYTORCH_JOBS, SECRETS, Object, Resource
+from abruzzi_operators.kubernetes.resources import (
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    PYTORCH_JOBS,
+    SECRETS,
+    Object,
+    Resource,
+)
 from abruzzi_operators.launcher.outcome import RankExit, summary, to_message
 from abruzzi_operators.renderers.names import LABEL_ATTEMPT
 
@@ -55,6 +64,10 @@ class MemoryCluster:
     kills: list[str] = field(default_factory=list)
     """Pods whose processes are to be killed."""
     kubelet_is_silent: bool = False
+    dead_nodes: set[str] = field(default_factory=set)
+    """Whose kubelets are silent."""
+    nodes: tuple[str, ...] = ("node-1",)
+    """Where pods go: to the first that is not cordoned."""
     operators_are_slow: bool = False
     """They make no pods."""
 
@@ -82,7 +95,8 @@ class MemoryCluster:
                     await self._operate(resource, thing)
         if not self.kubelet_is_silent:
             for pod in await self.api.list(PODS, namespace=NAMESPACE):
-                await self._tend(pod)
+                if pod["spec"].get("nodeName") not in self.dead_nodes:
+                    await self._tend(pod)
         self.api.collect_garbage()
 
     async def pods(self, attempt_id: str) -> list[Object]:
@@ -159,7 +173,9 @@ class MemoryCluster:
     async def _start(self, pod: Object, manner: Manner) -> None:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         if "nodeName" not in pod["spec"]:
-            await self.api.patch(PODS, name, {"spec": {"nodeName": "node-1"}}, namespace=NAMESPACE)
+            node = await self._free_node()
+            if node is not None:
+                await self.api.patch(PODS, name, {"spec": {"nodeName": node}}, namespace=NAMESPACE)
             return
         if manner.image != "present":
             waiting = {"reason": manner.image, "message": manner.image_message}
@@ -173,6 +189,10 @@ class MemoryCluster:
         self.processes[uid] = Process(self.now())
         self.started.append(pod["metadata"]["labels"][LABEL_ATTEMPT])
         self._status(pod, "Running", {"running": {}})
+
+    async def _free_node(self) -> str | None:
+        cordoned = {n["metadata"]["name"] for n in await self.api.list(NODES) if n.get("spec", {}).get("unschedulable")}
+        return next((name for name in self.nodes if name not in cordoned and name not in self.dead_nodes), None)
 
     def _end(self, pod: Object, code: int, *, by_launcher: bool, told: bool = True) -> None:
         index = _index(pod)
