@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -107,6 +108,7 @@ def ground(
     folder: Path, *, nodes: int, pools: Sequence[PoolSpec], pod_delay: str, operators: tuple[str, ...] = ()
 ) -> Iterator[Ground]:
     """`pod_delay`: of KWOK's stage, how long pods run. Without operators there is no kubelet: nothing runs in the cluster but simulated pods."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends the bench wants its processes ended, too
     with the_cluster() as cluster, EmbeddedPostgres(folder / "postgres") as postgres:
         layout = cluster.local.layout
         if operators:

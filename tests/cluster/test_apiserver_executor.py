@@ -164,7 +164,7 @@ async def test_the_controllers_least_rights_are_enough_and_no_more(bench: Bench,
             thing["apiVersion"].rpartition("/")[0],
             f"{thing['kind'].lower()}s".replace("policys", "policies"),
         )
-        where = f"/namespaces/{NAMESPACE}" if "namespace" in thing["metadata"] else ""
+        where = f"/namespaces/{thing['metadata']['namespace']}" if "namespace" in thing["metadata"] else ""
         server.apply(f"/apis/{group}/v1{where}/{plural}/{thing['metadata']['name']}", thing)
     api = await bench.api(user="controller")
     executor, spec = bench.executor(api), bench.spec()

@@ -207,6 +207,25 @@ class ReflectorContract:
             assert cached(reflector) == {"kept": "1", "deleted-later": "1", "after": "1"}
             assert reflector.counts.history_restored == 1
 
+    async def test_an_etcd_that_was_restored_and_has_grown_beyond_us_while_it_was_away_is_noticed(
+        self, place: Place
+    ) -> None:
+        """Its versions alone tell nothing then: ours was given out again, to something else."""
+        await place.put("kept", "1")
+        snapshot = await place.snapshot()
+        await place.put("undone", "1")
+        tuning = Tuning(page_size=3, away_seconds=0.0, backoff_seconds=(0.01, 0.1), silence_seconds=5.0)
+        async with place.following(tuning) as reflector:
+            await until(lambda: reflector.counts.watches == 1, reflector)
+            place.proxy.cut()
+            await until(lambda: reflector._failures > 1, reflector)
+            await place.restore(snapshot)
+            for number in range(30):
+                await place.put("grown", str(number))
+            place.proxy.heal()
+            await until_true(place, reflector)
+            assert cached(reflector) == {"kept": "1", "grown": "29"}
+
     async def test_a_rewritten_token_file_is_read_when_the_old_token_is_refused(self, place: Place) -> None:
         await place.put("one", "1")
         async with place.following() as reflector:

@@ -7,7 +7,7 @@ What it survives, and how (reference: reliability.md §2.2; tests/unit/abruzzi_o
 - connections that break, end inside an event, or say nothing (half-open): watch again from the last version that was seen;
 - 429 and 5xx: back off with jitter, longer where Retry-After asks for it; 401: RestApi reads the credentials again;
 - an etcd that was restored from an older snapshot: versions that are given out a second time would be silence for a watch, so after every
-  broken stream the server's version is compared with ours;
+  broken stream the server's version is compared with ours, and the whole cache where the server was away for longer;
 - events that are lost for no known reason: every few minutes the list *at exactly the version of the cache* is compared with the cache.
   There a difference can't be a matter of timing; it is corrected and counted as drift.
 
@@ -53,6 +53,8 @@ class Tuning:
     """A stream without a byte for so long counts as half-open. Bookmarks come about once a minute, where the kind changes at all."""
     compare_seconds: float = 600.0
     """Between two comparisons of the whole cache with the server."""
+    away_seconds: float = 5.0
+    """A server that does not answer for so long may have been given another past."""
     backoff_seconds: tuple[float, float] = (0.25, 30.0)
     short_watch_seconds: float = 1.0
     """A watch that ended sooner and told nothing counts as failed."""
@@ -159,6 +161,8 @@ class Reflector(Generic[T]):
         """Everything up to here is in the cache; empty: unknown, list first."""
         self._compare_at = 0.0
         self._failures = 0
+        self._away_since: float | None = None
+        """Loop time of the first of the present calls without an answer."""
         self._synced = asyncio.Event()
         self._fault: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
@@ -238,6 +242,7 @@ class Reflector(Generic[T]):
                 failure = error
             self.problem = failure
             self._failures += 1
+            self._note_absence(failure)
             log.log(logging.INFO if self._failures == 1 else logging.WARNING, "%s", failure)
             await asyncio.sleep(self._pause(failure))
 
@@ -273,7 +278,15 @@ class Reflector(Generic[T]):
         HAPPENED.labels(self.resource.full_name, what).inc(number)
 
     def _well(self) -> None:
-        self._failures, self.problem = 0, None
+        self._failures, self.problem, self._away_since = 0, None, None
+
+    def _note_absence(self, failure: ApiError) -> None:
+        """Who was away for long may come back with another past that has grown beyond ours by then (a restored etcd): compare all of it."""
+        if failure.http_status == 0:
+            now = asyncio.get_running_loop().time()
+            self._away_since = now if self._away_since is None else self._away_since
+            if now - self._away_since >= self._tuning.away_seconds:
+                self._compare_at = 0.0
 
     def _pause(self, failure: ApiError) -> float:
         """Seconds. The first loss of history or of a connection is no reason to wait; what repeats is."""
