@@ -111,6 +111,10 @@ def ground(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends the bench wants its processes ended, too
     with the_cluster() as cluster, EmbeddedPostgres(folder / "postgres") as postgres:
         layout = cluster.local.layout
+        if not cluster.was_started_here:
+            raise SystemExit(
+                "A test cluster runs here already: end it (`make cluster-down`). The bench starts its own, with nothing else in it."
+            )
         if operators:
             cluster.install(*operators)
         else:
