@@ -252,7 +252,7 @@ class KubernetesExecutor:
 
     def _is_all_gone(self, attempt_id: str) -> bool:
         """Removed by this process, and no watch has brought it back since (a restored etcd may)."""
-        known = self._ledger.workload(attempt_id) is not None or bool(self._ledger.pods(attempt_id))
+        known = self._ledger.workload(attempt_id) is not None or bool(self._ledger.living_pods(attempt_id))
         return attempt_id in self._removed and not known and attempt_id not in self._made
 
     async def list_attempts(self) -> Sequence[str]:
