@@ -5,6 +5,7 @@ A node has 8 `nvidia.com/gpu`, labels for its block, rack and host, and a taint,
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -120,3 +121,25 @@ def _ready(client: Any) -> Iterator[str]:
         conditions = each["status"].get("conditions", [])
         if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
             yield each["metadata"]["name"]
+
+
+def pull_plug(kubectl: Any, name: str) -> None:
+    """Nothing is said to anybody: its lease is not renewed any more, its pods stand still."""
+    kubectl("label", "node", name, f"{LABEL}=dead", "--overwrite")
+
+
+def say_unreachable(kubectl: Any, name: str) -> None:
+    """What the node lifecycle controller says some 40 s after it has last heard a kubelet."""
+    ready = {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": "NodeStatusUnknown",
+        "message": "Kubelet stopped posting node status.",
+    }
+    patch = json.dumps({"status": {"conditions": [ready]}})
+    kubectl("patch", "node", name, "--subresource=status", "--type=strategic", "-p", patch)
+
+
+def plug_in(kubectl: Any, name: str) -> None:
+    """It comes back; KWOK makes it Ready."""
+    kubectl("label", "node", name, f"{LABEL}={KIND}", "--overwrite")
