@@ -125,7 +125,9 @@ class Deaths:
         from cluster import simulated_nodes
 
         kubectl, platform = self._base.cluster.kubectl, self._base.platform
-        if not is_told:
+        if is_told:
+            self._get_further()
+        else:
             self._beating.set()
             time.sleep(self._rng.uniform(2 * BEAT_SECONDS, 2 * BEAT_SECONDS + 10.0))  # at any point of a lease's life
         name = self._rng.choice(sorted(self._bound(self._number).values()))
@@ -178,6 +180,14 @@ class Deaths:
             time.sleep(POLL_SECONDS)
         return time.perf_counter()
 
+    def _get_further(self) -> None:
+        """A step that was told long ago: a stage that gets nowhere between two deaths is started again later and later."""
+        self._database.execute(
+            """INSERT INTO ranks (attempt_id, rank, project_id, step, phase, message, first_step, first_at, heartbeat_at)
+               VALUES (%s, 0, 'default', %s, 'train', '', 1, now(), now() - interval '60 s')""",
+            [f"{self._run_id}-work-{self._number}", self._number],
+        )
+
     def _beat(self) -> None:
         """Heartbeats of all ranks of the attempt that runs, while none of them is gone."""
         with psycopg.connect(
@@ -188,9 +198,13 @@ class Deaths:
                 if self._beating.is_set():
                     connection.execute(
                         """INSERT INTO ranks (attempt_id, rank, project_id, step, phase, message, first_step, first_at, heartbeat_at, phase_seconds)
-                           SELECT %(id)s, rank, 'default', 1, 'train', '', 1, now(), now(), '{"train": [3.0]}' FROM generate_series(0, %(last)s) rank
+                           SELECT %(id)s, rank, 'default', %(step)s, 'train', '', 1, now(), now(), '{"train": [3.0]}' FROM generate_series(0, %(last)s) rank
                            ON CONFLICT (attempt_id, rank) DO UPDATE SET step = ranks.step + 1, heartbeat_at = now()""",
-                        {"id": f"{self._run_id}-work-{self._number}", "last": self._pods - 1},
+                        {
+                            "id": f"{self._run_id}-work-{self._number}",
+                            "last": self._pods - 1,
+                            "step": 100 * self._number,
+                        },
                     )
 
 
