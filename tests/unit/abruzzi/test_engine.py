@@ -455,11 +455,9 @@ def worlds(draw: st.DrawFn) -> tuple[RunView, Mapping[str, Seen]]:
                     Seen, st.sampled_from(list(Phase)), st.sampled_from([None, 0, 1, 64, 75, 137, 143]), out_of_memory=st.booleans(), node_lost=st.booleans()
                 )
             )  # fmt: skip
-        stage_states = list(StageState)
-        if attempts and not attempts[-1].state.is_terminal:
-            stage_states = [
-                s for s in StageState if not s.is_terminal
-            ]  # a stage ends with its last attempt, in one transaction
+        # A stage ends with its last attempt, in one transaction.
+        lives = bool(attempts) and not attempts[-1].state.is_terminal
+        stage_states = [s for s in StageState if not (lives and s.is_terminal)]
         stages.append(
             StageView(
                 f"s{index}", draw(st.sampled_from(stage_states)), tuple(f"s{i}" for i in range(index) if draw(st.booleans())),
