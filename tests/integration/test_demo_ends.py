@@ -26,6 +26,11 @@ command = ["python", "-u", "-c", '''{code}''']
 """
 
 
+def _hear_ctrl_c() -> None:
+    """Also where the tests themselves run in the background of a shell, which has its jobs ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     def __init__(self, tmp_path: Path, code: str) -> None:
         self.home = tmp_path / "home"
@@ -36,6 +41,7 @@ class Demo:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "abruzzi.cli.main", "demo", "--home", str(self.home), "--recipe", str(recipe)],
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "CI": "true"},
+                preexec_fn=_hear_ctrl_c,
             )  # fmt: skip
 
     def printed(self) -> str:

@@ -228,7 +228,7 @@ async def test_why_tells_what_a_workload_in_a_cluster_waits_for_as_long_as_it_do
         await world.steps(run_id)
         answer = await world.do(why, run_id)
         assert answer.sentence.startswith(f"Stage 'first' can't run yet: {sentence}")
-        assert answer.facts[0]["code"] == "waits_for_pods"
+        assert answer.facts[0].code == "waits_for_pods"
     world.seen[attempt_id] = Seen(Phase.RUNNING)
     world.clock.turn(1)
     await world.steps(run_id)
@@ -247,7 +247,7 @@ async def test_why_of_a_quarantined_stage_promises_no_free_retry_and_its_facts_c
     assert f"failed after {POISON_AFTER} attempts (preemption, exit code 143): Quarantined" in answer.sentence
     assert "not retried any more" in answer.sentence
     assert "free" not in answer.sentence
-    assert [fact["code"] for fact in answer.facts] == ["quarantined", "not_started", "not_started"]
+    assert [fact.code for fact in answer.facts] == ["quarantined", "not_started", "not_started"]
 
 
 def test_every_reason_has_a_sentence_and_every_cause_that_is_given_up_has_advice():
