@@ -26,7 +26,6 @@ from abruzzi_operators.kubernetes.resources import (
     CONFIG_MAPS,
     JOBS,
     NAMESPACES,
-    NODES,
     SECRETS,
     SERVICES,
     Object,
@@ -176,7 +175,7 @@ async def test_the_controllers_least_rights_are_enough_and_no_more(bench: Bench,
     await executor.stop(spec.attempt_id, grace_seconds=1)
     await executor.remove(spec.attempt_id)
     assert (await seen(executor, spec)).phase is Phase.GONE
-    for kind in (SECRETS, NODES, SERVICES):
+    for kind in (SECRETS, SERVICES):
         with pytest.raises(Denied):
             await api.list(kind, namespace=NAMESPACE if kind.namespaced else None)
 
