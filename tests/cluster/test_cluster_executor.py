@@ -101,9 +101,6 @@ class NodePlace:
         [rank] = self._ranks(spec)
         rank.send_signal(signal.SIGKILL)
 
-    def beat(self, spec: StageSpec, step: int) -> None:
-        raise NotImplementedError("heartbeats reach the database")
-
     def starts(self, spec: StageSpec) -> int:
         return self.logs.of(spec.attempt_id).count("ready")
 

@@ -156,6 +156,7 @@ async def test_a_deleted_run_goes_at_once_and_is_cancelled(objects: Objects, wor
     await kubectl("wait", "--for=condition=Accepted", "run.abruzzi.io/short", WAIT)
     run_id = (await kubectl.get("short"))["status"]["runId"]
     await kubectl("delete", "run.abruzzi.io", "short", WAIT)
+    assert "NotFound" in await kubectl.refused("get", "run.abruzzi.io", "short")
     async with asyncio.timeout(SECONDS):
         while (await world.get(run_id)).state != "cancelling":
             await asyncio.sleep(0.05)

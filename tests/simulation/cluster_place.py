@@ -89,9 +89,6 @@ class ClusterPlace:
     async def kill(self, spec: StageSpec) -> None:
         self.cluster.kills.append((await self.cluster.pods(spec.attempt_id))[0]["metadata"]["name"])
 
-    def beat(self, spec: StageSpec, step: int) -> None:
-        raise NotImplementedError("heartbeats reach the database")
-
     def starts(self, spec: StageSpec) -> int:
         return self.cluster.started.count(spec.attempt_id)
 

@@ -36,10 +36,6 @@ class Place(Protocol):
         """SIGKILL by a stranger."""
         ...
 
-    def beat(self, spec: StageSpec, step: int) -> None:
-        """The process says where it is, in phase `train`."""
-        ...
-
     def starts(self, spec: StageSpec) -> int:
         """How often a process of this attempt was started."""
         ...
@@ -51,6 +47,14 @@ class Place(Protocol):
     async def until_exited(self, spec: StageSpec) -> Seen: ...
 
     async def look(self, spec: StageSpec) -> Seen: ...
+
+
+class BeatingPlace(Place, Protocol):
+    """Where the executor hears the ranks themselves."""
+
+    def beat(self, spec: StageSpec, step: int) -> None:
+        """The process says where it is, in phase `train`."""
+        ...
 
 
 class LifeContract:
@@ -137,7 +141,7 @@ class LifeContract:
 class RanksContract:
     """Of executors that see the ranks themselves. On a cluster heartbeats reach the database over HTTP, and stacks come with the log."""
 
-    async def test_the_step_of_each_rank_is_seen_and_outlives_the_process(self, place: Place) -> None:
+    async def test_the_step_of_each_rank_is_seen_and_outlives_the_process(self, place: BeatingPlace) -> None:
         spec = place.spec()
         await place.executor.create(spec)
         await place.until_working(spec)

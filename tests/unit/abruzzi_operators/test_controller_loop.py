@@ -182,6 +182,7 @@ async def test_while_the_database_is_away_it_looks_again_and_nothing_is_lost() -
     bed.before["lease"] = refusing("", ConnectionError("away"), times=3)
     async with running(bed.controller(look_seconds=0.001)):
         await bed.until_called("create", A)
+    assert bed.executor.started == [f"{A}-work-1"]
 
 
 async def test_a_long_step_keeps_its_lease_also_through_an_error_of_the_renewal() -> None:
