@@ -116,22 +116,51 @@ command = ["sh", "-c", "trap 'exit 143' TERM; sleep 600 & wait"]
 pool = "gangs"
 ranks = 2
 """
+LENDER = GANGS.model_copy(update={"name": "lender", "quota": Amounts(cpus=0.2, memory=1 << 30), "cohort": "team"})
+BORROWER = LENDER.model_copy(update={"name": "borrower", "quota": Amounts(cpus=0.1, memory=1 << 30)})
+"""Of the same nodes. A gang of two is twice what it has of its own."""
 
 
 @pytest.fixture
 def platform(
     cluster: ClusterHandle, namespace: str, tmp_path: Path, postgres: EmbeddedPostgres
 ) -> Iterator[PlatformProcess]:
-    """With a pool that has room for one gang of two, and not for two of them."""
+    """With a pool that has room for one gang of two, and not for two of them; and two pools that lend each other."""
     cluster.install("training-operator", "kueue")
+    pools = (GANGS, LENDER, BORROWER)
     try:
         with open_platform(tmp_path / "platform", cluster, namespace, postgres) as made, made.client() as client:
-            client.pools.apply(GANGS)
-            made.until(lambda: client.pools.get("gangs").status.ready, seconds=120)
+            for pool in pools:
+                client.pools.apply(pool)
+            made.until(lambda: all(client.pools.get(pool.name).status.ready for pool in pools), seconds=120)
             yield made
     finally:
         for kind in ("clusterqueue", "resourceflavor"):
-            cluster.kubectl.try_run("delete", kind, "abruzzi-gangs", "--wait=false")
+            cluster.kubectl.try_run("delete", kind, "-l", "app.kubernetes.io/managed-by=abruzzi", "--wait=false")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_pool_borrows_what_another_pool_of_its_cohort_does_not_use(
+    cluster: ClusterHandle, platform: PlatformProcess
+) -> None:
+    recipe = GANG.replace("IMAGE", cluster.image("busybox")).replace('"gangs"', '"borrower"')
+    run_id = platform.submit(recipe)
+
+    def state() -> AttemptState | None:
+        attempts = platform.attempts(run_id, "hold")
+        return attempts[-1].state if attempts else None
+
+    with platform.client() as client:
+        try:
+            platform.until(lambda: state() is AttemptState.RUNNING, seconds=90)
+        except AssertionError:
+            print(client.runs.why(run_id).sentence)
+            raise
+        platform.until(lambda: client.pools.get("borrower").status.borrowed, seconds=60)
+        assert client.pools.get("borrower").status.borrowed == {"cpu": pytest.approx(0.1)}
+        client.runs.cancel(run_id)
+    platform.wait_end(run_id, seconds=120)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from abruzzi_operators.kubernetes.resources import (
     Object,
     Resource,
 )
-from abruzzi_operators.renderers.kueue import LABEL_POOL, pool_objects
+from abruzzi_operators.renderers.kueue import pool_objects
 from abruzzi_operators.renderers.names import MANAGED_BY, MANAGER
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class PoolController:
 
     async def look(self) -> None:
         pools = [pool for pool in await self._pools.list() if pool.kind == "kubernetes"]
-        await self._remove_others({pool.name for pool in pools})
+        await self._remove_others(pools)
         queued = await self._queued() if pools else None
         for pool in pools:
             status = await self._keep(pool)
@@ -123,16 +123,21 @@ class PoolController:
         kinds = sorted(self._queues.served_kinds())
         return {**UNSEEN, "ready": ready, "message": message, "kinds": kinds, "observed_at": self._now().isoformat()}
 
-    async def _remove_others(self, names: set[str]) -> None:
-        """Objects of pools that are no more."""
+    async def _remove_others(self, pools: Sequence[PoolSpec]) -> None:
+        """Objects of pools that are no more, and what no pool of a cohort shares any more. Kueue keeps a flavor until its last queue lets go of it."""
+        wanted = {
+            (resource, body["metadata"]["name"])
+            for pool in pools
+            for resource, body in pool_objects(pool, namespace=self._namespace)
+        }
         for resource in _OWNED:
             try:
-                found = await self._api.list(resource, label_selector=f"{MANAGED_BY}={MANAGER},{LABEL_POOL}")
+                found = await self._api.list(resource, label_selector=f"{MANAGED_BY}={MANAGER}")
             except NotServed:
                 continue
             for item in found:
                 metadata = item["metadata"]
-                if metadata["labels"][LABEL_POOL] not in names and "deletionTimestamp" not in metadata:
+                if (resource, metadata["name"]) not in wanted and "deletionTimestamp" not in metadata:
                     await self._delete(resource, metadata)
 
     async def _delete(self, resource: Resource, metadata: Object) -> None:

@@ -52,7 +52,7 @@ class PoolSpec(Strict):
     quota: Amounts | None = None
     """Of all its runs together, held by Kueue; absent: nobody queues."""
     cohort: PoolName | None = None
-    """Pools of one cohort lend each other what they do not use."""
+    """Pools of one cohort lend each other what they do not use, where their nodes are the same: labels, tolerations and topology."""
     borrow: Amounts | None = None
     """At most so much from the cohort; absent: no limit."""
     node_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)

@@ -33,7 +33,7 @@ from abruzzi_operators.kubernetes.resources import (
     RESOURCE_FLAVORS,
     TOPOLOGIES,
 )
-from abruzzi_operators.renderers.kueue import pool_objects
+from abruzzi_operators.renderers.kueue import flavor_name, pool_objects
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMESPACE = "abruzzi-stages"
@@ -243,6 +243,49 @@ async def test_the_objects_of_a_removed_pool_go_and_those_of_others_stay() -> No
     assert [o["metadata"]["name"] for o in await api.list(RESOURCE_FLAVORS)] == ["abruzzi-cpu", "somebody-elses"]
     assert not await api.list(TOPOLOGIES)
     assert [o["metadata"]["name"] for o in await api.list(LOCAL_QUEUES)] == ["cpu"]
+
+
+def test_pools_of_a_cohort_share_a_flavor_where_their_nodes_are_the_same_because_kueue_lends_within_one_alone() -> None:
+    peer = H800.model_copy(
+        update={"name": "h800-night", "quota": Amounts(cpus=96, memory=2 << 40, gpus=8), "borrow": None}
+    )
+    assert flavor_name(peer) == flavor_name(H800)
+    assert _shared(peer) == _shared(H800)
+    for changes in (
+        {"node_labels": {"abruzzi.io/flavor": "a100"}},
+        {"tolerations": ()},
+        {"cohort": "others"},
+        {"cohort": None},
+    ):
+        assert flavor_name(H800.model_copy(update=changes)) != flavor_name(H800)
+
+
+def _shared(pool: PoolSpec) -> list[Any]:
+    return [body for kind, body in pool_objects(pool, namespace=NAMESPACE) if kind in (RESOURCE_FLAVORS, TOPOLOGIES)]
+
+
+async def test_what_pools_share_stays_until_the_last_of_them_is_gone() -> None:
+    peer = H800.model_copy(update={"name": "h800-night"})
+    api, rows = cluster(), Rows(H800, peer)
+    pools = controller(api, rows)
+    await pools.look()
+    for left in ([peer], []):
+        rows.pools = left
+        await pools.look()
+        names = [o["metadata"]["name"] for kind in (RESOURCE_FLAVORS, TOPOLOGIES) for o in await api.list(kind)]
+        assert names == [flavor_name(H800)] * 2 * len(left)
+
+
+async def test_a_pool_that_joins_a_cohort_lets_go_of_its_own_flavor() -> None:
+    alone = H800.model_copy(update={"cohort": None, "borrow": None})
+    api, rows = cluster(), Rows(alone)
+    pools = controller(api, rows)
+    await pools.look()
+    rows.pools = [H800]
+    await pools.look()
+    assert [o["metadata"]["name"] for o in await api.list(RESOURCE_FLAVORS)] == [flavor_name(H800)]
+    [group] = (await api.get(CLUSTER_QUEUES, "abruzzi-h800"))["spec"]["resourceGroups"]
+    assert [flavor["name"] for flavor in group["flavors"]] == [flavor_name(H800)]
 
 
 async def test_without_namespace_kueue_or_apiserver_somebody_is_told() -> None:
