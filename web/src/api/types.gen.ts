@@ -1175,7 +1175,7 @@ export type PoolSpec = {
     /**
      * Cohort
      *
-     * Pools of one cohort lend each other what they do not use.
+     * Pools of one cohort lend each other what they do not use, where their nodes are the same: labels, tolerations and topology.
      */
     cohort?: string | null;
     /**
