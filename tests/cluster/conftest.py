@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cluster.errors import CannotRunHere
 from cluster.handle import ClusterHandle, the_cluster
+
+_HERE = Path(__file__).parent
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before `-m` chooses: a test that uses the cluster is marked so."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if _HERE in item.path.parents and "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
     # Those that end the cluster and start it again go first, while there is little in it to put back.
     items.sort(key=lambda item: item.path.name != "test_cluster_lifecycle.py")
