@@ -1,0 +1,124 @@
+"""Runs a program in a box to its end, or to the end of its time or of the output that it may write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.sandbox.box import Box, start
+
+Ending = Literal["exited", "timed_out", "flooded"]
+_CHUNK_BYTES = 1 << 16
+_BOX_FAULT = 125
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """`ending`: `exited` by itself (or by its limits), `timed_out`, or `flooded`: killed for more output than allowed. `exit_code` is 128 + n
+    after signal n. Output is cut at the allowed bytes, never refused."""
+
+    ending: Ending
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.ending == "exited" and self.exit_code == 0
+
+
+def run(
+    box: Box, argv: Sequence[str], *, stdin: bytes = b"", wall_seconds: float = 60.0, output_bytes: int = 1 << 20
+) -> Finished:
+    """Raises AbruzziError `no_sandbox` where this machine cannot hold one, `sandbox_failed` when the box could not be built."""
+    began = time.monotonic()
+    child = subprocess.Popen(
+        start(box, argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        ending, out, err = _converse(child, stdin, began + wall_seconds, output_bytes)
+    finally:
+        end(child)
+    code = child.returncode
+    if code == _BOX_FAULT and err.startswith(b"sandbox: "):
+        raise AbruzziError("sandbox_failed", err.decode("utf-8", "replace").strip(), status=503)
+    return Finished(
+        ending=ending,
+        exit_code=128 - code if code < 0 else code,
+        stdout=out[:output_bytes],
+        stderr=err[:output_bytes],
+        seconds=time.monotonic() - began,
+    )
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Kills what is left of it, waits and closes its pipes."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _converse(child: subprocess.Popen[bytes], stdin: bytes, deadline: float, most: int) -> tuple[Ending, bytes, bytes]:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    taken = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}
+    rest = memoryview(stdin)
+    ending: Ending = "exited"
+    with selectors.DefaultSelector() as ready:
+        for number in taken:
+            ready.register(number, selectors.EVENT_READ)
+        os.set_blocking(child.stdin.fileno(), False)
+        ready.register(child.stdin, selectors.EVENT_WRITE)
+        while any(key.fd in taken for key in ready.get_map().values()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                ending = "timed_out"
+                break
+            for key, _ in ready.select(left):
+                if key.fileobj is child.stdin:
+                    rest = _feed(child, rest, ready)
+                    continue
+                chunk = os.read(key.fd, _CHUNK_BYTES)
+                taken[key.fd] += chunk
+                if not chunk:
+                    ready.unregister(key.fd)
+            if any(len(text) > most for text in taken.values()):
+                ending = "flooded"
+                break
+    if ending == "exited":
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            ending = "timed_out"
+    return ending, bytes(taken[child.stdout.fileno()]), bytes(taken[child.stderr.fileno()])
+
+
+def _feed(child: subprocess.Popen[bytes], rest: memoryview, ready: selectors.BaseSelector) -> memoryview:
+    assert child.stdin is not None
+    try:
+        rest = rest[os.write(child.stdin.fileno(), rest[:_CHUNK_BYTES]) :]
+    except BrokenPipeError:
+        rest = rest[len(rest) :]
+    if not rest:
+        ready.unregister(child.stdin)
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+    return rest

@@ -1,0 +1,119 @@
+"""Boxes: what is inside cannot reach the network, the machine's files or its neighbours, and ends with its time, its output or its starter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.sandbox import Box, Limits, box, isolators, python_files, run, start
+
+TOOLS = os.environ.get("ABRUZZI_CLUSTER_TOOLS", "")
+SEARCHED = f"{os.environ['PATH']}{os.pathsep}{TOOLS}"
+
+
+@pytest.fixture(params=["namespaces", *(["gvisor"] if shutil.which("runsc", path=SEARCHED) else [])])
+def isolator(request, monkeypatch):
+    monkeypatch.setenv("PATH", SEARCHED)
+    assert request.param in isolators(), box._fault(request.param)
+    return request.param
+
+
+def python(isolator, folder: Path, code: str, *, limits: Limits | None = None, **bounds):
+    held = Box(workspace=folder, readable=python_files(), limits=limits or Limits(), isolator=isolator)
+    return run(held, [sys.executable, "-I", "-S", "-c", code], **bounds)
+
+
+def test_a_program_reads_and_writes_its_workspace_and_gives_its_output(isolator, tmp_path):
+    (tmp_path / "in").write_text("4")
+    code = "print(int(open('in').read()) ** 2); open('out', 'w').write('done'); import sys; sys.exit(3)"
+    done = python(isolator, tmp_path, code)
+    assert (done.ending, done.exit_code, done.stdout, (tmp_path / "out").read_text()) == ("exited", 3, b"16\n", "done")
+
+
+def test_network_files_and_rights_of_the_machine_are_not_there(isolator, tmp_path, monkeypatch):
+    (secret := tmp_path / "secret").write_text("hush")
+    (work := tmp_path / "work").mkdir()
+    monkeypatch.setenv("ABRUZZI_TOKEN", "hush")
+    code = f"""
+import os, socket
+def refused(act):
+    try: act()
+    except OSError: return True
+print(refused(lambda: socket.create_connection(("192.0.2.1", 80), 1)), refused(lambda: open({str(secret)!r})),
+      refused(lambda: open("/usr/x", "w")), os.getuid() == 0, "ABRUZZI_TOKEN" in os.environ, os.path.exists("/run"),
+      [line for line in open("/proc/self/status") if line.startswith("CapEff")][0].split()[1].strip("0"))
+"""
+    done = python(isolator, work, code)
+    assert done.stdout.split() == [b"True", b"True", b"True", b"False", b"False", b"False"], done
+
+
+def test_memory_processes_and_files_are_bounded(isolator, tmp_path):
+    limits = Limits(memory_bytes=512 << 20, processes=24, file_bytes=1 << 20)
+    code = """
+import os, time
+try: bytearray(1 << 30)
+except MemoryError: print("memory")
+try: open("big", "wb").write(bytes(2 << 20))
+except OSError: print("file")
+try:
+    for _ in range(200):
+        if os.fork() == 0: time.sleep(60)
+except OSError: print("processes")
+"""
+    done = python(
+        isolator, tmp_path, "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + code, limits=limits
+    )
+    assert done.stdout.split() == [b"memory", b"file", b"processes"], done
+
+
+def test_a_program_that_hangs_or_floods_is_ended_and_says_which(isolator, tmp_path):
+    hung = python(isolator, tmp_path, "import time; print('here', flush=True); time.sleep(600)", wall_seconds=2)
+    assert (hung.ending, hung.stdout) == ("timed_out", b"here\n")
+    flood = run(Box(workspace=tmp_path, isolator=isolator), ["yes"], output_bytes=10_000)
+    assert (flood.ending, len(flood.stdout)) == ("flooded", 10_000)
+
+
+def test_when_the_starter_is_killed_nothing_is_left_running(isolator, tmp_path):
+    argv = ["sh", "-c", "sleep 600 & echo $$ > started; while true; do date +%s%N > beat; sleep 0.1; done"]
+    child = subprocess.Popen(start(Box(workspace=tmp_path, isolator=isolator), argv), start_new_session=True)
+    wait_until(lambda: (tmp_path / "beat").exists(), "the program's first beat")
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+
+    def silent() -> bool:
+        before = (tmp_path / "beat").read_text()
+        time.sleep(0.5)
+        return (tmp_path / "beat").read_text() == before
+
+    wait_until(silent, "the end of the program")
+
+
+def wait_until(holds, what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come in 120 s"
+        time.sleep(0.05)
+
+
+def test_a_machine_that_cannot_hold_a_box_says_so_and_starts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(box, "_fault", lambda name: {"gvisor": "no runsc", "namespaces": "not permitted"}[name])
+    with pytest.raises(
+        AbruzziError, match=r"cannot hold a sandbox \(gvisor: no runsc; namespaces: not permitted\)"
+    ) as told:
+        run(Box(workspace=tmp_path), ["true"])
+    assert told.value.code == "no_sandbox"
+    assert "user.max_user_namespaces" in str(told.value)
+
+
+def test_a_program_that_is_not_there_is_told_by_name(isolator, tmp_path):
+    done = run(Box(workspace=tmp_path, isolator=isolator), ["no-such-program"])
+    assert done.exit_code != 0
+    assert b"no-such-program" in done.stderr + done.stdout
