@@ -216,16 +216,16 @@ def main():
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     os.umask(0o022)
+    null = os.open("/dev/null", os.O_RDWR)  # now: this process shares the mounts that its child is about to change
     first = os.fork()
     if first == 0:
         try:
             status = _first_process(plan, user, was_root)
             os._exit(_exit_code(status))
         except OSError as error:
-            sys.stderr.write(f"sandbox: {error.strerror or error}\n")
+            sys.stderr.write(f"sandbox: {error}\n")
             os._exit(BOX_FAULT)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))
-    null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1):
         os.dup2(null, number)
     return _exit_code(os.waitpid(first, 0)[1])
@@ -235,5 +235,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except OSError as error:
-        sys.stderr.write(f"sandbox: {error.strerror or error}\n")
+        sys.stderr.write(f"sandbox: {error}\n")
         sys.exit(BOX_FAULT)
