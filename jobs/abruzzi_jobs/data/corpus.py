@@ -62,9 +62,14 @@ class _Kept:
 
 
 def build_corpus(
-    sources: list[Source], config: CorpusData, *, out: Path, progress: Progress = silent
+    sources: list[Source],
+    config: CorpusData,
+    *,
+    out: Path,
+    progress: Progress = silent,
+    curation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes the corpus into `out` (an empty directory) and returns what corpus.json says.
+    """Writes the corpus into `out` (an empty directory) and returns what corpus.json says. `curation`: what became of documents before.
 
     Raises AbruzziError bad_data when a source cannot be read or gives nothing, or when there are too few documents to divide.
     """
@@ -77,7 +82,7 @@ def build_corpus(
     facts: list[Fact] = []
     domains: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for kept in _surviving(sources, config, tallies, progress):
-        if cut_score(kept.print_32) > limits.get(kept.source.name, 2**64):
+        if cut_score(kept.print_32) > limits.get(_share_of(kept, config), 2**64):
             tallies[kept.source.name].add("cut", kept.size)
             continue
         held_out = (split_score(kept.print_32) < config.held_out_fraction) != (kept.print_32 == moved)
@@ -102,8 +107,8 @@ def build_corpus(
     cloze.write_items(out / CLOZE_FILE, items)
     corpus = {
         "version": 1,
-        "config": config.model_dump(mode="json"),
-        "sources": [_source_entry(s, tallies[s.name]) for s in sources],
+        "config": config.model_dump(mode="json", exclude=config.absent()),
+        "sources": [_source_entry(s, tallies[s.name], near=config.near_dedup is not None) for s in sources],
         "domains": {d: dict(sorted(c.items())) for d, c in sorted(domains.items())},
         "shards": shards,
         "train_bytes": sum(s["text_bytes"] for s in shards if s["split"] == "train"),
@@ -111,6 +116,7 @@ def build_corpus(
         "heldout_bytes": sum(s["text_bytes"] for s in shards if s["split"] == "heldout"),
         "heldout_documents": sum(s["documents"] for s in shards if s["split"] == "heldout"),
         "cloze_items": len(items),
+        **({"curation": curation} if curation is not None else {}),
     }
     _refuse_no_training_text(corpus)
     (out / CORPUS_FILE).write_text(json.dumps(corpus, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -131,7 +137,7 @@ def _surviving(
     before = 0
     for source in sources:
         done = 0
-        for document in _read(source):
+        for document in read_documents(source):
             text = clean(document.text)
             size = len(text.encode("utf-8", "replace"))
             done += size
@@ -141,6 +147,8 @@ def _surviving(
             if fate is None and config.dedup == "exact":
                 fate = "duplicate" if print_32 in seen else None
                 seen.add(print_32)
+            if fate is None and document.near_duplicate:
+                fate = "near_duplicate"
             if fate is not None:
                 if tallies is not None:
                     tallies[source.name].add(fate, size)
@@ -152,33 +160,41 @@ def _surviving(
 def _must_measure(sources: list[Source], config: CorpusData) -> bool:
     """A cut needs every document's size before the first is written, which costs a first pass. Small corpora take it too, because
     they may have no document below the held-out fraction."""
-    return config.max_bytes is not None or sum(s.expected_bytes for s in sources) <= _SMALL_BYTES
+    return (
+        config.max_bytes is not None
+        or config.mixture is not None
+        or sum(s.expected_bytes for s in sources) <= _SMALL_BYTES
+    )
 
 
 def _part(progress: Progress, number: int, parts: int) -> Progress:
     return lambda done, total, message: progress(number * total + done, parts * total, message)
 
 
+def _share_of(kept: _Kept, config: CorpusData) -> str:
+    """What a cut is made in proportion of: a document's domain where the recipe weighs domains, else its source."""
+    return kept.source.name if config.mixture is None else kept.document.domain
+
+
 def _limits(sources: list[Source], config: CorpusData, progress: Progress) -> tuple[dict[str, int], bytes | None]:
-    """({source: highest cut score that stays}, document that goes to the other split than its score says, or None).
+    """({source or domain: highest cut score that stays}, document that goes to the other split than its score says, or None).
 
     Where no document falls below the fraction, the one with the lowest score is held out; where all do, the one with the highest trains.
     """
-    scores: dict[str, list[int]] = {s.name: [] for s in sources}
-    sizes: dict[str, list[int]] = {s.name: [] for s in sources}
+    scores: dict[str, list[int]] = defaultdict(list)
+    sizes: dict[str, list[int]] = defaultdict(list)
     prints: list[tuple[float, int, str, bytes]] = []
     for kept in _surviving(sources, config, None, progress, verb="measuring"):
-        scores[kept.source.name].append(cut_score(kept.print_32))
-        sizes[kept.source.name].append(kept.size)
-        prints.append((split_score(kept.print_32), cut_score(kept.print_32), kept.source.name, kept.print_32))
-    total = sum(map(sum, sizes.values()))
+        share = _share_of(kept, config)
+        scores[share].append(cut_score(kept.print_32))
+        sizes[share].append(kept.size)
+        prints.append((split_score(kept.print_32), cut_score(kept.print_32), share, kept.print_32))
     limits: dict[str, int] = {}
-    if config.max_bytes is not None and total > config.max_bytes:
-        for name in scores:
-            order = np.argsort(np.asarray(scores[name], dtype=np.uint64), kind="stable")
-            reached = np.cumsum(np.asarray(sizes[name], dtype=np.int64)[order])
-            fits = int(np.searchsorted(reached, config.max_bytes * sum(sizes[name]) / total, side="right"))
-            limits[name] = scores[name][order[fits - 1]] if fits else -1
+    for name, room in _room({n: sum(s) for n, s in sizes.items()}, config).items():
+        order = np.argsort(np.asarray(scores[name], dtype=np.uint64), kind="stable")
+        reached = np.cumsum(np.asarray(sizes[name], dtype=np.int64)[order])
+        fits = int(np.searchsorted(reached, room, side="right"))
+        limits[name] = scores[name][order[fits - 1]] if fits else -1
     stay = [p for p in prints if p[1] <= limits.get(p[2], 2**64)]
     moved = None
     if len({p[3] for p in stay}) > 1:
@@ -189,7 +205,31 @@ def _limits(sources: list[Source], config: CorpusData, progress: Progress) -> tu
     return limits, moved
 
 
-def _read(source: Source) -> Iterator[Document]:
+def _room(sizes: dict[str, int], config: CorpusData) -> dict[str, float]:
+    """{source or domain: bytes that it may keep}; those that are not named keep all.
+
+    Raises AbruzziError bad_data where a domain that the mixture weighs has no text.
+    """
+    total = sum(sizes.values())
+    if config.mixture is None:
+        most = config.max_bytes
+        return {} if most is None or total <= most else {name: most * size / total for name, size in sizes.items()}
+    missing = sorted(set(config.mixture) - set(sizes))
+    if missing:
+        raise AbruzziError(
+            "bad_data",
+            f"data.mixture: there is no text of the domain {missing[0]!r}; there is of {', '.join(sorted(sizes))}.",
+            hint="Give a source of this domain, or take it out of the mixture.",
+        )
+    weights = {name: weight / sum(config.mixture.values()) for name, weight in config.mixture.items()}
+    reach = min(sizes[name] / weight for name, weight in weights.items())
+    if config.max_bytes is not None:
+        reach = min(reach, config.max_bytes)
+    return {name: reach * weights.get(name, 0.0) for name in sizes}
+
+
+def read_documents(source: Source) -> Iterator[Document]:
+    """Raises AbruzziError bad_data where the source cannot be read."""
     try:
         yield from source.read()
     except (ModuleNotFoundError, FileNotFoundError, ValueError, LookupError) as error:
@@ -233,7 +273,8 @@ def _refuse_no_training_text(corpus: dict[str, Any]) -> None:
             )
 
 
-def _source_entry(source: Source, tally: _Tally) -> dict[str, Any]:
+def _source_entry(source: Source, tally: _Tally, *, near: bool) -> dict[str, Any]:
+    fates = ("train", "heldout", "short", "duplicate", *(("near_duplicate",) if near else ()), "cut")
     return {
         "name": source.name,
         "domain": source.domain,
@@ -241,5 +282,5 @@ def _source_entry(source: Source, tally: _Tally) -> dict[str, Any]:
         "distribution": source.distribution,
         "version": source.version,
         "note": source.note,
-        **{fate: tally.of(fate) for fate in ("train", "heldout", "short", "duplicate", "cut")},
+        **{fate: tally.of(fate) for fate in fates},
     }

@@ -31,6 +31,8 @@ class Document:
     text: str
     domain: str
     facts: tuple[Fact, ...] = field(default=())
+    near_duplicate: bool = False
+    """Of a document before it, as curation has found."""
 
 
 def clean(text: str) -> str:

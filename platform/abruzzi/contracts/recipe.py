@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
 
+from abruzzi.contracts.curation import CurationTables
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.training import (
@@ -40,7 +41,7 @@ class StageBase(Strict):
     seed: Seed = 0
 
 
-class CorpusData(Strict):
+class CorpusData(CurationTables):
     sources: tuple[str, ...] = Field(min_length=1)
     """Names of shipped sources, or globs of own files: txt, md, jsonl, jsonl.zst, parquet; a directory or s3://bucket/prefix/."""
     text_field: str = "text"

@@ -60,6 +60,22 @@ BAD = {
         "unknown key",
         "'hidden_size'",
     ),
+    "unknown key of curation": (
+        'sources = ["python-stdlib"]',
+        'sources = ["python-stdlib"]\n[stage.data.quality]\nmin_word = 5',
+        10,
+        "stage.corpus.data.quality.min_word",
+        "unknown key",
+        "'min_words'",
+    ),
+    "impossible limit of curation": (
+        'sources = ["python-stdlib"]',
+        'sources = ["python-stdlib"]\nnear_dedup = { threshold = 1.5 }',
+        9,
+        "stage.corpus.data.near_dedup.threshold",
+        "less than 1",
+        "Correct the value",
+    ),
     "wrong type": (
         "sequences = 32",
         'sequences = "many"',

@@ -115,6 +115,25 @@ def test_heartbeats_tell_phase_share_and_message(runner: Runner) -> None:
         assert beat["message"]
 
 
+def test_a_curated_corpus_says_what_became_of_its_documents(runner: Runner) -> None:
+    tables = {"normalise": True, "quality": {}, "near_dedup": {}, "decontamination": {}, "mixture": {"web": 1.0}}
+    data = {"sources": SOURCES, "held_out_fraction": 0.1, **tables}
+    stage: Any = CorpusStage.model_validate(
+        {"id": "curated", "kind": "corpus", "data": data, "resources": {"threads": 1}}
+    )
+    before = runner.outputs["corpus"], runner.manifests["corpus"]
+    try:
+        runner.run(corpus, runner.context("curated", stage, ()))
+        meta = runner.manifests["corpus"].meta
+    finally:
+        runner.outputs["corpus"], runner.manifests["corpus"] = before
+    assert set(meta["domains"]) == {"web"}
+    assert meta["fates"]["kept"] > 100
+    assert any(reason.startswith("quality.") for reason in meta["fates"])
+    beat = json.loads((runner.root / "attempt-curated" / "rank-0" / "heartbeat.json").read_text())
+    assert beat["progress"] == 1.0
+
+
 def test_a_bad_source_ends_the_stage_as_bad_data(runner: Runner) -> None:
     stage: Any = CorpusStage.model_validate({"id": "bad", "kind": "corpus", "data": {"sources": ["sympi"]}})
     with pytest.raises(AbruzziError, match="sympi") as error:

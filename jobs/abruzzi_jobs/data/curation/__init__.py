@@ -1,0 +1,1 @@
+"""What makes documents worth training on: normal form, language, quality, privacy, decontamination, near-duplicates."""

