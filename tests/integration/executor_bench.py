@@ -48,6 +48,7 @@ class LogApi:
         self.logs: dict[str, bytes] = {}
         self.points: dict[tuple[str, int], float] = {}
         """By key and step: a point that is sent twice is there once."""
+        self.beats: list[dict[str, Any]] = []
         self.refuse_points = False
         self.tokens: set[str] = set()
         self.is_away = False
@@ -79,6 +80,9 @@ class LogApi:
                 api.tokens.add(self.headers["Authorization"])
                 if api.is_away:
                     return self.answer(503, {"detail": "away"})
+                if urlsplit(self.path).path.endswith("/heartbeats"):
+                    api.beats.append(body)
+                    return self.answer(202, {})
                 if api.refuse_points:
                     return self.answer(422, {"detail": "no such points"})
                 for key, series in body["series"].items():

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from executor_bench import WAITS_FOR_FILE, LogApi, end_processes_of
 
+from abruzzi.contracts.metric import Heartbeat
 from abruzzi.contracts.stage import DirectoryStore, StageSpec
-from abruzzi.contracts.states import StageKind
+from abruzzi.contracts.states import PHASE_ENDED, StageKind
 from abruzzi_operators.launcher.outcome import exit_code, from_message
 
 DEADLINE_SECONDS = 30.0
@@ -110,6 +111,22 @@ def test_each_pod_runs_the_ranks_of_its_node_and_ships_their_logs(pods: Callable
     assert "[rank-1] 1 1 3 2" in made[0].printed
     assert made[1].printed.startswith("2 0 3 1"), "a single rank's output is not dressed"
     assert [rank.rank for pod in made for rank in from_message(pod.message) or []] == [0, 1, 2]
+
+
+def test_a_rank_that_ends_while_others_of_its_pod_go_on_is_told_of_once(
+    pods: Callable[..., list[Pod]], api: LogApi
+) -> None:
+    [pod] = pods(
+        f"import os\nif os.environ['RANK'] == '1':\n    raise SystemExit\n{WAITS_FOR_FILE}", ranks=2, ranks_per_node=2
+    )
+    pod.until(lambda: api.beats)
+    (pod.attempt / "go").touch()
+    assert pod.process.wait(DEADLINE_SECONDS) == 0
+    [told] = api.beats
+    beat = Heartbeat.model_validate(told)
+    assert (beat.rank, beat.phase) == (1, PHASE_ENDED)
+    [ended] = [rank for rank in from_message(pod.message) or [] if rank.rank == 1]
+    assert beat.at == ended.ended_at
 
 
 @pytest.mark.parametrize("code", [0, 65, 76, 3])

@@ -9,13 +9,27 @@ import pytest
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.metric import Heartbeat
 from abruzzi.contracts.reason import ADVICE, SENTENCES, Reason
-from abruzzi.contracts.states import Cause, RunState
-from abruzzi.engine.policy import POISON_AFTER, RULES
+from abruzzi.contracts.states import PHASE_ENDED, Cause, RunState
+from abruzzi.engine.hang import find_stall
+from abruzzi.engine.policy import HANG_UNKNOWN_SECONDS, POISON_AFTER, RULES
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.kit.db import transaction
 from abruzzi.runs import heartbeat, query, steer
 from abruzzi.runs.listing import Position, Sort, list_runs, read_value, write_value
 from abruzzi.runs.why import why
+
+PAIR = """
+version = 1
+name = "pair"
+
+[[stage]]
+id = "first"
+kind = "container"
+[stage.container]
+command = ["true"]
+[stage.resources]
+ranks = 2
+"""
 
 
 async def started(world) -> str:
@@ -75,6 +89,41 @@ async def test_a_heartbeat_that_comes_late_changes_nothing(world):
     await world.do(heartbeat.record, attempt_id, beat(world, 9))
     await world.do(heartbeat.record, attempt_id, late)
     assert (await world.get(attempt_id[:10])).detail[0].attempts[0].ranks[0].step == 9
+
+
+async def test_a_rank_that_has_ended_is_no_hang_however_long_the_others_go_on_and_stays_where_it_was(world):
+    run_id = await world.submit(PAIR)
+    await world.steps(run_id)
+    await world.steps(run_id)
+    attempt_id = f"{run_id}-first-1"
+    await world.store.spec(attempt_id)
+    for rank in (0, 1):
+        await world.do(heartbeat.record, attempt_id, beat(world, 9, rank=rank))
+    world.clock.turn(10)
+    ended = Heartbeat(rank=1, step=0, phase=PHASE_ENDED, at=world.clock.now().timestamp())
+    for _ in range(2):
+        await world.do(heartbeat.record, attempt_id, ended)
+    [rank] = [rank for rank in (await world.get(run_id)).detail[0].attempts[0].ranks if rank.rank == 1]
+    assert (rank.step, rank.total_steps, rank.phase) == (9, 100, PHASE_ENDED)
+
+    def stall(view):
+        seen = Seen(Phase.RUNNING, heard_since=0.0)
+        return find_stall(view.stages[0], view.stages[0].attempts[0], seen, world.clock.now().timestamp())
+
+    world.clock.turn(HANG_UNKNOWN_SECONDS - 1)
+    await world.do(heartbeat.record, attempt_id, beat(world, 10))
+    world.clock.turn(2)
+    assert stall(await world.store.load(run_id)) is None
+    assert "step 10 of 100, last heartbeat 2 s ago" in await reason(world, run_id)
+    world.clock.turn(1e6)
+    assert stall(await world.store.load(run_id)).rank == 0, "who goes on is still waited for"
+
+
+async def test_the_end_of_a_rank_that_never_spoke_makes_nobody_wait_for_words(world):
+    attempt_id = await started(world)
+    ended = Heartbeat(rank=0, step=0, phase=PHASE_ENDED, at=world.clock.now().timestamp())
+    await world.do(heartbeat.record, attempt_id, ended)
+    assert (await world.get(attempt_id[:10])).detail[0].attempts[0].ranks == []
 
 
 async def test_a_clock_that_is_far_off_can_neither_fake_nor_hide_a_hang(world):

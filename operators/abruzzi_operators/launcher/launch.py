@@ -63,7 +63,7 @@ class Launcher:
         shipper.start()
         outcome = self._read("outcome.json")
         if outcome is None:
-            exits = self._run_ranks()
+            exits = self._run_ranks(shipper)
             shipper.take_spools()
             if not shipper.flush(FLUSH_SECONDS):
                 self._say("the API does not take the rest of logs and points yet; the outcome does not wait for it")
@@ -81,10 +81,15 @@ class Launcher:
         shipper.stop()
         return int(outcome["exit_code"])
 
-    def _run_ranks(self) -> list[RankExit]:
+    def _run_ranks(self, shipper: LogShipper) -> list[RankExit]:
         self._read_stop_request()
         self._start_ranks()
+        told: set[int] = set()
         while None in [rank.look() for rank in self._ranks]:
+            for rank in self._ranks:
+                if rank.exit is not None and rank.exit.code == 0 and rank.rank not in told:
+                    told.add(rank.rank)
+                    shipper.tell_end(rank.rank, rank.exit.ended_at)
             self._watch_shims()
             self._pass_on_stops()
             self._wait()

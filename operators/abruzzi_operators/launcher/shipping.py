@@ -4,6 +4,8 @@ way of the ranks.
 `PUT /api/v1/attempts/{id}/logs/{rank}?offset=N` with raw bytes is idempotent by offset, so a chunk may be sent twice and a restarted
 launcher goes on at `shipped.json`. A gap is answered by 409 with `expected_offset`.
 
+That a rank has ended while others go on is told, too, once: nobody else hears of it before the last one ends.
+
 `rank-<r>/spool/*.jsonl` holds bodies of `POST /api/v1/attempts/{id}/metrics`, one a line, which are idempotent too. A living rank sends them
 itself; once all ranks have ended, nobody else would.
 """
@@ -19,13 +21,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from abruzzi.contracts.states import PHASE_ENDED
+
 CHUNK_BYTES = 256 * 1024
 POLL_SECONDS = 0.2
 REQUEST_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 REFUSED_FOR_GOOD = (400, 409, 413, 422)
-"""Answers to a batch of points that sending it again would not change."""
+"""Answers to what sending it again would not change."""
 
 
 class LogShipper:
@@ -40,6 +44,8 @@ class LogShipper:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._ranks_have_ended = threading.Event()
+        self._ended: dict[int, float] = {}
+        """Ranks whose end is to be told: Unix seconds."""
         self._caught_up = threading.Condition()
         self._connection: http.client.HTTPConnection | None = None
         self._address = ""
@@ -52,6 +58,9 @@ class LogShipper:
     def take_spools(self) -> None:
         """All ranks have ended: what they could not send is ours to send."""
         self._ranks_have_ended.set()
+
+    def tell_end(self, rank: int, at: float) -> None:
+        self._ended[rank] = at
 
     def stop(self) -> None:
         self._stopping.set()
@@ -74,6 +83,7 @@ class LogShipper:
             try:
                 for rank in self._ranks:
                     self._ship(rank)
+                self._tell_ends()
                 if self._ranks_have_ended.is_set():
                     self._ship_spools()
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -111,6 +121,14 @@ class LogShipper:
         if status == 409 and isinstance(expected, int) and 0 <= expected <= self._size(rank):
             return expected
         raise OSError(f"PUT logs/{rank} answers {status}: {problem.get('detail', '')}")
+
+    def _tell_ends(self) -> None:
+        for rank, at in list(self._ended.items()):
+            word = json.dumps({"rank": rank, "step": 0, "phase": PHASE_ENDED, "at": at}).encode()
+            status, problem = self._request("POST", "heartbeats", word, "application/json")
+            if not 200 <= status < 300 and status not in REFUSED_FOR_GOOD:
+                raise OSError(f"POST heartbeats answers {status}: {problem.get('detail', '')}")
+            del self._ended[rank]
 
     def _ship_spools(self) -> None:
         for segment in spooled(self._directory):

@@ -49,7 +49,7 @@ class Heartbeat(BaseModel):
     step: int = Field(ge=0)
     total_steps: int | None = None
     phase: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-    """Such as `setup`, `train`, `save`, `evaluate`; deadlines are fitted per phase."""
+    """Such as `setup`, `train`, `save`, `evaluate`; deadlines are fitted per phase. `ended` is the launcher's own."""
     even_steps: bool = False
     """A step of this phase is a unit of work that takes about as long as the next one. Only then can the platform fit a hang deadline from
     their times: where a step is a byte or a document, its time says nothing about the time between two heartbeats."""

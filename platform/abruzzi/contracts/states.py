@@ -10,7 +10,7 @@ from enum import IntEnum, StrEnum
 
 class RunState(StrEnum):
     PENDING = "pending"
-    """Accepted; no stage has started."""
+    """Accepted, and nothing of it runs: no stage has started, or what is next waits in the cluster."""
     RUNNING = "running"
     """At least one stage has started and the run has not ended."""
     CANCELLING = "cancelling"
@@ -30,7 +30,7 @@ class StageState(StrEnum):
     WAITING = "waiting"
     """A stage that it needs has not succeeded yet."""
     PENDING = "pending"
-    """Everything it needs is there; its next attempt is not running yet (new, or backing off)."""
+    """Everything it needs is there; its next attempt is not running yet (new, backing off, or waiting in the cluster)."""
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -100,6 +100,10 @@ class ExitCode(IntEnum):
     KILLED = 137
     PREEMPTED = 143
     """SIGTERM received, checkpoint saved."""
+
+
+PHASE_ENDED = "ended"
+"""Phase of a rank whose process has ended well while others of its attempt go on: its launcher says so, and nobody waits for its next word."""
 
 
 class StageKind(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from abruzzi.contracts.states import PHASE_ENDED
 from abruzzi.engine.policy import HANG_FACTOR, HANG_FLOOR_SECONDS, HANG_UNKNOWN_SECONDS
 from abruzzi.engine.view import AttemptView, RankBeat, Seen, StageView
 
@@ -28,6 +29,8 @@ def find_stall(stage: StageView, attempt: AttemptView, seen: Seen, now: float) -
         if rank in seen.ended_ranks:
             continue  # it has done its part, and waits for nothing
         beat = beats.get(rank, RankBeat(0, "setup", started))
+        if beat.phase == PHASE_ENDED:
+            continue  # the same, of a rank whose pod goes on with others
         since = max(beat.at, started)
         if rank not in seen.beats:
             # It speaks over HTTP alone. While the API was away it could not be heard; from its return it has the whole deadline again.

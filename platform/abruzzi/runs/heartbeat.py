@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.metric import Heartbeat
+from abruzzi.contracts.states import PHASE_ENDED
 from abruzzi.events import service as events
 from abruzzi.kit.clock import from_unix
 from abruzzi.runs import query
@@ -35,6 +36,10 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
         raise AbruzziError(
             "no_such_rank", f"Attempt {attempt_id} has ranks 0 to {ranks - 1}, not {beat.rank}.", status=422
         )
+    if beat.phase == PHASE_ENDED:
+        await _end(session, attempt_id, beat.rank, at)
+        await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+        return
     first = (
         insert(RankRow)
         .values(
@@ -71,6 +76,16 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
     rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
     await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+
+
+async def _end(session: AsyncSession, attempt_id: str, number: int, at: datetime) -> None:
+    """Where it was stays. One that never spoke has no row and gets none: of such an attempt nobody waits for words."""
+    rank = await session.get(RankRow, (attempt_id, number), with_for_update=True, populate_existing=True)
+    if rank is None or rank.phase == PHASE_ENDED:
+        return
+    at = max(at, rank.heartbeat_at)
+    rank.spent = _spend(rank.spent, rank.phase, rank.heartbeat_at, at)
+    rank.phase, rank.first_step, rank.first_at, rank.heartbeat_at = PHASE_ENDED, rank.step, at, at
 
 
 def _spend(

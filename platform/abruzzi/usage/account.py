@@ -20,10 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from abruzzi.contracts.states import AttemptState, Cause
+from abruzzi.contracts.states import PHASE_ENDED, AttemptState, Cause
 from abruzzi.contracts.usage import Spent
 
 _PHASES = {
+    PHASE_ENDED: Spent.IDLE,
     "setup": Spent.START_UP,
     "load": Spent.START_UP,
     "save": Spent.CHECKPOINT,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+from abruzzi.contracts.states import PHASE_ENDED, AttemptState, Cause, RunState, StageState
 from abruzzi.engine.actions import (
     CollectArtifacts,
     CreateAttempt,
@@ -305,6 +306,8 @@ class TestHang:
         two = stage(world_size=2, phase_seconds={"train": 1.0})
         assert find_stall(two, known, Seen(Phase.RUNNING), NOW) is not None
         assert find_stall(two, known, Seen(Phase.RUNNING, ended_ranks=frozenset({1})), NOW) is None
+        told = replace(known, beats=beats | {1: RankBeat(9, PHASE_ENDED, NOW - 1e6)})
+        assert find_stall(two, told, Seen(Phase.RUNNING, heard_since=0.0), NOW) is None, "its launcher has said so"
 
     def test_while_the_api_is_away_silence_over_http_is_no_hang_and_afterwards_the_deadline_begins_anew(self) -> None:
         heard = attempt(beats={0: RankBeat(9, "train", NOW - 1000)}, started_at=NOW - 2000)
