@@ -36,6 +36,20 @@ def test_a_waiting_run_says_why_with_numbers_where_the_eye_lands(cluster_page, c
     expect(page.get_by_role("region", name="Queue").get_by_role("row")).to_have_count(4)
 
 
+def test_the_list_says_of_a_waiting_run_what_its_page_says(cluster_page, cluster_world: ClusterWorld):
+    page = cluster_page()
+    page.goto("/runs")
+    for name, state in (("pending", "pending"), ("training", "running")):
+        row = page.get_by_role("row").filter(has_text=cluster_world.runs[name])
+        expect(row.get_by_role("img", name=re.compile("Stages"))).to_have_attribute(
+            "title", re.compile(f"pretrain {state}")
+        )
+        expect(row.locator(".sr-only", has_text=state)).to_have_count(1)
+    page.goto("/runs?state=pending")
+    expect(page.get_by_role("row").filter(has_text=cluster_world.runs["pending"])).to_have_count(1)
+    expect(page.get_by_role("row").filter(has_text=cluster_world.runs["training"])).to_have_count(0)
+
+
 def test_a_run_that_runs_has_a_sentence_and_no_panel(cluster_page, cluster_world: ClusterWorld):
     page = cluster_page()
     page.goto(f"/runs/{cluster_world.runs['training']}")

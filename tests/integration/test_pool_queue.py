@@ -268,3 +268,24 @@ def test_the_command_and_the_route_show_the_same_and_hide_the_same(
     assert "8 GPUs" in table.output
     as_json = CliRunner().invoke(app, ["pools", "queue", "h800", "--json"])
     assert json.loads(as_json.output) | {"observed_at": None} == answer.json() | {"observed_at": None}
+
+
+def test_the_commands_say_that_a_queued_run_is_pending_and_what_it_waits_for(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, attempt_id = server.run_with_attempt("default")
+    with psycopg.connect(server.owner_url, autocommit=True) as connection:
+        connection.execute("UPDATE runs SET state = 'running' WHERE id = %s", (run_id,))
+        connection.execute("UPDATE stages SET state = 'running' WHERE run_id = %s", (run_id,))
+        connection.execute(
+            "UPDATE attempts SET state = 'starting', reason = 'No node takes it.' WHERE id = %s", (attempt_id,)
+        )
+    monkeypatch.setenv("ABRUZZI_URL", server.url)
+    monkeypatch.setenv("ABRUZZI_TOKEN", server.token(Role.VIEWER))
+    monkeypatch.setenv("COLUMNS", "200")
+    for command in (["list", "--state", "pending"], ["show", run_id], ["why", run_id]):
+        told = CliRunner().invoke(app, ["runs", *command])
+        assert told.exit_code == 0, told.output
+        assert (run_id in told.output and "pending" in told.output) or command[0] == "why"
+        assert "No node takes it." in told.output or command[0] == "list"
+    assert run_id not in CliRunner().invoke(app, ["runs", "list", "--state", "running"]).output

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from abruzzi.cli.runs import print_run
+from abruzzi.cli.runs import print_run, waiting_reason
 from abruzzi.cli.session import (
     OUTPUT,
     STATE_MARK,
@@ -198,4 +198,4 @@ def _note(stage: StageOut) -> str:
         return "  ".join(part for part in (eta, said, retried) if part)
     if stage.ended_at and stage.started_at:
         return age(stage.started_at, stage.ended_at)
-    return stage.reason or ""
+    return stage.reason or waiting_reason(stage)

@@ -24,6 +24,7 @@ from abruzzi.cli.session import (
 )
 from abruzzi.client.export import CurveFormat, RunFolder
 from abruzzi.contracts.resources import RunOut, StageOut
+from abruzzi.contracts.states import StageState
 
 app = typer.Typer(
     help="See and steer runs.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -191,9 +192,14 @@ def print_run(run: RunOut) -> None:
             duration(stage.eta_seconds) if stage.eta_seconds else "",
             age(stage.started_at, stage.ended_at) if stage.started_at else "",
             _attempts(stage),
-            escape(stage.reason or ""),
+            escape(stage.reason or waiting_reason(stage)),
         )
     OUTPUT.print(table)
+
+
+def waiting_reason(stage: StageOut) -> str:
+    """What its attempt waits for in the cluster."""
+    return (stage.attempts[-1].reason or "") if stage.state is StageState.PENDING and stage.attempts else ""
 
 
 def _attempts(stage: StageOut) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Select, and_, cast, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import load_only
 
 from abruzzi.contracts.resources import RunSummary
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
 from abruzzi.runs.outputs import run_summary
+from abruzzi.runs.shown import run_state_column
 
 
 class Sort(StrEnum):
@@ -63,7 +65,7 @@ async def list_runs(
     if project_id:
         query = query.where(RunRow.project_id == project_id)
     if states:
-        query = query.where(RunRow.state.in_(states))
+        query = query.where(run_state_column().in_(states))
     if q:
         query = query.where(
             or_(
@@ -85,7 +87,7 @@ def _key(sort: Sort, at: datetime) -> ColumnElement[Any]:
         case Sort.NAME:
             return func.lower(RunRow.name).collate("C")
         case Sort.STATE:
-            return RunRow.__table__.c.state.collate("C")
+            return run_state_column().collate("C")
         case Sort.TOOK:
             return cast(func.extract("epoch", func.coalesce(RunRow.ended_at, at) - RunRow.started_at), Float(53))
         case Sort.LOSS | Sort.BITS_PER_BYTE:
@@ -152,16 +154,21 @@ async def _summaries(session: AsyncSession, runs: Sequence[RunRow], now: datetim
     ).scalars():
         stages[stage.run_id].append(stage)
     newest = (
-        select(AttemptRow.id, AttemptRow.run_id, AttemptRow.stage_id)
+        select(AttemptRow)
+        .options(load_only(AttemptRow.run_id, AttemptRow.stage_id, AttemptRow.state, AttemptRow.reason))
         .where(AttemptRow.run_id.in_(ids))
         .distinct(AttemptRow.run_id, AttemptRow.stage_id)
         .order_by(AttemptRow.run_id, AttemptRow.stage_id, AttemptRow.number.desc())
     )
-    current = {a.id: (a.run_id, a.stage_id) for a in (await session.execute(newest)).all()}
-    ranks: dict[tuple[str, str], list[RankRow]] = defaultdict(list)
-    if current:
+    current: dict[str, dict[str, AttemptRow]] = defaultdict(dict)
+    for attempt in (await session.execute(newest)).scalars():
+        current[attempt.run_id][attempt.stage_id] = attempt
+    of_attempt = {a.id: a for group in current.values() for a in group.values()}
+    ranks: dict[str, dict[str, list[RankRow]]] = defaultdict(lambda: defaultdict(list))
+    if of_attempt:
         for rank in (
-            await session.execute(select(RankRow).where(RankRow.attempt_id.in_(current)).order_by(RankRow.rank))
+            await session.execute(select(RankRow).where(RankRow.attempt_id.in_(of_attempt)).order_by(RankRow.rank))
         ).scalars():
-            ranks[current[rank.attempt_id]].append(rank)
-    return [run_summary(r, stages[r.id], {s.id: ranks[(r.id, s.id)] for s in stages[r.id]}, now) for r in runs]
+            attempt = of_attempt[rank.attempt_id]
+            ranks[attempt.run_id][attempt.stage_id].append(rank)
+    return [run_summary(r, stages[r.id], current[r.id], ranks[r.id], now) for r in runs]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from abruzzi.contracts.resources import AttemptOut, RankOut, RunOut, RunSummary, StageOut
-from abruzzi.contracts.states import AttemptState, Cause, RunState, StageKind, StageState
+from abruzzi.contracts.states import AttemptState, Cause, StageKind, StageState
+from abruzzi.runs import shown
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
 
 
@@ -49,7 +50,7 @@ def stage_out(
         id=row.id,
         run_id=row.run_id,
         kind=StageKind(row.kind),
-        state=StageState(row.state),
+        state=shown.stage_state(row, attempts[-1] if attempts else None),
         reason=row.reason,
         needs=list(row.needs),
         gate=row.gate,
@@ -97,9 +98,14 @@ def run_eta(stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[Ra
 
 
 def run_summary(
-    run: RunRow, stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]], now: datetime
+    run: RunRow,
+    stages: Sequence[StageRow],
+    newest: Mapping[str, AttemptRow],
+    ranks_by_stage: Mapping[str, Sequence[RankRow]],
+    now: datetime,
 ) -> RunSummary:
-    return RunSummary(**_summary_fields(run, stages, ranks_by_stage, now))  # type: ignore[arg-type]
+    """`newest`: the newest attempt of each stage that has one."""
+    return RunSummary(**_summary_fields(run, stages, newest, ranks_by_stage, now))  # type: ignore[arg-type]
 
 
 def run_out(
@@ -110,9 +116,10 @@ def run_out(
     now: datetime,
 ) -> RunOut:
     """`attempts` by stage id, `ranks` by attempt id."""
-    current = {s.id: ranks.get(attempts[s.id][-1].id, ()) if attempts.get(s.id) else () for s in stages}
+    newest = {s.id: attempts[s.id][-1] for s in stages if attempts.get(s.id)}
+    current = {stage_id: ranks.get(attempt.id, ()) for stage_id, attempt in newest.items()}
     return RunOut(
-        **_summary_fields(run, stages, current, now),  # type: ignore[arg-type]
+        **_summary_fields(run, stages, newest, current, now),  # type: ignore[arg-type]
         version=run.version,
         recipe=run.recipe,
         recipe_toml=run.recipe_toml,
@@ -122,17 +129,22 @@ def run_out(
 
 
 def _summary_fields(
-    run: RunRow, stages: Sequence[StageRow], ranks_by_stage: Mapping[str, Sequence[RankRow]], now: datetime
+    run: RunRow,
+    stages: Sequence[StageRow],
+    newest: Mapping[str, AttemptRow],
+    ranks_by_stage: Mapping[str, Sequence[RankRow]],
+    now: datetime,
 ) -> dict[str, object]:
+    states = [shown.stage_state(s, newest.get(s.id)) for s in stages]
     return {
         "id": run.id,
         "project_id": run.project_id,
         "name": run.name,
         "recipe_name": run.recipe_name,
-        "state": RunState(run.state),
+        "state": shown.run_state(run, stages, states),
         "reason": run.reason,
         "parent_run_id": run.parent_run_id,
-        "stages": [{"id": s.id, "kind": s.kind, "state": s.state} for s in stages],
+        "stages": [{"id": s.id, "kind": s.kind, "state": told} for s, told in zip(stages, states, strict=True)],
         "progress": run_progress(stages, ranks_by_stage),
         "eta_seconds": run_eta(stages, ranks_by_stage, now),
         "headline": run.headline,

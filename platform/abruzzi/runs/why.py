@@ -12,13 +12,12 @@ from abruzzi.contracts.pool import Amounts
 from abruzzi.contracts.queue import WaitOut
 from abruzzi.contracts.reason import ADVICE, Reason, tell
 from abruzzi.contracts.resources import AttemptOut, RunOut, StageOut
-from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+from abruzzi.contracts.states import PHASE_ENDED, AttemptState, Cause, RunState, StageState
 from abruzzi.contracts.why import AttemptFact, StageFact, WhyOut
 from abruzzi.engine.policy import RULES
 from abruzzi.pools import queue as places
 from abruzzi.runs import query
-
-_NOT_RUNNING = (AttemptState.CREATED, AttemptState.STARTING)
+from abruzzi.runs.shown import NOT_RUNNING, waits
 
 
 async def why(session: AsyncSession, run_id: str, *, now: datetime) -> WhyOut:
@@ -34,7 +33,7 @@ async def _waits_of(session: AsyncSession, run: RunOut, now: datetime) -> dict[s
     views: dict[str, places.QueueView] = {}
     for stage in run.detail:
         last = stage.attempts[-1] if stage.attempts else None
-        if stage.state is not StageState.RUNNING or last is None or last.state not in _NOT_RUNNING:
+        if last is None or last.state not in NOT_RUNNING:
             continue
         row = await query.attempt_row(session, last.id)
         if row.pool is None:
@@ -72,8 +71,8 @@ def sentence(run: RunOut, now: datetime, waits: Mapping[str, WaitOut] = MappingP
         return tell(Reason.CANCELLING)
     if run.state is RunState.INTERRUPTED:
         return tell(Reason.INTERRUPTED, done=done, total=total)
-    active = [s for s in run.detail if s.state is StageState.RUNNING]
-    pending = [s for s in run.detail if s.state is StageState.PENDING]
+    active = [s for s in run.detail if s.state is StageState.RUNNING or _is_queued(s)]
+    pending = [s for s in run.detail if s.state is StageState.PENDING and not _is_queued(s)]
     if active or pending:
         told = [_running(s, now, waits.get(s.id)) for s in active] + [_pending(s, now) for s in pending]
         return " ".join(told + _waiting(run.detail))
@@ -86,12 +85,12 @@ def reason_of(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> Re
     match stage.state:
         case StageState.WAITING:
             return Reason.WAITS_FOR_GATE if stage.gate else Reason.WAITS_FOR_STAGES
+        case StageState.PENDING | StageState.RUNNING if _is_queued(stage):
+            return wait.code if wait is not None and wait.code is not Reason.STARTING else Reason.WAITS_FOR_PODS
         case StageState.PENDING:
             return Reason.BACKING_OFF if stage.not_before and stage.not_before > now else Reason.STARTING
         case StageState.RUNNING if last is not None and last.state is AttemptState.STOPPING:
             return Reason.STOPPING
-        case StageState.RUNNING if last is not None and _waits(last):
-            return wait.code if wait is not None and wait.code is not Reason.STARTING else Reason.WAITS_FOR_PODS
         case StageState.RUNNING:
             return Reason.RUNNING if last is not None and last.ranks else Reason.SILENT
         case StageState.FAILED:
@@ -104,8 +103,10 @@ def reason_of(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> Re
             return Reason.DONE
 
 
-def _waits(attempt: AttemptOut) -> bool:
-    return attempt.state in _NOT_RUNNING and bool(attempt.reason)
+def _is_queued(stage: StageOut) -> bool:
+    """Its newest attempt exists and waits in the cluster. (It has not ended, so neither has its stage.)"""
+    last = stage.attempts[-1] if stage.attempts else None
+    return last is not None and waits(last.state, last.reason)
 
 
 def _is_quarantined(last: AttemptOut | None) -> bool:
@@ -144,16 +145,17 @@ def _running(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> str
         said = f" {attempt.reason.rstrip('.')}." if attempt.reason else ""
         return tell(Reason.STOPPING, stage=stage.id, number=attempt.number) + said
     again = f" (attempt {attempt.number})" if attempt and attempt.number > 1 else ""
-    if attempt and _waits(attempt):
+    if attempt and _is_queued(stage):
         said = " ".join([*filter(None, (_numbers(wait),)), attempt.reason or ""])
         return tell(reason_of(stage, now, wait), stage=stage.id, attempt=again, reason=said)
     left = f", about {_seconds(stage.eta_seconds)} left" if stage.eta_seconds else ""
     note = f" {attempt.reason}" if attempt and attempt.reason else ""
     if attempt is None or not attempt.ranks:
         return tell(Reason.SILENT, stage=stage.id, attempt=again) + note
-    slowest = min(attempt.ranks, key=lambda r: (r.step, r.heartbeat_at))
+    ranks = [rank for rank in attempt.ranks if rank.phase != PHASE_ENDED] or attempt.ranks
+    slowest = min(ranks, key=lambda r: (r.step, r.heartbeat_at))
     total = f" of {slowest.total_steps}" if slowest.total_steps else ""
-    silent = max(0.0, (now - min(r.heartbeat_at for r in attempt.ranks)).total_seconds())
+    silent = max(0.0, (now - min(r.heartbeat_at for r in ranks)).total_seconds())
     progress = f"{slowest.phase}, step {slowest.step}{total}, last heartbeat {silent:.0f} s ago{left}"
     return tell(Reason.RUNNING, stage=stage.id, attempt=again, progress=progress) + note
 

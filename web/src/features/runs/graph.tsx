@@ -12,7 +12,7 @@ import { useNow } from "@/lib/now";
 
 import { columnsLayout, elkLayout, isChain, NODE, reduced } from "./layout";
 import { StateMark } from "./state-mark";
-import { shownState, tookSeconds } from "./states";
+import { tookSeconds } from "./states";
 
 type StageNode = Node<{ stage: StageOut; isSelected: boolean; onSelect: (id: string) => void }, "stage">;
 type Props = { stages: readonly StageOut[]; selected: string | undefined; onSelect: (id: string) => void };
@@ -85,7 +85,7 @@ function Graph({ stages, selected, onSelect }: Props) {
 }
 
 function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNode>) {
-  const state = shownState(stage);
+  const state = stage.state;
   return (
     <>
       <Handle type="target" position={Position.Left} className={HANDLE} />
@@ -116,7 +116,7 @@ function StageCard({ data: { stage, isSelected, onSelect } }: NodeProps<StageNod
 
 function StageTime({ stage }: { stage: StageOut }) {
   const took = tookSeconds(stage, useNow());
-  if (shownState(stage) === "pending") return null;
+  if (stage.state === "pending") return null;
   if (stage.state === "running" && stage.progress !== null) return <span className="text-sm text-muted">{percent(stage.progress)}</span>;
   return took === null ? null : <span className="text-sm text-faint">{span(took)}</span>;
 }

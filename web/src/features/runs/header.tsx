@@ -17,7 +17,7 @@ import { CancelDialog, RetryDialog } from "./confirm";
 import { CopyAs } from "./copy-as";
 import { type Steering, useWhy } from "./queries";
 import { StateLabel } from "./state-mark";
-import { isEnded, shownRunState, submittedBy, tookSeconds } from "./states";
+import { isEnded, submittedBy, tookSeconds } from "./states";
 import { WaitPanel } from "./wait-panel";
 
 type Props = { run: RunOut; steering: Steering; stageId: string | undefined };
@@ -43,7 +43,7 @@ export function RunHeader({ run, steering, stageId }: Props) {
       <div className="flex flex-wrap items-center gap-x-3 gap-y-2">
         <h1 className="min-w-0 truncate text-xl font-semibold tracking-tight">{run.name}</h1>
         <span role="status" aria-label="State of the run">
-          <StateLabel state={shownRunState(run)} />
+          <StateLabel state={run.state} />
         </span>
         <div className="flex-1" />
         <Menu
@@ -103,7 +103,7 @@ function Facts({ run }: { run: RunOut }) {
       <span title={new Date(run.created_at).toLocaleString()}>
         submitted {ago(run.created_at, now)} by {submittedBy(run)}
       </span>
-      {took !== null && <span>{isEnded(run.state) ? `took ${span(took)}` : shownRunState(run) === "pending" ? `begun ${span(took)} ago` : `running for ${span(took)}`}</span>}
+      {took !== null && <span>{isEnded(run.state) ? `took ${span(took)}` : run.state === "pending" ? `begun ${span(took)} ago` : `running for ${span(took)}`}</span>}
       {run.parent_run_id && (
         <span>
           branched from {run.parent_artifact_id && <BranchPoint artifactId={run.parent_artifact_id} />}

@@ -5,7 +5,7 @@ import { percent, since, span, whole } from "@/lib/format";
 import { useNow } from "@/lib/now";
 
 import { StateLabel } from "./state-mark";
-import { shownState, tookSeconds } from "./states";
+import { tookSeconds } from "./states";
 
 const SILENT_SECONDS = 30;
 
@@ -13,7 +13,7 @@ const SILENT_SECONDS = 30;
 export function StageLine({ stage }: { stage: StageOut }) {
   const now = useNow();
   const attempt = stage.attempts.at(-1);
-  const state = shownState(stage);
+  const state = stage.state;
   const isRunning = state === "running";
   const took = tookSeconds(stage, now);
   const reason = stage.reason || (state === "pending" ? attempt?.reason : null);
@@ -43,7 +43,7 @@ export function StageLine({ stage }: { stage: StageOut }) {
                   step {whole(rank.step)}
                   {rank.total_steps !== null && ` / ${whole(rank.total_steps)}`}
                 </span>
-                <span className={cn(silent > SILENT_SECONDS && "font-medium text-warn")}>last step {span(silent)} ago</span>
+                {rank.phase !== "ended" && <span className={cn(silent > SILENT_SECONDS && "font-medium text-warn")}>last step {span(silent)} ago</span>}
               </li>
             );
           })}

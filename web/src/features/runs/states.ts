@@ -1,4 +1,4 @@
-import type { AttemptState, RunOut, RunState, RunSummary, StageOut, StageState } from "@/api";
+import type { AttemptState, RunState, RunSummary, StageOut, StageState } from "@/api";
 
 /** How states look and what they are called. Colour is never the only sign: each tone has its own shape (state-mark.tsx). */
 
@@ -18,30 +18,18 @@ export const TONE_FILL: Record<Tone, string> = { live: "bg-accent", good: "bg-ok
 export const isEnded = (state: RunState): boolean => state === "succeeded" || state === "failed" || state === "cancelled";
 export const isActive = (state: RunState): boolean => !isEnded(state);
 
-/** A stage whose workload waits in the cluster counts as running for the engine; nothing of it runs, and nobody should be told that it does. */
-export function shownState(stage: StageOut): StageState {
-  const last = stage.attempts.at(-1);
-  return stage.state === "running" && last && (last.state === "created" || last.state === "starting") && last.reason ? "pending" : stage.state;
-}
-
-/** The same of a run: nothing of it runs, and something waits in the cluster. */
-export function shownRunState(run: RunOut): RunState {
-  const states = run.detail.map(shownState);
-  const isQueued = run.detail.some((stage, i) => stage.state !== states[i]);
-  return run.state === "running" && isQueued && !states.includes("running") ? "pending" : run.state;
-}
-
 /** Seconds that something took, or has taken so far; null before it started. */
 export function tookSeconds(thing: { started_at: string | null; ended_at: string | null }, now: number): number | null {
   if (!thing.started_at) return null;
   return Math.max(0, ((thing.ended_at ? Date.parse(thing.ended_at) : now) - Date.parse(thing.started_at)) / 1000);
 }
 
-/** What a person looks at first: what runs, else what failed, else the stage with the most curves, else the last that was tried. */
+/** What a person looks at first: what runs, else what waits in the cluster, else what failed, else the stage with the most curves, else the last that was tried. */
 export function stageToShow(stages: readonly StageOut[], curves: ReadonlyMap<string, number> = new Map()): StageOut | undefined {
   const most = Math.max(0, ...curves.values());
   return (
     stages.find((stage) => stage.state === "running") ??
+    stages.find((stage) => stage.state === "pending" && stage.attempts.length > 0) ??
     stages.find((stage) => stage.state === "failed") ??
     stages.find((stage) => most > 0 && curves.get(stage.id) === most) ??
     stages.findLast((stage) => stage.attempts.length > 0) ??
