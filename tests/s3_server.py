@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_port
 
 from abruzzi.contracts.stage import S3Store as S3Config
 from abruzzi.store.s3 import S3Store
@@ -45,9 +45,7 @@ class S3Server:
 
     def __enter__(self) -> S3Server:
         self._folder = tempfile.TemporaryDirectory(prefix="abruzzi-s3-")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         os.environ.update(AWS_ACCESS_KEY_ID=ACCESS, AWS_SECRET_ACCESS_KEY=SECRET)
         self.start()
         return self

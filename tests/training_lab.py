@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ports import free_port
 from safetensors.numpy import load_file
 
 from abruzzi.contracts.artifact import ArtifactRef, Manifest
@@ -179,9 +179,7 @@ class Lab:
         directory = self.root / "attempts" / spec.attempt_id
         directory.mkdir(parents=True)
         (directory / "spec.json").write_text(spec.model_dump_json())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         processes = []
         for rank in range(spec.world_size):
             rank_dir = directory / f"rank-{rank}"

@@ -13,7 +13,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import pytest
 import yaml
 from cluster.binaries import Toolbox
 from cluster.certificates import CLIENT, SERVER, Authority
+from ports import free_ports
 
 from abruzzi_operators.kubernetes.resources import Resource
 from abruzzi_operators.supervisor import guarded_exec
@@ -317,17 +317,6 @@ def permissive_crd(kind: Resource, spec_fields: Sequence[str] = ()) -> dict[str,
             "versions": [version],
         },
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Held together while they are chosen, so that they differ."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def _good(answer: httpx.Response) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import httpx
 import psycopg
 from cluster.handle import ClusterHandle
 from cluster.layout import ROOT
+from ports import free_ports
 from psycopg import sql
 
 from abruzzi.client.client import Client
@@ -202,17 +202,6 @@ def pod_template() -> dict[str, Any]:
             "USER": "abruzzi",
         },
     }
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("0.0.0.0", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @contextmanager

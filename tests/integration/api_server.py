@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from ports import free_port
 
 from abruzzi.contracts.states import Role
 from abruzzi.kit.ids import new_id, new_run_id, new_token
@@ -125,9 +125,7 @@ class ApiServer:
 @contextmanager
 def serve(app_url: str, owner_url: str, folder: Path, **settings: str) -> Iterator[ApiServer]:
     """Until the block ends. `settings` by their names in the environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     admin = new_token()
     environment = {
         **os.environ,

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import compose_file
 import httpx
 import redis
 import yaml
+from ports import free_port
 from s3_server import minio_binary
 
 from abruzzi.client.client import Client
@@ -225,12 +225,6 @@ class ProductionSet:
             if process is not None and process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def panels() -> Iterator[tuple[str, str, str]]:

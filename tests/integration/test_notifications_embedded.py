@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from production_set import free_port
+from ports import free_port
 from webhook_receiver import WebhookReceiver
 
 from abruzzi.contracts.notification import Channel, DeliveryState, Topic

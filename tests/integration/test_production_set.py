@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from production_set import ProductionSet, free_port, missing_programs, panels
+from ports import free_port
+from production_set import ProductionSet, missing_programs, panels
 from webhook_receiver import WebhookReceiver
 
 from abruzzi.contracts.notification import Channel, DeliveryState, Topic

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import free_port
 
 from abruzzi_jobs.models import ModelConfig
 
@@ -24,9 +24,7 @@ CLIPPING = 0.2
 def train(
     directory: Path, name: str, *, world_size: int, dtype: str, micro_sequences: int, threshold: float
 ) -> list[dict[str, Any]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "WORLD_SIZE": str(world_size),

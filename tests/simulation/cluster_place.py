@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -102,9 +101,10 @@ class ClusterPlace:
         return (await self.executor.observe([spec.attempt_id]))[spec.attempt_id]
 
     async def until(self, spec: StageSpec, condition: Callable[[Seen], bool]) -> Seen:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_SECONDS
         while not condition(seen := await self.look(spec)):
-            assert time.monotonic() < deadline, f"still {seen}"
+            assert loop.time() < deadline, f"still {seen}"
             await asyncio.sleep(0.01)
         return seen
 

@@ -1,12 +1,12 @@
 """What lives in a cluster beside the apiserver, in memory: the operators of Job and PyTorchJob, a kubelet, the garbage collector.
 
-One pass of each is a `turn`; `run` takes turns until it is cancelled. Time passes `speed` times as fast as the clock on the wall.
+One pass of each is a `turn`; `run` takes turns until it is cancelled. Time passes `speed` times as fast as the clock of the event loop, which is
+a virtual one (conftest.py): minutes of it are milliseconds, and the same ones each time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -72,11 +72,12 @@ class MemoryCluster:
     """They make no pods."""
 
     def __post_init__(self) -> None:
-        self._began = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self.api = FakeApi(now=self.now)
 
     def now(self) -> float:
-        return 1_764_000_000.0 + (time.monotonic() - self._began) * self.speed
+        return 1_764_000_000.0 + (self._loop.time() - self._began) * self.speed
 
     async def run(self) -> None:
         await self.api.create(NAMESPACES, NAMESPACES.new(NAMESPACE))
