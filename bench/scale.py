@@ -29,6 +29,7 @@ import httpx
 import psutil
 import psycopg
 import reflector
+from cpu_shares import shares
 from interleaved import machine, report
 from simulated import ETCD_URL, Ground, Writes, ground, one_pod, pool, read_audit, until
 
@@ -52,7 +53,8 @@ def main() -> int:
         delay = f"durationMilliseconds: {int(RUN_SECONDS * 500)}, jitterDurationMilliseconds: {int(RUN_SECONDS * 1500)}"
         with ground(Path(folder), nodes=options.nodes, pools=[half], pod_delay=delay) as base:
             try:
-                result = measure(base, options)
+                with shares(base.processes()) as given:
+                    result = {**measure(base, options), "cpu_shares": given}
             finally:
                 if options.logs:
                     keep_logs(base, options.logs)
@@ -73,7 +75,7 @@ def measure(base: Ground, options: argparse.Namespace) -> dict[str, Any]:
     steps = metric("abruzzi_controller_step_seconds_count")
     runs = read_runs(base)
     writes = read_audit(base.audit, base.namespace)
-    memory = view_pods(base, options.pods) if options.pods else None
+    memory = view_pods(base, options.pods, options.nodes) if options.pods else None
     once = exactly_once(base, runs, writes, options.runs)
     per_run = sorted(len(done) for done in writes.ours.values())
     shared = writes.shared / options.runs
@@ -185,12 +187,12 @@ def exactly_once(base: Ground, runs: dict[str, Any], writes: Writes, wanted: int
     return {**counts, "faults": faults}
 
 
-def view_pods(base: Ground, pods: int) -> dict[str, float]:
+def view_pods(base: Ground, pods: int, nodes: int) -> dict[str, float]:
     """The resident memory of the controller that did all this, once it has so many more pods in its cache.
 
     They belong to runs that nobody looks at, 64 a run, and go into etcd as bench/reflector.py does it.
     """
-    reflector.NAMESPACE = base.namespace
+    reflector.NAMESPACE, reflector.NODES = base.namespace, nodes
     idle = sorted({reflector.run(number) for number in range(pods)})
     with psycopg.connect(base.postgres.dsn("postgres", base.platform._name), autocommit=True) as connection:
         for run_id in idle:
@@ -249,7 +251,7 @@ def metric(name: str) -> float:
 
 
 def transactions_so_far(base: Ground) -> int:
-    return ask(base, "SELECT sum(xact_commit) FROM pg_stat_database WHERE datname = current_database()")[0][0]
+    return ask(base, "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")[0][0]
 
 
 def peak_mib(process: psutil.Process) -> float:

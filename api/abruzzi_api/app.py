@@ -23,7 +23,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import DatabaseClock
 from abruzzi.kit.database_time import keep_time
-from abruzzi.kit.db import create_engine, create_sessions, transaction
+from abruzzi.kit.db import create_engine, create_lookups, create_sessions, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.store import open_store
 from abruzzi_api import auditing, dashboard, problems, single_sign_on
@@ -80,12 +80,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.engine = create_engine(url)
     app.state.sessions = create_sessions(app.state.engine)
+    app.state.lookups = create_lookups(app.state.engine)
     app.state.objects = open_store(settings.store_config())
     app.state.clock = DatabaseClock()
     app.state.signing_key = hashlib.sha256(settings.require("signing_key").encode()).digest()
     app.state.bell = Bell(url)
     app.state.stopping = asyncio.Event()
     app.state.refusals = auditing.Throttle()
+    app.state.uses = auditing.Throttle()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     for noun in NOUNS:
         api.include_router(noun.router)

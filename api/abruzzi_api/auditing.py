@@ -16,8 +16,8 @@ from abruzzi.identity.policy import Identity
 from abruzzi.kit.db import transaction
 
 logger = logging.getLogger("abruzzi.api")
-REFUSALS_APART_SECONDS = 60.0
-"""The same refusal is recorded once in this time: a script that polls with an expired token must not fill the log."""
+APART_SECONDS = 60.0
+"""The same refusal, or use of a token, is recorded once in this time: a script that polls with an expired token must not fill the log."""
 _REMEMBERED = 4096
 
 
@@ -29,7 +29,7 @@ class Throttle:
 
     def admits(self, *what: str) -> bool:
         now = time.monotonic()
-        if now - self._seen.get(what, -REFUSALS_APART_SECONDS) < REFUSALS_APART_SECONDS:
+        if now - self._seen.get(what, -APART_SECONDS) < APART_SECONDS:
             return False
         self._seen[what] = now
         self._seen.move_to_end(what)

@@ -95,8 +95,13 @@ class Gatekeeper:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not token or scheme.lower() != "bearer":
             token = self._token_of_cookie(headers, method)
-        async with transaction(self.state.sessions) as session:
-            return await identity_service.authenticate(session, token.strip(), now=self.state.clock.now())
+        now = self.state.clock.now()
+        async with transaction(self.state.lookups) as session:
+            identity = await identity_service.authenticate(session, token.strip(), now=now)
+        if identity.attempt_id is None and self.state.uses.admits(identity.token_id):
+            async with transaction(self.state.sessions, identity.projects) as session:
+                await identity_service.note_use(session, identity, now=now)
+        return identity
 
     def _token_of_cookie(self, headers: Headers, method: str) -> str:
         cookies = {

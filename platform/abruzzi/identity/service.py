@@ -23,7 +23,6 @@ from abruzzi.identity.policy import Identity
 from abruzzi.kit.ids import new_id, new_secret
 
 _TOKEN = re.compile(r"^abruzzi_([0-9a-z]{8,20})_([A-Za-z0-9_-]{43})$")
-_USED_RESOLUTION = timedelta(minutes=1)
 FIRST_ADMIN_DAYS = 366.0
 ATTEMPT_TOKEN_LIFE = timedelta(days=30)
 LATE_TOKEN_LIFE = timedelta(hours=1)
@@ -44,7 +43,7 @@ class Unauthenticated(AbruzziError):
 
 
 async def authenticate(session: AsyncSession, token: str, *, now: datetime) -> Identity:
-    """Raises Unauthenticated for anything that is not a living token; says which only for an expired or revoked one that was right."""
+    """One statement. Raises Unauthenticated for anything that is not a living token; says which only for an expired or revoked one that was right."""
     match = _TOKEN.match(token)
     if match is None:
         raise Unauthenticated()
@@ -61,10 +60,12 @@ async def authenticate(session: AsyncSession, token: str, *, now: datetime) -> I
         raise Unauthenticated("This token was revoked.", identity)
     if row["expires_at"] <= now:
         raise Unauthenticated("This token has expired.", identity)
-    if identity.attempt_id is None and (row["last_used_at"] is None or now - row["last_used_at"] > _USED_RESOLUTION):
-        await session.execute(text("SELECT set_config('abruzzi.projects', :p, true)"), {"p": row["project_id"]})
-        await session.execute(update(TokenRow).where(TokenRow.id == identity.token_id).values(last_used_at=now))
     return identity
+
+
+async def note_use(session: AsyncSession, identity: Identity, *, now: datetime) -> None:
+    """Of a token of people and CI; the session sees its project."""
+    await session.execute(update(TokenRow).where(TokenRow.id == identity.token_id).values(last_used_at=now))
 
 
 async def create_token(

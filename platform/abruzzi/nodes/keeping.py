@@ -41,13 +41,15 @@ async def record(session: AsyncSession, records: Sequence[NodeRecord], *, now: d
     """Rows as they were found, made where there are none. What people write (drain, a return) is left alone."""
     if not records:
         return
-    statement = insert(NodeRow).values([_values(found, now) for found in records])
+    statement = insert(NodeRow)
     new = statement.excluded
     # Somebody returned it since this was decided: the quarantine that was decided without knowing that is none.
     stays = NodeRow.forgiven_at.is_distinct_from(new.forgiven_at)
     changes: dict[str, Any] = {name: getattr(new, name) for name in _WRITTEN}
     changes["quarantine"] = case((stays, NodeRow.quarantine), else_=new.quarantine)
-    await session.execute(statement.on_conflict_do_update(index_elements=[NodeRow.name], set_=changes))
+    # Row by row, in one go: as one statement it would be another for each number of rows, and compiled anew.
+    rows = [_values(found, now) for found in records]
+    await session.execute(statement.on_conflict_do_update(index_elements=[NodeRow.name], set_=changes), rows)
 
 
 async def beat(session: AsyncSession, heard: Mapping[str, datetime | None], *, now: datetime) -> None:
