@@ -35,7 +35,7 @@ NAMESPACE: str = "stages"
 TARGET_MIB = 500.0
 WRITERS = 16
 PUTS_A_TXN = 100
-NODES = 1000
+NODES: int = 1000
 
 
 def main() -> int:
