@@ -74,6 +74,19 @@ class DecontaminationConfig(Strict):
     """Names of registered evaluation sets; absent: all."""
 
 
+class ValidationConfig(Strict):
+    """Documents that are wrong, as far as a machine can tell, are dropped."""
+
+    python: Literal["compile", "doctests", "off"] = "compile"
+    """`.py` documents of the domain code: they compile, and their doctests pass (in a sandbox; a text that cannot be imported alone is not judged)."""
+    doctest_seconds: StrictInt = Field(default=10, ge=1)
+    """Processor time of one document."""
+    arithmetic: StrictBool = True
+    """Plainly stated equations of numbers hold, in the domain mathematics."""
+    facts: StrictBool = True
+    """A document names subject and answer of each fact that its source says it states."""
+
+
 class NearDedupConfig(Strict):
     """MinHash: of documents whose shingles agree, the first stays."""
 
@@ -94,13 +107,14 @@ class CurationTables(Strict):
     quality: QualityConfig | None = None
     privacy: PrivacyConfig | None = None
     decontamination: DecontaminationConfig | None = None
+    validation: ValidationConfig | None = None
     near_dedup: NearDedupConfig | None = None
     mixture: dict[Domain, Annotated[StrictFloat, Field(gt=0)]] | None = None
     """{domain: weight}: shares of the bytes, as much as the scarcest domain allows. A domain that is not named is left out."""
 
     def curated(self) -> bool:
         """Whether documents go through shard functions at all; a mixture alone does not need any."""
-        tables = (self.language, self.quality, self.privacy, self.decontamination, self.near_dedup)
+        tables = (self.language, self.quality, self.privacy, self.decontamination, self.validation, self.near_dedup)
         return bool(self.normalise) or any(t is not None for t in tables)
 
     def absent(self) -> set[str]:

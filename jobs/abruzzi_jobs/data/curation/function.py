@@ -17,6 +17,7 @@ from abruzzi_jobs.data.curation.quality import fault
 from abruzzi_jobs.data.documents import clean
 from abruzzi_jobs.data.minhash import MinHash
 from abruzzi_jobs.data.processing.function import FunctionSpec, Output, Row
+from abruzzi_jobs.data.validation.rows import fault_of
 
 VERSION = 1
 INDEX_FILE = "evaluation-ngrams.bin"
@@ -51,6 +52,7 @@ class Curation:
         signatures: list[bytes] = []
         while batch := list(islice(rows, _AT_ONCE)):
             kept = self._uncontaminated([r for r in batch if self._passes(r, output)], output)
+            kept = [r for r in kept if self._valid(r, output)]
             for row in kept:
                 output.keep(row)
             if self._minhash is not None:
@@ -90,6 +92,12 @@ class Curation:
             return None
         rule = fault(row["text"], domain, config)
         return f"quality.{rule}" if rule else None
+
+    def _valid(self, row: Row, output: Output) -> bool:
+        reason = fault_of(row, self._tables.validation) if self._tables.validation is not None else None
+        if reason is not None:
+            output.reject(row, f"validation.{reason}")
+        return reason is None
 
     def _uncontaminated(self, rows: list[Row], output: Output) -> list[Row]:
         if self._index is None or not rows:

@@ -36,6 +36,7 @@ from abruzzi_jobs.data.processing.shard import (
     write_rows,
 )
 from abruzzi_jobs.data.sources import Source
+from abruzzi_jobs.data.validation.programs import refuse_without_sandbox
 
 SHARD_BYTES = 4 << 20
 """Of text: seconds of work, so that progress is steady and little is lost with a process."""
@@ -67,8 +68,11 @@ def curate(
 ) -> Curated:
     """Writes raw and curated shards below `work`, and continues there with what an earlier process has finished.
 
-    Raises AbruzziError bad_data where a source cannot be read, gives nothing, or has no document left.
+    Raises AbruzziError bad_data where a source cannot be read, gives nothing, or has no document left; no_sandbox where doctests are to be
+    run and no sandbox works.
     """
+    if config.validation is not None and config.validation.python == "doctests":
+        refuse_without_sandbox()
     raw_folder, out = work / "raw", work / "curated"
     for folder in (raw_folder, out):
         folder.mkdir(parents=True, exist_ok=True)

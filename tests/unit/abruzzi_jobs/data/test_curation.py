@@ -14,7 +14,7 @@ from abruzzi.contracts.recipe import CorpusData
 from abruzzi_jobs.data.corpus import build_corpus
 from abruzzi_jobs.data.curation import evaluation_sets
 from abruzzi_jobs.data.curation.run import curate, fates
-from abruzzi_jobs.data.documents import Document
+from abruzzi_jobs.data.documents import Document, Fact
 from abruzzi_jobs.data.processing.local import LocalProcesses
 from abruzzi_jobs.data.sources import Source, resolve
 from abruzzi_jobs.data.text_shards import read_split
@@ -159,6 +159,36 @@ def test_the_same_bytes_from_one_process_and_from_several(tmp_path: Path) -> Non
     for name in names:
         same = (tmp_path / "one" / "corpus" / name).read_bytes() == (tmp_path / "two" / "corpus" / name).read_bytes()
         assert same, name
+
+
+def test_wrong_documents_are_rejected_by_their_validator(tmp_path: Path) -> None:
+    def read() -> Iterator[Document]:
+        iron = Fact(relation="element.symbol", subject="Iron", answer="Fe", wording=0)
+        for name, domain, text, facts in (
+            ("a.py", "code", 'def f():\n    """\n    >>> f()\n    1\n    """\n    return 1', ()),
+            ("b.py", "code", 'def f():\n    """\n    >>> f()\n    2\n    """\n    return 1', ()),
+            ("c.py", "code", "def f(:", ()),
+            ("d.rs", "code", "fn main() {}", ()),
+            ("e", "mathematics", "Therefore 2 + 2 = 4, as ever.", ()),
+            ("f", "mathematics", "Therefore 2 + 2 = 5, as never.", ()),
+            ("g", "web", "They say that 2 + 2 = 5.", ()),
+            ("h", "knowledge", "The symbol of Iron is Fe.", (iron,)),
+            ("i", "knowledge", "The symbol of Iron is an I.", (iron,)),
+        ):
+            yield Document(name=name, domain=domain, text=text, facts=facts)
+
+    source = Source(name="made", domain="web", licence="CC0-1.0", read=read, expected_bytes=400)
+    config = _config(validation={"python": "doctests"})
+    curated = curate([source], config, work=tmp_path, executor=LocalProcesses(1))
+    found = curated.report["sources"]["made"]
+    assert {reason: entry["documents"] for reason, entry in found.items()} == {
+        "kept": 5,
+        "validation.arithmetic": 1,
+        "validation.doctest": 1,
+        "validation.facts": 1,
+        "validation.syntax": 1,
+    }
+    assert [d.name for d in curated.sources[0].read()] == ["a.py", "d.rs", "e", "g", "h"]
 
 
 def test_a_mixture_takes_what_the_scarcest_domain_allows(tmp_path: Path) -> None:
