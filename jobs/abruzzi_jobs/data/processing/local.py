@@ -1,4 +1,4 @@
-"""Shards on the processes of one machine.
+"""Shards on the processes of one machine: workers are interpreters of their own (abruzzi_jobs.data.processing.worker), with a pipe each.
 
 A worker that dies (out of memory, killed, a crash in native code) is replaced and its shard begun again; one that costs three
 workers ends the work by name. A parent that dies leaves workers that end after their shard; the next one continues from the manifests.
@@ -6,18 +6,19 @@ workers ends the work by name. A parent that dies leaves workers that end after 
 
 from __future__ import annotations
 
+import json
 import multiprocessing as mp
-import signal
+import os
+import subprocess
 import sys
-import traceback
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.data.processing import worker as worker_module
 from abruzzi_jobs.data.processing.executor import Tell, check_tasks
 from abruzzi_jobs.data.processing.function import FunctionSpec
 from abruzzi_jobs.data.processing.shard import ShardManifest, ShardTask, process_shard
@@ -28,7 +29,7 @@ LOOK_SECONDS = 0.2
 
 @dataclass
 class _Worker:
-    process: BaseProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
     task: int | None = None
 
@@ -73,15 +74,15 @@ class _Pool:
         finally:
             for worker in self._running:
                 worker.process.kill()
-                worker.process.join()
+                worker.process.wait()
                 worker.pipe.close()
         return [self._done[i] for i in range(len(self._tasks))]
 
     def _start(self) -> _Worker:
-        context = mp.get_context("spawn")  # threads of this process, such as a reporter's, do not live on in a worker
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, self._function, self._out), daemon=True)
-        process.start()
+        here, there = mp.Pipe()
+        command = [sys.executable, "-m", worker_module.__name__, str(there.fileno())]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        process = subprocess.Popen(command, pass_fds=[there.fileno()], env=environment, stdin=subprocess.DEVNULL)
         there.close()
         return _Worker(process=process, pipe=here)
 
@@ -89,17 +90,20 @@ class _Pool:
         if worker.task is None and self._waiting:
             worker.task = self._waiting.popleft()
             try:
-                worker.pipe.send((worker.task, self._tasks[worker.task]))
+                task = self._tasks[worker.task]
+                order = {"function": asdict(self._function), "task": {**asdict(task), "parent": str(task.parent)}}
+                worker.pipe.send_bytes(json.dumps({**order, "out": str(self._out)}).encode())
             except OSError:
                 self._bury(worker)
 
     def _look_at(self, worker: _Worker) -> None:
         try:
             while worker in self._running and worker.pipe.poll():
-                index, found = worker.pipe.recv()
-                if isinstance(found, dict):
-                    raise AbruzziError(**found)
-                self._done[index] = found
+                answer = json.loads(worker.pipe.recv_bytes())
+                if "error" in answer:
+                    raise AbruzziError(**answer["error"])
+                if worker.task is not None:
+                    self._done[worker.task] = ShardManifest(**answer["manifest"])
                 worker.task = None
         except (EOFError, OSError):
             self._bury(worker)
@@ -109,7 +113,7 @@ class _Pool:
             return
         self._running.remove(worker)
         worker.pipe.close()
-        worker.process.join()
+        worker.process.wait()
         index, worker.task = worker.task, None
         if index is None:
             return
@@ -117,7 +121,7 @@ class _Pool:
         if self._deaths[index] >= DEATHS:
             raise AbruzziError(
                 "worker_died",
-                f"{self._tasks[index].parent}: {DEATHS} processes in turn died over this shard, the last with {_end_of(worker.process)}.",
+                f"{self._tasks[index].parent}: {DEATHS} processes in turn died over this shard, the last with {_end_of(worker.process.returncode)}.",
                 hint="Is there enough memory for it? Take fewer workers, or make the shards smaller.",
             )
         self._waiting.appendleft(index)
@@ -134,31 +138,5 @@ def _run_here(
     return found
 
 
-def _work(pipe: Connection, function: FunctionSpec, out: Path) -> None:
-    """A worker: tasks come in, manifests go out; it ends when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    while True:
-        try:
-            index, task = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            found: object = process_shard(function, task, out)
-        except AbruzziError as error:
-            found = {"code": error.code, "message": error.message, "hint": error.hint}
-        except Exception as error:
-            traceback.print_exc(file=sys.stderr)
-            found = {
-                "code": "shard_failed",
-                "message": f"{task.parent}: {type(error).__name__}: {error}.",
-                "hint": "The traceback is in the stage's log.",
-            }
-        try:
-            pipe.send((index, found))
-        except OSError:
-            return
-
-
-def _end_of(process: BaseProcess) -> str:
-    code = process.exitcode
-    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+def _end_of(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

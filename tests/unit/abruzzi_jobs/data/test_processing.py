@@ -161,6 +161,11 @@ def test_an_error_in_a_worker_and_a_stop_reach_the_caller(tmp_path: Path) -> Non
         LocalProcesses(2).run(SHOUT, tasks, tmp_path, _tell)
     assert error.value.code == "bad_data"
 
+    digest, _ = write_rows(tmp_path / "bug.jsonl.zst", iter([{"text": "bug", "source": "s"}]))
+    tasks = [*_tasks(tmp_path / "more", ("a",)), ShardTask(name="b", parent=tmp_path / "bug.jsonl.zst", digest=digest)]
+    with pytest.raises(AbruzziError, match=r"bug\.jsonl\.zst: LookupError"):
+        LocalProcesses(2).run(SHOUT, tasks, tmp_path, _tell)
+
     def stop(done: int, total: int, message: str) -> None:
         raise AbruzziError("preempted", "told to stop")
 
