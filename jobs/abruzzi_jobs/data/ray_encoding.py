@@ -7,7 +7,6 @@ again after a node is lost, and in which order they end changes nothing in what 
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,32 +19,18 @@ from tokenizers import Tokenizer
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.data.encoding import Encoded, encode_records
+from abruzzi_jobs.data.ray_session import RETRIES, ray_session
 from abruzzi_jobs.data.text_shards import read_packed
 
-ENV_ADDRESS = "RAY_ADDRESS"
 AHEAD = 2
 """Tasks in flight for each CPU of the cluster: none waits for the driver, and results do not pile up."""
-RETRIES = 5
-"""Of a task whose node is lost; what it raises itself is not tried again."""
 
 
 @contextmanager
 def ray_cluster() -> Iterator[RayEncoder]:
-    """The cluster that this process is a job of (RAY_ADDRESS). Raises AbruzziError where the image has no Ray."""
-    try:
-        import ray
-    except ImportError as error:
-        raise AbruzziError(
-            "missing_package",
-            "This stage is to run on Ray, which its image does not have.",
-            hint="Install abruzzi-jobs[ray], or take resources.framework out of the recipe.",
-        ) from error
-
-    ray.init(address=os.environ[ENV_ADDRESS], log_to_driver=False, logging_level=logging.WARNING)
-    try:
+    """Raises AbruzziError where the image has no Ray."""
+    with ray_session() as ray:
         yield RayEncoder(ray)
-    finally:
-        ray.shutdown()
 
 
 class RayEncoder:

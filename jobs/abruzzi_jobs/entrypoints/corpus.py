@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from abruzzi.client.stage import Reporter, StageContext
@@ -10,10 +13,15 @@ from abruzzi.contracts.recipe import CorpusStage
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi_jobs.data.corpus import Progress, build_corpus
 from abruzzi_jobs.data.curation.run import Curated, curate, fates
+from abruzzi_jobs.data.processing.executor import Executor
 from abruzzi_jobs.data.processing.local import LocalProcesses
+from abruzzi_jobs.data.processing.ray_tasks import RayTasks
+from abruzzi_jobs.data.ray_session import ENV_ADDRESS, ray_session
 from abruzzi_jobs.data.sources import Source, resolve
 from abruzzi_jobs.entrypoints.progress import StageProgress
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
+
+logger = logging.getLogger(__name__)
 
 
 def run(context: StageContext, reporter: Reporter) -> None:
@@ -43,11 +51,22 @@ def run(context: StageContext, reporter: Reporter) -> None:
 
 
 def _curated(context: StageContext, stage: CorpusStage, sources: list[Source], progress: Progress) -> Curated:
-    work = fresh_folder(context.scratch / "curation")
-    workers = stage.resources.threads or len(os.sched_getaffinity(0))
-    return curate(
-        sources, stage.data, work=work, executor=LocalProcesses(workers), progress=progress, store=context.spec.store
-    )
+    work = context.scratch / "curation"  # what a rank before this one has finished stays: its digests are checked
+    with _executor(stage) as executor:
+        found = curate(sources, stage.data, work=work, executor=executor, progress=progress, store=context.spec.store)
+        if isinstance(executor, RayTasks):
+            logger.info("%s", executor.describe())
+        return found
+
+
+@contextmanager
+def _executor(stage: CorpusStage) -> Iterator[Executor]:
+    """Ray where the recipe asks for it and there is a cluster of it. A laptop has none, and makes the same."""
+    if stage.resources.framework != "ray" or ENV_ADDRESS not in os.environ:
+        yield LocalProcesses(stage.resources.threads or len(os.sched_getaffinity(0)))
+        return
+    with ray_session() as ray:
+        yield RayTasks(ray)
 
 
 def _half(progress: Progress, number: int) -> Progress:

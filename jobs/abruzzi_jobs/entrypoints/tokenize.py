@@ -11,7 +11,8 @@ from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.recipe import TokenizeStage
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi_jobs.data.encoding import Encode, encode_here
-from abruzzi_jobs.data.ray_encoding import ENV_ADDRESS, RayEncoder, ray_cluster
+from abruzzi_jobs.data.ray_encoding import RayEncoder, ray_cluster
+from abruzzi_jobs.data.ray_session import ENV_ADDRESS
 from abruzzi_jobs.data.tokenizer import TOKENIZER_FILE, build_dataset, file_digest, train_tokenizer
 from abruzzi_jobs.entrypoints.progress import StageProgress
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder

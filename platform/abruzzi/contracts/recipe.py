@@ -55,6 +55,7 @@ class CorpusData(CurationTables):
 class CorpusStage(StageBase):
     kind: Literal[StageKind.CORPUS]
     data: CorpusData
+    resources: DataResourcesConfig = DataResourcesConfig()
 
 
 class TokenizerConfig(Strict):

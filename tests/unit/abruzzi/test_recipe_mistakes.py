@@ -243,10 +243,10 @@ def test_the_files_name_is_said_as_it_was_given() -> None:
 
 
 def test_only_a_stage_that_can_takes_a_framework() -> None:
-    on_ray = {"stage.tokenize.resources.framework": "ray"}
+    on_ray = {f"stage.{key}.resources.framework": "ray" for key in ("corpus", "tokenize")}
     recipe, found = parse_recipe(GOOD, on_ray)
     assert (recipe is not None, found) == (True, [])
-    for key, value in (("pretrain", "ray"), ("corpus", "ray"), ("tokenize", "dask")):
+    for key, value in (("pretrain", "ray"), ("evaluate", "ray"), ("tokenize", "dask")):
         recipe, found = parse_recipe(GOOD, {f"stage.{key}.resources.framework": value})
         assert (recipe, found[0].key) == (None, f"stage.{key}.resources.framework")
 

@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
+from abruzzi.contracts.curation import CurationTables
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import TokenizerConfig
+from abruzzi_jobs.data.curation.decontamination import NgramIndex
+from abruzzi_jobs.data.curation.function import INDEX_FILE, curation_function
+from abruzzi_jobs.data.processing.executor import Executor
+from abruzzi_jobs.data.processing.local import LocalProcesses
+from abruzzi_jobs.data.processing.ray_tasks import RayTasks
+from abruzzi_jobs.data.processing.shard import ShardTask, digest_of, write_rows
 from abruzzi_jobs.data.ray_encoding import RayEncoder
 from abruzzi_jobs.data.text_shards import CORPUS_FILE, TextRecord, TextShardWriter
 from abruzzi_jobs.data.tokenizer import build_dataset, load_tokenizer, train_tokenizer
@@ -40,6 +47,31 @@ def make_corpus(folder: Path) -> Path:
     return folder
 
 
+def make_shards(folder: Path, executor: Executor) -> str:
+    """Curated ones; what an executor says of a damaged shard."""
+    fresh_folder(folder)
+    rows = [{"text": f"Text {n} of {n % 5}.", "source": "s", "domain": "web", "name": str(n)} for n in range(60)]
+    (folder / INDEX_FILE).write_bytes(
+        index := NgramIndex.build([("one", ["text 3 of 3 text 8 of 3"])], words=13).to_bytes()
+    )
+    tables = CurationTables.model_validate({"normalise": True, "near_dedup": {}})
+    function = curation_function(tables, index_digest=digest_of(index))
+    parents = fresh_folder(folder / "parents")
+    tasks = []
+    for number in range(6):
+        path = parents / f"{number}.jsonl.zst"
+        digest, _ = write_rows(path, iter(rows[number * 10 : number * 10 + 10]))
+        tasks.append(ShardTask(name=f"made-{number}", parent=path, digest=digest))
+    executor.run(function, tasks[:2], folder, lambda *_: None)
+    executor.run(function, tasks, folder, lambda *_: None)
+    digest, _ = write_rows(parents / "bad.jsonl.zst", iter(()))
+    with pytest.raises(AbruzziError) as caught:
+        executor.run(
+            function, [ShardTask(name="bad", parent=parents / "bad.jsonl.zst", digest=digest)], folder, lambda *_: None
+        )
+    return str(caught.value)
+
+
 def encode_on_ray(corpus: Path, damaged: Path, tokenizer: Path, out: Path) -> dict[str, str]:
     """In a process of its own: Ray reads its token's settings when it is imported."""
     import ray
@@ -49,11 +81,12 @@ def encode_on_ray(corpus: Path, damaged: Path, tokenizer: Path, out: Path) -> di
         encode, known = RayEncoder(ray), load_tokenizer(tokenizer)
         build_dataset(corpus, known, CONFIG, tokenizer_digest="d", out=out, encode=encode)
         nodes = len(encode.nodes)
+        shards = make_shards(out.parent / "shards-there", RayTasks(ray))
         with pytest.raises(AbruzziError) as caught:
             build_dataset(
                 damaged, known, CONFIG, tokenizer_digest="d", out=fresh_folder(damaged / "out"), encode=encode
             )
-        return {"code": caught.value.code, "message": caught.value.message, "nodes": str(nodes)}
+        return {"code": caught.value.code, "message": caught.value.message, "nodes": str(nodes), "shards": shards}
     finally:
         ray.shutdown()
 
@@ -77,6 +110,10 @@ def test_ray_makes_the_same_files_as_one_process_and_names_a_damaged_shard(tmp_p
     assert len(made) > 6
     assert {name: path.read_bytes() for name, path in files_of(there).items()} == made
     told = json.loads(done.stdout.splitlines()[-1])
+    assert make_shards(tmp_path / "shards-here", LocalProcesses(1)) == told["shards"]
+    here, there = files_of(tmp_path / "shards-here"), files_of(tmp_path / "shards-there")
+    assert len(here) == 6 + 1 + 6 * 3 + 1
+    assert {n: p.read_bytes() for n, p in here.items()} == {n: p.read_bytes() for n, p in there.items()}
     assert (told["code"], told["nodes"]) == ("bad_data", "1")
     assert told["message"].startswith(f"{DAMAGED}:")
 
