@@ -45,7 +45,7 @@ def run(context: StageContext, reporter: Reporter) -> None:
     meta["licences"] = {s["name"]: s["licence"] for s in corpus["sources"]}
     meta["domains"] = corpus["domains"]
     if curated is not None:
-        meta["fates"] = fates(curated.report)
+        meta["fates"] = fates(corpus)
     reporter.log({f"corpus/{key}": float(corpus[key]) for key in ("train_bytes", "heldout_bytes")}, step=0)
     progress.commit(ArtifactKind.CORPUS, "corpus", files_of(out), meta=meta)
 

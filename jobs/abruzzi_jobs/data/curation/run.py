@@ -98,9 +98,17 @@ def curate(
     return Curated(sources=curated, report=report)
 
 
-def fates(report: dict[str, Any]) -> dict[str, int]:
-    """{"kept" or a reason: documents} over all sources."""
-    return _sum({fate: entry["documents"] for fate, entry in found.items()} for found in report["sources"].values())
+def fates(corpus: dict[str, Any]) -> dict[str, int]:
+    """{`train`, `heldout`, or the reason why not: documents} of a curated corpus, by what corpus.json says: every document once."""
+    ends = _sum(
+        {fate: entry["documents"] for fate, entry in source.items() if isinstance(entry, dict)}
+        for source in corpus["sources"]
+    )
+    rejected = _sum(
+        {fate: entry["documents"] for fate, entry in found.items() if fate != KEPT}
+        for found in corpus["curation"]["sources"].values()
+    )
+    return {fate: documents for fate, documents in sorted((ends | rejected).items()) if documents}
 
 
 def _write_raw(
