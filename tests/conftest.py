@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,10 +24,23 @@ from abruzzi_operators.supervisor.embedded import EmbeddedPlatform
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 240.0
+"""For what comes by itself, on a machine with much else to do. What must come in time is measured where it says so."""
+_TESTS = Path(__file__).parent
+_COMPUTING = [_TESTS / "simulation", _TESTS / "parity", _TESTS / "unit" / "abruzzi_jobs"]
 # A slow moment of the machine is no fault. (With CI=true hypothesis says so itself, and tries the same examples each time.)
 settings.register_profile("patient", deadline=None)
 if settings.get_current_profile_name() == "default":
     settings.load_profile("patient")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m` chooses: what only computes, in whatever time it gets, is marked so (scripts/test)."""
+    for item in items:
+        waits_for_others = any(item.get_closest_marker(name) for name in ("serial", "s3"))
+        if any(folder in item.path.parents for folder in _COMPUTING) and not waits_for_others:
+            item.add_marker("computes")
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +85,7 @@ class Disturbed:
     def attempts(self, run_id: str, stage_id: str) -> list[AttemptOut]:
         return next(stage for stage in self.run(run_id).detail if stage.id == stage_id).attempts
 
-    def until(self, condition: Callable[[], object], *, seconds: float = 60.0) -> float:
+    def until(self, condition: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> float:
         """Seconds that it took. While the platform is away the condition counts as not true yet."""
         began = time.monotonic()
         while True:
@@ -83,7 +97,7 @@ class Disturbed:
             assert time.monotonic() - began < seconds, f"not true after {seconds:.0f} s\n{self.last_words()}"
             time.sleep(0.05)
 
-    def wait_end(self, run_id: str, *, seconds: float = 120.0) -> RunOut:
+    def wait_end(self, run_id: str, *, seconds: float = PATIENCE_SECONDS) -> RunOut:
         self.until(lambda: self.run(run_id).state.is_terminal, seconds=seconds)
         return self.run(run_id)
 
@@ -135,7 +149,7 @@ class Disturbed:
         os.kill(pid, signal.SIGKILL)
         self.until(lambda: start_time(pid) is None)
 
-    def until_back(self, part: str, *, before: int, seconds: float = 30.0) -> float:
+    def until_back(self, part: str, *, before: int, seconds: float = PATIENCE_SECONDS) -> float:
         """Seconds until a child of the supervisor has another pid and the API answers."""
         return self.until(
             lambda: self.platform.children.get(part, before) != before and self._answers(), seconds=seconds
@@ -156,13 +170,26 @@ class Disturbed:
 @pytest.fixture
 def disturbed(tmp_path: Path) -> Iterator[Disturbed]:
     """A running platform of one's own, ended with everything that it started, also when the test fails."""
-    disturbed = Disturbed(tmp_path / "home")
+    with _open_disturbed(tmp_path / "home") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disturbed]:
+    """As `disturbed`, one for all tests of a file: each makes a run of its own and leaves the platform standing."""
+    with _open_disturbed(tmp_path_factory.mktemp("lasting") / "home") as opened:
+        yield opened
+
+
+@contextmanager
+def _open_disturbed(home: Path) -> Iterator[Disturbed]:
+    disturbed = Disturbed(home)
     try:
         disturbed.platform.start()
         yield disturbed
     finally:
         disturbed.platform.stop()
-        end_attempts_below(tmp_path / "home")
+        end_attempts_below(home)
 
 
 def end_attempts_below(home: Path) -> None:

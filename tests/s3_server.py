@@ -23,7 +23,7 @@ from abruzzi.contracts.stage import S3Store as S3Config
 from abruzzi.store.s3 import S3Store
 
 ACCESS, SECRET = "abruzzi-test", "abruzzi-test-secret"
-START_SECONDS = 30.0
+START_SECONDS = 240.0
 NO_REAL_SERVER = "no cluster tools: a real S3 server is needed; set ABRUZZI_CLUSTER_TOOLS to the unpacked tools, or put minio on the PATH"
 """skip_report.py knows the first three words: CI skips such a test only where it was given no tools."""
 

@@ -32,6 +32,10 @@ from abruzzi.store import (
 )
 from abruzzi_jobs.data.shards import DatasetInfo, Shard, write_info, write_shard
 
+HELD_STAGE = Path(__file__).parent / "held_stage.py"
+GO = "go"
+PATIENCE_SECONDS = 900.0
+"""These tests run in the gaps that others leave on the machine (scripts/test)."""
 VOCABULARY = 64
 END_OF_TEXT = 0
 NANO: dict[str, Any] = {
@@ -98,7 +102,11 @@ class Ranks:
         except FileNotFoundError:
             return -1
 
-    def until(self, condition: Callable[[], object], *, seconds: float = 90.0) -> None:
+    def until_held(self, step: int, condition: Callable[[], object] = lambda: True) -> None:
+        """All ranks stand at the step that `Lab.start` was told, and `condition` holds."""
+        self.until(lambda: all(self.step(rank) >= step for rank in range(len(self.processes))) and condition())
+
+    def until(self, condition: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"not true after {seconds:.0f} s\n{self.log()}"
@@ -106,11 +114,13 @@ class Ranks:
             time.sleep(0.005)
 
     def signal(self, number: int, *, rank: int | None = None) -> None:
+        """Held ranks go on then."""
         for index, process in enumerate(self.processes):
             if rank in (None, index) and process.poll() is None:
                 os.kill(process.pid, number)
+        (self.directory / GO).touch()
 
-    def wait(self, *, seconds: float = 120.0) -> list[int]:
+    def wait(self, *, seconds: float = PATIENCE_SECONDS) -> list[int]:
         """Exit codes."""
         deadline = time.monotonic() + seconds
         try:
@@ -175,11 +185,14 @@ class Lab:
             }
         )
 
-    def start(self, spec: StageSpec, *, environment: dict[str, str] | None = None) -> Ranks:
+    def start(self, spec: StageSpec, *, environment: dict[str, str] | None = None, hold_at: int | None = None) -> Ranks:
+        """`hold_at`: the step at which each rank waits for a signal of the test (held_stage.py)."""
         directory = self.root / "attempts" / spec.attempt_id
         directory.mkdir(parents=True)
         (directory / "spec.json").write_text(spec.model_dump_json())
         port = free_port()
+        program = ["-m", "abruzzi_jobs.entrypoints.main"] if hold_at is None else [str(HELD_STAGE)]
+        hold = {} if hold_at is None else {"HOLD_AT": str(hold_at), "HOLD_UNTIL": str(directory / GO)}
         processes = []
         for rank in range(spec.world_size):
             rank_dir = directory / f"rank-{rank}"
@@ -194,11 +207,11 @@ class Lab:
                 clean = {k: v for k, v in os.environ.items() if not k.startswith("ABRUZZI_")}
                 processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "abruzzi_jobs.entrypoints.main"],
-                        env=clean | variables | (environment or {}),
+                        [sys.executable, *program],
+                        env=clean | variables | hold | (environment or {}),
                         stdout=log,
                         stderr=subprocess.STDOUT,
-                        start_new_session=True,
+                        process_group=0,  # in this session, whose share of the machine it has (scripts/test)
                     )
                 )
         return Ranks(directory, processes)

@@ -20,7 +20,7 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / "web" / "dist" / "index.html"
 CHROMIUM_BIN = HERE.parents[1] / "scripts" / "chromium-bin"
-PATIENCE_MILLISECONDS = 15_000
+PATIENCE_MILLISECONDS = 90_000
 WINDOW = {"width": 1440, "height": 900}
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)

@@ -84,7 +84,7 @@ def test_a_branch_begins_at_a_checkpoint_with_other_values(signed_in, world):
     expect(page.get_by_role("button", name=re.compile("Stage corpus"))).to_have_accessible_name(
         re.compile("succeeded|skipped")
     )
-    expect(state(page)).to_contain_text("succeeded", timeout=60_000)
+    expect(state(page)).to_contain_text("succeeded", timeout=240_000)
     page.goto(f"{page.url}?tab=artifacts")
     earliest = page.get_by_role("region", name="Artifacts").get_by_role("row").filter(has_text="step-").last
     earliest.get_by_role("button", name=re.compile("Lineage of")).click()

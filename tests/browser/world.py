@@ -50,13 +50,13 @@ class World:
         ranks = stage.attempts[-1].ranks if stage.attempts else []
         return stage.state is StageState.RUNNING and any(rank.step >= step for rank in ranks)
 
-    def until(self, condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, *, seconds: float = 240.0) -> None:
         began = time.monotonic()
         while not condition():
             assert time.monotonic() - began < seconds, f"not within {seconds:.0f} s: {what}"
             time.sleep(0.1)
 
-    def until_ended(self, run_id: str, *, seconds: float = 60.0) -> RunOut:
+    def until_ended(self, run_id: str, *, seconds: float = 240.0) -> RunOut:
         self.until(lambda: self.state(run_id).is_terminal, f"the end of {run_id}", seconds=seconds)
         return self.run(run_id)
 
@@ -87,7 +87,7 @@ def populate(world: World) -> None:
         "tiny-k2, two ranks",
     )
     for name, state in (("finished", RunState.SUCCEEDED), ("other", RunState.SUCCEEDED), ("failed", RunState.FAILED)):
-        run = world.until_ended(world.runs[name], seconds=120.0)
+        run = world.until_ended(world.runs[name], seconds=240.0)
         assert run.state is state, f"{name}: {run.state}, {run.reason}"
     live = world.runs["live"]
-    world.until(lambda: world.is_training(live, HELD_STEP), "the live run in the middle of pretrain", seconds=120.0)
+    world.until(lambda: world.is_training(live, HELD_STEP), "the live run in the middle of pretrain", seconds=240.0)

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 
+from cluster import base_images as images
 from cluster import installs, simulated_nodes, teardown
 from cluster.binaries import TOOLS, Toolbox
 from cluster.errors import ClusterError
@@ -23,9 +24,7 @@ from cluster.local_cluster import NEEDED_TOOLS, PARTS, LocalCluster
 def main(words: list[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     try:
-        return {"up": up, "down": down, "status": status, "env": env, "build-tools": build_tools}[arguments.command](
-            arguments
-        )
+        return _COMMANDS[arguments.command](arguments)
     except ClusterError as error:
         print(error, file=sys.stderr)
         return 1
@@ -46,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="end it and remove all that it made")
     commands.add_parser("status", help="what runs, as JSON; exit code 1 when it is not up")
     commands.add_parser("env", help="shell lines that make kubectl talk to it")
+    commands.add_parser("base-images", help="fill the cache with what image builds start from (a minute)")
     building = commands.add_parser(
         "build-tools", help="build the binaries that are missing (half an hour for all on two cores)"
     )
@@ -104,9 +104,24 @@ def build_tools(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def base_images(_: argparse.Namespace) -> int:
+    images.debian_layer()
+    images.node_folder()
+    return 0
+
+
 def _kubectl(cluster: LocalCluster) -> Kubectl:
     return Kubectl(cluster.tools.path("kubectl"), cluster.layout.kubeconfig())
 
+
+_COMMANDS = {
+    "up": up,
+    "down": down,
+    "status": status,
+    "env": env,
+    "build-tools": build_tools,
+    "base-images": base_images,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

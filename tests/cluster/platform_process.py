@@ -33,7 +33,7 @@ from abruzzi_operators.executors.fence import policies
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 ACCESS, SECRET, BUCKET = "abruzzi-platform", "abruzzi-platform-secret", "abruzzi"
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 HOST_FOLDERS = {"/usr": "/usr", "/lib": "/usr/lib", "/lib64": "/usr/lib64", "/bin/bash": "/usr/bin/bash"}
 """Path in the pod: path here. The interpreter's libraries are this machine's, and the shell that KubeRay starts Ray with."""
 
@@ -76,7 +76,7 @@ class PlatformProcess:
             process.terminate()
         for name in reversed(list(self._processes)):
             try:
-                self._processes[name].wait(20)
+                self._processes[name].wait(120)
             except subprocess.TimeoutExpired:
                 self.kill(name)
 

@@ -31,7 +31,7 @@ STAGES = (
 )
 LEASE_SECONDS = 40
 THREADS = 8
-READY_SECONDS = 120.0
+READY_SECONDS = 240.0
 
 
 def node_name(index: int) -> str:

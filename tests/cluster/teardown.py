@@ -21,7 +21,7 @@ from cluster.node import bridge_owner, cgroup_roots, run
 CHAINS = ("KUBE-", "CNI-")
 """What kube-proxy, the kubelet and CNI's plugins name their chains with."""
 TABLES = ("filter", "nat", "mangle")
-END_SECONDS = 30.0
+END_SECONDS = 120.0
 CONTAINERD, KUBELET = "containerd", "kubelet"
 
 

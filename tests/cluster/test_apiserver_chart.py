@@ -56,10 +56,10 @@ from abruzzi_operators.renderers.names import attempt_labels
 from abruzzi_operators.renderers.pod import pod_template
 from abruzzi_operators.renderers.trainjob import training_runtime
 
-pytestmark = [needs_apiserver, needs_helm, pytest.mark.serial]
+pytestmark = [needs_apiserver, needs_helm]
 
 STAGES = "abz-stages"
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,10 @@ from abruzzi_operators.kubernetes.resources import (
 from abruzzi_operators.kubernetes.rest_api import RestApi
 from abruzzi_operators.renderers import Placement, WorkloadKind, render
 
-pytestmark = [needs_apiserver, pytest.mark.serial]
+pytestmark = needs_apiserver
 
 NAMESPACE = "abruzzi-stages"
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")

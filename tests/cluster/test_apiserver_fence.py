@@ -38,7 +38,7 @@ from abruzzi_operators.renderers.trainjob import training_runtime
 pytestmark = needs_apiserver
 
 NAMESPACE = "abruzzi-stages"
-POLICY_SECONDS = 30.0
+POLICY_SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from abruzzi_operators.renderers import Placement, PodAdditions, RankResources, 
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 240.0
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 
 
@@ -180,7 +180,7 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", [WorkloadKind.PYTORCH_JOB, WorkloadKind.TRAIN_JOB])
 async def test_ranks_on_two_pods_meet_over_the_pod_network(
     kind: WorkloadKind, cluster: ClusterHandle, place: NodePlace

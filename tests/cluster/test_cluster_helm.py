@@ -148,7 +148,7 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     assert "Succeeded" in platform.test()
 
     platform.uninstall()
-    platform.wait("no pod is left", lambda: not platform.pods(), seconds=120)
+    platform.wait("no pod is left", lambda: not platform.pods(), seconds=240)
     assert cluster.get("namespace", platform.stages, "")["status"]["phase"] == "Active"
     assert cluster.get("secret", SECRET, platform.namespace)["data"].keys() >= {"OWNER_DATABASE_URL", "SIGNING_KEY"}
     claims = cluster.kubectl.json("get", "persistentvolumeclaims", "-n", platform.namespace)["items"]

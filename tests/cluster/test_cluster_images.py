@@ -40,7 +40,7 @@ def test_a_containerfile_is_built_from_the_stand_in_of_its_base_and_runs(
     name = "docker.io/abruzzi-test/greeting:1"
     Builder(cluster.local, [python_image()]).build(tmp_path / "Containerfile", name, context=tmp_path)
     cluster.kubectl.create(job("greeting", name), namespace=namespace)
-    assert cluster.wait_job("greeting", namespace, seconds=120) == "built 10001 [1, 2]\n"
+    assert cluster.wait_job("greeting", namespace, seconds=300) == "built 10001 [1, 2]\n"
 
 
 @pytest.mark.prove

@@ -13,7 +13,7 @@ from cluster.errors import ClusterError
 from cluster.handle import ClusterHandle
 from cluster.local_cluster import PARTS, LocalCluster
 
-MOST_SECONDS_UP = 45.0
+MOST_SECONDS_UP = 60.0
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def start_pod(cluster: ClusterHandle, name: str) -> None:
     wait_until(
         "the namespace has its service account",
         lambda: cluster.kubectl.try_run("get", "serviceaccount", "default").returncode == 0,
-        seconds=30,
+        seconds=240,
     )
     cluster.kubectl.create(pod)
     cluster.kubectl.wait(f"pod/{name}", "condition=Ready")

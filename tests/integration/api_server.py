@@ -21,7 +21,7 @@ from ports import free_port
 from abruzzi.contracts.states import Role
 from abruzzi.kit.ids import new_id, new_run_id, new_token
 
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 RECIPE = """
 version = 1
 name = "hello"
@@ -48,7 +48,7 @@ class ApiServer:
 
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token or self.admin}"}
-        return httpx.Client(base_url=f"{self.url}/api/v1/", headers=headers, timeout=30.0)
+        return httpx.Client(base_url=f"{self.url}/api/v1/", headers=headers, timeout=120.0)
 
     def token(
         self,
@@ -149,7 +149,7 @@ def serve(app_url: str, owner_url: str, folder: Path, **settings: str) -> Iterat
         yield server
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
         log.close()
 
 

@@ -230,7 +230,7 @@ def send(
     headers |= {"Idempotency-Key": key} if key is not None else {}
     made = body if body is not None else request.body(things) if request.body else None
     content: dict[str, Any] = {} if made is None else {"content": made} if isinstance(made, bytes) else {"json": made}
-    with httpx.Client(base_url=things.server.url, headers=headers, timeout=30.0) as client:
+    with httpx.Client(base_url=things.server.url, headers=headers, timeout=120.0) as client:
         if not path.endswith("/stream"):
             return client.request(method, filled, params=request.query(things), **content)
         with client.stream(method, filled, params=request.query(things)) as answer:

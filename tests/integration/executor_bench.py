@@ -23,7 +23,7 @@ from abruzzi.engine.view import Phase, Seen
 from abruzzi_operators.executors.local import LocalExecutor
 from abruzzi_operators.launcher.procfs import start_time
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 240.0
 WAITS_FOR_FILE = """
 import os, signal, sys, time
 def save(*_):

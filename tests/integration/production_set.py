@@ -30,7 +30,7 @@ from abruzzi.store.s3 import S3Store
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 from abruzzi_operators.supervisor.postgres_binaries import ENV_BINARIES
 
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 POLL_SECONDS = 0.05
 PROGRAMS = ("redis-server", "prometheus")
 SCRAPE_SECONDS = 1

@@ -13,7 +13,7 @@ from abruzzi_operators.controller.runs import RunController
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.resources import NAMESPACES, RUNS, Object
 
-SECONDS = 120.0
+SECONDS = 240.0
 ONE_STAGE = """
 version = 1
 name = "one"

@@ -94,7 +94,7 @@ def _fuzz(server: ApiServer, method: str, path: str, token: str, real: dict[str,
         sent += 1
         if sent % 2:
             case.path_parameters.update({name: real[name] for name in case.path_parameters if name in real})
-        case.validate_response(case.call(headers=headers, timeout=20), checks=CHECKS)
+        case.validate_response(case.call(headers=headers, timeout=120), checks=CHECKS)
 
     for mode in GenerationMode:
         run = _BOUNDS(given(case=operation.as_strategy(generation_mode=mode))(lambda case: check(case)))

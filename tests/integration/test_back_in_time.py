@@ -25,6 +25,12 @@ command = ["python", "-u", "-c", '''{WAITS_FOR_FILE}''']
 """
 
 
+@pytest.fixture(scope="module")
+def disturbed(lasting):  # type: ignore[no-untyped-def]
+    """One platform for all tests of this file."""
+    return lasting
+
+
 @pytest.mark.parametrize("part", ["postgres", "api", "controller"])
 def test_a_child_that_is_killed_while_a_run_goes_on_is_back_in_time(
     part: str, disturbed, record_property, tmp_path: Path

@@ -20,7 +20,7 @@ from abruzzi.kit.db import transaction
 from abruzzi.runs import query, submit
 from abruzzi_operators.executors.attempt_dir import AttemptDir
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 240.0
 RECIPE = """
 version = 1
 name = "one"

@@ -23,7 +23,7 @@ from abruzzi.store import DirectoryStore
 from abruzzi.workers import dispatcher, steps
 from abruzzi_operators.controller import main
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 240.0
 PASSWORD = "two words, 100 % 'quoted' @:/?&=+\\"
 
 

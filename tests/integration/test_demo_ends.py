@@ -47,7 +47,7 @@ class Demo:
     def printed(self) -> str:
         return "".join(path.read_text() for path in self.home.glob("attempts/*/rank-0/output.log"))
 
-    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> float:
+    def until(self, condition: Callable[[], object], seconds: float = 240.0) -> float:
         began = time.monotonic()
         while not condition():
             assert time.monotonic() - began < seconds, self.output.read_text()
@@ -78,7 +78,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Demo]]:
     for demo in started:
         demo.process.kill()  # the kernel tells the platform, which ends in good order
         demo.process.wait()
-        demo.until(lambda: demo.left_over() == [], seconds=120.0)  # noqa: B023
+        demo.until(lambda: demo.left_over() == [], seconds=240.0)  # noqa: B023
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -88,7 +88,7 @@ def test_a_demo_that_is_told_to_end_saves_and_takes_its_platform_with_it(
     demo = start(WAITS_FOR_FILE)
     demo.until(lambda: "ready" in demo.printed())
     demo.process.send_signal(number)
-    assert demo.process.wait(END_SECONDS) != 0
+    assert demo.process.wait(240) != 0
     assert demo.printed() == "ready\nsaved\n"
     assert demo.left_over() == []
 

@@ -390,7 +390,7 @@ def small_group() -> Iterator[Path | None]:
     yield group
     for line in (group / "cgroup.procs").read_text().split():
         os.kill(int(line), signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
         time.sleep(0.02)
     group.rmdir()
@@ -440,7 +440,7 @@ def assert_told_by_a_counter(bench: Bench) -> None:
     shim = bench.home / "shim.py"
     shim.write_text(COUNTING_SHIM.format(root=str(Path(abruzzi_operators.__file__).parents[1])))
     command = [sys.executable, "-c", COUNTING_LAUNCHER, str(attempt.path), str(shim)]
-    assert subprocess.run(command, timeout=60, check=False).returncode == 137
+    assert subprocess.run(command, timeout=240, check=False).returncode == 137
     outcome = attempt.outcome()
     assert outcome is not None
     assert outcome["out_of_memory"] is True

@@ -74,6 +74,12 @@ print("done", flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def disturbed(lasting):  # type: ignore[no-untyped-def]
+    """One platform for all tests of this file."""
+    return lasting
+
+
 def recipe(tmp_path: Path, program: str, *, ranks: int, hang: str) -> str:
     path = tmp_path / "program.py"
     path.write_text(program)

@@ -16,8 +16,6 @@ from abruzzi_operators.launcher.procfs import start_time
 pytestmark = pytest.mark.slow
 
 STAGE = "work"
-BACK_SECONDS = 15.0
-"""On a busy machine; test_supervisor_keeping.py holds the two seconds."""
 TICKS = """
 import os, signal, sys, time
 def save(*_):
@@ -31,6 +29,12 @@ while not os.path.exists(os.environ["GO_FILE"]):
     time.sleep(0.01)
 print(f"end {count}", flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def disturbed(lasting):  # type: ignore[no-untyped-def]
+    """One platform for all tests of this file."""
+    return lasting
 
 
 def recipe(go_file: Path, *, ranks: int = 1) -> str:
@@ -72,7 +76,7 @@ def test_a_run_survives_the_kill_of_the(part: str, disturbed, tmp_path: Path) ->
     before = disturbed.pid(part, run_id=run_id, stage_id=STAGE)
     disturbed.kill(part, run_id=run_id, stage_id=STAGE)
     if part in ("controller", "api", "postgres"):
-        assert disturbed.until_back(part, before=before) < BACK_SECONDS
+        disturbed.until_back(part, before=before)  # test_back_in_time.py measures it
     if part == "launcher":
         disturbed.until(lambda: disturbed.pid(part, run_id=run_id, stage_id=STAGE) != before)
     after = ticks(disturbed, run_id)

@@ -12,7 +12,7 @@ from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.resources import RunOut
 from abruzzi.contracts.states import ArtifactKind, RunState
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TOTAL_STEPS = 80
 WORDS = (
@@ -76,6 +76,12 @@ threads = 1
 
 
 @pytest.fixture(scope="module")
+def disturbed(lasting):  # type: ignore[no-untyped-def]
+    """One platform for all tests of this file."""
+    return lasting
+
+
+@pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chance = random.Random(0)
     folder = tmp_path_factory.mktemp("texts")
@@ -128,9 +134,9 @@ def test_the_weights_are_the_same_bits_after_the_kill_of_the(
 ) -> None:
     expected = peaceful(disturbed, texts, undisturbed, ranks=ranks)
     run_id = disturbed.submit(recipe(texts, ranks=ranks))
-    disturbed.until(lambda: disturbed.step_of(run_id, "pretrain") >= TOTAL_STEPS // 4, seconds=120)
+    disturbed.until(lambda: disturbed.step_of(run_id, "pretrain") >= TOTAL_STEPS // 4)
     disturbed.kill(part, run_id=run_id, stage_id="pretrain", rank=ranks - 1)
-    run = disturbed.wait_end(run_id, seconds=180)
+    run = disturbed.wait_end(run_id)
     assert_same_end(disturbed, run, expected)
     attempts = len(disturbed.attempts(run_id, "pretrain"))
     assert attempts == (2 if part == "rank" else 1), "only the death of a rank costs an attempt"

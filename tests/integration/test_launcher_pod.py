@@ -18,7 +18,7 @@ from abruzzi.contracts.stage import DirectoryStore, StageSpec
 from abruzzi.contracts.states import PHASE_ENDED, StageKind
 from abruzzi_operators.launcher.outcome import exit_code, from_message
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 240.0
 SAYS_WHO_IT_IS = """
 import os
 print(" ".join(os.environ[n] for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")), flush=True)

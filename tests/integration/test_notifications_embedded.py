@@ -14,7 +14,7 @@ from webhook_receiver import WebhookReceiver
 from abruzzi.contracts.notification import Channel, DeliveryState, Topic
 from abruzzi.contracts.states import RunState
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = pytest.mark.slow
 RECIPE = """
 version = 1
 name = "embedded"
@@ -49,9 +49,7 @@ def test_an_embedded_platform_tells_of_a_run_and_shows_its_state_although_the_co
             receiver.secret = made.secret or ""
             run_id = disturbed.submit(RECIPE)
             assert disturbed.wait_end(run_id).state is RunState.SUCCEEDED
-            disturbed.until(
-                lambda: [d.state for d in client.notifications.deliveries()] == [DeliveryState.SENT], seconds=90
-            )
+            disturbed.until(lambda: [d.state for d in client.notifications.deliveries()] == [DeliveryState.SENT])
             assert killed
             assert receiver.refused == []
             assert len(receiver.requests) == 2

@@ -26,7 +26,6 @@ from abruzzi_operators.kubernetes.rest_api import RestApi
 WAIT = f"--timeout={SECONDS:.0f}s"
 pytestmark = [
     needs_apiserver,
-    pytest.mark.serial,
     pytest.mark.skipif(Toolbox().find("kubectl") is None, reason="no kubectl here"),
 ]
 

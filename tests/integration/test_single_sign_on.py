@@ -36,7 +36,7 @@ def server(
 
 @pytest.fixture
 def browser(server: ApiServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30.0) as client:
+    with httpx.Client(base_url=server.url, timeout=120.0) as client:
         yield client
 
 

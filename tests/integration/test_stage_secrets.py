@@ -16,7 +16,7 @@ from abruzzi.client import Client
 from abruzzi.contracts.states import RunState
 from abruzzi_operators.supervisor.home import read_up
 
-DEADLINE_SECONDS = 90.0
+DEADLINE_SECONDS = 240.0
 PR_CAPBSET_DROP = 24
 READ_OTHERS = (19, 21, 38)
 """CAP_SYS_PTRACE, and since Linux 6.14 CAP_SYS_ADMIN and CAP_PERFMON."""

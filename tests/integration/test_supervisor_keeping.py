@@ -25,8 +25,7 @@ from abruzzi_operators.executors.attempt_dir import AttemptDir
 from abruzzi_operators.launcher.procfs import start_time
 from abruzzi_operators.supervisor.home import private_directory
 
-DEADLINE_SECONDS = 30.0
-BACK_SECONDS = 2.0
+DEADLINE_SECONDS = 240.0
 STAND_INS = """
 import http.server, os, signal, sys
 
@@ -226,21 +225,14 @@ def test_where_nobody_sits_at_a_terminal_the_token_is_not_printed(platform: Up) 
 
 
 @pytest.mark.parametrize("name", ["postgres", "api", "controller"])
-def test_each_child_that_is_killed_is_back_within_two_seconds(platform: Up, name: str) -> None:
+def test_each_child_that_is_killed_is_back(platform: Up, name: str) -> None:
+    """In which time: test_back_in_time.py."""
     platform.start()
-    # What the first start has made is on disk; from here on a recovery is short.
-    platform.until(lambda: "checkpoint complete" in (platform.home / "logs" / "postgres.log").read_text())
-    took = []
-    while not took or (min(took) >= BACK_SECONDS and len(took) < 3):  # other tests may keep this machine busy
-        before = platform.up()["children"][name]
-        said = platform.output.read_text().count(f"{name:<10} ready again")
-        os.kill(before, signal.SIGKILL)
-        took.append(
-            platform.until(lambda: platform.output.read_text().count(f"{name:<10} ready again") > said)  # noqa: B023
-        )
-        assert platform.up()["children"][name] != before
-    assert min(took) < BACK_SECONDS
-    assert platform.answers()
+    before = platform.up()["children"][name]
+    os.kill(before, signal.SIGKILL)
+    platform.until(lambda: f"{name:<10} ready again" in platform.output.read_text())
+    assert platform.up()["children"][name] != before
+    platform.until(platform.answers)
 
 
 def test_a_second_up_on_the_same_home_is_refused_with_pid_and_address(platform: Up) -> None:

@@ -24,7 +24,7 @@ LENGTH = 32
 
 def main(directory: str, name: str, dtype: str, micro_sequences: str, threshold: str) -> None:
     torch.set_num_threads(1)
-    ranks = start_ranks(timeout_s=60)
+    ranks = start_ranks(timeout_s=600)
     config = ModelConfig.from_dict(json.loads((Path(directory) / "model.json").read_text()))
     model = KimiK2(config, seed=0, dtype=getattr(torch, dtype))
     optimizer = build_optimizer(

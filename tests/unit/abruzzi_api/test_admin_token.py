@@ -26,6 +26,6 @@ async def test_a_token_that_is_none_is_named_in_the_log_instead_of_tried_for_eve
     settings = SimpleNamespace(admin_token=SecretStr("letmein"))
     state = SimpleNamespace(settings=settings, sessions=None, clock=SystemClock())
     with caplog.at_level(logging.ERROR):
-        await asyncio.wait_for(app._bootstrap(SimpleNamespace(state=state)), 30)  # type: ignore[arg-type]
+        await asyncio.wait_for(app._bootstrap(SimpleNamespace(state=state)), 240)  # type: ignore[arg-type]
     assert "ABRUZZI_ADMIN_TOKEN is no token" in caplog.text
     assert "letmein" not in caplog.text

@@ -20,7 +20,7 @@ from abruzzi.engine.ports import Lease, SpecConflict
 from abruzzi.engine.view import AttemptView, Desired, RunView, StageView
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 240.0
 A, B = "runaaaaaaa", "runbbbbbbb"
 
 

@@ -78,14 +78,14 @@ class World:
     async def settle(self) -> None:
         """Until the caches are what the apiserver has; while that is away they can't be."""
         if self.api.down is not None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(240):
                 while any(c._nodes.problem is None or c._leases.problem is None for c in self.controllers):
                     await asyncio.sleep(0.001)
             return
         if self._settled == (self.api._revision, len(self.controllers)):
             return
         self._settled = (self.api._revision, len(self.controllers))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             for controller in self.controllers:
                 for reflector, namespace in ((controller._nodes, None), (controller._leases, LEASE_NAMESPACE)):
                     there = {

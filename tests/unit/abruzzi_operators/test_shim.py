@@ -24,7 +24,7 @@ sys.exit(shim.main(sys.argv[1:]))
 def run_shim(directory: Path, *command: str, counts: tuple[int | None, ...] = (0, 0)) -> dict[str, Any]:
     script = COUNTED.format(counts=counts)
     subprocess.run(
-        [sys.executable, "-c", script, str(directory), str(directory), "--", *command], check=True, timeout=30
+        [sys.executable, "-c", script, str(directory), str(directory), "--", *command], check=True, timeout=240
     )
     return json.loads((directory / "exit.json").read_text())
 
@@ -56,5 +56,5 @@ def test_a_second_shim_starts_nothing(tmp_path: Path) -> None:
 
 def test_it_starts_without_site_packages(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", str(Path(shim.__file__)), str(tmp_path), str(tmp_path), "--", "true"]
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=240)
     assert json.loads((tmp_path / "exit.json").read_text())["code"] == 0

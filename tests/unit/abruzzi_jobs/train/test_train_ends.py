@@ -41,8 +41,8 @@ def test_after_a_divergence_it_goes_on_from_before_it_with_other_data_and_a_kill
         "optimizer": {"kind": "adamw", "peak_lr": 1e-3},
         "checkpoint": {"every_steps": 1, "keep_last": 4},
     }
-    first = lab.start(lab.spec(calm))
-    first.until(lambda: first.step() >= 6)
+    first = lab.start(lab.spec(calm), hold_at=6)
+    first.until_held(6)
     first.signal(signal.SIGTERM)
     first.wait()
     stopped = lab.checkpoints()[0].step or 0
@@ -65,8 +65,8 @@ def test_after_a_divergence_it_goes_on_from_before_it_with_other_data_and_a_kill
     shutil.rmtree(lab.root / "store")
     shutil.copytree(lab.root / "kept", lab.root / "store")
     shutil.rmtree(lab.root / "attempts" / spec.attempt_id)
-    killed = lab.start(spec)
-    killed.until(lambda: killed.step() >= resumed + 8)
+    killed = lab.start(spec, hold_at=resumed + 8)
+    killed.until_held(resumed + 8)
     killed.signal(signal.SIGKILL)
     killed.wait()
     again = lab.spec(calm, epoch=4, setbacks=[Setback(3, resumed)])
@@ -77,8 +77,8 @@ def test_after_a_divergence_it_goes_on_from_before_it_with_other_data_and_a_kill
 
 
 def test_the_damaged_checkpoint_of_a_branch_is_replaced_by_no_other(lab: Lab) -> None:
-    parent = lab.start(lab.spec({"checkpoint": {"every_steps": 2}}))
-    parent.until(lambda: len(lab.checkpoints()) >= 2)
+    parent = lab.start(lab.spec({"checkpoint": {"every_steps": 2}}), hold_at=6)
+    parent.until_held(6, lambda: len(lab.checkpoints()) >= 2)
     parent.signal(signal.SIGTERM)
     parent.wait()
     chosen = lab.spec(epoch=2).resume
@@ -122,8 +122,8 @@ def test_a_full_disk_stops_the_stage_before_it_is_full(lab: Lab) -> None:
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_a_sentence(lab: Lab) -> None:
-    attempt = lab.start(lab.spec())
-    attempt.until(lambda: attempt.step() >= 6 and lab.checkpoints())
+    attempt = lab.start(lab.spec(), hold_at=6)
+    attempt.until_held(6, lab.checkpoints)
     attempt.signal(signal.SIGTERM)
     assert attempt.wait() == [ExitCode.PREEMPTED]
     wider = lab.start(lab.spec({"model": {"hidden_size": 32}}, epoch=2))
@@ -145,8 +145,8 @@ def test_a_damaged_dataset_is_bad_data(lab: Lab) -> None:
 
 
 def test_told_to_stop_before_the_first_step_it_saves_nothing(lab: Lab) -> None:
-    attempt = lab.start(lab.spec())
-    attempt.until(lambda: attempt.step() >= 0)  # signals are heard, torch is still being imported
+    attempt = lab.start(lab.spec(), hold_at=0)
+    attempt.until_held(0)  # signals are heard, torch is still to be imported
     attempt.signal(signal.SIGTERM)
     assert attempt.wait() == [ExitCode.PREEMPTED]
     assert lab.checkpoints() == []
@@ -159,8 +159,8 @@ def test_annealing_at_a_longer_context_resumes_in_the_middle_of_it(lab: Lab) -> 
         "checkpoint": {"every_steps": 3},
         "model": {"max_position": 64},
     }
-    attempt = lab.start(lab.spec(changes))
-    attempt.until(lambda: attempt.step() >= 21)
+    attempt = lab.start(lab.spec(changes), hold_at=21)
+    attempt.until_held(21, lab.checkpoints)
     attempt.signal(signal.SIGKILL)
     attempt.wait()
     resumed = lab.run(lab.spec(changes, epoch=2))

@@ -44,9 +44,9 @@ def test_killed_at_random_steps_and_resumed_it_ends_with_equal_bits(
     chance = random.Random(ranks)
     reached = 0
     for epoch in (1, 2):
-        attempt = lab.start(lab.spec(changes, epoch=epoch))
         at = reached + chance.randint(6, 14)
-        attempt.until(lambda attempt=attempt, at=at: attempt.step() >= at)
+        attempt = lab.start(lab.spec(changes, epoch=epoch), hold_at=at)
+        attempt.until_held(at, lab.checkpoints)
         attempt.signal(signal.SIGKILL)
         attempt.wait()
         reached = lab.checkpoints()[0].step or 0
@@ -68,8 +68,8 @@ def test_killed_while_heads_are_clipped_it_ends_with_equal_bits(
     points = whole.run(whole.spec(changes)).points()
     clipped = points["train/clipped_heads"]
     assert sum(value for step, value in clipped.items() if step > 5) > 0, "after the first checkpoint too"
-    attempt = lab.start(lab.spec(changes))
-    attempt.until(lambda: attempt.step() >= 8)
+    attempt = lab.start(lab.spec(changes), hold_at=8)
+    attempt.until_held(8, lab.checkpoints)
     attempt.signal(signal.SIGKILL)
     attempt.wait()
     assert 0 < (lab.checkpoints()[0].step or 0) < 24
@@ -80,8 +80,8 @@ def test_killed_while_heads_are_clipped_it_ends_with_equal_bits(
 
 
 def test_a_rank_that_loses_its_peer_leaves_the_dead_one_the_first_word(lab: Lab) -> None:
-    attempt = lab.start(lab.spec({"resources": {"ranks": 2}}))
-    attempt.until(lambda: attempt.step() >= 3)
+    attempt = lab.start(lab.spec({"resources": {"ranks": 2}}), hold_at=3)
+    attempt.until_held(3)
     attempt.signal(signal.SIGKILL, rank=1)
     attempt.until(lambda: attempt.processes[1].poll() is not None)
     attempt.signal(signal.SIGTERM, rank=0)  # as the launcher does
@@ -92,8 +92,8 @@ def test_a_rank_that_loses_its_peer_leaves_the_dead_one_the_first_word(lab: Lab)
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_sigterm_saves_the_very_step_and_exits_143(ranks: int, lab: Lab, undisturbed: dict[int, Lab]) -> None:
     changes = {"resources": {"ranks": ranks}}
-    attempt = lab.start(lab.spec(changes))
-    attempt.until(lambda: attempt.step() >= 7)
+    attempt = lab.start(lab.spec(changes), hold_at=7)
+    attempt.until_held(7)
     attempt.signal(signal.SIGTERM, rank=0)  # one rank is told, all agree
     assert attempt.wait() == [ExitCode.PREEMPTED] * ranks
     saved = lab.checkpoints()[0].step
@@ -104,8 +104,8 @@ def test_sigterm_saves_the_very_step_and_exits_143(ranks: int, lab: Lab, undistu
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab: Lab, undisturbed: dict[int, Lab]) -> None:
-    attempt = lab.start(lab.spec())
-    attempt.until(lambda: attempt.step() >= 12 and len(lab.checkpoints()) >= 2)
+    attempt = lab.start(lab.spec(), hold_at=12)
+    attempt.until_held(12, lambda: len(lab.checkpoints()) >= 2)
     attempt.signal(signal.SIGKILL)
     attempt.wait()
     newest, before = lab.checkpoints()[:2]
