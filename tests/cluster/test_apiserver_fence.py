@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -103,9 +104,10 @@ async def test_the_policies_compile_and_the_fence_refuses_what_was_removed_and_o
 
 async def test_the_fence_is_only_raised_and_old_entries_may_go(api: RestApi) -> None:
     await install_policies(api)
-    await api.apply(CONFIG_MAPS, CONFIG_MAPS.new(NAME, NAMESPACE, data={"r.s": "5 100", "r.t": "2 100"}))
 
     async def lower() -> None:
+        # Raised again each time: until the apiserver knows the policy, what follows lowers it.
+        await api.apply(CONFIG_MAPS, CONFIG_MAPS.new(NAME, NAMESPACE, data={"r.s": "5 100", "r.t": "2 100"}))
         await api.patch(CONFIG_MAPS, NAME, {"data": {"r.s": "4 200"}}, namespace=NAMESPACE)
 
     error = await until_refused(lower)
@@ -121,7 +123,8 @@ async def test_a_workload_stands_for_one_attempt_epoch_and_spec_for_ever(api: Re
     async def change(labels: dict[str, str | None]) -> None:
         await api.patch(JOBS, made["metadata"]["name"], {"metadata": {"labels": labels}}, namespace=NAMESPACE)
 
-    error = await until_refused(lambda: change({"abruzzi.io/epoch": "6"}))
+    others = itertools.count(8)  # until the apiserver knows the policy, each is taken
+    error = await until_refused(lambda: change({"abruzzi.io/epoch": str(next(others))}))
     assert "one attempt, epoch and spec for ever" in error.message
     with pytest.raises(Denied):
         await change({"abruzzi.io/attempt": None})

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 from executor_bench import WAITS_FOR_FILE, open_bench
+from ports import free_port
 
 from abruzzi_operators.executors.attempt_dir import AttemptDir
 from abruzzi_operators.launcher.procfs import start_time
@@ -80,10 +81,11 @@ class Up:
         (tmp_path / "up.py").write_text(UP)
         self.tmp_path = tmp_path
         self.process: subprocess.Popen[bytes] | None = None
+        self.port: int | None = None
 
     def start(self, **environment: str) -> None:
         with self.output.open("wb") as output:
-            self.process = self.popen(output, **environment)
+            self.process = self.popen(output, *(map(str, [self.port] if self.port else [])), **environment)
         self.until(lambda: self.up() is not None and self.up()["pid"] == self.pid)
 
     def start_on_terminal(self, **environment: str) -> int:
@@ -189,7 +191,8 @@ def platform(tmp_path: Path) -> Iterator[Up]:
     if up.process is not None and up.process.poll() is None:
         up.process.send_signal(signal.SIGTERM)
         up.process.wait(DEADLINE_SECONDS)
-    assert up.left_over() == []
+    up.output.touch()
+    up.until(lambda: up.left_over() == [])
 
 
 def test_the_first_start_makes_the_home_private_and_prints_the_address_with_the_token_in_the_fragment(
@@ -253,6 +256,7 @@ def test_a_port_that_is_taken_is_named(platform: Up, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_everything_with_code_0_and_the_next_start_keeps_token_and_port(platform: Up, number: int) -> None:
+    platform.port = free_port()  # which nobody takes meanwhile
     platform.start()
     url, token = platform.up()["url"], (platform.home / "token").read_text()
     assert platform.process is not None
@@ -260,6 +264,7 @@ def test_a_stop_ends_everything_with_code_0_and_the_next_start_keeps_token_and_p
     assert platform.process.wait(DEADLINE_SECONDS) == 0
     assert platform.left_over() == []
     assert platform.up() is None
+    platform.port = None
     platform.start()
     assert (platform.up()["url"], (platform.home / "token").read_text()) == (url, token)
 
@@ -270,7 +275,7 @@ def test_when_the_supervisor_is_killed_its_children_go_and_the_next_start_works_
     os.kill(platform.pid, signal.SIGKILL)
     platform.start()
     assert platform.answers()
-    assert all(start_time(pid) is None for pid in children.values())
+    platform.until(lambda: all(start_time(pid) is None for pid in children.values()))
 
 
 def test_a_child_that_never_starts_ends_the_start_and_names_its_log(platform: Up) -> None:

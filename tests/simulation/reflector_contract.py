@@ -84,7 +84,7 @@ def cached(reflector: Reflector[str]) -> dict[str, str]:
     return {name: entry.value for (_, name), entry in reflector.entries.items()}
 
 
-async def until(condition: Callable[[], bool], reflector: Reflector[str], *, seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], reflector: Reflector[str], *, seconds: float = 240.0) -> None:
     """Polls, because what is waited for is often that nothing more happens than this."""
     try:
         async with asyncio.timeout(seconds):
@@ -94,7 +94,7 @@ async def until(condition: Callable[[], bool], reflector: Reflector[str], *, sec
         pytest.fail(f"not true after {seconds} s: {cached(reflector)}, {reflector.counts}, {reflector.problem}")
 
 
-async def until_true(place: Place, reflector: Reflector[str], *, seconds: float = 60.0) -> None:
+async def until_true(place: Place, reflector: Reflector[str], *, seconds: float = 240.0) -> None:
     truth = await place.truth()
     await until(lambda: cached(reflector) == truth, reflector, seconds=seconds)
 
