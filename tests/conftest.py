@@ -27,7 +27,13 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 240.0
 """For what comes by itself, on a machine with much else to do. What must come in time is measured where it says so."""
 _TESTS = Path(__file__).parent
-_COMPUTING = [_TESTS / "simulation", _TESTS / "parity", _TESTS / "unit" / "abruzzi_jobs"]
+_JOBS = _TESTS / "unit" / "abruzzi_jobs"
+_COMPUTING = [
+    _TESTS / "simulation",
+    _TESTS / "parity",
+    *(_JOBS / noun for noun in ("distributed", "evals", "models", "optim", "train")),
+]
+"""Folders of tests that have no deadline but their own patience."""
 # A slow moment of the machine is no fault. (With CI=true hypothesis says so itself, and tries the same examples each time.)
 settings.register_profile("patient", deadline=None)
 if settings.get_current_profile_name() == "default":

@@ -199,6 +199,7 @@ def pod_template() -> dict[str, Any]:
         "env": {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **{name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ},
             "USER": "abruzzi",
         },
     }
