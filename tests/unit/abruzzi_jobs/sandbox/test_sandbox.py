@@ -75,8 +75,14 @@ except OSError: print("processes")
 
 
 def test_a_program_that_hangs_or_floods_is_ended_and_says_which(isolator, tmp_path):
-    hung = python(isolator, tmp_path, "import time; print('here', flush=True); time.sleep(600)", wall_seconds=2)
-    assert (hung.ending, hung.stdout) == ("timed_out", b"here\n")
+    for seconds in (2, 20, 200):  # a busy machine may need the first two to get as far as printing
+        hung = python(
+            isolator, tmp_path, "import time; print('here', flush=True); time.sleep(600)", wall_seconds=seconds
+        )
+        assert hung.ending == "timed_out"
+        if hung.stdout:
+            break
+    assert hung.stdout == b"here\n"
     flood = run(Box(workspace=tmp_path, isolator=isolator), ["yes"], output_bytes=10_000)
     assert (flood.ending, len(flood.stdout)) == ("flooded", 10_000)
 
