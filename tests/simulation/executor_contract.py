@@ -75,20 +75,24 @@ class LifeContract:
         assert (await place.look(spec)).phase in (Phase.PENDING, Phase.RUNNING)
         assert await place.executor.list_attempts() == [spec.attempt_id]
 
-    @pytest.mark.parametrize("exit_code", [0, 1, 64, 65, 75, 76])
-    async def test_the_exit_code_is_the_processs_and_stays(self, place: Place, exit_code: int) -> None:
-        spec = place.spec(exit_code=exit_code)
-        await place.executor.create(spec)
-        working = await place.until_working(spec)
-        assert (working.phase, working.exit_code) == (Phase.RUNNING, None)
-        assert working.node
-        place.finish(spec)
-        seen = await place.until_exited(spec)
-        assert (seen.exit_code, seen.out_of_memory, seen.node_lost) == (exit_code, False, False)
-        assert seen.node == working.node
+    async def test_the_exit_code_is_the_processs_and_stays(self, place: Place) -> None:
+        """Several at the same time: on a real node each takes seconds."""
+        specs = {code: place.spec(exit_code=code) for code in (0, 1, 64, 65, 75, 76)}
+        for spec in specs.values():
+            await place.executor.create(spec)
+        working = {code: await place.until_working(spec) for code, spec in specs.items()}
+        assert {(seen.phase, seen.exit_code) for seen in working.values()} == {(Phase.RUNNING, None)}
+        for spec in specs.values():
+            place.finish(spec)
+        for code, spec in specs.items():
+            seen = await place.until_exited(spec)
+            assert (seen.exit_code, seen.out_of_memory, seen.node_lost) == (code, False, False)
+            assert seen.node
+            assert seen.node == working[code].node
         place.renew()
-        again = await place.look(spec)
-        assert (again.phase, again.exit_code) == (Phase.EXITED, exit_code)
+        for code, spec in specs.items():
+            again = await place.look(spec)
+            assert (again.phase, again.exit_code) == (Phase.EXITED, code)
 
     async def test_creating_again_starts_nothing_by_whomever(self, place: Place) -> None:
         spec = place.spec()
