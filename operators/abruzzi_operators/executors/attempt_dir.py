@@ -26,7 +26,7 @@ from typing import Any
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ExitCode
-from abruzzi_operators.launcher.environment import without_private
+from abruzzi_operators.launcher.environment import secrets_of, without_private
 from abruzzi_operators.launcher.procfs import is_same_process
 from abruzzi_operators.launcher.shipping import logs_are_shipped, write_whole
 
@@ -143,7 +143,8 @@ class AttemptDir:
             if self._launched_too_often():
                 self._give_up()
                 return None
-            environment = without_private(os.environ) | {ENV_LOCK_FD: str(lock)}
+            secrets = secrets_of(os.environ, self.read("spec.json") or {})
+            environment = without_private(os.environ) | secrets | {ENV_LOCK_FD: str(lock)}
             with (self.path / "launcher.log").open("ab") as log:
                 return subprocess.Popen(
                     [sys.executable, "-m", "abruzzi_operators.launcher", str(self.path)],

@@ -26,6 +26,9 @@ ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
 STAGE_MODULE = "abruzzi_jobs.entrypoints.main"
 PRIVATE_PREFIXES = ("ABRUZZI_", "PG")
 """Settings of the control plane (database passwords, signing key) never reach a stage."""
+SECRET_PREFIX = "ABRUZZI_SECRET_"
+"""Keys of endpoints. Each reaches the stages whose recipe refers to it, and no other."""
+SECRETS_FOLDER = "ABRUZZI_SECRETS"
 CLOUD_PREFIX = "AWS_"
 S3_SCHEME = "s3://"
 
@@ -34,10 +37,20 @@ def without_private(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(PRIVATE_PREFIXES)}
 
 
+def secrets_of(environment: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, str]:
+    """Those that the spec's endpoints refer to ("secret:teacher-key" is ABRUZZI_SECRET_TEACHER_KEY), and the folder where others are mounted."""
+    endpoints = (spec.get("config") or {}).get("endpoint") or {}
+    references = [str(endpoint["api_key"]) for endpoint in endpoints.values() if endpoint.get("api_key")]
+    if not references:
+        return {}
+    names = {SECRET_PREFIX + reference.removeprefix("secret:").upper().replace("-", "_") for reference in references}
+    return {name: value for name, value in environment.items() if name in names or name == SECRETS_FOLDER}
+
+
 def for_stage(base: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, str]:
     """`base` without what is the control plane's alone. Cloud credentials reach the stages that read or write a bucket by them: where the
     object store is one, and a corpus that is made from one."""
-    environment = without_private(base)
+    environment = without_private(base) | secrets_of(base, spec)
     sources = (spec["config"].get("data") or {}).get("sources") or ()
     if spec["store"]["kind"] == "s3" or any(str(source).startswith(S3_SCHEME) for source in sources):
         return environment

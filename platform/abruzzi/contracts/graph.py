@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from abruzzi.contracts.endpoint import CheckpointEndpoint, endpoints_of
 from abruzzi.contracts.gate import parse_gate
-from abruzzi.contracts.recipe import INPUTS, OUTPUTS, Recipe, StageBase
+from abruzzi.contracts.recipe import INPUTS, OUTPUTS, AskingStage, Recipe, StageBase
 from abruzzi.contracts.states import ArtifactKind
 
 
@@ -67,7 +68,26 @@ def bind_inputs(recipe: Recipe, stage: StageBase) -> dict[str, Binding]:
             if output is not None:
                 bindings[name] = Binding(name, source, output, kind)
                 break
+    for name, (_, reference, kind) in served_inputs(stage).items():
+        source, _, output = reference.partition(".")
+        bindings[name] = Binding(name, source, output, kind)
     return bindings
+
+
+def served_inputs(stage: StageBase) -> dict[str, tuple[tuple[str, str], str, ArtifactKind]]:
+    """{input name: ((endpoint, key), reference, kind)}: what the stage is given beside its own inputs, to serve the checkpoints that it asks.
+
+    An endpoint called `own` makes the inputs `own.checkpoint` and `own.tokenizer`.
+    """
+    if not isinstance(stage, AskingStage):
+        return {}
+    kinds = {"checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER}
+    return {
+        f"{name}.{key}": ((name, key), getattr(endpoint, key), kind)
+        for name, endpoint in endpoints_of(stage.roles, stage.endpoint).items()
+        if isinstance(endpoint, CheckpointEndpoint)
+        for key, kind in kinds.items()
+    }
 
 
 def mistakes(recipe: Recipe) -> Iterator[GraphMistake]:
@@ -101,6 +121,36 @@ def mistakes(recipe: Recipe) -> Iterator[GraphMistake]:
     for index, stage in enumerate(recipe.stage):
         yield from _input_mistakes(recipe, stage, index, names)
         yield from _gate_mistakes(recipe, stage, index, names)
+        yield from _role_mistakes(recipe, stage, index, names)
+
+
+def _role_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str]) -> Iterator[GraphMistake]:
+    if not isinstance(stage, AskingStage):
+        return
+    known = {**recipe.endpoint, **stage.endpoint}
+    for role, config in stage.roles.items():
+        if config.endpoint not in known:
+            hint = nearest(config.endpoint, list(known)) if known else f"Add a table [endpoint.{config.endpoint}]."
+            yield GraphMistake(
+                ("stage", index, "roles", role.value, "endpoint"),
+                f"no endpoint is called {config.endpoint!r}",
+                hint,
+            )
+    for (name, key), reference, kind in served_inputs(stage).values():
+        path = ("endpoint", name, key) if name in recipe.endpoint else ("stage", index, "endpoint", name, key)
+        source, dot, output = reference.partition(".")
+        if not dot or source not in names:
+            yield GraphMistake(path, f'{reference!r} is not of the form "<stage>.<output>"', nearest(source, names))
+        elif OUTPUTS[recipe.stage_by_id(source).kind].get(output) != kind:
+            outputs = [o for o, k in OUTPUTS[recipe.stage_by_id(source).kind].items() if k == kind]
+            hint = nearest(output, outputs) if outputs else f"Name a stage that makes a {kind}."
+            yield GraphMistake(path, f"stage {source!r} has no {kind} called {output!r}", hint)
+        elif source not in ancestors(recipe, stage.id):
+            yield GraphMistake(
+                path,
+                f"endpoint {name!r} serves what {source!r} makes, which stage {stage.id!r} asks but does not need",
+                f"Add {source!r} to the needs of {stage.id!r}.",
+            )
 
 
 def _cycle(recipe: Recipe) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
 
 from abruzzi.contracts.curation import CurationTables
+from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.training import (
@@ -39,6 +40,14 @@ class StageBase(Strict):
     resources: ResourcesConfig = ResourcesConfig()
     retry: RetryConfig = RetryConfig()
     seed: Seed = 0
+
+
+class AskingStage(StageBase):
+    """A stage that asks language models."""
+
+    roles: dict[ChatRole, RoleConfig] = Field(default_factory=dict)
+    endpoint: dict[EndpointName, Endpoint] = Field(default_factory=dict)
+    """Of this stage alone; in a resolved recipe also those of the recipe's that its roles name."""
 
 
 class CorpusData(CurationTables):
@@ -151,7 +160,7 @@ class ContainerConfig(Strict):
     env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,63}$")], str] = Field(default_factory=dict)
 
 
-class ContainerStage(StageBase):
+class ContainerStage(AskingStage):
     kind: Literal[StageKind.CONTAINER]
     container: ContainerConfig
 
@@ -195,7 +204,21 @@ class Recipe(Strict):
     version: Literal[1]
     name: RecipeName
     description: str = Field(default="", max_length=2000)
+    endpoint: dict[EndpointName, Endpoint] = Field(default_factory=dict)
+    """Servers that the stages' roles name."""
     stage: tuple[Stage, ...] = Field(min_length=1, max_length=64)
+
+    @model_validator(mode="after")
+    def _give_endpoints(self) -> Recipe:
+        """A stage's own table says everything that it may depend on, so it gets the endpoints that it asks."""
+        stages = tuple(
+            stage.model_copy(update={"endpoint": {**endpoints_of(stage.roles, self.endpoint), **stage.endpoint}})
+            if isinstance(stage, AskingStage)
+            else stage
+            for stage in self.stage
+        )
+        object.__setattr__(self, "stage", stages)
+        return self
 
     def stage_by_id(self, stage_id: str) -> StageBase:
         return next(s for s in self.stage if s.id == stage_id)

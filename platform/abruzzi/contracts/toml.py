@@ -10,12 +10,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_origin
 
 import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from abruzzi.contracts.endpoint import ENDPOINT_CLASSES, EndpointKind
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import bind_inputs, mistakes, nearest
 from abruzzi.contracts.positions import KeyPath as Path
@@ -208,9 +209,20 @@ def _mistake(
 
 def _without_tag(location: tuple[int | str, ...]) -> Path:
     """Pydantic puts the discriminator's value into the path of a union: ("stage", 1, "pretrain", "model")."""
-    if len(location) > 2 and location[0] == "stage" and location[2] in set(StageKind):
-        return (*location[:2], *location[3:])
-    return tuple(location)
+    path = tuple(location[:-1] if location[-1:] == ("[key]",) else location)
+    if len(path) > 2 and path[0] == "stage" and path[2] in set(StageKind):
+        path = (*path[:2], *path[3:])
+    at = _endpoint_at(path)
+    if at and len(path) > at and path[at] in set(EndpointKind):
+        path = (*path[:at], *path[at + 1 :])
+    return path
+
+
+def _endpoint_at(path: Path) -> int:
+    """Length of the part of a path that leads to an endpoint's table; 0 where it leads to none."""
+    if len(path) >= 2 and path[0] == "endpoint":
+        return 2
+    return 4 if len(path) >= 4 and path[0] == "stage" and path[2] == "endpoint" else 0
 
 
 def _explain(detail: ErrorDetails, path: Path, data: Mapping[str, Any]) -> tuple[str, str]:
@@ -221,8 +233,9 @@ def _explain(detail: ErrorDetails, path: Path, data: Mapping[str, Any]) -> tuple
         return f"{path[-1]!r} is missing", f"Add {path[-1]} = …"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         wanted = given.get("kind", "") if isinstance(given, dict) else ""
-        return (f"no stage kind is called {wanted!r}" if wanted else "'kind' is missing"), nearest(
-            str(wanted), [str(k) for k in StageKind]
+        noun, kinds = ("endpoint", EndpointKind) if _endpoint_at(path) else ("stage", StageKind)
+        return (f"no {noun} kind is called {wanted!r}" if wanted else "'kind' is missing"), nearest(
+            str(wanted), [str(k) for k in kinds]
         )
     if kind in ("literal_error", "enum"):
         options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
@@ -251,17 +264,36 @@ def _explain(detail: ErrorDetails, path: Path, data: Mapping[str, Any]) -> tuple
 
 def _fields_at(path: Path, data: Mapping[str, Any]) -> list[str]:
     """Names that are valid in the table at `path`."""
+    at = _endpoint_at(path)
+    if at:
+        table = _value_at(path[:at], data)
+        model = ENDPOINT_CLASSES.get(str(table.get("kind"))) if isinstance(table, dict) else None  # type: ignore[arg-type]
+        return list(model.model_fields) if model else []
     if not path or path[0] != "stage":
         return list(Recipe.model_fields)
     stages = data.get("stage")
     stage = stages[path[1]] if isinstance(stages, list) and len(path) > 1 and isinstance(path[1], int) else {}
     model: type[BaseModel] | None = STAGE_CLASSES.get(str(stage.get("kind"))) if isinstance(stage, dict) else None  # type: ignore[arg-type]
+    is_name = False
     for part in path[2:]:
         if model is None or isinstance(part, int):
             continue
+        if is_name:  # of an entry of a table of tables, such as roles.judge
+            is_name = False
+            continue
         field = model.model_fields.get(str(part))
+        is_name = get_origin(field.annotation if field else None) is dict
         model = next((t for t in _model_types(field.annotation if field else None)), None)
     return list(model.model_fields) if model else []
+
+
+def _value_at(path: Path, data: Any) -> Any:
+    for part in path:
+        if isinstance(data, dict):
+            data = data.get(part)  # type: ignore[arg-type]
+        else:
+            data = data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None
+    return data
 
 
 def _model_types(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -161,6 +162,14 @@ def test_the_stores_port_is_its_endpoints_or_what_is_said() -> None:
         things = template("production", f'store.endpoint="{endpoint}"', f"store.secure={secure}")
         [stages] = [t for t in things if t["kind"] == "NetworkPolicy" and t["metadata"]["name"].endswith("-stages")]
         assert stages["spec"]["egress"][-1]["ports"] == [{"port": port}]
+
+
+@needs_helm
+def test_stages_reach_the_language_models_that_an_operator_names() -> None:
+    peer = {"ipBlock": {"cidr": "10.30.0.7/32"}}
+    things = template("small", f"networkPolicy.endpoints=[{json.dumps({'to': [peer], 'ports': [443, 8000]})}]")
+    [stages] = [t for t in things if t["kind"] == "NetworkPolicy" and t["metadata"]["name"].endswith("-stages")]
+    assert stages["spec"]["egress"][-1] == {"to": [peer], "ports": [{"port": 443}, {"port": 8000}]}
 
 
 def test_the_api_is_reached_by_whom_the_values_name_and_by_stages() -> None:
