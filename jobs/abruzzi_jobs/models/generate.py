@@ -5,6 +5,8 @@ Shapes: B batch, L prompt positions, V vocabulary, N new tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ def generate(
     done_B = torch.zeros(tokens_BL.shape[0], dtype=torch.bool, device=tokens_BL.device)
     produced: list[Tensor] = []
     while True:
-        next_B = _sample(logits_BV, temperature=temperature, top_p=top_p, generator=generator)
+        next_B = sample(logits_BV, temperature=temperature, top_p=top_p, generator=generator)
         if end_token is not None:
             next_B = torch.where(done_B, end_token, next_B)
             done_B |= next_B == end_token
@@ -39,7 +41,31 @@ def generate(
         logits_BV = model.decode(next_B, caches)
 
 
-def _sample(logits_BV: Tensor, *, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
+@torch.no_grad()
+def token_stream(
+    model: KimiK2,
+    tokens_BL: Tensor,
+    *,
+    temperature: float,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+    never: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(next_B, logits_BV that it was drawn from), without end: nothing is computed before it is asked for.
+
+    `never`: indices of tokens that are not to be drawn; their logits are -inf.
+    """
+    logits_BV, caches = model.prefill(tokens_BL)
+    while True:
+        if never is not None:
+            logits_BV = logits_BV.index_fill(1, never, float("-inf"))
+        next_B = sample(logits_BV, temperature=temperature, top_p=top_p, generator=generator)
+        yield next_B, logits_BV
+        logits_BV = model.decode(next_B, caches)
+
+
+def sample(logits_BV: Tensor, *, temperature: float, top_p: float, generator: torch.Generator | None) -> Tensor:
+    """int64 [B]. Nucleus: the smallest set of likeliest tokens whose probability reaches `top_p`."""
     if temperature == 0:
         return logits_BV.argmax(-1)
     probs_BV = torch.softmax(logits_BV / temperature, -1)
