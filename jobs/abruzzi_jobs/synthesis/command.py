@@ -59,6 +59,33 @@ def import_(
     _print(f"{manifest['tools']} tools of {len(servers)} servers in {folder}")
 
 
+@app.command("evolve", epilog="Example: abruzzi tools evolve ./synthetic-tools --seed 7")
+def evolve(
+    folder: Folder,
+    seed: Annotated[int, typer.Option(help="Which facets the applications grow.")] = 0,
+    generations: Annotated[int, typer.Option(min=0, max=12, help="How often each application grows.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Make synthetic tools: domains, their applications, the tools of each, near-duplicates dropped."""
+    from abruzzi_jobs.synthesis.catalogue import write_catalogue
+    from abruzzi_jobs.synthesis.embedding import EMBEDDER, NEAR, distinct
+    from abruzzi_jobs.synthesis.evolution import GENERATOR, synthetic_tools
+
+    _refuse_taken(folder)
+    made = synthetic_tools(seed, generations)
+    kept, dropped = distinct(made)
+    origin = {"generator": GENERATOR, "is_llm": False, "seed": seed, "generations": generations}
+    duplicates = {"embedder": EMBEDDER, "near": NEAR, "made": len(made), "dropped": dropped}
+    manifest = write_catalogue(folder, kept, **origin, duplicates=duplicates)
+    if as_json:
+        _print(json.dumps(manifest, indent=1))
+        return
+    applications = len(manifest["sources"])
+    domains = len({source.split("/")[0] for source in manifest["sources"]})
+    _print(f"{len(kept)} tools of {applications} applications in {domains} domains in {folder}")
+    _print(f"{len(dropped)} of {len(made)} dropped as near-duplicates (cosine {NEAR} or more)")
+
+
 @app.command("list", epilog="Example: abruzzi tools list ./real-tools")
 def list_(folder: Folder, as_json: AsJson = False) -> None:
     """The tools of a catalogue, one a line."""
@@ -70,6 +97,14 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
         else:
             first = tool.description.strip().split("\n")[0]
             _print(f"{tool.source}  {tool.name}  {first[:100]}")
+
+
+def _refuse_taken(folder: Path) -> None:
+    """Before the work, not after it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AbruzziError(
+            "conflict", f"{folder}: there is something already.", hint="Choose another name.", status=409
+        )
 
 
 def _print(text: Any) -> None:

@@ -31,6 +31,9 @@ class FieldSchema(_Frozen):
     entity: Name | None = None
     minimum: int | None = None
     maximum: int | None = None
+    adjustable: bool = Field(
+        default=False, description="An integer that may be raised, lowered and moved between rows."
+    )
     examples: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -118,7 +121,9 @@ class StateSchema(_Frozen):
 
 
 class Term(_Frozen):
-    """A value in a condition: an argument, a field of the row that an argument names (after the call, or `before` it), a number of rows, a constant."""
+    """A value in a condition. `argument`: of the call. `field`: of the row of `entity` whose id is the argument `argument` (of the new row where the
+    call creates it), after the call or, as `before`, ahead of it. `count`: rows of `entity`, those whose `field` is the argument `argument` where both
+    are given; `count_before` ahead of the call, plus `value`. `constant`: `value`."""
 
     kind: Literal["argument", "field", "before", "count", "count_before", "constant"]
     argument: str | None = None
@@ -141,7 +146,8 @@ class Condition(_Frozen):
 
 
 class Operation(_Frozen):
-    """What the call does to the state. `entity` is the table, `field` the column of `adjust`, `transfer`, `assign`, `total`; `verb` the transition of `move`."""
+    """What the call does to the state. `entity` is the table, `field` the column of `adjust`, `transfer`, `assign`, `total`; `verb` the
+    transition of `move`, or `raise` and `lower`."""
 
     kind: Literal[
         "create", "get", "find", "update", "move", "delete", "adjust", "transfer", "assign", "total", "count", "related"
