@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import psycopg
 from interleaved import machine, report
-from simulated import Ground, ground, one_pod, pool, until
+from simulated import Ground, ground, keep_logs, one_pod, pool, until
 
 from abruzzi.contracts.pool import Amounts, PoolSpec
 from abruzzi.contracts.stage import DirectoryStore, StageSpec
@@ -72,7 +72,11 @@ def main() -> int:
         delay = "durationMilliseconds: 200, durationFrom: {expressionFrom: '.spec.containers[0].command[1]'}"
         queues = [queue(cohort, number) for cohort in range(COHORTS) for number in range(QUEUES)]
         with ground(Path(folder), nodes=options.nodes, pools=queues, pod_delay=delay, operators=("kueue",)) as base:
-            result = asyncio.run(measure(base, options, [each.name for each in queues]))
+            try:
+                result = asyncio.run(measure(base, options, [each.name for each in queues]))
+            finally:
+                if options.logs:
+                    keep_logs(base, options.logs)
     result["load_average_at_start"] = load
     result["machine"] = machine(threads=0)
     report(result, out=options.out)
@@ -101,6 +105,7 @@ async def measure(base: Ground, options: argparse.Namespace, queues: Sequence[st
     wanted = workloads(options.workloads, queues)
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     late: dict[str, list[float]] = {"ours": [], "plain": []}
+    cpu: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
     loads: list[float] = []
     with base.cluster.new_namespace() as namespace:
         async with RestApi(Access(kubeconfig=base.cluster.kubeconfig)) as api:
@@ -109,10 +114,12 @@ async def measure(base: Ground, options: argparse.Namespace, queues: Sequence[st
             for number in range(options.rounds):
                 for name in ("ours", "plain") if number % 2 == 0 else ("plain", "ours"):
                     loads.append(os.getloadavg()[0])
+                    before = base.cpu_seconds()
                     took, behind = await sides[name].run(number, wanted)
                     seconds[name].append(took)
                     late[name].append(behind)
                     await sides[name].clear(number)
+                    cpu[name].append({part: round(used - before[part], 1) for part, used in base.cpu_seconds().items()})
     ratio = statistics.median(seconds["ours"]) / statistics.median(seconds["plain"])
     return {
         "bench": "kueue_baseline", "workloads_a_round": len(wanted), "rate_per_second": options.rate, "rounds": options.rounds,
@@ -121,6 +128,7 @@ async def measure(base: Ground, options: argparse.Namespace, queues: Sequence[st
         "ratio": ratio, "target": f"ratio <= {TARGET_RATIO}", "ok": ratio <= TARGET_RATIO,
         "published_by_kueue": PUBLISHED,
         "differences": "no priority classes on either side; Jobs and pods are real objects here, Kueue's runner has only Workloads",
+        "cpu_seconds_each_round": cpu,
         "load_average_before_rounds": loads,
     }  # fmt: skip
 
@@ -261,6 +269,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=5.0, help="creations a second, on each side")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--nodes", type=int, default=16, help="of 192 CPUs each: quota is the limit, not they")
+    parser.add_argument("--logs", type=Path, help="a folder for the logs of all parts")
     return parser.parse_args()
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import psycopg
 from interleaved import machine, report
-from simulated import Ground, ground, one_pod, pool, until
+from simulated import Ground, ground, keep_logs, one_pod, pool, until
 
 from abruzzi.contracts.node import NodeState
 from abruzzi.contracts.pool import Amounts
@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--silent", type=int, default=6, help="deaths that nobody tells of")
     parser.add_argument("--slow-nodes", type=int, default=1000)
     parser.add_argument("--slow-seconds", type=float, default=900.0)
+    parser.add_argument("--logs", type=Path, help="a folder for the logs of all parts")
     options = parser.parse_args()
     load = list(os.getloadavg())
     result: dict[str, Any] = {"bench": "node_death", "pods": options.pods, "load_average_at_start": load}
@@ -67,11 +68,15 @@ def main() -> int:
         whole = pool("h800", Amounts(cpus=1.0, memory=1 << 30, gpus=8))
         with ground(Path(folder), nodes=nodes, pools=[whole], pod_delay="durationMilliseconds: 1000",
                     operators=("training-operator",)) as base:  # fmt: skip
-            deaths = Deaths(base, options.pods)
-            deaths.begin()
-            result["signalled"] = summed([deaths.one(is_told=True) for _ in range(options.signalled)])
-            result["silent"] = summed([deaths.one(is_told=False) for _ in range(options.silent)])
-            result["nodes"] = nodes
+            try:
+                deaths = Deaths(base, options.pods)
+                deaths.begin()
+                result["signalled"] = summed([deaths.one(is_told=True) for _ in range(options.signalled)])
+                result["silent"] = summed([deaths.one(is_told=False) for _ in range(options.silent)])
+                result["nodes"] = nodes
+            finally:
+                if options.logs:
+                    keep_logs(base, options.logs)
     result["targets"] = TARGETS
     result["ok"] = (
         result["slow"]["false_evictions"] == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -130,6 +131,13 @@ def ground(
                     for each in pools:
                         client.pools.apply(each)
                 yield Ground(cluster, platform, namespace, postgres, audit)
+
+
+def keep_logs(base: Ground, folder: Path) -> None:
+    """Of all parts, with the audit log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in (*base.platform.folder.glob("*.log"), *base.cluster.local.layout.logs.glob("*.log"), base.audit):
+        shutil.copy(log, folder)
 
 
 def audit_writes(cluster: ClusterHandle, layout: Layout, namespace: str) -> Path:

@@ -1,7 +1,7 @@
 """Kueue, Kubeflow Training, KubeRay, JobSet and Trainer from their own manifests, in images that hold their own binaries.
 
-A manifest is rendered from the module that Go downloads (kustomize), cached, and changed in two places only: images are never pulled,
-and CPU requests shrink, because the machine has two cores for the stages too.
+A manifest is rendered from the module that Go downloads (kustomize), cached, and changed in three places only: images are never pulled; CPU requests
+shrink, because the machine has two cores for the stages too; and an operator gets the arguments that we recommend (docs/how-to/run-on-kubernetes.md).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class Operator:
     api_service: str = ""
     """The API that it serves itself, through the apiserver's aggregation."""
     needs: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     target_namespace: str = ""
     """Set where several folders are put together and the overlay that would name the namespace is not used."""
 
@@ -66,6 +67,7 @@ OPERATORS = {
                 "metadata": {"name": "probe", "namespace": "default"},
                 "spec": {"runPolicy": {"suspend": True}, "pytorchReplicaSpecs": {"Master": _MASTER}},
             },
+            arguments=("--kube-api-qps=200", "--kube-api-burst=400"),
         ),
         Operator(
             "kuberay", KUBERAY, ("config/default",), "kuberay-operator", "default", "kuberay-operator", "rayjobs.ray.io"
@@ -174,7 +176,7 @@ def wait_available(kubectl: Kubectl, operator: Operator) -> None:
 
 
 def _prepare(kubectl: Kubectl, layout: Layout, tools: Toolbox, operator: Operator) -> list[dict[str, Any]]:
-    objects = tuned(manifest(kubectl, operator))
+    objects = tuned(manifest(kubectl, operator), operator.arguments)
     here = imported(layout)
     for name in {container["image"] for container in _containers(objects)}:
         if name not in here:
@@ -229,10 +231,12 @@ def _render(kubectl: Kubectl, operator: Operator) -> str:
         return kubectl("kustomize", scratch)
 
 
-def tuned(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def tuned(objects: list[dict[str, Any]], arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Images are never pulled; CPU requests shrink and CPU limits go (KubeRay's 100m makes its leader election time out beside a busy test)."""
     for container in _containers(objects):
         container["imagePullPolicy"] = "IfNotPresent"
+        if arguments:
+            container["args"] = [*container.get("args", ()), *arguments]
         resources = container.get("resources", {})
         if "cpu" in resources.get("requests", {}):
             resources["requests"]["cpu"] = CPU_REQUEST

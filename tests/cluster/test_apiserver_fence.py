@@ -102,6 +102,29 @@ async def test_the_policies_compile_and_the_fence_refuses_what_was_removed_and_o
         await api.create(JOBS, foreign, dry_run=True)
 
 
+async def test_the_fence_refuses_the_pods_of_what_was_removed(api: RestApi) -> None:
+    """An operator may still be about to make them."""
+
+    def pod(number: int) -> Object:
+        template = job(number, stage="pods")["spec"]["template"]
+        made = PODS.new(f"probe-{number}", NAMESPACE, spec=template["spec"])
+        made["spec"].pop("serviceAccountName", None)
+        made["metadata"]["labels"] = template["metadata"]["labels"]
+        return made
+
+    await install_policies(api)
+    fence = Fence(api, NAMESPACE, now=lambda: 1764115200.0)
+    async with fence.reflector:
+        await fence.reflector.synced()
+        await fence.remove("k7m2q9x4ab-pods-2")
+    error = await until_refused(lambda: api.create(PODS, pod(2), dry_run=True))
+    assert refused(error)
+    await api.create(PODS, pod(3), dry_run=True)
+    foreign = pod(1)
+    foreign["metadata"]["labels"] = {"app": "somebody-elses"}
+    await api.create(PODS, foreign, dry_run=True)
+
+
 async def test_the_fence_is_only_raised_and_old_entries_may_go(api: RestApi) -> None:
     await install_policies(api)
 

@@ -324,7 +324,7 @@ def admit_by_fence(place: ClusterPlace):  # type: ignore[no-untyped-def]
 
     def admit(verb: str, resource, new, old) -> str | None:  # type: ignore[no-untyped-def]
         attempt = (new["metadata"].get("labels") or {}).get("abruzzi.io/attempt")
-        if verb == "create" and resource is JOBS and attempt and place.executor._fence.is_removed(attempt):
+        if verb == "create" and resource in (JOBS, PODS) and attempt and place.executor._fence.is_removed(attempt):
             return f"abruzzi-fence: attempt {attempt} was removed and never comes back"
         return None
 

@@ -79,8 +79,9 @@ class Controller:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then it finishes what it holds. Workloads go on: the next controller adopts them."""
         held: set[asyncio.Task[None]] = set()
-        orphans_at = self._now()
-        listening = asyncio.create_task(self._listen(self._changed)) if self._changed is not None else None
+        beside = [asyncio.create_task(self._look_for_orphans())]
+        if self._changed is not None:
+            beside.append(asyncio.create_task(self._listen(self._changed)))
         while not stop.is_set():
             free = self._config.runs_at_once - len(held)
             try:
@@ -90,17 +91,14 @@ class Controller:
                     else ()
                 ):
                     held.add(asyncio.create_task(self.handle(lease)))
-                if self._now() >= orphans_at:
-                    orphans_at = self._now() + self._config.orphan_seconds
-                    await self.collect_orphans()
             except Exception:
                 # The database is away: nothing is lost, look again.
                 logger.exception("cannot look for runs; trying again")
                 await asyncio.sleep(self._config.look_seconds)
             await self._wait(stop, held)
             held = {task for task in held if not task.done()}
-        if listening is not None:
-            listening.cancel()
+        for task in beside:
+            task.cancel()
         if held:
             await asyncio.wait(held, timeout=self._config.lease_seconds)
 
@@ -167,6 +165,15 @@ class Controller:
                 )
         return self._now()
 
+    async def _look_for_orphans(self) -> None:
+        """Beside the loop: over many workloads a look takes seconds, and runs that are due do not wait for it."""
+        while True:
+            try:
+                await self.collect_orphans()
+            except Exception as error:
+                logger.warning("cannot look for workloads that nobody knows (%s); trying again", error)
+            await asyncio.sleep(self._config.orphan_seconds)
+
     async def collect_orphans(self) -> None:
         """Workloads that no attempt in the database stands for: stopped and removed. One that resists does not keep the others."""
         for attempt_id in await self._executor.list_attempts():
@@ -181,7 +188,8 @@ class Controller:
             known = {a.id for s in run.stages for a in s.attempts if not a.workload_removed}
         except NotFound:
             known = set()
-        if attempt_id not in known:
+        # It may have been removed, and that been recorded, since the list was made.
+        if attempt_id not in known and attempt_id in await self._executor.list_attempts():
             logger.warning("workload %s belongs to no attempt: removing it", attempt_id)
             await self._executor.stop(attempt_id, grace_seconds=0.0)
             await self._executor.remove(attempt_id)

@@ -3,7 +3,7 @@
 ConfigMap `abruzzi-fence` holds `<run>.<stage>: <lowest number> <unix time>`: attempts of that stage below the number are over. (A run's epochs
 would not do: stages run side by side, and the later epoch of one must not fence the other.) A removal raises it before it deletes anything,
 and a ValidatingAdmissionPolicy compares every creation with it, so a controller that was stopped in the middle of a create is refused by the
-apiserver itself. Values only grow, which another policy holds; entries may go once no create can be on its way any more.
+apiserver itself; and so is an operator that still makes pods of a workload that is gone. Values only grow, which another policy holds; entries may go once no create can be on its way any more.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from abruzzi_operators.kubernetes.resources import (
     ADMISSION_POLICY_BINDINGS,
     CONFIG_MAPS,
     JOBS,
+    PODS,
     PYTORCH_JOBS,
     RAY_JOBS,
     TRAIN_JOBS,
     Object,
+    Resource,
 )
 from abruzzi_operators.renderers.names import (
     ANNOTATION_DIGEST,
@@ -147,17 +149,17 @@ def policies(namespace: str) -> list[Object]:
     in_namespace = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
     fence, identity = f"{NAME}-{namespace}", f"{IDENTITY}-{namespace}"
     return [
-        _policy(fence, [_rules("CREATE")], [_NOT_REMOVED], variables=_VARIABLES, parameter=True),
+        _policy(fence, [_rules("CREATE", *KINDS, PODS)], [_NOT_REMOVED], variables=_VARIABLES, parameter=True),
         _binding(fence, in_namespace, parameter=namespace),
-        _policy(identity, [_rules("UPDATE"), _FENCE_UPDATES], [_SAME_IDENTITY, _ONLY_GROWS]),
+        _policy(identity, [_rules("UPDATE", *KINDS), _FENCE_UPDATES], [_SAME_IDENTITY, _ONLY_GROWS]),
         _binding(identity, in_namespace),
     ]
 
 
-def _rules(*operations: str) -> list[Object]:
+def _rules(operation: str, *kinds: Resource) -> list[Object]:
     return [
-        {"apiGroups": [kind.group], "apiVersions": ["*"], "operations": list(operations), "resources": [kind.plural]}
-        for kind in KINDS
+        {"apiGroups": [kind.group], "apiVersions": ["*"], "operations": [operation], "resources": [kind.plural]}
+        for kind in kinds
     ]
 
 

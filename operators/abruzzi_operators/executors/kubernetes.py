@@ -2,7 +2,7 @@
 
 The cluster is the truth, watches make it cheap to know. Rules that safety rests on:
   - GONE only after the apiserver itself has answered 404 and no pod lives; UNKNOWN while the caches do not follow;
-  - a removal raises the fence before it deletes, so that no create that comes late can pass (executors/fence.py);
+  - a removal raises the fence before it deletes, so that no create that comes late can pass, no pod's either (executors/fence.py);
   - a stop deletes the workload (its operator makes no pod anew) and gives its pods the grace; their exit codes come from the watch.
 Writes to the apiserver for an attempt of one pod: Secret, workload, fence, and the deletion of both: five. (Two more for one of several pods in
 a namespace that keeps pods apart: their NetworkPolicy and its deletion.)
@@ -25,19 +25,20 @@ from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Phase, Seen
 from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, expected_pods, is_terminating
+from abruzzi_operators.executors.ending import Ending, Told
 from abruzzi_operators.executors.fence import Fence, refused
 from abruzzi_operators.executors.ledger import Ledger, Queued, ranks_of_a_pod
 from abruzzi_operators.executors.news import News
 from abruzzi_operators.executors.node_words import NodeWords, nothing_known
 from abruzzi_operators.executors.peers import peer_policy
-from abruzzi_operators.executors.pod_ends import lost_word, pod_index
+from abruzzi_operators.executors.pod_ends import is_over, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.ray_job import is_ray
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.discovery import Cluster, discover
-from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Conflict, Denied, Invalid, NotFound
+from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Denied, Invalid, NotFound
 from abruzzi_operators.kubernetes.reflector import Key, Reflector, Tuning
 from abruzzi_operators.kubernetes.resources import (
     JOBS,
@@ -121,6 +122,7 @@ class KubernetesExecutor:
         self._ledger = Ledger()
         self._news = News(self._ledger, self._news_of, can_see=lambda: self._problem() is None, now=now)
         self._fence = Fence(api, namespace, now=now)
+        self._ending = Ending(api, namespace, words, now=now)
         self._made: dict[str, tuple[Resource, Object, float]] = {}
         """What we created or found by asking, until a watch has it: (resource, object, when)."""
         self._removed: OrderedDict[str, None] = OrderedDict()
@@ -224,18 +226,35 @@ class KubernetesExecutor:
         if self._is_all_gone(attempt_id):
             return  # the engine asks once more where it sees nothing: for what was never created
         await self._fence.remove(attempt_id, anew=self._ledger.workload(attempt_id) is not None)
-        deadline = time.monotonic() + REMOVE_SECONDS
         with suppress(NotFound):
             await self._api.delete(SECRETS, workload_name(attempt_id), namespace=self._namespace)
         found = self._cached(attempt_id)
         if self._peer_policies and (found is None or expected_pods(found[1]) > 1):
             with suppress(NotFound):
                 await self._api.delete(NETWORK_POLICIES, workload_name(attempt_id), namespace=self._namespace)
-        await self._logs.collect_last(self._ledger.pods(attempt_id))
-        lives = bool(self._ledger.living_pods(attempt_id))
-        await self._delete_workload(attempt_id, foreground=lives)
-        await self._delete_pods(attempt_id, grace_seconds=1.0)
-        while await self._ask(attempt_id) is not None or self._ledger.living_pods(attempt_id):
+        pods = self._ledger.pods(attempt_id)
+        await self._logs.collect_last(pod for pod in pods if not self._ending.is_lost(pod))
+        makes_no_more = self._has_ended(attempt_id)
+        await self._delete_workload(attempt_id, foreground=False)
+        await self._until_gone(attempt_id, makes_no_more)
+        self._forget(attempt_id)
+        self._removed[attempt_id] = None
+        while len(self._removed) > KEPT_REMOVALS:
+            self._removed.popitem(last=False)
+
+    async def _until_gone(self, attempt_id: str, makes_no_more: bool) -> None:
+        """Deletes pods until the apiserver has no workload and no pod of it that lives. Raises AbruzziError `attempt_lives`.
+
+        `makes_no_more`: no pod can be there that the watch has not brought.
+        """
+        deadline, told, unseen = time.monotonic() + REMOVE_SECONDS, Told(), list[Object]()
+        while True:
+            living = self._ledger.living_pods(attempt_id)
+            await self._ending.delete_pods([*living, *unseen], grace_seconds=1.0, told=told)
+            if not living and await self._ask(attempt_id) is None:
+                unseen = [] if makes_no_more else await self._ending.living_pods(attempt_id)
+                if not unseen:
+                    return
             if time.monotonic() > deadline:
                 raise AbruzziError(
                     "attempt_lives",
@@ -244,11 +263,11 @@ class KubernetesExecutor:
                     status=500,
                 )
             await asyncio.sleep(POLL_SECONDS)
-            await self._delete_pods(attempt_id, grace_seconds=1.0, only_lost=True)
-        self._forget(attempt_id)
-        self._removed[attempt_id] = None
-        while len(self._removed) > KEPT_REMOVALS:
-            self._removed.popitem(last=False)
+
+    def _has_ended(self, attempt_id: str) -> bool:
+        """All the pods that its operator makes are there, and none of them runs any more."""
+        found, pods = self._cached(attempt_id), self._ledger.pods(attempt_id)
+        return found is not None and not is_ray(found[1]) and sum(map(is_over, pods)) >= expected_pods(found[1])
 
     def _is_all_gone(self, attempt_id: str) -> bool:
         """Removed by this process, and no watch has brought it back since (a restored etcd may)."""
@@ -558,32 +577,10 @@ class KubernetesExecutor:
         found = await self._find(attempt_id)
         if found is None or (foreground and is_terminating(found[1])):
             return
-        resource, thing = found
-        with suppress(NotFound, Conflict):
-            await self._api.delete(
-                resource,
-                thing["metadata"]["name"],
-                namespace=self._namespace,
-                uid=thing["metadata"]["uid"],
-                propagation="Foreground" if foreground else "Background",
-            )
+        await self._ending.delete_workload(*found, foreground=foreground)
 
-    async def _delete_pods(self, attempt_id: str, *, grace_seconds: float, only_lost: bool = False) -> None:
-        """Whole seconds, one at least: with zero the object would go before the process. On a lost node that is all that can be done."""
-        now = self._now()
-        for pod in self._ledger.living_pods(attempt_id):
-            is_lost = lost_word(pod, self._words, now) is not None
-            if only_lost and not is_lost:
-                continue
-            grace = 0 if is_lost else max(1, math.ceil(grace_seconds))
-            with suppress(NotFound, Conflict):
-                await self._api.delete(
-                    PODS,
-                    pod["metadata"]["name"],
-                    namespace=self._namespace,
-                    uid=pod["metadata"]["uid"],
-                    grace_seconds=grace,
-                )
+    async def _delete_pods(self, attempt_id: str, *, grace_seconds: float) -> None:
+        await self._ending.delete_pods(self._ledger.living_pods(attempt_id), grace_seconds=grace_seconds)
 
     def _forget(self, attempt_id: str) -> None:
         self._ledger.forget(attempt_id)
