@@ -2,8 +2,8 @@
 
     python bench/node_death.py [--out FILE] [--pods 64] [--signalled 12] [--silent 6] [--slow-nodes 1000] [--slow-seconds 900]
 
-Real: etcd, kube-apiserver, scheduler, controller-manager, training-operator, PostgreSQL (fsync on), our API and controller, all on this machine
-(bench/simulated.py). Simulated by KWOK: the nodes, each of 8 GPUs, one pod a node.
+Real: etcd, kube-apiserver, scheduler, controller-manager, training-operator (with the client rate that docs/how-to/run-on-kubernetes.md recommends),
+PostgreSQL (fsync on), our API and controller, all on this machine (bench/simulated.py). Simulated by KWOK: the nodes, each of 8 GPUs, one pod a node.
   signalled: the node's kubelet is gone and the apiserver is told so (Ready becomes Unknown, as the node lifecycle controller does after 40 s
       and more without a kubelet; no rank has spoken for long then); from that write on.
   silent: nobody says anything; from the moment on in which the node stops to renew its lease and all ranks stop to speak, as they do when one
@@ -77,6 +77,9 @@ def main() -> int:
             finally:
                 if options.logs:
                     keep_logs(base, options.logs)
+    from cluster.installs import OPERATORS
+
+    result["training_operator"] = list(OPERATORS["training-operator"].arguments)
     result["targets"] = TARGETS
     result["ok"] = (
         result["slow"]["false_evictions"] == 0
