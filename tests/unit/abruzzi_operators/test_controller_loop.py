@@ -271,6 +271,25 @@ async def test_workloads_that_nobody_knows_are_removed_even_if_one_resists() -> 
     assert set(bed.executor.processes) == {f"{A}-work-1", "stubborn00-work-1"}
 
 
+async def test_a_workload_that_went_since_the_list_was_made_is_nobodys_orphan() -> None:
+    bed = Bed(A)
+    controller = bed.controller()
+    await controller.handle(await bed.lease())
+    stranger = "stranger00-work-1"
+    await bed.executor.create((await bed.store.spec(f"{A}-work-1")).model_copy(update={"attempt_id": stranger}))
+    bed.before["load"] = lambda run_id: bed.executor.remove(stranger) if run_id in stranger else None
+    await controller.collect_orphans()
+    assert "remove" not in [name for name, _ in bed.calls]
+
+
+async def test_a_look_for_orphans_that_takes_long_holds_up_no_run() -> None:
+    bed = Bed(A)
+    bed.before["list_attempts"] = lambda *_: asyncio.Event().wait()
+    async with running(bed.controller()):
+        await bed.until_called("release", A)
+    assert bed.executor.started == [f"{A}-work-1"]
+
+
 async def test_a_create_that_comes_after_its_attempt_was_given_up_starts_nothing() -> None:
     """A controller commits the intent and freezes; the platform goes down and up again; then it thaws."""
     bed = Bed(A)
