@@ -103,6 +103,7 @@ def workloads(count: int, queues: Sequence[str]) -> list[tuple[str, Class]]:
 
 async def measure(base: Ground, options: argparse.Namespace, queues: Sequence[str]) -> dict[str, Any]:
     wanted = workloads(options.workloads, queues)
+    began = time.monotonic()
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     late: dict[str, list[float]] = {"ours": [], "plain": []}
     cpu: dict[str, list[dict[str, float]]] = {"ours": [], "plain": []}
@@ -127,6 +128,7 @@ async def measure(base: Ground, options: argparse.Namespace, queues: Sequence[st
         "ours": summed(seconds["ours"], late["ours"], len(wanted)), "plain": summed(seconds["plain"], late["plain"], len(wanted)),
         "ratio": ratio, "target": f"ratio <= {TARGET_RATIO}", "ok": ratio <= TARGET_RATIO,
         "published_by_kueue": PUBLISHED,
+        "size": f"{len(wanted)} of {PUBLISHED['workloads']}: all rounds of both sides took {(time.monotonic() - began) / 60:.1f} minutes on {os.cpu_count()} cores",
         "differences": "no priority classes on either side; Jobs and pods are real objects here, Kueue's runner has only Workloads",
         "cpu_seconds_each_round": cpu,
         "load_average_before_rounds": loads,
