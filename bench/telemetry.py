@@ -1,23 +1,31 @@
 """What telemetry costs training: seconds of `log()` in a real training loop, and tokens/s with telemetry on against off.
 
-    python bench/telemetry.py [--out FILE] [--rounds 7] [--threads 2]
+    python bench/telemetry.py [--out FILE] [--quads 50] [--threads 2]
 
 "On" is the real thing: a platform (`abruzzi up`: PostgreSQL, API, controller) on this very machine takes the points, heartbeats and all, of
-an attempt that it has started; "off" is the same loop with a reporter that does nothing. Blocks of steps take turns in one process.
-A block takes several times the three seconds after which the reporter sends, so that what an "on" block has logged is also sent and stored within it.
-Processor time is stated beside tokens/s, because it stays true on a busy machine.
-Targets: log() p99 at most 20 µs; less than 1 % of tokens/s (the median of the paired blocks, its 95 % interval beside it).
+an attempt that it has started; "off" is the same loop with a reporter that does nothing.
+
+A machine's speed wanders by several per cent from minute to minute, so blocks are short and compared with their neighbours: on off off on,
+then off on on off, each such quad giving one ratio from which drift has gone. A block is as many steps as there are between two of the
+reporter's sendings (three seconds of them), and in an "on" block it sends once, when a third of the block is over: what is logged after that
+goes with the next "on" block, so that each pays for exactly as many points as it logs, and what the platform does after it has answered
+falls into the block as well. "slower_by" is the mean of the quads without the fifth at each end, with its 95 % interval; beside it stand the
+plain mean and the median. Processor time is stated too, because it stays true on a busy machine.
+Targets: log() p99 at most 20 µs; less than 1 % of tokens/s.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +40,7 @@ from training_lab import NANO, Lab, merged
 from abruzzi.client import Client
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.client.stage.delivery import Delivery
+from abruzzi.client.stage.reporter import FLUSH_SECONDS
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.store import open_store
 from abruzzi_jobs.distributed import Ranks
@@ -49,6 +58,8 @@ command = ["sleep", "3600"]
 """
 LOG_P99_US = 20.0
 SLOWER_BY = 0.01
+WARM_UP_STEPS = 20
+QUADS = (("on", "off", "off", "on"), ("off", "on", "on", "off"))
 QUIET = {"every": None, "every_steps": None}
 ENDLESS: dict[str, Any] = {"tokens": 10**10, "decay_fraction": 0.0}
 LOG_MODEL = {
@@ -109,8 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--block-steps", type=int, default=100)
+    parser.add_argument("--quads", type=int, default=50)
     parser.add_argument("--log-steps", type=int, default=1500)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -128,11 +138,17 @@ def main() -> int:
     return 0 if result["ok"] else 1
 
 
-def interval_of_median(values: list[float]) -> list[float]:
+def trimmed_mean(values: Sequence[float]) -> float:
+    """Without the fifth at each end."""
+    cut = len(values) // 5
+    return statistics.fmean(sorted(values)[cut : len(values) - cut])
+
+
+def interval(estimate: Callable[[Sequence[float]], float], values: Sequence[float]) -> list[float]:
     """95 %, by resampling with a fixed seed."""
     chance = random.Random(0)
-    medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(4000))
-    return [medians[100], medians[-101]]
+    found = sorted(estimate(chance.choices(values, k=len(values))) for _ in range(4000))
+    return [found[100], found[-101]]
 
 
 def measure(root: Path, platform: EmbeddedPlatform, options: argparse.Namespace) -> dict[str, Any]:
@@ -144,42 +160,73 @@ def measure(root: Path, platform: EmbeddedPlatform, options: argparse.Namespace)
     latencies = sorted(timed.nanoseconds)
     loop = training(root / "rate", RATE_MODEL, reporter)
     loop.step = options.log_steps  # so that no point is a second one of its step
-    rates: dict[str, list[float]] = {"on": [], "off": []}
-    costs: dict[str, list[float]] = {"thread": [], "platform_on": [], "platform_off": []}
-    server = Processes(platform.pid)
-    for _ in range(3):
+    began = time.perf_counter()
+    for _ in range(WARM_UP_STEPS):
         loop._one_step()
-    for number in range(options.rounds):
-        for name in ("on", "off") if number % 2 else ("off", "on"):
+    block_steps = max(3, round(FLUSH_SECONDS * WARM_UP_STEPS / (time.perf_counter() - began)))
+    reporter.flush_seconds = math.inf  # from now on the blocks say when
+    reporter.flush_soon()
+    server = Processes(platform.pid)
+    blocks: dict[str, list[Block]] = {"on": [], "off": []}
+    ratios = []
+    for number in range(options.quads):
+        quad: dict[str, list[Block]] = {"on": [], "off": []}
+        for name in QUADS[number % 2]:
             loop.reporter = reporter if name == "on" else Off()  # type: ignore[assignment]
-            thread, server_seconds = reporter.thread_seconds, server.cpu_seconds()
-            began, tokens = time.perf_counter(), loop.tokens
-            for _ in range(options.block_steps):
-                loop._one_step()
-            seconds = time.perf_counter() - began
-            rates[name].append((loop.tokens - tokens) / seconds)
-            costs[f"platform_{name}"].append((server.cpu_seconds() - server_seconds) / seconds)
-            if name == "on":
-                costs["thread"].append((reporter.thread_seconds - thread) / seconds)
-    ratios = [on / off for on, off in zip(rates["on"], rates["off"], strict=True)]
+            quad[name].append(block(loop, reporter, server, steps=block_steps, is_on=name == "on"))
+        ratios.append(sum(b.seconds for b in quad["off"]) / sum(b.seconds for b in quad["on"]))
+        for name, two in quad.items():
+            blocks[name] += two
     reporter.close()
+    costs = [1 - ratio for ratio in ratios]
+    tokens = block_steps * loop.tokens / (loop.step - options.log_steps)
     return {
         "log_p50_us": latencies[len(latencies) // 2] / 1e3,
         "log_p99_us": latencies[len(latencies) * 99 // 100] / 1e3,
         "log_max_us": latencies[-1] / 1e3,
         "log_calls": len(latencies),
-        "tokens_per_second_on": statistics.median(rates["on"]),
-        "tokens_per_second_off": statistics.median(rates["off"]),
-        "slower_by": 1 - statistics.median(ratios),
-        "slower_by_interval": interval_of_median([1 - ratio for ratio in ratios]),
-        "slower_by_each_round": [1 - ratio for ratio in ratios],
-        "reporter_thread_share_of_a_core": statistics.median(costs["thread"]),
-        "platform_share_of_a_core_on": statistics.median(costs["platform_on"]),
-        "platform_share_of_a_core_off": statistics.median(costs["platform_off"]),
+        "tokens_per_second_on": tokens / statistics.median(b.seconds for b in blocks["on"]),
+        "tokens_per_second_off": tokens / statistics.median(b.seconds for b in blocks["off"]),
+        "slower_by": trimmed_mean(costs),
+        "slower_by_interval": interval(trimmed_mean, costs),
+        "slower_by_mean": statistics.fmean(costs),
+        "slower_by_mean_interval": interval(statistics.fmean, costs),
+        "slower_by_median": statistics.median(costs),
+        "slower_by_median_interval": interval(statistics.median, costs),
+        "slower_by_each_quad": costs,
+        "steps_of_a_block": block_steps,
+        "blocks": sum(map(len, blocks.values())),
+        **{
+            f"{part}_share_of_a_core_{name}": sum(getattr(b, part) for b in those) / sum(b.seconds for b in those)
+            for part in ("training", "reporter_thread", "platform")
+            for name, those in blocks.items()
+        },
         "points_sent": reporter.points_sent,
         "points_dropped": reporter.points_dropped,
         "points_in_spool": reporter.points_spooled,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Seconds: by the clock, and of processor time."""
+
+    seconds: float
+    training: float
+    reporter_thread: float
+    platform: float
+
+
+def block(loop: Pretraining, reporter: Reporter, server: Processes, *, steps: int, is_on: bool) -> Block:
+    thread, platform, training = reporter.thread_seconds, server.cpu_seconds(), time.process_time()
+    began = time.perf_counter()
+    for step in range(steps):
+        if is_on and step == steps // 3:
+            reporter.flush_soon()
+        loop._one_step()
+    seconds = time.perf_counter() - began
+    thread = reporter.thread_seconds - thread
+    return Block(seconds, time.process_time() - training - thread, thread, server.cpu_seconds() - platform)
 
 
 def reporter_of_a_real_attempt(root: Path, platform: EmbeddedPlatform) -> Reporter:

@@ -46,6 +46,10 @@ class Committed:
     def put(self, key: str, manifest: Manifest) -> None:
         DirectoryStore(self.server.store).put(key, manifest.canonical_bytes())
 
+    def steps_of_ranks(self) -> list[int]:
+        with self.server.client() as admin:
+            return [rank["step"] for rank in admin.get(f"attempts/{self.attempt_id}").json()["ranks"]]
+
     def end(self, state: str = "failed") -> None:
         with psycopg.connect(self.server.owner_url, autocommit=True) as connection:
             connection.execute("UPDATE attempts SET state = %s WHERE id = %s", (state, self.attempt_id))
@@ -104,6 +108,19 @@ def test_a_manifest_at_another_attempts_place_is_not_even_read(committed: Commit
         assert (answer.status_code, answer.json()["code"]) == (403, "foreign_artifact"), answer.text
 
 
+def beat_of(step: int) -> dict[str, Any]:
+    return {"rank": 0, "step": step, "phase": "train", "at": 0.0}
+
+
+def test_a_heartbeat_may_come_with_the_points(committed: Committed) -> None:
+    path = f"attempts/{committed.attempt_id}"
+    points = {"series": {"train/loss": {"steps": [7], "values": [0.1], "at": [0.0]}}}
+    with committed.server.client(committed.server.token_of(committed.attempt_id)) as stage:
+        answer = stage.post(f"{path}/metrics", json={**points, "heartbeat": beat_of(7)})
+        assert answer.json() == {"accepted": 1, "new": 1, "attempt_ended": False}
+    assert committed.steps_of_ranks() == [7]
+
+
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "interrupted"])
 def test_an_ended_attempt_may_send_the_rest_of_its_telemetry_and_nothing_else(committed: Committed, state: str) -> None:
     committed.end(state)
@@ -111,10 +128,14 @@ def test_an_ended_attempt_may_send_the_rest_of_its_telemetry_and_nothing_else(co
     answer = committed.report(committed.key, committed.manifest)
     assert (answer.status_code, answer.json()["code"]) == (409, "attempt_ended")
     with committed.server.client(committed.server.token_of(committed.attempt_id)) as stage:
-        beat = stage.post(f"{path}/heartbeats", json={"rank": 0, "step": 1, "phase": "train", "at": 0.0})
+        beat = stage.post(f"{path}/heartbeats", json=beat_of(1))
         assert (beat.status_code, beat.json()["code"]) == (409, "attempt_ended")
         points = {"series": {"train/loss": {"steps": [1], "values": [0.1], "at": [0.0]}}}
         assert stage.post(f"{path}/metrics", json=points).json()["new"] == 1
+        points["series"]["train/loss"]["steps"] = [2]
+        both = stage.post(f"{path}/metrics", json={**points, "heartbeat": beat_of(2)}).json()
+        assert both == {"accepted": 1, "new": 1, "attempt_ended": True}
+        assert committed.steps_of_ranks() == []
         assert stage.put(f"{path}/logs/0", params={"offset": 0}, content=b"last words\n").status_code == 200
 
 

@@ -29,14 +29,6 @@ class Series(BaseModel):
         return self
 
 
-class MetricBatch(BaseModel):
-    """Body of POST /api/v1/attempts/{attempt_id}/metrics. Idempotent by (attempt, key, step): the first write of a point stays."""
-
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-    series: dict[MetricKey, Series]
-
-
 class Heartbeat(BaseModel):
     """Body of POST /api/v1/attempts/{attempt_id}/heartbeats, and content of `$ABRUZZI_ATTEMPT_DIR/rank-<r>/heartbeat.json`.
 
@@ -57,3 +49,13 @@ class Heartbeat(BaseModel):
     message: str = Field(default="", max_length=200)
     at: float
     """Unix seconds by the rank's clock."""
+
+
+class MetricBatch(BaseModel):
+    """Body of POST /api/v1/attempts/{attempt_id}/metrics. Idempotent by (attempt, key, step): the first write of a point stays."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    series: dict[MetricKey, Series]
+    heartbeat: Heartbeat | None = None
+    """Where the rank is, on the same way: a request costs the platform far more than what is in it."""

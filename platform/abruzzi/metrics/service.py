@@ -61,7 +61,7 @@ WITH incoming AS (
     at = CASE WHEN excluded.last_step > m.last_step THEN excluded.at ELSE m.at END,
     last_step = greatest(m.last_step, excluded.last_step), points = m.points + excluded.points, total = m.total + excluded.total, non_finite = m.non_finite || excluded.non_finite
 )
-SELECT count(*) FROM fresh
+SELECT count(*), pg_notify(:channel, :run) FROM fresh
 """)
 """Each tier is made of the finer one, and every sort is of points that mostly come sorted: what is left is the cost of the insert itself.
 PostgreSQL puts NaN above infinity, so `abs(value) < 'Infinity'` is exactly the finite ones. A sum that overflows is an error there: its terms are capped.
@@ -95,12 +95,13 @@ async def ingest(session: AsyncSession, *, project_id: str, run_id: str, attempt
         "project": project_id,
         "finest": TIERS[0],
         "coarser": list(TIERS[1:]),
+        "channel": events.CHANNEL_EVENTS,
+        "run": run_id,
     }
-    new = (await session.execute(_INGEST, parameters)).scalar_one()
+    new = (await session.execute(_INGEST, parameters)).scalars().one()
     headline = {k: taken[k].values[-1] for k in HEADLINE_KEYS if k in taken and math.isfinite(taken[k].values[-1])}
     if headline and new:
         await _set_headline(session, run_id, attempt_id, headline)
-    await events.ring(session, events.CHANNEL_EVENTS, run_id)
     return int(new)
 
 

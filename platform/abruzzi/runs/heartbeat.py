@@ -16,7 +16,7 @@ from abruzzi.contracts.states import PHASE_ENDED
 from abruzzi.events import service as events
 from abruzzi.kit.clock import from_unix
 from abruzzi.runs import query
-from abruzzi.runs.models import RankRow
+from abruzzi.runs.models import AttemptRow, RankRow
 from abruzzi.runs.ownership import require_live
 from abruzzi.usage.account import days
 
@@ -28,22 +28,49 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     """Newest heartbeat of a rank; an older one that comes late changes nothing. Raises Conflict when the attempt has ended."""
     attempt = await query.attempt_row(session, attempt_id)
     require_live(attempt)
+    await record_of_living(session, attempt, beat, now=now)
+
+
+async def record_of_living(session: AsyncSession, attempt: AttemptRow, beat: Heartbeat, *, now: datetime) -> None:
+    """As `record`, of an attempt that the caller has at hand and knows to be alive."""
     # A rank's clock may be off: times far from ours are replaced, so that a wrong clock can neither fake nor hide a hang.
     said = _moment(beat.at) or now
     at = said if abs(said - now) < _CLOCK_SLACK else now
     ranks = (attempt.spec or {}).get("world_size", 1)
     if attempt.spec is not None and beat.rank >= ranks:
         raise AbruzziError(
-            "no_such_rank", f"Attempt {attempt_id} has ranks 0 to {ranks - 1}, not {beat.rank}.", status=422
+            "no_such_rank", f"Attempt {attempt.id} has ranks 0 to {ranks - 1}, not {beat.rank}.", status=422
         )
     if beat.phase == PHASE_ENDED:
-        await _end(session, attempt_id, beat.rank, at)
+        await _end(session, attempt.id, beat.rank, at)
         await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
         return
+    key, lock = (attempt.id, beat.rank), {"with_for_update": True, "populate_existing": True}
+    rank = await session.get(RankRow, key, **lock)
+    if rank is None:
+        if await _is_first(session, attempt, beat, at):
+            await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+            return
+        rank = await session.get_one(RankRow, key, **lock)  # another was first, a moment ago
+    if at <= rank.heartbeat_at:
+        return
+    rank.spent = _spend(rank.spent, rank.phase, rank.heartbeat_at, at)
+    if rank.phase != beat.phase:
+        rank.first_step, rank.first_at = beat.step, at
+    elif beat.even_steps and beat.step > rank.step:
+        seconds = (at - rank.heartbeat_at).total_seconds() / (beat.step - rank.step)
+        samples = [*rank.phase_seconds.get(beat.phase, []), round(seconds, 4)][-_KEPT_SAMPLES:]
+        rank.phase_seconds = {**rank.phase_seconds, beat.phase: samples}
+    rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
+    rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
+    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+
+
+async def _is_first(session: AsyncSession, attempt: AttemptRow, beat: Heartbeat, at: datetime) -> bool:
     first = (
         insert(RankRow)
         .values(
-            attempt_id=attempt_id,
+            attempt_id=attempt.id,
             rank=beat.rank,
             project_id=attempt.project_id,
             step=beat.step,
@@ -60,22 +87,7 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
         .on_conflict_do_nothing()
         .returning(RankRow.rank)
     )
-    if (await session.execute(first)).first() is not None:
-        await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
-        return
-    rank = await session.get_one(RankRow, (attempt_id, beat.rank), with_for_update=True, populate_existing=True)
-    if at <= rank.heartbeat_at:
-        return
-    rank.spent = _spend(rank.spent, rank.phase, rank.heartbeat_at, at)
-    if rank.phase != beat.phase:
-        rank.first_step, rank.first_at = beat.step, at
-    elif beat.even_steps and beat.step > rank.step:
-        seconds = (at - rank.heartbeat_at).total_seconds() / (beat.step - rank.step)
-        samples = [*rank.phase_seconds.get(beat.phase, []), round(seconds, 4)][-_KEPT_SAMPLES:]
-        rank.phase_seconds = {**rank.phase_seconds, beat.phase: samples}
-    rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
-    rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
-    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+    return (await session.execute(first)).first() is not None
 
 
 async def _end(session: AsyncSession, attempt_id: str, number: int, at: datetime) -> None:

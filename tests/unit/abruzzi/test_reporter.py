@@ -25,6 +25,7 @@ class Platform:
     def __init__(self) -> None:
         self.status: int | None = 202
         self.code = ""
+        self.ended = False
         self.taken: list[tuple[str, dict[str, Any]]] = []
         self.asked = 0
         platform = self
@@ -41,7 +42,7 @@ class Platform:
                     return
                 if platform.status < 300:
                     platform.taken.append((self.path.rpartition("/")[2], body))
-                answer = json.dumps({"code": platform.code}).encode()
+                answer = json.dumps({"code": platform.code, "attempt_ended": platform.ended}).encode()
                 self.send_response(platform.status)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -66,7 +67,9 @@ class Platform:
         return found
 
     def beats(self) -> list[dict[str, Any]]:
-        return [body for what, body in self.taken if what == "heartbeats"]
+        """Posted by themselves or with points."""
+        alone = [body if what == "heartbeats" else body.get("heartbeat") for what, body in self.taken]
+        return [beat for beat in alone if beat is not None]
 
 
 @pytest.fixture
@@ -196,6 +199,45 @@ def test_the_heartbeat_file_is_written_at_once_and_the_newest_is_posted(platform
     assert platform.beats()[-1] == written
 
 
+def test_points_and_heartbeat_travel_in_one_request(platform: Platform, tmp_path: Path) -> None:
+    with Reporter(rank=0, rank_dir=tmp_path, delivery=delivery(platform)) as reporter:
+        reporter.heartbeat(7, "train")
+        reporter.log({"train/loss": 1.0}, step=7)
+    assert [what for what, _ in platform.taken] == ["metrics"]
+    assert [beat["step"] for beat in platform.beats()] == [7]
+
+
+def test_spooled_points_keep_no_heartbeat_which_would_be_an_old_one(platform: Platform, tmp_path: Path) -> None:
+    platform.status = 503
+    reporter = Reporter(rank=0, rank_dir=tmp_path, delivery=delivery(platform))
+    reporter.heartbeat(1, "train")
+    reporter.log({"train/loss": 1.0}, step=1)
+    reporter.flush_soon()
+    until(lambda: reporter.points_spooled == 1)
+    reporter.heartbeat(2, "train")
+    platform.status = 202
+    reporter.close()
+    assert platform.points() == {("train/loss", 1): 1.0}
+    assert [beat["step"] for beat in platform.beats()] == [2]
+
+
+def test_a_heartbeat_that_fits_nothing_is_left_out(
+    platform: Platform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Reporter(rank=0, rank_dir=tmp_path, delivery=delivery(platform)) as reporter:
+        reporter.heartbeat(1, "Not a phase")
+        reporter.heartbeat(2, "train")
+    assert [beat["step"] for beat in platform.beats()] == [2]
+    assert "heartbeat in phase 'Not a phase' at step 1" in caplog.text
+
+
+def test_the_file_follows_the_steps_without_the_training_thread(tmp_path: Path) -> None:
+    with Reporter(rank=0, rank_dir=tmp_path, delivery=None) as reporter:
+        reporter.heartbeat(1, "train")
+        reporter.heartbeat(2, "train")
+        until(lambda: json.loads((tmp_path / "heartbeat.json").read_text())["step"] == 2, seconds=120)
+
+
 def test_an_attempt_that_the_platform_has_given_up_is_told_to_stop(platform: Platform, tmp_path: Path) -> None:
     platform.status, platform.code = 409, "attempt_ended"
     fenced = threading.Event()
@@ -203,6 +245,15 @@ def test_an_attempt_that_the_platform_has_given_up_is_told_to_stop(platform: Pla
     reporter.heartbeat(1, "train")
     assert fenced.wait(5)
     reporter.close()
+
+
+def test_an_attempt_is_told_so_too_where_its_points_are_taken(platform: Platform, tmp_path: Path) -> None:
+    platform.ended = True
+    fenced = threading.Event()
+    with Reporter(rank=0, rank_dir=tmp_path, delivery=delivery(platform), on_fenced=fenced.set) as reporter:
+        reporter.log({"train/loss": 1.0}, step=1)
+    assert fenced.is_set()
+    assert reporter.points_sent == 1
 
 
 def test_after_a_failure_the_address_is_read_anew(platform: Platform, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ export const attemptsReportLog = <ThrowOnError extends boolean = false>(options:
 /**
  * Report Metrics
  *
- * Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered.
+ * Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered. With or without a heartbeat.
  */
 export const attemptsReportMetrics = <ThrowOnError extends boolean = false>(options: Options<AttemptsReportMetricsData, ThrowOnError>) => (options.client ?? client).post<AttemptsReportMetricsResponses, AttemptsReportMetricsErrors, ThrowOnError>({
     url: '/api/v1/attempts/{attempt_id}/metrics',

@@ -13,6 +13,10 @@ export type Accepted = {
      */
     accepted: number;
     /**
+     * Attempt Ended
+     */
+    attempt_ended?: boolean;
+    /**
      * New
      */
     new: number;
@@ -672,6 +676,7 @@ export type Manifest = {
  * Body of POST /api/v1/attempts/{attempt_id}/metrics. Idempotent by (attempt, key, step): the first write of a point stays.
  */
 export type MetricBatch = {
+    heartbeat?: Heartbeat | null;
     /**
      * Series
      */

@@ -13,6 +13,7 @@ from abruzzi.contracts.artifact import Digest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.metric import Heartbeat, MetricBatch
 from abruzzi.contracts.resources import ArtifactOut, AttemptOut, Resource
+from abruzzi.contracts.states import AttemptState
 from abruzzi.logs import service as logs
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import heartbeat, query
@@ -27,6 +28,8 @@ AttemptId = Annotated[str, Path(max_length=32)]
 class Accepted(Resource):
     accepted: int
     new: int
+    attempt_ended: bool = False
+    """The platform has given the attempt up: its points are kept, its heartbeat is not, and it had better stop."""
 
 
 class LogAppended(Resource):
@@ -51,12 +54,16 @@ async def get_attempt(attempt_id: AttemptId, work: ReadWork) -> AttemptOut:
 
 @router.post("/{attempt_id}/metrics", operation_id="attempts_report_metrics", status_code=202)
 async def report_metrics(attempt_id: AttemptId, body: MetricBatch, work: ReportWork) -> Accepted:
-    """Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered."""
+    """Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered. With or without a heartbeat."""
     attempt = await query.attempt_row(work.session, attempt_id)
     new = await metrics.ingest(
         work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body
     )
-    return Accepted(accepted=sum(len(s.steps) for s in body.series.values()), new=new)
+    ended = AttemptState(attempt.state).is_terminal
+    if body.heartbeat is not None and not ended:
+        await heartbeat.record_of_living(work.session, attempt, body.heartbeat, now=work.clock.now())
+    accepted = sum(len(s.steps) for s in body.series.values())
+    return Accepted(accepted=accepted, new=new, attempt_ended=ended)
 
 
 @router.post("/{attempt_id}/heartbeats", operation_id="attempts_report_heartbeat", status_code=202)

@@ -9,6 +9,7 @@ import random
 import time
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -28,7 +29,7 @@ class Answer(Enum):
     REFUSED = "refused"
     """For good: keeping it would help nobody."""
     FENCED = "fenced"
-    """The platform has given this attempt up."""
+    """The platform has given this attempt up. Points it has taken all the same."""
 
 
 class Delivery:
@@ -68,10 +69,10 @@ class Delivery:
             return self._later()
         if answer.is_success:
             self._pause = _AWAY_SECONDS
-            return Answer.TAKEN
+            return Answer.FENCED if _said(answer).get("attempt_ended") else Answer.TAKEN
         if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
             return self._later()
-        if answer.status_code == 409 and _code(answer) == "attempt_ended":
+        if answer.status_code == 409 and _said(answer).get("code") == "attempt_ended":
             return Answer.FENCED
         logger.warning("telemetry: the platform refused %s with %d: %s", what, answer.status_code, answer.text[:300])
         return Answer.REFUSED
@@ -93,9 +94,9 @@ class Delivery:
             return  # not the embedded platform, or just being written: the address stays as it was
 
 
-def _code(answer: httpx.Response) -> str | None:
+def _said(answer: httpx.Response) -> dict[str, Any]:
     try:
-        problem = answer.json()
+        said = answer.json()
     except ValueError:
-        return None
-    return problem.get("code") if isinstance(problem, dict) else None
+        return {}
+    return said if isinstance(said, dict) else {}

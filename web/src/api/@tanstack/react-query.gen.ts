@@ -271,7 +271,7 @@ export const attemptsReportLogMutation = (options?: Partial<Options<AttemptsRepo
 /**
  * Report Metrics
  *
- * Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered.
+ * Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered. With or without a heartbeat.
  */
 export const attemptsReportMetricsMutation = (options?: Partial<Options<AttemptsReportMetricsData>>): UseMutationOptions<AttemptsReportMetricsResponse, AttemptsReportMetricsError, Options<AttemptsReportMetricsData>> => {
     const mutationOptions: UseMutationOptions<AttemptsReportMetricsResponse, AttemptsReportMetricsError, Options<AttemptsReportMetricsData>> = {
