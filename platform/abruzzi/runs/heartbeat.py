@@ -29,10 +29,11 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     attempt = await query.attempt_row(session, attempt_id)
     require_live(attempt)
     await record_of_living(session, attempt, beat, now=now)
+    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
 
 
 async def record_of_living(session: AsyncSession, attempt: AttemptRow, beat: Heartbeat, *, now: datetime) -> None:
-    """As `record`, of an attempt that the caller has at hand and knows to be alive."""
+    """As `record`, of an attempt that the caller has at hand and knows to be alive. The caller rings."""
     # A rank's clock may be off: times far from ours are replaced, so that a wrong clock can neither fake nor hide a hang.
     said = _moment(beat.at) or now
     at = said if abs(said - now) < _CLOCK_SLACK else now
@@ -49,7 +50,6 @@ async def record_of_living(session: AsyncSession, attempt: AttemptRow, beat: Hea
     rank = await session.get(RankRow, key, **lock)
     if rank is None:
         if await _is_first(session, attempt, beat, at):
-            await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
             return
         rank = await session.get_one(RankRow, key, **lock)  # another was first, a moment ago
     if at <= rank.heartbeat_at:
@@ -63,7 +63,6 @@ async def record_of_living(session: AsyncSession, attempt: AttemptRow, beat: Hea
         rank.phase_seconds = {**rank.phase_seconds, beat.phase: samples}
     rank.step, rank.total_steps, rank.phase = beat.step, beat.total_steps, beat.phase
     rank.progress, rank.message, rank.heartbeat_at = beat.progress, beat.message, at
-    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
 
 
 async def _is_first(session: AsyncSession, attempt: AttemptRow, beat: Heartbeat, at: datetime) -> bool:

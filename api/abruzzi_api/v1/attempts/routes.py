@@ -56,12 +56,12 @@ async def get_attempt(attempt_id: AttemptId, work: ReadWork) -> AttemptOut:
 async def report_metrics(attempt_id: AttemptId, body: MetricBatch, work: ReportWork) -> Accepted:
     """Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered. With or without a heartbeat."""
     attempt = await query.attempt_row(work.session, attempt_id)
-    new = await metrics.ingest(
-        work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body
-    )
     ended = AttemptState(attempt.state).is_terminal
     if body.heartbeat is not None and not ended:
         await heartbeat.record_of_living(work.session, attempt, body.heartbeat, now=work.clock.now())
+    new = await metrics.ingest(  # and ring, for both
+        work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body
+    )
     accepted = sum(len(s.steps) for s in body.series.values())
     return Accepted(accepted=accepted, new=new, attempt_ended=ended)
 
