@@ -1,6 +1,6 @@
 """What telemetry costs training: seconds of `log()` in a real training loop, and tokens/s with telemetry on against off.
 
-    python bench/telemetry.py [--out FILE] [--quads 50] [--threads 2]
+    python bench/telemetry.py [--out FILE] [--minutes 9] [--threads 2]
 
 "On" is the real thing: a platform (`abruzzi up`: PostgreSQL, API, controller) on this very machine takes the points, heartbeats and all, of
 an attempt that it has started; "off" is the same loop with a reporter that does nothing.
@@ -17,6 +17,7 @@ Targets: log() p99 at most 20 µs; less than 1 % of tokens/s.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 import statistics
@@ -120,7 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quads", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=9.0, help="of on against off; ends with a whole quad")
     parser.add_argument("--log-steps", type=int, default=1500)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -169,7 +170,10 @@ def measure(root: Path, platform: EmbeddedPlatform, options: argparse.Namespace)
     server = Processes(platform.pid)
     blocks: dict[str, list[Block]] = {"on": [], "off": []}
     ratios = []
-    for number in range(options.quads):
+    ends_at = time.monotonic() + 60 * options.minutes
+    for number in itertools.count():
+        if number > 1 and time.monotonic() >= ends_at:
+            break
         quad: dict[str, list[Block]] = {"on": [], "off": []}
         for name in QUADS[number % 2]:
             loop.reporter = reporter if name == "on" else Off()  # type: ignore[assignment]

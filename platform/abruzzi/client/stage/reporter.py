@@ -38,7 +38,7 @@ _BATCH_POINTS = 10_000
 _BEAT_FILE_SECONDS = 1.0
 """As often as the executor looks. Replacing a file takes most of a millisecond where the disk is busy."""
 _EAGER_BEAT_SECONDS = 0.1
-"""In the first seconds, which somebody may be watching: a twentieth of the reporter's age, and at least this."""
+"""In the first minute, which somebody may be watching: a sixtieth of the reporter's age, and at least this."""
 _QUEUE_ENTRIES = 200_000
 """Log calls that are kept in memory; beyond, new ones are dropped and counted."""
 
@@ -190,7 +190,7 @@ class Reporter:
     def _pause(self) -> float:
         """Seconds until there may be something to do."""
         now = time.monotonic()
-        to_file = min(_BEAT_FILE_SECONDS, max(_EAGER_BEAT_SECONDS, (now - self._began_at) / 20))
+        to_file = min(_BEAT_FILE_SECONDS, max(_EAGER_BEAT_SECONDS, (now - self._began_at) / 60))
         return max(0.0, min(to_file, self._flushed_at + self.flush_seconds - now))
 
     def _finish(self) -> None:
