@@ -44,7 +44,6 @@ async def record_of_living(session: AsyncSession, attempt: AttemptRow, beat: Hea
         )
     if beat.phase == PHASE_ENDED:
         await _end(session, attempt.id, beat.rank, at)
-        await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
         return
     key, lock = (attempt.id, beat.rank), {"with_for_update": True, "populate_existing": True}
     rank = await session.get(RankRow, key, **lock)
