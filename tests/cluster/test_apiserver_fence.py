@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from cluster.apiserver import ApiServer, needs_apiserver
 from cluster.binaries import KUBERAY, TRAINER, TRAINING_OPERATOR, module_folder
 from rendering import h800, placement, spec
+from typer.testing import CliRunner
 
 from abruzzi.contracts.states import StageKind
 from abruzzi_operators.executors.fence import NAME, Fence, policies, refused
@@ -27,6 +29,7 @@ from abruzzi_operators.kubernetes.resources import (
     PODS,
     PYTORCH_JOBS,
     RAY_JOBS,
+    SECRETS,
     TRAIN_JOBS,
     TRAINING_RUNTIMES,
     Object,
@@ -35,6 +38,7 @@ from abruzzi_operators.kubernetes.rest_api import RestApi
 from abruzzi_operators.renderers import WorkloadKind, render
 from abruzzi_operators.renderers.rayjob import rayjob
 from abruzzi_operators.renderers.trainjob import training_runtime
+from abruzzi_operators.supervisor.backup import app
 
 pytestmark = needs_apiserver
 
@@ -137,6 +141,27 @@ async def test_the_fence_is_only_raised_and_old_entries_may_go(api: RestApi) -> 
     assert "the fence is only raised" in error.message
     await api.patch(CONFIG_MAPS, NAME, {"data": {"r.s": "6 200", "r.t": None}}, namespace=NAMESPACE)
     assert (await api.get(CONFIG_MAPS, NAME, namespace=NAMESPACE))["data"]["r.s"] == "6 200"
+
+
+def test_the_command_that_clears_a_namespace_says_what_goes_and_asks_first(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.apply("/api/v1/namespaces/cleared", NAMESPACES.new("cleared"))
+    attempt = job(1)["metadata"]
+    kept = SECRETS.new(attempt["name"], "cleared")
+    kept["metadata"]["labels"] = attempt["labels"]
+    server.apply(f"/api/v1/namespaces/cleared/secrets/{attempt['name']}", kept)
+    server.apply(
+        f"/api/v1/namespaces/cleared/configmaps/{NAME}", CONFIG_MAPS.new(NAME, "cleared", data={"r.s": "5 100"})
+    )
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+    command = ["clear", "cleared"]
+    asked = CliRunner().invoke(app, command, input="n\n")
+    assert asked.exit_code == 1
+    assert f"Remove from namespace cleared of {server.url}: 1 secrets, 1 configmaps?" in asked.output
+    told = CliRunner().invoke(app, [*command, "--yes", "--json"])
+    assert json.loads(told.output) == {"namespace": "cleared", "removed": {"secrets": 1, "configmaps": 1}}
+    assert "nothing was there" in CliRunner().invoke(app, command).output
 
 
 async def test_a_workload_stands_for_one_attempt_epoch_and_spec_for_ever(api: RestApi) -> None:

@@ -17,12 +17,15 @@ from simulation.memory_cluster import NAMESPACE, Manner
 from simulation.memory_store import MemoryRunStore
 from simulation.test_kubernetes_faults import admit_by_fence
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
 from abruzzi.engine.view import AttemptView, Desired, RunView, StageView
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
+from abruzzi_operators.executors.clearing import clear, look
+from abruzzi_operators.executors.fence import NAME
 from abruzzi_operators.executors.kubernetes import KubernetesExecutor
 from abruzzi_operators.kubernetes.errors import Denied, Unreachable
-from abruzzi_operators.kubernetes.resources import JOBS, Object, Resource
+from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, SECRETS, Object, Resource
 
 RUN = "runaaaaaaa"
 DEADLINE_SECONDS = 60.0
@@ -32,8 +35,12 @@ class Whole:
     def __init__(self, place: ClusterPlace) -> None:
         place.cluster.manners = defaultdict(Manner)
         self.place, self.cluster = place, place.cluster
+        self.new_store()
+
+    def new_store(self) -> None:
+        """As it was before anything happened."""
         run = RunView(RUN, RunState.PENDING, Desired.RUN, 1, (StageView("work", StageState.WAITING),))
-        self.store = MemoryRunStore([run], now=place.cluster.now)
+        self.store = MemoryRunStore([run], now=self.cluster.now)
 
     def controller(self, executor: KubernetesExecutor, *, owner: str = "one", lease_seconds: float = 1e6) -> Controller:
         config = ControllerConfig(owner=owner, look_seconds=0.01, lease_seconds=lease_seconds, most_delay_seconds=2.0)
@@ -181,6 +188,52 @@ async def test_what_an_older_etcd_brings_back_of_an_ended_run_is_removed_and_cha
             while await whole.cluster.api.list(JOBS, namespace=NAMESPACE):
                 await controller.collect_orphans()
     assert whole.run == outcome
+
+
+async def test_after_a_database_was_restored_to_an_older_state_a_run_says_what_keeps_it_and_goes_on_once_that_is_cleared(
+    whole: Whole,
+) -> None:
+    async with running(whole.controller(whole.place.executor)):
+        await whole.until_runs()
+        whole.finish()
+        await whole.until_ended()
+    whole.new_store()
+    whole.place.renew()
+    async with running(whole.controller(whole.place.executor)):
+        await whole.until(lambda: whole.attempts and whole.attempts[0].reason)
+        assert f"`abruzzi backup clear {NAMESPACE}`" in str(whole.attempts[0].reason)
+        assert whole.attempts[0].state is AttemptState.CREATED
+        assert whole.starts() == ["1"]
+        assert list(await clear(whole.cluster.api, NAMESPACE)) == [CONFIG_MAPS]
+        await whole.until_ended()
+    assert whole.run.state is RunState.SUCCEEDED
+    assert len(whole.attempts) == 1
+    assert whole.starts() == ["1", "1"]
+
+
+async def test_clearing_a_namespace_ends_what_runs_there_and_leaves_what_is_not_ours(whole: Whole) -> None:
+    foreign = [CONFIG_MAPS.new("theirs", NAMESPACE, data={}), SECRETS.new("theirs", NAMESPACE, data={})]
+    for kind, thing in zip((CONFIG_MAPS, SECRETS), foreign, strict=True):
+        await whole.cluster.api.create(kind, thing)
+    async with running(whole.controller(whole.place.executor)):
+        await whole.until_runs()
+    assert {kind.plural for kind in await look(whole.cluster.api, NAMESPACE)} == {"jobs", "pods", "secrets"}
+    assert {kind.plural: len(things) for kind, things in (await clear(whole.cluster.api, NAMESPACE)).items()} == {
+        "jobs": 1, "pods": 1, "secrets": 1,
+    }  # fmt: skip
+    assert await look(whole.cluster.api, NAMESPACE) == {}
+    for kind in (CONFIG_MAPS, SECRETS):
+        assert (await whole.cluster.api.get(kind, "theirs", namespace=NAMESPACE))["metadata"]["name"] == "theirs"
+
+
+async def test_while_a_pod_lives_the_fence_is_not_cleared(whole: Whole) -> None:
+    whole.cluster.manners[f"{RUN}-work-1"] = Manner(listens=False)
+    async with running(whole.controller(whole.place.executor)):
+        await whole.until_runs()
+    await whole.cluster.api.create(CONFIG_MAPS, CONFIG_MAPS.new(NAME, NAMESPACE, data={f"{RUN}.before": "2 0"}))
+    with pytest.raises(AbruzziError, match="The fence stays until they are gone"):
+        await clear(whole.cluster.api, NAMESPACE, seconds=0.0)
+    assert CONFIG_MAPS in await look(whole.cluster.api, NAMESPACE)
 
 
 class Stopped:

@@ -115,6 +115,14 @@ def refused(error: Denied | Invalid) -> bool:
     return NAME in error.message
 
 
+def was_removed(attempt_id: str, namespace: str) -> str:
+    """Why an attempt that should live is never made: the database has forgotten that it was over."""
+    return (
+        f"Attempt {attempt_id} was removed from namespace {namespace!r} before, and nothing of that name is made there again. "
+        f"If the database was restored to an older state: `abruzzi backup clear {namespace}`."
+    )
+
+
 def lowest(value: str | None) -> int:
     return int(value.split(" ")[0]) if value else 0
 

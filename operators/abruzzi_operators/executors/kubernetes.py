@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 
 from abruzzi.contracts.errors import AbruzziError
@@ -26,7 +27,7 @@ from abruzzi.engine.view import Phase, Seen
 from abruzzi.store.sessions import SESSION_SECONDS, expires_at
 from abruzzi_operators.executors.assess import Facts, assess, expected_pods, is_terminating
 from abruzzi_operators.executors.ending import Ending, Told
-from abruzzi_operators.executors.fence import Fence, refused
+from abruzzi_operators.executors.fence import Fence, refused, was_removed
 from abruzzi_operators.executors.ledger import Ledger, Queued, ranks_of_a_pod
 from abruzzi_operators.executors.news import News
 from abruzzi_operators.executors.node_words import NodeWords, nothing_known
@@ -471,7 +472,8 @@ class KubernetesExecutor:
         if self._fence.is_removed(attempt_id) and not facts.living and facts.workload is None:
             if self._is_all_gone(attempt_id) and self._problem() is None:
                 return Seen(Phase.GONE, observed_at=facts.now)
-            return await self._gone_or(attempt_id)
+            seen = await self._gone_or(attempt_id)
+            return replace(seen, reason=was_removed(attempt_id, self._namespace)) if seen.phase is Phase.GONE else seen
         if self._unconfirmed_for(attempt_id) > CONFIRM_SECONDS and not facts.living:
             return await self._gone_or(attempt_id)
         found = assess(facts)

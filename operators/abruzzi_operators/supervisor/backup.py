@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -90,7 +91,61 @@ def restore(
     """Bring a platform that does not run back to a backup's state. Everything is verified before anything is written."""
     with _ground(home, alone=True) as (urls, store):
         made = service.restore(backup, urls["abruzzi_owner"], store, role_urls=urls, overwrite=overwrite)
-    print_json(_summary(made)) if as_json else OUTPUT.print(f"Restored: {_sentence(made)}", soft_wrap=True)
+    if as_json:
+        print_json(_summary(made))
+        return
+    OUTPUT.print(f"Restored: {_sentence(made)}", soft_wrap=True)
+    if Settings().owner_database_url is not None:
+        OUTPUT.print(
+            "Where stages run on a cluster, before its controllers start: `abruzzi backup clear NAMESPACE` (of the stages) "
+            "removes what has run there since.",
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+@app.command(epilog="Example: abruzzi backup clear abruzzi-stages")
+def clear(
+    namespace: Annotated[str, typer.Argument(help="Of the stages.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """After a restore to an older state: remove from the cluster what has run there since, while no controller runs. What goes is told first.
+
+    Workloads, Secrets and policies of attempts, and the fence, which would refuse attempts whose numbers are counted anew. The cluster is
+    KUBECONFIG's, or the pod's own."""
+    # Seconds of imports that the other commands need not.
+    from abruzzi_operators.executors import clearing
+    from abruzzi_operators.kubernetes.access import Access
+    from abruzzi_operators.kubernetes.rest_api import RestApi
+
+    access = Access()
+
+    async def look() -> clearing.Left:
+        async with RestApi(access) as api:
+            return await clearing.look(api, namespace)
+
+    async def remove() -> clearing.Left:
+        async with RestApi(access) as api:
+            return await clearing.clear(api, namespace)
+
+    def counted(found: clearing.Left) -> dict[str, int]:
+        return {kind.plural: len(things) for kind, things in found.items()}
+
+    found = counted(asyncio.run(look()))
+    said = ", ".join(f"{count} {kind}" for kind, count in found.items())
+    if found and not yes:
+        typer.confirm(
+            f"Remove from namespace {namespace} of {access.server}: {said}? Whatever runs there ends",
+            abort=True,
+            err=True,
+        )
+    removed = counted(asyncio.run(remove()))
+    if as_json:
+        print_json({"namespace": namespace, "removed": removed})
+    else:
+        said = ", ".join(f"{count} {kind}" for kind, count in removed.items()) or "nothing was there"
+        OUTPUT.print(f"Cleared {namespace}: {said}", soft_wrap=True, markup=False)
 
 
 @contextmanager

@@ -128,6 +128,8 @@ class _Plan:
                 SetAttempt(attempt.id, state, cause=cause, reason="Stopped before it started.", ended_at=self.now)
             )
         elif attempt.state is AttemptState.CREATED and not seen.node_lost:
+            if seen.reason and seen.reason != attempt.reason:  # it can't be made
+                self.writes.append(SetAttempt(attempt.id, attempt.state, reason=seen.reason))
             self.after.append(CreateWorkload(attempt.id))
         else:
             self.end(attempt, seen)
