@@ -4,8 +4,8 @@ On one machine without this a part is only as quick as the others leave it. A ku
 request, and all pods together 1024 for each core of the node; what is no pod of the cluster competes with all of them as one group of 1024.
 So do we. The shares bind only while there is more to do than processor time; what one part leaves, the others take by their shares.
 
-Requests: of our parts those of the charts (one replica), of Kubernetes' own parts those of kubeadm's manifests. What stands for other
-machines (KWOK: the kubelets; the bench: people and CI) is the group beside the pods.
+Requests: of our parts those of the charts, times the replicas that these ask for (the one process here does the work of both); of Kubernetes'
+own parts those of kubeadm's manifests. What stands for other machines (KWOK: the kubelets; the bench: people and CI) is the group beside the pods.
 """
 
 from __future__ import annotations
@@ -62,13 +62,16 @@ def shares(processes: Mapping[str, psutil.Process]) -> Iterator[dict[str, Any]]:
 def _ours() -> dict[str, int]:
     ours = yaml.safe_load((CHARTS / "abruzzi" / "values.yaml").read_text())
     trial = yaml.safe_load((CHARTS / "abruzzi-trial" / "values.yaml").read_text())["resources"]
-    asked = {
-        "our api": ours["api"]["resources"],
-        "our controller": ours["controller"]["resources"],
-        "postgres": trial["postgres"],
-        "minio": trial["s3"],
+    return {
+        "our api": _milli(ours["api"]["resources"]) * ours["api"]["replicas"],
+        "our controller": _milli(ours["controller"]["resources"]) * ours["controller"]["replicas"],
+        "postgres": _milli(trial["postgres"]),
+        "minio": _milli(trial["s3"]),
     }
-    return {name: int(resources["requests"]["cpu"].removesuffix("m")) for name, resources in asked.items()}
+
+
+def _milli(resources: Mapping[str, Any]) -> int:
+    return int(resources["requests"]["cpu"].removesuffix("m"))
 
 
 def _move(process: psutil.Process, group: Path, *, with_children: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
+import pytest
 
 from abruzzi.events import service as events
 from abruzzi.kit.db import see_projects, transaction
@@ -119,11 +120,24 @@ async def test_an_event_of_a_rolled_back_transaction_never_was(sessions):
     assert await new_events(sessions, 0) == []
 
 
-async def test_a_ring_is_heard_at_the_commit_and_not_before(database, sessions):
+async def test_a_ring_is_heard_after_the_commit_and_not_before(database, sessions):
     async with await psycopg.AsyncConnection.connect(database.url("controller"), autocommit=True) as listener:
         await listener.execute(f"LISTEN {events.CHANNEL_RUNS}")
-        async with sessions() as session:
-            await events.ring(session, events.CHANNEL_RUNS, "a000000000")
+        async with transaction(sessions) as session:
+            events.ring(session, events.CHANNEL_RUNS, "a000000000")
             assert [n async for n in listener.notifies(timeout=0.2)] == []
-            await session.commit()
         assert [n.payload async for n in listener.notifies(timeout=240, stop_after=1)] == ["a000000000"]
+
+
+async def test_nobody_is_rung_for_what_was_rolled_back_and_once_for_what_was_said_twice(database, sessions):
+    async with await psycopg.AsyncConnection.connect(database.url("controller"), autocommit=True) as listener:
+        await listener.execute(f"LISTEN {events.CHANNEL_RUNS}")
+        with pytest.raises(ZeroDivisionError):
+            async with transaction(sessions) as session:
+                events.ring(session, events.CHANNEL_RUNS, "a000000000")
+                raise ZeroDivisionError
+        async with transaction(sessions) as session:
+            for run_id in ("b000000000", "b000000000", "c000000000"):
+                events.ring(session, events.CHANNEL_RUNS, run_id)
+        heard = [n.payload async for n in listener.notifies(timeout=240, stop_after=2)]
+        assert heard == ["b000000000", "c000000000"]

@@ -82,7 +82,7 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
         "step": manifest.step,
     }
     events.append(session, manifest.project_id, manifest.run_id, "artifact.created", body)
-    await events.ring(session, events.CHANNEL_EVENTS, manifest.run_id)
+    events.ring(session, events.CHANNEL_EVENTS, manifest.run_id)
     return artifact_id
 
 
@@ -210,7 +210,7 @@ async def mark_corrupt(
     for key in sorted(news):
         body = {"stage": stage_id, "key": key, "reason": damaged[key]}
         events.append(session, project_id, run_id, "artifact.corrupt", body)
-    await events.ring(session, events.CHANNEL_EVENTS, run_id)
+    events.ring(session, events.CHANNEL_EVENTS, run_id)
 
 
 async def mark_damaged_inputs(session: AsyncSession, damaged: Mapping[str, str]) -> None:

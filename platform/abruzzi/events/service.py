@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.resources import EventOut
 from abruzzi.events.models import EventRow, OutboxRow
+from abruzzi.kit.db import ring_after_commit
 
 CHANNEL_RUNS = "abruzzi_runs"
 """NOTIFY channel that rings controllers; the payload is a run id. Losing a ring delays, never loses."""
@@ -26,14 +27,15 @@ def enqueue(session: AsyncSession, project_id: str, kind: str, body: dict[str, A
     session.add(OutboxRow(project_id=project_id, kind=kind, body=body))
 
 
-async def ring(session: AsyncSession, channel: str, payload: str) -> None:
-    """Delivered by Postgres when the transaction commits."""
-    await session.execute(select(func.pg_notify(channel, payload)))
+def ring(session: AsyncSession, channel: str, payload: str) -> None:
+    """Once the caller's transaction is committed."""
+    ring_after_commit(session, channel, payload)
 
 
-async def ring_all(session: AsyncSession, run_id: str) -> None:
-    """Controllers and live streams, in one message to the database."""
-    await session.execute(select(*(func.pg_notify(channel, run_id) for channel in (CHANNEL_RUNS, CHANNEL_EVENTS))))
+def ring_all(session: AsyncSession, run_id: str) -> None:
+    """Controllers and live streams."""
+    for channel in (CHANNEL_RUNS, CHANNEL_EVENTS):
+        ring_after_commit(session, channel, run_id)
 
 
 async def read(session: AsyncSession, *, after: int = 0, run_id: str | None = None, limit: int = 200) -> list[EventOut]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,9 +14,14 @@ from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
+logger = logging.getLogger(__name__)
 Sessions = async_sessionmaker[AsyncSession]
 DATABASE_ERRORS: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg.Error)
 """What a loop that must outlive a restart of Postgres expects."""
+_RINGS = "rings"
+_NOTIFY = text(
+    "SELECT pg_notify(channel, payload) FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS rings (channel, payload)"
+)
 
 
 class Base(DeclarativeBase):
@@ -68,10 +74,30 @@ def create_lookups(engine: AsyncEngine) -> Sessions:
 @asynccontextmanager
 async def transaction(sessions: Sessions, projects: Sequence[str] | None = None) -> AsyncIterator[AsyncSession]:
     """A session in a transaction: committed at the end, rolled back on an error. `projects`: what row-level security lets it see."""
-    async with sessions() as session, session.begin():
-        if projects is not None:
-            await see_projects(session, projects)
-        yield session
+    async with sessions() as session:
+        async with session.begin():
+            if projects is not None:
+                await see_projects(session, projects)
+            yield session
+        await _ring(session)
+
+
+def ring_after_commit(session: AsyncSession, channel: str, payload: str) -> None:
+    """NOTIFY, once the transaction is committed; the same ring twice is one."""
+    session.info.setdefault(_RINGS, {})[channel, payload] = None
+
+
+async def _ring(session: AsyncSession) -> None:
+    """In a statement of its own: Postgres lets transactions with a NOTIFY commit one after the other only, each waiting for the disk. One that
+    writes nothing waits for none. A ring that is lost delays what would have been looked at."""
+    if not (rings := session.info.pop(_RINGS, None)):
+        return
+    channels, payloads = zip(*rings, strict=True)
+    try:
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        await session.execute(_NOTIFY, {"channels": list(channels), "payloads": list(payloads)})
+    except DATABASE_ERRORS as error:
+        logger.warning("committed, but nobody could be rung (%s)", type(error).__name__)
 
 
 async def see_projects(session: AsyncSession, projects: Sequence[str]) -> None:

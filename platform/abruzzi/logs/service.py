@@ -77,7 +77,7 @@ async def append(
                 project_id=attempt.project_id,
             )
         )
-    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+    events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
     return Appended(stop, replaced)
 
 

@@ -29,7 +29,7 @@ async def record(session: AsyncSession, attempt_id: str, beat: Heartbeat, *, now
     attempt = await query.attempt_row(session, attempt_id)
     require_live(attempt)
     await record_of_living(session, attempt, beat, now=now)
-    await events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
+    events.ring(session, events.CHANNEL_EVENTS, attempt.run_id)
 
 
 async def record_of_living(session: AsyncSession, attempt: AttemptRow, beat: Heartbeat, *, now: datetime) -> None:

@@ -128,7 +128,7 @@ class PostgresRunStore:
                     # One by one: the triggers must see each state, and events lie in the order of what they tell.
                     await session.flush()
                 run.version += 1
-                await events.ring(session, events.CHANNEL_EVENTS, run.id)
+                events.ring(session, events.CHANNEL_EVENTS, run.id)
                 return run.version
         except IntegrityError as error:
             raise IllegalWrite(str(error.orig).splitlines()[0]) from error

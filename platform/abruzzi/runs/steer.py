@@ -115,4 +115,4 @@ async def _want(session: AsyncSession, run: RunRow, desired: str, now: datetime)
     run.desired = desired
     run.version += 1
     run.wake_at = now
-    await events.ring_all(session, run.id)
+    events.ring_all(session, run.id)

@@ -57,7 +57,7 @@ async def submit(
     await session.flush()
     stages = _stage_rows(recipe, run, assigned)
     session.add_all(stages)
-    await _announce(session, run)
+    _announce(session, run)
     return run_out(run, stages, {}, {}, now)  # as it lies there: reading it back would be a third of the work
 
 
@@ -124,7 +124,7 @@ async def branch(
             f"The files of {artifact.name} are being removed by retention.",
             hint="Choose a newer checkpoint, or raise checkpoint.keep_last.",
         ) from error
-    await _announce(session, run)
+    _announce(session, run)
     return run.id
 
 
@@ -193,7 +193,7 @@ def _on_pool(config: dict[str, Any], pool: str) -> dict[str, Any]:
     return {**config, "resources": {**config["resources"], "pool": pool}}
 
 
-async def _announce(session: AsyncSession, run: RunRow) -> None:
+def _announce(session: AsyncSession, run: RunRow) -> None:
     events.append(session, run.project_id, run.id, "run.state", {"state": run.state, "name": run.name})
     events.enqueue(session, run.project_id, "run.submitted", {"run_id": run.id})
-    await events.ring_all(session, run.id)
+    events.ring_all(session, run.id)
