@@ -143,6 +143,26 @@ async def test_the_fence_is_only_raised_and_old_entries_may_go(api: RestApi) -> 
     assert (await api.get(CONFIG_MAPS, NAME, namespace=NAMESPACE))["data"]["r.s"] == "6 200"
 
 
+@pytest.mark.parametrize("by", ["the same controller", "the next controller"])
+async def test_an_older_attempt_that_outlived_a_newer_one_is_removed_under_the_fence_that_it_raised(
+    by: str, api: RestApi
+) -> None:
+    await install_policies(api)
+    stage = f"k7m2q9x4ab-{by.split()[1]}"
+    first = Fence(api, NAMESPACE, now=lambda: 1764115200.0)
+    async with first.reflector:
+        await first.reflector.synced()
+        await first.remove(f"{stage}-9", anew=True)
+        if by == "the same controller":
+            await first.remove(f"{stage}-2", anew=True)
+    later = Fence(api, NAMESPACE, now=lambda: 1764115300.0)
+    async with later.reflector:
+        await later.reflector.synced()
+        await later.remove(f"{stage}-3", anew=True)
+    data = (await api.get(CONFIG_MAPS, NAME, namespace=NAMESPACE))["data"]
+    assert data[stage.replace("-", ".", 1)].split(" ")[0] == "10"
+
+
 def test_the_command_that_clears_a_namespace_says_what_goes_and_asks_first(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,18 +67,22 @@ class Fence:
 
     def is_removed(self, attempt_id: str) -> bool:
         key, number = _place_of(attempt_id)
-        return number < max(self._raised.get(key, 0), lowest(self._data().get(key)))
+        return number < self._known(key)
+
+    def _known(self, key: str) -> int:
+        return max(self._raised.get(key, 0), lowest(self._data().get(key)))
 
     async def remove(self, attempt_id: str, *, anew: bool = False) -> None:
         """Returns when the apiserver has it. `anew`: also where it is known to be there, for a restored etcd may have forgotten it. Raises ApiError."""
         key, number = _place_of(attempt_id)
         if not anew and self.is_removed(attempt_id):
             return
-        self._waiting[key] = max(self._waiting.get(key, 0), number + 1)
+        # As high as it is known to be, at least: it is only raised, and an older attempt may outlive a newer one.
+        self._waiting[key] = max(self._waiting.get(key, 0), number + 1, self._known(key))
         async with self._lock:
             if self._waiting:  # else the one before us took ours along
                 await self._write()
-        self._raised[key] = max(self._raised.get(key, 0), number + 1)
+        self._raised[key] = max(self._known(key), number + 1)
 
     async def _write(self) -> None:
         wanted, self._waiting = self._waiting, {}
