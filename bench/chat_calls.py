@@ -108,27 +108,17 @@ async def measure(url: str, folder: Path, *, rounds: int, calls: int, concurrenc
         async def by_roles(question: str) -> None:
             await roles["agent"].complete(ChatRequest(messages=messages(question), temperature=0.7, max_tokens=512))
 
+        def body(question: str) -> dict[str, object]:
+            asked = {"model": "at-once", "messages": messages(question)}
+            return {**asked, "temperature": 0.7, "max_tokens": 512, "seed": 1}
+
         async def by_aiohttp(question: str) -> None:
-            body = {
-                "model": "at-once",
-                "messages": messages(question),
-                "temperature": 0.7,
-                "max_tokens": 512,
-                "seed": 1,
-            }
-            async with slots, bare.post(f"{url}/chat/completions", json=body) as response:
+            async with slots, bare.post(f"{url}/chat/completions", json=body(question)) as response:
                 await response.json()
 
         async def by_httpx(question: str) -> None:
-            body = {
-                "model": "at-once",
-                "messages": messages(question),
-                "temperature": 0.7,
-                "max_tokens": 512,
-                "seed": 1,
-            }
             async with slots:
-                (await rival.post(f"{url}/chat/completions", json=body)).json()
+                (await rival.post(f"{url}/chat/completions", json=body(question))).json()
 
         ways = {"roles": by_roles, "cached": by_roles, "aiohttp": by_aiohttp, "httpx": by_httpx}
         for number in range(-1, rounds):  # the first opens the connections

@@ -51,7 +51,7 @@ def test_the_projects_own_image_is_built_and_knows_its_commands(cluster: Cluster
     name = "docker.io/library/abruzzi:0.1.0"
     Builder(cluster.local, [python_image(), node_image()]).build(ROOT / "Containerfile", name)
     cluster.kubectl.create(job("abruzzi", name, ["abruzzi", "validate", "recipes/tiny.toml"]), namespace=namespace)
-    cluster.wait_job("abruzzi", namespace, seconds=300)
+    assert "tiny-k2, 4 stages" in cluster.wait_job("abruzzi", namespace, seconds=300)
 
 
 NO_TORCH = "import importlib.util as u; assert u.find_spec('torch') is None"
@@ -71,5 +71,6 @@ def test_the_image_of_each_part_is_built_and_holds_what_it_needs(part: str, clus
     name = f"docker.io/library/abruzzi-{part}:0.1.0"
     bases = [python_image(), node_image()] if part == "api" else [python_image()]
     Builder(cluster.local, bases).build(ROOT / part / "Containerfile", name)
-    cluster.kubectl.create(job(part, name, ["python", "-c", PARTS[part]]), namespace=namespace)
-    cluster.wait_job(part, namespace, seconds=300)
+    told = f"{PARTS[part]}; print('all there')"
+    cluster.kubectl.create(job(part, name, ["python", "-c", told]), namespace=namespace)
+    assert cluster.wait_job(part, namespace, seconds=300).splitlines()[-1:] == ["all there"]

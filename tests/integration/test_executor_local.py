@@ -301,6 +301,7 @@ async def test_what_a_rank_leaves_running_goes_with_it(bench: Bench) -> None:
     await bench.until_exited(spec)
     left = int(bench.api.of(spec.attempt_id))
     await bench.until(lambda: start_time(left) is None)
+    assert (await bench.look(spec)).exit_code == 0
 
 
 async def test_heartbeats_are_read_with_the_files_time_and_broken_ones_are_ignored(bench: Bench) -> None:
@@ -331,7 +332,7 @@ async def test_a_restarted_machine_is_a_lost_node(bench: Bench) -> None:
 
 async def test_the_stacks_of_a_python_rank_are_kept_and_shown_in_its_log(bench: Bench) -> None:
     spec = bench.spec(
-        WAITS_FOR_FILE.replace("while not", "def stuck_here():\n    time.sleep(600)\nstuck_here()\nwhile not")
+        WAITS_FOR_FILE.replace("while not", "def stuck_here():\n    signal.pause()\nstuck_here()\nwhile not")
     )
     await bench.executor.create(spec)
     await bench.until_printed(spec, "ready")

@@ -163,6 +163,7 @@ def test_a_full_spool_drops_and_counts_new_points(tmp_path: Path) -> None:
     reporter.log({f"train/{i}": 1.0 for i in range(50)}, step=2)
     until(lambda: reporter.points_dropped == 50)
     reporter.close()
+    assert (reporter.points_spooled, reporter.points_dropped) == (1, 50)
 
 
 def test_a_disk_that_refuses_is_counted_and_the_stage_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +172,9 @@ def test_a_disk_that_refuses_is_counted_and_the_stage_goes_on(tmp_path: Path, mo
     reporter = Reporter(rank=0, rank_dir=tmp_path, delivery=None, spool=spool)
     reporter.log({"train/loss": 1.0}, step=1)
     until(lambda: reporter.points_dropped == 1)
+    reporter.log({"train/loss": 1.0}, step=2)
     reporter.close()
+    assert (reporter.points_spooled, reporter.points_dropped) == (0, 2)
 
 
 def test_more_than_memory_holds_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -236,6 +239,8 @@ def test_the_file_follows_the_steps_without_the_training_thread(tmp_path: Path) 
         reporter.heartbeat(1, "train")
         reporter.heartbeat(2, "train")
         until(lambda: json.loads((tmp_path / "heartbeat.json").read_text())["step"] == 2, seconds=120)
+        written = (tmp_path / "heartbeat.json").read_bytes()
+    assert (tmp_path / "heartbeat.json").read_bytes() == written  # closing had nothing left to write
 
 
 def test_an_attempt_that_the_platform_has_given_up_is_told_to_stop(platform: Platform, tmp_path: Path) -> None:

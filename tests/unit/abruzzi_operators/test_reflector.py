@@ -273,3 +273,4 @@ async def test_it_stops_at_once_in_the_middle_of_a_silent_stream(place: Scripted
     async with asyncio.timeout(50.0):
         async with place.following(Tuning(silence_seconds=60.0)) as reflector:
             await until(lambda: reflector.counts.watches == 1, reflector)
+    assert reflector.counts.watches == 1

@@ -26,7 +26,6 @@ import doctest, io, json, sys, types
 text = open("program.py", encoding="utf-8").read()
 module = types.ModuleType("program")
 sys.modules["program"] = module
-verdict = "failed"
 try:
     exec(compile(text, "program.py", "exec"), module.__dict__)
     tests = doctest.DocTestFinder(exclude_empty=True).find(module, "program")
@@ -38,7 +37,7 @@ try:
 except ImportError:
     verdict = "not_runnable"
 except Exception:
-    pass
+    verdict = "failed"
 print("\\n" + json.dumps(verdict), file=sys.__stdout__, flush=True)
 """
 

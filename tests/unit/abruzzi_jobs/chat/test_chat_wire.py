@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,10 +58,12 @@ def test_any_part_of_an_answer_may_be_anything(path: tuple, new: object) -> None
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60) | st.integers(0, 200).map(lambda n: json.dumps(GOOD).encode()[:n]))
 def test_any_bytes_are_read(content: bytes) -> None:
+    answer: ChatResponse | None = None
     with suppress(TryFailed):
-        read_completion(content, ASKED, model="m")
+        answer = read_completion(content, ASKED, model="m")
+    assert answer is None or isinstance(answer.text, str)
 
 
 def test_a_body_of_brackets_is_garbage_not_a_crash() -> None:
-    with suppress(TryFailed):
+    with pytest.raises(TryFailed):
         read_completion(b"[" * 1_000_000 + b"]" * 1_000_000, ASKED, model="m")

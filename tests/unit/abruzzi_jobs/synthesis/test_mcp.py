@@ -79,7 +79,7 @@ async def test_a_server_that(what):
 @pytest.mark.parametrize("when", ["initialize", "call"])
 async def test_a_server_that_hangs_is_left_after_its_time_and_killed(when, tmp_path):
     pid = tmp_path / "pid"
-    change = f"def {when}(message): open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    change = f"def {when}(message): open({str(pid)!r}, 'w').write(str(os.getpid())); __import__('signal').pause()"
     bound = {"initialize": "start_seconds", "call": "answer_seconds"}[when]
     patience = Patience(**{"start_seconds": 120, "answer_seconds": 120, bound: 3})
     with pytest.raises(ServerFault, match=r"no answer to .* in 3 s") as fault:
