@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from sqlalchemy import make_url
 
+from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.migrations import config, set_passwords, upgrade
 
 RUN = """INSERT INTO runs (id, project_id, name, recipe_name, recipe, recipe_toml, state, created_by)
@@ -35,6 +36,24 @@ def test_a_downgrade_leaves_nothing_and_can_be_undone(database):
     assert left == [("alembic_version",)]
     assert functions == []
     upgrade(database.url("owner"))
+
+
+@pytest.mark.parametrize(
+    ("table", "words", "new"), [("stages", StageKind, "rephrase"), ("artifacts", ArtifactKind, "trajectories")]
+)
+def test_a_database_of_an_earlier_version_learns_every_kind(database, table, words, new):
+    def known() -> str:
+        with database.connect("owner") as connection:
+            found = connection.execute(
+                "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [f"{table}_kind_check"]
+            ).fetchone()
+        assert found is not None
+        return found[0]
+
+    command.downgrade(config(database.url("owner")), "0011")
+    assert f"'{new}'" not in known()
+    upgrade(database.url("owner"))
+    assert [word for word in words if f"'{word}'" not in known()] == []
 
 
 def test_a_changed_password_takes_effect_at_the_next_migration(database, postgres):
