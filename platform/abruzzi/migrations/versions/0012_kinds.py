@@ -9,8 +9,8 @@ down_revision = "0011"
 
 _STAGES = ("corpus", "tokenize", "pretrain", "evaluate", "container")
 _ARTIFACTS = ("corpus", "tokenizer", "dataset", "checkpoint", "report", "export", "files")
-BEFORE = {"stages": _STAGES, "artifacts": _ARTIFACTS}
-AFTER = {
+BEFORE: dict[str, tuple[str, ...]] = {"stages": _STAGES, "artifacts": _ARTIFACTS}
+AFTER: dict[str, tuple[str, ...]] = {
     "stages": (*_STAGES, "rephrase", "synthesize", "instruct", "sft", "rl", "redteam"),
     "artifacts": (*_ARTIFACTS, "tools", "trajectories", "conversations"),
 }
