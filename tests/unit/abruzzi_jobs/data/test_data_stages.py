@@ -116,7 +116,13 @@ def test_heartbeats_tell_phase_share_and_message(runner: Runner) -> None:
 
 
 def test_a_curated_corpus_says_what_became_of_its_documents(runner: Runner) -> None:
-    tables = {"normalise": True, "quality": {}, "near_dedup": {}, "decontamination": {}, "mixture": {"web": 1.0}}
+    tables = {
+        "normalise": True,
+        "quality": {},
+        "near_dedup": {},
+        "decontamination": {"against": ["humaneval"]},
+        "mixture": {"web": 1.0},
+    }
     data = {"sources": SOURCES, "held_out_fraction": 0.1, **tables}
     stage: Any = CorpusStage.model_validate(
         {"id": "curated", "kind": "corpus", "data": data, "resources": {"threads": 1}}
