@@ -40,6 +40,8 @@ from abruzzi_api.v1.notifications import routes as notifications
 from abruzzi_api.v1.pools import routes as pools
 from abruzzi_api.v1.projects import routes as projects
 from abruzzi_api.v1.recipes import routes as recipes
+from abruzzi_api.v1.reviews import routes as reviews
+from abruzzi_api.v1.rows import routes as rows
 from abruzzi_api.v1.runs import routes as runs
 from abruzzi_api.v1.session import routes as session
 from abruzzi_api.v1.tokens import routes as tokens
@@ -54,6 +56,8 @@ NOUNS = (
     usage,
     attempts,
     artifacts,
+    rows,
+    reviews,
     metrics,
     logs,
     events,

@@ -52,12 +52,17 @@ def decode_moment(cursor: str | None) -> tuple[datetime, str] | None:
 
 
 def decode_number(cursor: str | None) -> int | None:
-    values = decode(cursor, 1)
+    numbers = decode_numbers(cursor, 1)
+    return None if numbers is None else numbers[0]
+
+
+def decode_numbers(cursor: str | None, count: int) -> list[int] | None:
+    values = decode(cursor, count)
     if values is None:
         return None
-    if not values[0].isascii() or not values[0].isdigit() or len(values[0]) > 18:
+    if not all(value.isascii() and value.isdigit() and len(value) <= 18 for value in values):
         raise _bad_cursor()
-    return int(values[0])
+    return [int(value) for value in values]
 
 
 def encode_position(position: Position, sort: Sort, order: str) -> str:

@@ -68,7 +68,7 @@ class Things:
         return {
             "run_id": self.run_id, "attempt_id": self.attempt_id, "artifact_id": self.artifact_id, "token_id": self.token_id, "rank": "0",
             "path": "file.txt", "subscription_id": self.subscription_id, "delivery_id": self.delivery_id, "message_id": str(self.message_id),
-            "name": "spare",
+            "name": "spare", "noun": "things",
         }  # fmt: skip
 
     @property
@@ -104,14 +104,19 @@ class Things:
             connection.execute("UPDATE outbox SET quarantined_at = now() WHERE id = %s", (self.message_id,))
 
     def _commit(self, folder: Path) -> None:
-        source = folder / "file.txt"
-        source.write_text("weights")
+        contents = {
+            "file.txt": "weights",
+            "things.json": '{"rows": 1}',
+            "things.jsonl": '{"id": "one", "fate": "kept"}\n',
+        }
+        for name, text in contents.items():
+            (folder / name).write_text(text)
         spec = StageSpec(
             project_id=self.project, run_id=self.run_id, stage_id="a", attempt_id=self.attempt_id, epoch=1, kind=StageKind.CONTAINER, config={},
             store=StoreConfig(root=str(self.server.store)), output_prefix=f"projects/{self.project}/runs/{self.run_id}/a/",
         )  # fmt: skip
         self.manifest_key, manifest = commit_artifact(
-            DirectoryStore(self.server.store), spec, kind=ArtifactKind.CHECKPOINT, name="final", files={"file.txt": source}, step=1
+            DirectoryStore(self.server.store), spec, kind=ArtifactKind.CHECKPOINT, name="final", files={name: folder / name for name in contents}, step=1
         )  # fmt: skip
         self.digest = manifest.digest()
         with self.server.client(self.attempt_token) as stage:
@@ -173,6 +178,10 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("DELETE", "/notifications/{subscription_id}"): Asked(204, before=Things.quarantine),
     ("GET", "/stages"): Asked(query=lambda t: {"run": t.run_id}, about_things=True),
     ("GET", "/artifacts"): Asked(query=lambda t: {"run": t.run_id}, about_things=True),
+    ("GET", "/artifacts/{artifact_id}/rows"): Asked(query=lambda t: {"noun": "things"}),
+    ("PUT", "/artifacts/{artifact_id}/reviews"): Asked(body=lambda t: {"row_id": "one", "verdict": "accept"}),
+    ("DELETE", "/artifacts/{artifact_id}/reviews"): Asked(204, query=lambda t: {"row_id": "one"}),
+    ("GET", "/attempts/{attempt_id}/reviews"): Asked(query=lambda t: {"digest": t.digest}),
     ("GET", "/metrics"): Asked(query=lambda t: {"run": t.run_id, "key": "train/loss"}, about_things=True),
     ("GET", "/logs"): Asked(query=lambda t: {"attempt": t.attempt_id}, about_things=True),
     ("GET", "/logs/stream"): Asked(query=lambda t: {"attempt": t.attempt_id}, about_things=True),

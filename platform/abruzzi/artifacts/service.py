@@ -94,6 +94,13 @@ async def get(session: AsyncSession, artifact_id: str) -> ArtifactOut:
     return (await _outputs(session, [row]))[0]
 
 
+async def require_digest(session: AsyncSession, project_id: str, digest: str) -> None:
+    """Raises NotFound where the project has no artifact of this digest."""
+    query = select(ArtifactRow.id).where(ArtifactRow.project_id == project_id, ArtifactRow.digest == digest).limit(1)
+    if (await session.execute(query)).first() is None:
+        raise NotFound("artifact", digest)
+
+
 async def list_artifacts(
     session: AsyncSession,
     *,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -13,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, age, client, find_run, print_json
-from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.states import ArtifactKind
 
 app = typer.Typer(
@@ -72,6 +75,41 @@ def show(artifact: ArtifactArgument, as_json: JsonOption = False) -> None:
         OUTPUT.print(f"  {decimal(entry.size_bytes):>10}  {entry.path}", markup=False)
 
 
+@app.command(epilog="Example: abruzzi artifacts rows ARTIFACT --noun rewrites --fate number --limit 5")
+def rows(
+    artifact: ArtifactArgument,
+    noun: Annotated[
+        str | None,
+        typer.Option(help="Of what: train, rewrites, tools, trajectories, … By default the artifact's first."),
+    ] = None,
+    fate: Annotated[
+        list[str] | None, typer.Option(help="Only those kept, or rejected for this reason; repeat for any.")
+    ] = None,
+    q: Annotated[str, typer.Option(help="Only those with this text.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Only those where key:value; repeat for all.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Look into a corpus, rewrites, tools, trajectories or conversations, row by row."""
+    with client() as connection:
+        noun = noun or _first_noun(connection.artifacts.manifest(artifact))
+        cut = None if as_json else 400
+        found = connection.artifacts.rows(artifact, noun, fate=fate or (), q=q, where=where or (), cut=cut)
+        shown = list(islice(found, limit))
+    if as_json:
+        print_json([item.row for item in shown])
+        return
+    for item in shown:
+        row = item.row
+        said = f"  [bold]{item.review.verdict}ed[/] by {escape(item.review.by)}" if item.review else ""
+        OUTPUT.print(f"[bold]{escape(str(row.get('id', item.position)))}[/]  {escape(str(row.get('fate', '')))}{said}")
+        for key, value in row.items():
+            if key not in ("id", "fate"):
+                OUTPUT.print(f"  {key} = {_brief(value)}", markup=False, highlight=False)
+    if not shown:
+        OUTPUT.print("No such rows. `abruzzi artifacts show ARTIFACT` lists its files.")
+
+
 @app.command(epilog="Example: abruzzi artifacts pull ARTIFACT --to ./checkpoint")
 def pull(
     artifact: ArtifactArgument,
@@ -92,6 +130,22 @@ def pull(
         return
     said = f"{len(manifest.files)} files, {decimal(manifest.size_bytes)}, digests verified"
     OUTPUT.print(f"[green]✓[/] {escape(str(folder))}: {said}")
+
+
+def _first_noun(manifest: Manifest) -> str:
+    """Raises NotFound where it has no rows."""
+    names = [entry.path.split("-")[0].split(".")[0] for entry in manifest.files if ".jsonl" in entry.path]
+    wanted = [name for name in names if name != "calls"] or names
+    if not wanted:
+        hint = "Corpora, rewrites, tools, trajectories and conversations have."
+        raise NotFound("file of rows", f"{manifest.kind} {manifest.name}", hint=hint)
+    return "train" if "train" in wanted else wanted[0]
+
+
+def _brief(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "…"
 
 
 @app.command(epilog="Example: abruzzi artifacts export ARTIFACT --to ./tiny-k2-hf")

@@ -26,6 +26,7 @@ from abruzzi.client.profile import resolve_profile
 from abruzzi.client.transport import Transport, Unavailable, raise_problem
 from abruzzi.client.usage import Usage
 from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.dataset import ReviewOut, RowOut, Verdict
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.notification import ExportOut
 from abruzzi.contracts.resources import (
@@ -235,6 +236,44 @@ class Artifacts:
 
     def manifest(self, artifact_id: str) -> Manifest:
         return self._http.get(Manifest, f"artifacts/{artifact_id}/manifest")
+
+    def rows(
+        self,
+        artifact_id: str,
+        noun: str,
+        *,
+        fate: Sequence[str] = (),
+        q: str = "",
+        where: Sequence[str] = (),
+        review: str | None = None,
+        fields: Sequence[str] = (),
+        cut: int | None = None,
+    ) -> Iterator[RowOut]:
+        """Rows such as `rewrites` or `trajectories`, as they are asked for. `where`: conditions like `domain:code`; `review`: none, accept or
+        reject; `cut`: longest text, in characters."""
+        query = {
+            "noun": noun,
+            "fate": list(fate) or None,
+            "q": q or None,
+            "where": list(where) or None,
+            "review": review,
+        }
+        return self._http.pages(RowOut, f"artifacts/{artifact_id}/rows", **query, fields=list(fields) or None, cut=cut)
+
+    def facts(self, artifact_id: str, noun: str) -> dict[str, Any]:
+        """`<noun>.json` of the artifact: what it says of its rows."""
+        return self._http.request("GET", f"artifacts/{artifact_id}/facts/{noun}").json()
+
+    def reviews(self, artifact_id: str) -> Iterator[ReviewOut]:
+        return self._http.pages(ReviewOut, f"artifacts/{artifact_id}/reviews", limit=500)
+
+    def review(self, artifact_id: str, row_id: str, verdict: Verdict, note: str = "") -> ReviewOut:
+        """Accept or reject a row. The last word counts."""
+        body = {"row_id": row_id, "verdict": verdict.value, "note": note}
+        return self._http.put(ReviewOut, f"artifacts/{artifact_id}/reviews", body)
+
+    def take_back_review(self, artifact_id: str, row_id: str) -> None:
+        self._http.delete(f"artifacts/{artifact_id}/reviews", row_id=row_id)
 
     def read(self, artifact_id: str, path: str) -> bytes:
         return self._http.request("GET", f"artifacts/{artifact_id}/files/{path}").content

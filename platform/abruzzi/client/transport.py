@@ -45,8 +45,8 @@ class Transport:
     def put(self, model: type[M], path: str, body: dict[str, Any]) -> M:
         return _parse(model, self.request("PUT", path, json=body))
 
-    def delete(self, path: str) -> None:
-        self.request("DELETE", path)
+    def delete(self, path: str, **query: Any) -> None:
+        self.request("DELETE", path, params=_plain(query))
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One call, repeated while the platform is away, for `retry_seconds` at most."""

@@ -17,6 +17,8 @@ class Action(StrEnum):
     """Submit, branch, save recipes."""
     STEER = "steer"
     """Cancel and retry."""
+    REVIEW = "review"
+    """Accept and reject rows of an artifact."""
     PLAN = "plan"
     """Validate and plan: computes, stores nothing."""
     READ_TOKENS = "read_tokens"
@@ -31,7 +33,7 @@ class Action(StrEnum):
     MANAGE_NODES = "manage_nodes"
     """Of the platform: drain and return them."""
     REPORT = "report"
-    """Telemetry of an attempt: metrics, heartbeats, logs, artifacts."""
+    """Telemetry of an attempt: metrics, heartbeats, logs, artifacts; and what people said of its inputs."""
     WHOAMI = "whoami"
     """About the caller's own session."""
 
@@ -67,7 +69,7 @@ PLATFORM_PROJECT = "default"
 """The project that is there from the first migration. Its admins are the platform's."""
 
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
-_MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER}
+_MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER, Action.REVIEW}
 _MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
 _ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS, Action.MANAGE_NODES}
 

@@ -11,8 +11,23 @@ from abruzzi.nodes import models as nodes
 from abruzzi.notifications import models as notifications
 from abruzzi.pools import models as pools
 from abruzzi.recipes import models as recipes
+from abruzzi.reviews import models as reviews
 from abruzzi.runs import models as runs
 from abruzzi.usage import models as usage
 from abruzzi.workers import models as workers
 
-REGISTERED = (artifacts, events, identity, logs, metrics, nodes, notifications, pools, recipes, runs, usage, workers)
+REGISTERED = (
+    artifacts,
+    events,
+    identity,
+    logs,
+    metrics,
+    nodes,
+    notifications,
+    pools,
+    recipes,
+    reviews,
+    runs,
+    usage,
+    workers,
+)

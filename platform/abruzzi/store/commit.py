@@ -29,11 +29,18 @@ _CHUNK = 1 << 20
 class CorruptArtifact(AbruzziError):
     """A file is gone or does not hash to what the manifest says."""
 
-    def __init__(self, manifest: Manifest, path: str, found: str) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        path: str,
+        found: str,
+        *,
+        hint: str = "The platform resumes from the newest one that verifies.",
+    ) -> None:
         super().__init__(
             "corrupt_artifact",
             f"{manifest.kind} {manifest.name!r} of stage {manifest.stage_id!r} is damaged: {path} {found}.",
-            hint="The platform resumes from the newest one that verifies.",
+            hint=hint,
             status=409,
         )
         self.path = path

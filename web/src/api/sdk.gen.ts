@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsLineageData, ArtifactsLineageErrors, ArtifactsLineageResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NodesDrainData, NodesDrainErrors, NodesDrainResponses, NodesGetData, NodesGetErrors, NodesGetResponses, NodesListData, NodesListErrors, NodesListResponses, NodesReturnData, NodesReturnErrors, NodesReturnResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsApplyData, PoolsApplyErrors, PoolsApplyResponses, PoolsDeleteData, PoolsDeleteErrors, PoolsDeleteResponses, PoolsGetData, PoolsGetErrors, PoolsGetResponses, PoolsListData, PoolsListErrors, PoolsListResponses, PoolsQueueData, PoolsQueueErrors, PoolsQueueResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, SessionMethodsData, SessionMethodsErrors, SessionMethodsResponses, SessionOidcCallbackData, SessionOidcCallbackErrors, SessionOidcCallbackResponses, SessionOidcData, SessionOidcErrors, SessionOidcResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses, UsageGetData, UsageGetErrors, UsageGetResponses } from './types.gen';
+import type { ArtifactsFactsData, ArtifactsFactsErrors, ArtifactsFactsResponses, ArtifactsFileData, ArtifactsFileErrors, ArtifactsFileResponses, ArtifactsGetData, ArtifactsGetErrors, ArtifactsGetResponses, ArtifactsLineageData, ArtifactsLineageErrors, ArtifactsLineageResponses, ArtifactsListData, ArtifactsListErrors, ArtifactsListResponses, ArtifactsManifestData, ArtifactsManifestErrors, ArtifactsManifestResponses, ArtifactsRowsData, ArtifactsRowsErrors, ArtifactsRowsResponses, AttemptsGetData, AttemptsGetErrors, AttemptsGetResponses, AttemptsReportArtifactData, AttemptsReportArtifactErrors, AttemptsReportArtifactResponses, AttemptsReportHeartbeatData, AttemptsReportHeartbeatErrors, AttemptsReportHeartbeatResponses, AttemptsReportLogData, AttemptsReportLogErrors, AttemptsReportLogResponses, AttemptsReportMetricsData, AttemptsReportMetricsErrors, AttemptsReportMetricsResponses, AuditListData, AuditListErrors, AuditListResponses, EventsListData, EventsListErrors, EventsListResponses, EventsStreamData, EventsStreamErrors, EventsStreamResponses, LogsReadData, LogsReadErrors, LogsReadResponses, LogsStreamData, LogsStreamErrors, LogsStreamResponses, MetricsListData, MetricsListErrors, MetricsListResponses, NodesDrainData, NodesDrainErrors, NodesDrainResponses, NodesGetData, NodesGetErrors, NodesGetResponses, NodesListData, NodesListErrors, NodesListResponses, NodesReturnData, NodesReturnErrors, NodesReturnResponses, NotificationsChoresData, NotificationsChoresErrors, NotificationsChoresResponses, NotificationsDeliveriesData, NotificationsDeliveriesErrors, NotificationsDeliveriesResponses, NotificationsListData, NotificationsListErrors, NotificationsListResponses, NotificationsQuarantineData, NotificationsQuarantineErrors, NotificationsQuarantineResponses, NotificationsReleaseData, NotificationsReleaseErrors, NotificationsReleaseResponses, NotificationsRetryData, NotificationsRetryErrors, NotificationsRetryResponses, NotificationsSubscribeData, NotificationsSubscribeErrors, NotificationsSubscribeResponses, NotificationsTestData, NotificationsTestErrors, NotificationsTestResponses, NotificationsUnsubscribeData, NotificationsUnsubscribeErrors, NotificationsUnsubscribeResponses, PlanData, PlanErrors, PlanResponses, PoolsApplyData, PoolsApplyErrors, PoolsApplyResponses, PoolsDeleteData, PoolsDeleteErrors, PoolsDeleteResponses, PoolsGetData, PoolsGetErrors, PoolsGetResponses, PoolsListData, PoolsListErrors, PoolsListResponses, PoolsQueueData, PoolsQueueErrors, PoolsQueueResponses, ProjectsCreateData, ProjectsCreateErrors, ProjectsCreateResponses, ProjectsListData, ProjectsListErrors, ProjectsListResponses, RecipesListData, RecipesListErrors, RecipesListResponses, RecipesSaveData, RecipesSaveErrors, RecipesSaveResponses, RecipesValidateData, RecipesValidateErrors, RecipesValidateResponses, ReviewsListData, ReviewsListErrors, ReviewsListResponses, ReviewsOfInputData, ReviewsOfInputErrors, ReviewsOfInputResponses, ReviewsPutData, ReviewsPutErrors, ReviewsPutResponses, ReviewsTakeBackData, ReviewsTakeBackErrors, ReviewsTakeBackResponses, RunsBranchData, RunsBranchErrors, RunsBranchResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsExportData, RunsExportErrors, RunsExportResponses, RunsGatesData, RunsGatesErrors, RunsGatesResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsMetricKeysData, RunsMetricKeysErrors, RunsMetricKeysResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsStreamData, RunsStreamErrors, RunsStreamResponses, RunsSubmitData, RunsSubmitErrors, RunsSubmitResponses, RunsWhyData, RunsWhyErrors, RunsWhyResponses, SessionCreateData, SessionCreateErrors, SessionCreateResponses, SessionDeleteData, SessionDeleteErrors, SessionDeleteResponses, SessionGetData, SessionGetErrors, SessionGetResponses, SessionMethodsData, SessionMethodsErrors, SessionMethodsResponses, SessionOidcCallbackData, SessionOidcCallbackErrors, SessionOidcCallbackResponses, SessionOidcData, SessionOidcErrors, SessionOidcResponses, StagesListData, StagesListErrors, StagesListResponses, TokensCreateData, TokensCreateErrors, TokensCreateResponses, TokensListData, TokensListErrors, TokensListResponses, TokensRevokeData, TokensRevokeErrors, TokensRevokeResponses, UsageGetData, UsageGetErrors, UsageGetResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -31,6 +31,13 @@ export const artifactsList = <ThrowOnError extends boolean = false>(options: Opt
 export const artifactsGet = <ThrowOnError extends boolean = false>(options: Options<ArtifactsGetData, ThrowOnError>) => (options.client ?? client).get<ArtifactsGetResponses, ArtifactsGetErrors, ThrowOnError>({ url: '/api/v1/artifacts/{artifact_id}', ...options });
 
 /**
+ * Get Facts
+ *
+ * `<noun>.json` of the artifact: corpus, rewrites, catalogue, trajectories, conversations, calls.
+ */
+export const artifactsFacts = <ThrowOnError extends boolean = false>(options: Options<ArtifactsFactsData, ThrowOnError>) => (options.client ?? client).get<ArtifactsFactsResponses, ArtifactsFactsErrors, ThrowOnError>({ url: '/api/v1/artifacts/{artifact_id}/facts/{noun}', ...options });
+
+/**
  * Get File
  *
  * One file, as an attachment. `path` is looked up in the manifest; it never becomes a path of this machine.
@@ -48,6 +55,41 @@ export const artifactsLineage = <ThrowOnError extends boolean = false>(options: 
  * Get Manifest
  */
 export const artifactsManifest = <ThrowOnError extends boolean = false>(options: Options<ArtifactsManifestData, ThrowOnError>) => (options.client ?? client).get<ArtifactsManifestResponses, ArtifactsManifestErrors, ThrowOnError>({ url: '/api/v1/artifacts/{artifact_id}/manifest', ...options });
+
+/**
+ * Take Back Review
+ *
+ * The row waits again.
+ */
+export const reviewsTakeBack = <ThrowOnError extends boolean = false>(options: Options<ReviewsTakeBackData, ThrowOnError>) => (options.client ?? client).delete<ReviewsTakeBackResponses, ReviewsTakeBackErrors, ThrowOnError>({ url: '/api/v1/artifacts/{artifact_id}/reviews', ...options });
+
+/**
+ * List Reviews
+ *
+ * Of the rows of an artifact, in the order of their ids.
+ */
+export const reviewsList = <ThrowOnError extends boolean = false>(options: Options<ReviewsListData, ThrowOnError>) => (options.client ?? client).get<ReviewsListResponses, ReviewsListErrors, ThrowOnError>({ url: '/api/v1/artifacts/{artifact_id}/reviews', ...options });
+
+/**
+ * Put Review
+ *
+ * Accept or reject a row. The last word counts; saying the same again changes nothing.
+ */
+export const reviewsPut = <ThrowOnError extends boolean = false>(options: Options<ReviewsPutData, ThrowOnError>) => (options.client ?? client).put<ReviewsPutResponses, ReviewsPutErrors, ThrowOnError>({
+    url: '/api/v1/artifacts/{artifact_id}/reviews',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Rows
+ *
+ * Rows in the order they were written. One request looks at some megabytes: follow `next_cursor`, also from an empty page.
+ */
+export const artifactsRows = <ThrowOnError extends boolean = false>(options: Options<ArtifactsRowsData, ThrowOnError>) => (options.client ?? client).get<ArtifactsRowsResponses, ArtifactsRowsErrors, ThrowOnError>({ url: '/api/v1/artifacts/{artifact_id}/rows', ...options });
 
 /**
  * Get Attempt
@@ -110,6 +152,13 @@ export const attemptsReportMetrics = <ThrowOnError extends boolean = false>(opti
         ...options.headers
     }
 });
+
+/**
+ * List Reviews Of Input
+ *
+ * For a stage, which knows its inputs by their digests: the reviews of an artifact of its project.
+ */
+export const reviewsOfInput = <ThrowOnError extends boolean = false>(options: Options<ReviewsOfInputData, ThrowOnError>) => (options.client ?? client).get<ReviewsOfInputResponses, ReviewsOfInputErrors, ThrowOnError>({ url: '/api/v1/attempts/{attempt_id}/reviews', ...options });
 
 /**
  * List Audit

@@ -1634,11 +1634,108 @@ export type RetryIn = {
 };
 
 /**
+ * ReviewIn
+ */
+export type ReviewIn = {
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Row Id
+     */
+    row_id: string;
+    verdict: Verdict;
+};
+
+/**
+ * ReviewOut
+ */
+export type ReviewOut = {
+    /**
+     * At
+     */
+    at: string;
+    /**
+     * By
+     */
+    by: string;
+    /**
+     * Note
+     */
+    note: string;
+    /**
+     * Row Id
+     */
+    row_id: string;
+    verdict: Verdict;
+};
+
+/**
+ * ReviewPage
+ *
+ * Ordered by `row_id`.
+ */
+export type ReviewPage = {
+    /**
+     * Accepted
+     */
+    accepted: number;
+    /**
+     * Items
+     */
+    items: Array<ReviewOut>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+    /**
+     * Rejected
+     */
+    rejected: number;
+};
+
+/**
  * Role
  *
  * Roles inside a project, weakest first; ATTEMPT is a machine role that reaches one attempt.
  */
 export type Role = 'viewer' | 'member' | 'maintainer' | 'admin' | 'attempt';
+
+/**
+ * RowOut
+ */
+export type RowOut = {
+    /**
+     * Position
+     */
+    position: string;
+    review: ReviewOut | null;
+    /**
+     * Row
+     */
+    row: {
+        [key: string]: unknown;
+    };
+};
+
+/**
+ * RowPage
+ */
+export type RowPage = {
+    /**
+     * Items
+     */
+    items: Array<RowOut>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+    /**
+     * Scanned
+     */
+    scanned: number;
+};
 
 /**
  * RunIn
@@ -2337,6 +2434,11 @@ export type Validated = {
 };
 
 /**
+ * Verdict
+ */
+export type Verdict = 'accept' | 'reject';
+
+/**
  * WaitOut
  *
  * Why a stage that could run does not run yet, with numbers.
@@ -2485,6 +2587,44 @@ export type ArtifactsGetResponses = {
 
 export type ArtifactsGetResponse = ArtifactsGetResponses[keyof ArtifactsGetResponses];
 
+export type ArtifactsFactsData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+        /**
+         * Noun
+         */
+        noun: string;
+    };
+    query?: never;
+    url: '/api/v1/artifacts/{artifact_id}/facts/{noun}';
+};
+
+export type ArtifactsFactsErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ArtifactsFactsError = ArtifactsFactsErrors[keyof ArtifactsFactsErrors];
+
+export type ArtifactsFactsResponses = {
+    /**
+     * Response Artifacts Facts
+     *
+     * Successful Response
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type ArtifactsFactsResponse = ArtifactsFactsResponses[keyof ArtifactsFactsResponses];
+
 export type ArtifactsFileData = {
     body?: never;
     path: {
@@ -2576,6 +2716,199 @@ export type ArtifactsManifestResponses = {
 };
 
 export type ArtifactsManifestResponse = ArtifactsManifestResponses[keyof ArtifactsManifestResponses];
+
+export type ReviewsTakeBackData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query: {
+        /**
+         * Row Id
+         */
+        row_id: string;
+    };
+    url: '/api/v1/artifacts/{artifact_id}/reviews';
+};
+
+export type ReviewsTakeBackErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ReviewsTakeBackError = ReviewsTakeBackErrors[keyof ReviewsTakeBackErrors];
+
+export type ReviewsTakeBackResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type ReviewsTakeBackResponse = ReviewsTakeBackResponses[keyof ReviewsTakeBackResponses];
+
+export type ReviewsListData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query?: {
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/artifacts/{artifact_id}/reviews';
+};
+
+export type ReviewsListErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ReviewsListError = ReviewsListErrors[keyof ReviewsListErrors];
+
+export type ReviewsListResponses = {
+    /**
+     * Successful Response
+     */
+    200: ReviewPage;
+};
+
+export type ReviewsListResponse = ReviewsListResponses[keyof ReviewsListResponses];
+
+export type ReviewsPutData = {
+    body: ReviewIn;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query?: never;
+    url: '/api/v1/artifacts/{artifact_id}/reviews';
+};
+
+export type ReviewsPutErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ReviewsPutError = ReviewsPutErrors[keyof ReviewsPutErrors];
+
+export type ReviewsPutResponses = {
+    /**
+     * Successful Response
+     */
+    200: ReviewOut;
+};
+
+export type ReviewsPutResponse = ReviewsPutResponses[keyof ReviewsPutResponses];
+
+export type ArtifactsRowsData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query: {
+        /**
+         * Noun
+         *
+         * Its files are `<noun>-00000.jsonl.zst` …: train, rewrites, tools, …
+         */
+        noun: string;
+        /**
+         * Fate
+         *
+         * `kept`, or why a row was not; any of them
+         */
+        fate?: Array<string> | null;
+        /**
+         * Q
+         *
+         * Text somewhere in a value, whatever the case of its letters
+         */
+        q?: string;
+        /**
+         * Where
+         *
+         * `key:value`, all of them; `faults.kind:number` means any fault
+         */
+        where?: Array<string> | null;
+        /**
+         * Review
+         *
+         * Only rows of which people said nothing, or this
+         */
+        review?: 'none' | 'accept' | 'reject' | null;
+        /**
+         * Fields
+         *
+         * Of the row's own keys; all by default
+         */
+        fields?: Array<string> | null;
+        /**
+         * Cut
+         *
+         * Longer texts end after so many characters, with …
+         */
+        cut?: number | null;
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/artifacts/{artifact_id}/rows';
+};
+
+export type ArtifactsRowsErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ArtifactsRowsError = ArtifactsRowsErrors[keyof ArtifactsRowsErrors];
+
+export type ArtifactsRowsResponses = {
+    /**
+     * Successful Response
+     */
+    200: RowPage;
+};
+
+export type ArtifactsRowsResponse = ArtifactsRowsResponses[keyof ArtifactsRowsResponses];
 
 export type AttemptsGetData = {
     body?: never;
@@ -2738,6 +3071,55 @@ export type AttemptsReportMetricsResponses = {
 };
 
 export type AttemptsReportMetricsResponse = AttemptsReportMetricsResponses[keyof AttemptsReportMetricsResponses];
+
+export type ReviewsOfInputData = {
+    body?: never;
+    path: {
+        /**
+         * Attempt Id
+         */
+        attempt_id: string;
+    };
+    query: {
+        /**
+         * Digest
+         *
+         * Of the input's manifest
+         */
+        digest: string;
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/attempts/{attempt_id}/reviews';
+};
+
+export type ReviewsOfInputErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ReviewsOfInputError = ReviewsOfInputErrors[keyof ReviewsOfInputErrors];
+
+export type ReviewsOfInputResponses = {
+    /**
+     * Successful Response
+     */
+    200: ReviewPage;
+};
+
+export type ReviewsOfInputResponse = ReviewsOfInputResponses[keyof ReviewsOfInputResponses];
 
 export type AuditListData = {
     body?: never;

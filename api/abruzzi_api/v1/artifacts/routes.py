@@ -67,7 +67,7 @@ async def get_lineage(artifact_id: ArtifactId, work: ReadWork) -> Lineage:
 
 @router.get("/{artifact_id}/manifest", operation_id="artifacts_manifest")
 async def get_manifest(artifact_id: ArtifactId, work: ReadWork) -> Manifest:
-    return (await _manifest(work, artifact_id))[1]
+    return (await manifest_of(work, artifact_id))[1]
 
 
 @router.get("/{artifact_id}/files/{path:path}", operation_id="artifacts_file", response_class=StreamingResponse)
@@ -75,7 +75,7 @@ async def get_file(
     artifact_id: ArtifactId, path: Annotated[str, Path(max_length=256)], work: ReadWork
 ) -> StreamingResponse:
     """One file, as an attachment. `path` is looked up in the manifest; it never becomes a path of this machine."""
-    artifact, manifest = await _manifest(work, artifact_id)
+    artifact, manifest = await manifest_of(work, artifact_id)
     entry = next((f for f in manifest.files if f.path == path), None)
     if entry is None:
         raise NotFound("file", path, hint=f"Its files: {', '.join(f.path for f in manifest.files[:10])}.")
@@ -90,7 +90,8 @@ async def get_file(
     return StreamingResponse(stream, media_type="application/octet-stream", headers=headers)
 
 
-async def _manifest(work: Work, artifact_id: str) -> tuple[ArtifactOut, Manifest]:
+async def manifest_of(work: Work, artifact_id: str) -> tuple[ArtifactOut, Manifest]:
+    """Raises NotFound also for one whose files retention removed."""
     artifact = await artifacts.get(work.session, artifact_id)
     if artifact.deleted_at is not None:
         raise NotFound("manifest of artifact", artifact_id, hint="Retention removed its files.")

@@ -15,5 +15,6 @@ with the token in the file ABRUZZI_TOKEN as `Authorization: Bearer`, and ends wi
 from abruzzi.client.stage.context import LocalArtifact, StageContext
 from abruzzi.client.stage.exits import Preempted, exit_code_of
 from abruzzi.client.stage.reporter import Reporter
+from abruzzi.client.stage.reviews import read_reviews
 
-__all__ = ["LocalArtifact", "Preempted", "Reporter", "StageContext", "exit_code_of"]
+__all__ = ["LocalArtifact", "Preempted", "Reporter", "StageContext", "exit_code_of", "read_reviews"]

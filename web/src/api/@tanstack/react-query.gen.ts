@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
-import type { ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
+import { artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
+import type { ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -135,6 +135,26 @@ export const artifactsGetOptions = (options: Options<ArtifactsGetData>) => query
     queryKey: artifactsGetQueryKey(options)
 });
 
+export const artifactsFactsQueryKey = (options: Options<ArtifactsFactsData>) => createQueryKey('artifactsFacts', options);
+
+/**
+ * Get Facts
+ *
+ * `<noun>.json` of the artifact: corpus, rewrites, catalogue, trajectories, conversations, calls.
+ */
+export const artifactsFactsOptions = (options: Options<ArtifactsFactsData>) => queryOptions<ArtifactsFactsResponse, ArtifactsFactsError, ArtifactsFactsResponse, ReturnType<typeof artifactsFactsQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await artifactsFacts({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: artifactsFactsQueryKey(options)
+});
+
 export const artifactsFileQueryKey = (options: Options<ArtifactsFileData>) => createQueryKey('artifactsFile', options);
 
 /**
@@ -191,6 +211,142 @@ export const artifactsManifestOptions = (options: Options<ArtifactsManifestData>
         return data;
     },
     queryKey: artifactsManifestQueryKey(options)
+});
+
+/**
+ * Take Back Review
+ *
+ * The row waits again.
+ */
+export const reviewsTakeBackMutation = (options?: Partial<Options<ReviewsTakeBackData>>): UseMutationOptions<ReviewsTakeBackResponse, ReviewsTakeBackError, Options<ReviewsTakeBackData>> => {
+    const mutationOptions: UseMutationOptions<ReviewsTakeBackResponse, ReviewsTakeBackError, Options<ReviewsTakeBackData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await reviewsTakeBack({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+export const reviewsListQueryKey = (options: Options<ReviewsListData>) => createQueryKey('reviewsList', options);
+
+/**
+ * List Reviews
+ *
+ * Of the rows of an artifact, in the order of their ids.
+ */
+export const reviewsListOptions = (options: Options<ReviewsListData>) => queryOptions<ReviewsListResponse, ReviewsListError, ReviewsListResponse, ReturnType<typeof reviewsListQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await reviewsList({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: reviewsListQueryKey(options)
+});
+
+export const reviewsListInfiniteQueryKey = (options: Options<ReviewsListData>): QueryKey<Options<ReviewsListData>> => createQueryKey('reviewsList', options, true);
+
+/**
+ * List Reviews
+ *
+ * Of the rows of an artifact, in the order of their ids.
+ */
+export const reviewsListInfiniteOptions = (options: Options<ReviewsListData>) => infiniteQueryOptions<ReviewsListResponse, ReviewsListError, InfiniteData<ReviewsListResponse>, QueryKey<Options<ReviewsListData>>, string | null | Pick<QueryKey<Options<ReviewsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<ReviewsListData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await reviewsList({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: reviewsListInfiniteQueryKey(options)
+});
+
+/**
+ * Put Review
+ *
+ * Accept or reject a row. The last word counts; saying the same again changes nothing.
+ */
+export const reviewsPutMutation = (options?: Partial<Options<ReviewsPutData>>): UseMutationOptions<ReviewsPutResponse, ReviewsPutError, Options<ReviewsPutData>> => {
+    const mutationOptions: UseMutationOptions<ReviewsPutResponse, ReviewsPutError, Options<ReviewsPutData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await reviewsPut({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+export const artifactsRowsQueryKey = (options: Options<ArtifactsRowsData>) => createQueryKey('artifactsRows', options);
+
+/**
+ * List Rows
+ *
+ * Rows in the order they were written. One request looks at some megabytes: follow `next_cursor`, also from an empty page.
+ */
+export const artifactsRowsOptions = (options: Options<ArtifactsRowsData>) => queryOptions<ArtifactsRowsResponse, ArtifactsRowsError, ArtifactsRowsResponse, ReturnType<typeof artifactsRowsQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await artifactsRows({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: artifactsRowsQueryKey(options)
+});
+
+export const artifactsRowsInfiniteQueryKey = (options: Options<ArtifactsRowsData>): QueryKey<Options<ArtifactsRowsData>> => createQueryKey('artifactsRows', options, true);
+
+/**
+ * List Rows
+ *
+ * Rows in the order they were written. One request looks at some megabytes: follow `next_cursor`, also from an empty page.
+ */
+export const artifactsRowsInfiniteOptions = (options: Options<ArtifactsRowsData>) => infiniteQueryOptions<ArtifactsRowsResponse, ArtifactsRowsError, InfiniteData<ArtifactsRowsResponse>, QueryKey<Options<ArtifactsRowsData>>, string | null | Pick<QueryKey<Options<ArtifactsRowsData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<ArtifactsRowsData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await artifactsRows({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: artifactsRowsInfiniteQueryKey(options)
 });
 
 export const attemptsGetQueryKey = (options: Options<AttemptsGetData>) => createQueryKey('attemptsGet', options);
@@ -286,6 +442,55 @@ export const attemptsReportMetricsMutation = (options?: Partial<Options<Attempts
     };
     return mutationOptions;
 };
+
+export const reviewsOfInputQueryKey = (options: Options<ReviewsOfInputData>) => createQueryKey('reviewsOfInput', options);
+
+/**
+ * List Reviews Of Input
+ *
+ * For a stage, which knows its inputs by their digests: the reviews of an artifact of its project.
+ */
+export const reviewsOfInputOptions = (options: Options<ReviewsOfInputData>) => queryOptions<ReviewsOfInputResponse, ReviewsOfInputError, ReviewsOfInputResponse, ReturnType<typeof reviewsOfInputQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await reviewsOfInput({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: reviewsOfInputQueryKey(options)
+});
+
+export const reviewsOfInputInfiniteQueryKey = (options: Options<ReviewsOfInputData>): QueryKey<Options<ReviewsOfInputData>> => createQueryKey('reviewsOfInput', options, true);
+
+/**
+ * List Reviews Of Input
+ *
+ * For a stage, which knows its inputs by their digests: the reviews of an artifact of its project.
+ */
+export const reviewsOfInputInfiniteOptions = (options: Options<ReviewsOfInputData>) => infiniteQueryOptions<ReviewsOfInputResponse, ReviewsOfInputError, InfiniteData<ReviewsOfInputResponse>, QueryKey<Options<ReviewsOfInputData>>, string | null | Pick<QueryKey<Options<ReviewsOfInputData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<ReviewsOfInputData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await reviewsOfInput({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: reviewsOfInputInfiniteQueryKey(options)
+});
 
 export const auditListQueryKey = (options?: Options<AuditListData>) => createQueryKey('auditList', options);
 

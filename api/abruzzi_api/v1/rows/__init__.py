@@ -1,0 +1,1 @@
+"""Routes of artifacts' rows and facts."""
