@@ -46,13 +46,13 @@ class AgentSpec(_Frozen):
 
 
 class Fact(_Frozen):
-    """Something that the task needs and only the user knows. `value` occurs in `text` as it stands. One that is told when `asked` is given where the
-    agent's question has one of the `words` in it."""
+    """Something that the task needs and only the user knows. `value` occurs in `text` as it stands. Told `first`: the instruction has it. `asked`: given
+    where the agent's question has one of the `words` in it. `after`: a further wish, said once the agent reports."""
 
     name: str
     text: str
     value: str
-    told: Literal["first", "asked"] = "first"
+    told: Literal["first", "asked", "after"] = "first"
     words: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -82,8 +82,8 @@ class WorldGround(_Frozen):
 
 
 class RealGround(_Frozen):
-    """Tool servers that run for real. `files`: what lies in the workspace beforehand (path → text; folders made as needed), beside what the server's own entry
-    prepares. Arguments say `{workspace}` where they mean that folder."""
+    """Tool servers that run for real. `files`: what lies in the workspace before they start (path below it → text; folders made as needed), beside what the
+    servers' own entries prepare."""
 
     kind: Literal["real"] = "real"
     servers: tuple[str, ...] = Field(min_length=1)
@@ -94,10 +94,12 @@ Ground = Annotated[WorldGround | RealGround, Field(discriminator="kind")]
 
 
 class PlannedCall(_Frozen):
-    """A call of the plan that proves the task solvable: it succeeds, in this order, on the task's ground."""
+    """A call of the plan that proves the task solvable: it succeeds, in this order, on the task's ground. `needs` names the facts that must have been
+    told before it can be made."""
 
     tool: ToolName
     arguments: Arguments
+    needs: tuple[str, ...] = ()
 
 
 class Change(_Frozen):
@@ -136,14 +138,15 @@ class DiffClause(_Clause):
 
 
 class CallClause(_Clause):
-    """`tool` (any, where None) was called, with success, with at least these `arguments` (texts alike but for blanks and case), so many times; the first
-    such call came after one of `after`."""
+    """`tool` (any, where None) was called with at least these `arguments` (texts alike but for blanks and case), so many times, and the first such call
+    came after one of the tool `after`. Calls count that succeeded; where `tried`, the others too."""
 
     kind: Literal["call"] = "call"
     tool: str | None = None
     arguments: Arguments = {}
     at_least: int = Field(default=1, ge=0)
     at_most: int | None = Field(default=None, ge=0)
+    tried: bool = False
     after: str | None = None
 
 
@@ -195,7 +198,7 @@ Clause = Annotated[
 
 class Task(_Frozen):
     """`plan` and `reference_answer` are the proof that it can be solved: played on `ground`, they meet the whole rubric. Where the task `is_impossible`
-    the plan looks, changes nothing, and the answer says why it cannot be done. Neither is ever shown to the agent."""
+    the plan looks or tries, changes nothing, and the answer says why it cannot be done. Neither is ever shown to the agent."""
 
     id: str = Field(pattern=r"^task-[0-9a-f]{12}$")
     agent_id: str = Field(description="The AgentSpec that it is given to: it has the tools of the plan.")

@@ -1,0 +1,6 @@
+"""Rule programs in the agent's place: they know the task's plan. For tests, for benches without latency, and as the marked stand-in."""
+
+from abruzzi_jobs.synthesis.players.mistakes import MISTAKES, mistaken
+from abruzzi_jobs.synthesis.players.scripted import ScriptedAgent
+
+__all__ = ["MISTAKES", "ScriptedAgent", "mistaken"]
