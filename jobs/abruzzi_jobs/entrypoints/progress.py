@@ -17,21 +17,26 @@ TELL_SECONDS = 0.5
 class StageProgress:
     """Called often with (done, total, message); tells the platform now and then.
 
-    Such a stage saves nothing on the way, so a request to stop ends it at once as preempted.
+    A request to stop ends the stage at once as preempted; `kept` says what the next attempt makes of that.
     """
 
     def __init__(
-        self, context: StageContext, reporter: Reporter, phase: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        context: StageContext,
+        reporter: Reporter,
+        phase: str,
+        *,
+        kept: str = "the stage starts from its beginning next time",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context, self._reporter, self._phase, self._clock = context, reporter, phase, clock
+        self._kept = kept
         self._told_at = -TELL_SECONDS
         self._began: dict[str, float] = {}
 
     def __call__(self, done: int, total: int, message: str) -> None:
         if self._context.stop_requested.is_set():
-            raise AbruzziError(
-                "preempted", f"Told to stop while {message}; the stage starts from its beginning next time."
-            )
+            raise AbruzziError("preempted", f"Told to stop while {message}; {self._kept}.")
         now = self._clock()
         if now - self._told_at < TELL_SECONDS and done < total:
             return

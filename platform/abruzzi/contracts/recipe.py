@@ -9,6 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_val
 from abruzzi.contracts.curation import CurationTables
 from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
 from abruzzi.contracts.quantity import ByteCount, Count
+from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.training import (
     BatchConfig,
@@ -65,6 +66,21 @@ class CorpusStage(StageBase):
     kind: Literal[StageKind.CORPUS]
     data: CorpusData
     resources: DataResourcesConfig = DataResourcesConfig()
+
+
+class RephraseStage(AskingStage):
+    """Roles: rephraser; verifier, which judges what has passed the rules; translator, where `translate_from` is set."""
+
+    kind: Literal[StageKind.REPHRASE]
+    rephrase: RephraseConfig = RephraseConfig()
+
+    @model_validator(mode="after")
+    def _roles_are_given(self) -> RephraseStage:
+        if ChatRole.REPHRASER not in self.roles:
+            raise ValueError('roles: nobody plays the rephraser; add rephraser = "<endpoint>"')
+        if self.rephrase.translate_from and ChatRole.TRANSLATOR not in self.roles:
+            raise ValueError('roles: rephrase.translate_from needs a translator; add translator = "<endpoint>"')
+        return self
 
 
 class TokenizerConfig(Strict):
@@ -166,11 +182,13 @@ class ContainerStage(AskingStage):
 
 
 Stage = Annotated[
-    CorpusStage | TokenizeStage | PretrainStage | EvaluateStage | ContainerStage, Field(discriminator="kind")
+    CorpusStage | RephraseStage | TokenizeStage | PretrainStage | EvaluateStage | ContainerStage,
+    Field(discriminator="kind"),
 ]
 
 STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.CORPUS: CorpusStage,
+    StageKind.REPHRASE: RephraseStage,
     StageKind.TOKENIZE: TokenizeStage,
     StageKind.PRETRAIN: PretrainStage,
     StageKind.EVALUATE: EvaluateStage,
@@ -179,6 +197,7 @@ STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
 
 INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {},
+    StageKind.REPHRASE: {"corpus": ArtifactKind.CORPUS},
     StageKind.TOKENIZE: {"corpus": ArtifactKind.CORPUS},
     StageKind.PRETRAIN: {"dataset": ArtifactKind.DATASET},
     StageKind.EVALUATE: {
@@ -192,6 +211,7 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
 
 OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},
+    StageKind.REPHRASE: {"corpus": ArtifactKind.CORPUS},
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER, "dataset": ArtifactKind.DATASET},
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
     StageKind.EVALUATE: {"report": ArtifactKind.REPORT},

@@ -108,6 +108,7 @@ PHASE_ENDED = "ended"
 
 class StageKind(StrEnum):
     CORPUS = "corpus"
+    REPHRASE = "rephrase"
     TOKENIZE = "tokenize"
     PRETRAIN = "pretrain"
     EVALUATE = "evaluate"

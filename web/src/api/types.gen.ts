@@ -2088,7 +2088,7 @@ export type StageFact = {
 /**
  * StageKind
  */
-export type StageKind = 'corpus' | 'tokenize' | 'pretrain' | 'evaluate' | 'container';
+export type StageKind = 'corpus' | 'rephrase' | 'tokenize' | 'pretrain' | 'evaluate' | 'container';
 
 /**
  * StageOut
