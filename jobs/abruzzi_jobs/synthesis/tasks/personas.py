@@ -53,5 +53,6 @@ def put(wishes: Sequence[str], manner: Manner, draw: random.Random) -> str:
         joint = polite if number == 0 else "Finally, " if number == len(wishes) - 1 > 1 else draw.choice(_JOINTS)
         text = f"{joint}{wish}"
         end = "?" if number == 0 and polite.startswith("Could") else "."
-        said.append(f"{text[:1].upper()}{text[1:]}{end}")
+        begins_sentence = number > 0 or not manner.opening.endswith(", ") or text.startswith("I ")
+        said.append(f"{text[:1].upper() if begins_sentence else text[:1].lower()}{text[1:]}{end}")
     return f"{manner.opening}{' '.join(said)}{manner.closing}"

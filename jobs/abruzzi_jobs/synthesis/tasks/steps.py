@@ -198,7 +198,7 @@ class Teller:
             if "cents" in amount
             else f"move {amount} {label(column)} from {source} to {target}"
         )
-        return lambda answer: self._step(wish, f"The {label(column)} is moved.", withheld=withheld)
+        return lambda answer: self._step(wish, f"{amount} moved.", withheld=withheld)
 
     def _assign(self) -> Callable[[dict[str, Any]], Step | None]:
         owner = self.state.entity(self.entity.field(self.operation.field or "").entity or "")

@@ -10,13 +10,15 @@ from task_play import converse, some_catalogue, some_tasks, some_tools
 
 from abruzzi.contracts.agent import AgentSpec, Task
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.tool import ToolSpec
 from abruzzi_jobs.synthesis.agents import make_agents
 from abruzzi_jobs.synthesis.evolution import synthetic_tools
-from abruzzi_jobs.synthesis.judge import checks, judged
-from abruzzi_jobs.synthesis.judge.checks import says
+from abruzzi_jobs.synthesis.judge import Played, checks, judged
+from abruzzi_jobs.synthesis.judge.checks import numbers, says
 from abruzzi_jobs.synthesis.players import MISTAKES, ScriptedAgent, mistaken
 from abruzzi_jobs.synthesis.tasks import make_tasks
 from abruzzi_jobs.synthesis.tasks.proof import reward
+from abruzzi_jobs.synthesis.tasks.real.draw import MAKERS
 from abruzzi_jobs.synthesis.user import UserSimulator
 from abruzzi_jobs.synthesis.world import Schedule
 
@@ -118,6 +120,45 @@ def test_no_task_is_solved_where_one_call_more_changes_something():
         assert verdict.score == 0.0, task
         spoilt += any("unasked" in reason for reason in verdict.reasons)
     assert spoilt == len(some_tasks())
+
+
+REAL_TOOLS = tuple(
+    ToolSpec(name=name, description="", input_schema={"type": "object"}, source=f"mcp:{server}@1", licence="MIT")
+    for server, name in sorted({tool for maker in MAKERS for tool in maker.tools})
+)
+
+
+def real_tasks(count: int) -> list[Task]:
+    return make_tasks(make_agents(REAL_TOOLS, 200), REAL_TOOLS, count)
+
+
+def test_real_tools_make_tasks_of_every_maker_that_idling_does_not_solve():
+    tasks = real_tasks(400)
+    assert {task.difficulty for task in tasks} == {"simple", "moderate", "complex"}
+    assert {server for task in tasks for server in task.ground.servers} == {
+        server for m in MAKERS for server, _ in m.tools
+    }
+    for task in tasks:
+        idle = Played(
+            messages=[{"role": "user", "content": task.instruction}, {"role": "assistant", "content": "Done."}]
+        )
+        assert score_of(task, idle) == 0.0, task
+        said = " ".join(str(clause.number) for clause in task.rubric if clause.kind == "answer" and clause.number)
+        assert not set(numbers(said)) & set(numbers(task.instruction)), task
+
+
+def test_an_agent_of_both_kinds_has_tasks_of_both_kinds():
+    tools = (*some_tools(), *REAL_TOOLS)
+    mixed = [agent for agent in make_agents(tools, 150) if agent.traits["tools"] == "mixed"]
+    tasks = make_tasks(mixed, tools, 40)
+    assert {task.ground.kind for task in tasks} == {"world", "real"}
+    assert all(
+        call.tool.source in {t.source for t in a.tools}
+        for task in tasks
+        for a in mixed
+        if a.id == task.agent_id
+        for call in task.plan
+    )
 
 
 def test_a_scripted_agent_and_a_scripted_user_solve_every_task_in_conversation():

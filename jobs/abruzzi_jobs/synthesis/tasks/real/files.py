@@ -157,10 +157,14 @@ def _total(draw: random.Random) -> Draft:
     )
 
 
+def _town(name: str) -> str:
+    return name.removeprefix("sales-").removesuffix(".txt").capitalize()
+
+
 def _gather(draw: random.Random) -> Draft:
     files, sold = _prices(draw, 3)
     best = max(zip(sold, files, strict=True))
-    town = best[1].removeprefix("sales-").removesuffix(".txt").capitalize()
+    town, *others = [_town(name) for name in sorted(files, key=lambda name: name != best[1])]
     return Draft(
         wishes=[
             f"look into the files in {path('').rstrip('/')} whose names begin with sales",
@@ -176,7 +180,12 @@ def _gather(draw: random.Random) -> Draft:
         report=f"The shop in {town} sold most: {best[0]}.",
         answers=[("the town", (town,)), ("how much", float(best[0]))],
         probes=[
-            Probe(text="best.txt names the town.", call=(FILES, _READ, {"path": path("best.txt")}), contains=(town,))
+            Probe(
+                text="best.txt names the town alone.",
+                call=(FILES, _READ, {"path": path("best.txt")}),
+                contains=(town,),
+                excludes=tuple(others),
+            )
         ],
         files=files,
     )

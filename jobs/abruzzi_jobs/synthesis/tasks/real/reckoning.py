@@ -132,7 +132,7 @@ def _average_then_product(draw: random.Random) -> Draft:
 def _algebra(name: str, said: str) -> Maker:
     def make(draw: random.Random) -> Draft:
         shared = draw.randint(3, 25)
-        a, b = shared * draw.randint(4, 30), shared * draw.randint(31, 60)
+        a, b = shared * draw.randint(4, 30), shared * draw.choice((31, 37, 41, 43, 47, 53, 59))
         value = math.gcd(a, b) if name == "sympy_gcd" else math.lcm(a, b)
         return Draft(
             wishes=[f"find the {said} of {a} and {b}"],
