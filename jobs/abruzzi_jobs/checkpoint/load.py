@@ -19,7 +19,7 @@ from abruzzi_jobs.checkpoint import randomness
 from abruzzi_jobs.checkpoint.save import OPTIMIZER_FILE, WEIGHTS_FILE
 from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState
 from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.models import KimiK2
+from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.optim import MuonClip
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None
     return found
 
 
-def load_checkpoint(artifact: LocalArtifact, model: KimiK2, optimizer: MuonClip, *, rank: int) -> TrainingState:
+def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip, *, rank: int) -> TrainingState:
     """What was saved, after model, optimizer and random states are restored. Raises AbruzziError bad_data when they do not fit together."""
     try:
         state = TrainingState.read(artifact.path(STATE_FILE))

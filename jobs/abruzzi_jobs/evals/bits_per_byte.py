@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from abruzzi_jobs.models import IGNORE, KimiK2
+from abruzzi_jobs.models import IGNORE, Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Window:
 
 
 def document_bits(
-    model: KimiK2,
+    model: Decoder,
     documents: Sequence[NDArray[np.int64]],
     *,
     window: int,

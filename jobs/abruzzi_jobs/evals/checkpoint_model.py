@@ -12,22 +12,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.models import KimiK2, ModelConfig
+from abruzzi_jobs.models import Decoder, DecoderConfig, model_from_table
 
 WEIGHTS_FILE = "model.safetensors"
 STATE_FILE = "state.json"
 
 
-def load_model(checkpoint: Path) -> tuple[KimiK2, dict[str, Any]]:
+def load_model(checkpoint: Path) -> tuple[Decoder, dict[str, Any]]:
     """(model in float32, ready to score; state.json).
 
     Raises AbruzziError bad_data when a file is missing, damaged or of another configuration.
     """
     try:
         state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        config = ModelConfig.from_dict(_model_table(state))
         tensors = load_file(checkpoint / WEIGHTS_FILE)
-        model = KimiK2(config, device="meta").to_empty(device="cpu")
+        model = model_from_table(_model_table(state), device="meta").to_empty(device="cpu")
         missing, unknown = model.load_state_dict({n: t.float() for n, t in tensors.items()}, strict=False)
         if missing or unknown:
             raise ValueError(
@@ -42,7 +41,7 @@ def load_model(checkpoint: Path) -> tuple[KimiK2, dict[str, Any]]:
     return model.eval().requires_grad_(False), state
 
 
-def training_window(state: Mapping[str, Any], config: ModelConfig) -> int:
+def training_window(state: Mapping[str, Any], config: DecoderConfig) -> int:
     """Positions that the model was trained on: the batch's sequence length, where the state names it."""
     batch = state.get("config", {}).get("batch", {})
     length = batch.get("sequence_length", config.max_position) if isinstance(batch, Mapping) else config.max_position

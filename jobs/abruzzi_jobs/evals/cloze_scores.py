@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from abruzzi_jobs.data.cloze import ClozeItem
 from abruzzi_jobs.data.tokenizer import end_of_text_id
-from abruzzi_jobs.models import IGNORE, KimiK2
+from abruzzi_jobs.models import IGNORE, Decoder
 
 ITEMS_A_BATCH = 32
 
@@ -35,7 +35,7 @@ class ClozeResult:
 
 
 def score_items(
-    model: KimiK2,
+    model: Decoder,
     tokenizer: Tokenizer,
     items: Sequence[ClozeItem],
     *,
@@ -69,7 +69,7 @@ def _row(tokenizer: Tokenizer, prompt: str, option: str, window: int) -> tuple[l
     return [*before, *after], len(before)
 
 
-def _scores(model: KimiK2, rows: list[tuple[list[int], int, int]]) -> NDArray[np.float64]:
+def _scores(model: Decoder, rows: list[tuple[list[int], int, int]]) -> NDArray[np.float64]:
     longest = max(len(tokens) for tokens, _, _ in rows) - 1
     tokens_RL = torch.zeros(len(rows), longest, dtype=torch.int64)
     targets_RL = torch.full((len(rows), longest), IGNORE, dtype=torch.int64)

@@ -24,7 +24,7 @@ from abruzzi_jobs.evals.checkpoint_model import load_model, training_window
 from abruzzi_jobs.evals.cloze_scores import ClozeResult, score_items
 from abruzzi_jobs.evals.intervals import Interval, ratio, wilson
 from abruzzi_jobs.evals.kneser_ney import KneserNeyBytes
-from abruzzi_jobs.models import KimiK2, generate
+from abruzzi_jobs.models import Decoder, generate
 
 SAMPLE_TEMPERATURE = 0.8
 SAMPLE_TOP_P = 0.95
@@ -123,7 +123,7 @@ def choose_held_out(corpus: Path, *, max_bytes: int) -> list[TextRecord]:
 
 
 def _score_text(
-    model: KimiK2,
+    model: Decoder,
     tokenizer: Tokenizer,
     records: list[TextRecord],
     corpus: Path,
@@ -196,7 +196,7 @@ def _accuracy(results: list[ClozeResult]) -> Interval:
 
 
 def _samples(
-    model: KimiK2, tokenizer: Tokenizer, config: EvaluationConfig, *, seed: int, progress: Progress
+    model: Decoder, tokenizer: Tokenizer, config: EvaluationConfig, *, seed: int, progress: Progress
 ) -> list[dict[str, str]]:
     eot = end_of_text_id(tokenizer)
     samples = []

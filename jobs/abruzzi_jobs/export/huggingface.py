@@ -1,7 +1,7 @@
-"""A Hugging Face DeepseekV3 folder from our weights, and back.
+"""A Hugging Face folder from our weights, and back: DeepseekV3 for Kimi K2's architecture, Llama for Llama's.
 
-Names and layouts are DeepSeek-V3's published ones (one tensor for each expert's gate, up and down projection), so `transformers`,
-vLLM and SGLang load the folder. Nothing of transformers is imported here.
+Names and layouts are the published ones (one tensor for each expert's gate, up and down projection), so `transformers`, vLLM and
+SGLang load the folder. Nothing of transformers is imported here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from abruzzi_jobs.models.config import ModelConfig, YarnConfig
+from abruzzi_jobs.export import llama
+from abruzzi_jobs.models.config import LlamaConfig, ModelConfig, YarnConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 SHARD_BYTES = 4 << 30
@@ -28,20 +29,20 @@ _EXPERT = re.compile(r"(.*\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 
 def export_huggingface(
     state: Mapping[str, Tensor],
-    config: ModelConfig,
+    config: ModelConfig | LlamaConfig,
     directory: Path,
     *,
     tokenizer: Path | None = None,
     special_tokens: Mapping[str, int] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Path]:
-    """Write the folder; returns its files. `state` is a `KimiK2.state_dict()`; `tokenizer` a folder whose tokenizer files are copied.
+    """Write the folder; returns its files. `state` is a `Decoder.state_dict()`; `tokenizer` a folder whose tokenizer files are copied.
 
     `special_tokens` may give bos_token_id, eos_token_id, pad_token_id.
     """
     directory.mkdir(parents=True, exist_ok=True)
     written = [_write_json(directory / "config.json", huggingface_config(config, state, special_tokens or {}))]
-    shards = _shards(dict(_to_huggingface(state)), shard_bytes)
+    shards = _shards(dict(_to_huggingface(state, config)), shard_bytes)
     if len(shards) == 1:
         written.append(_write_tensors(directory / "model.safetensors", shards[0]))
     else:
@@ -59,9 +60,10 @@ def export_huggingface(
     return written
 
 
-def import_huggingface(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """(configuration, state for `KimiK2.load_state_dict`) from a DeepseekV3 folder. Multi-token prediction layers are left out."""
-    config = _our_config(json.loads((directory / "config.json").read_text()))
+def import_huggingface(directory: Path) -> tuple[ModelConfig | LlamaConfig, dict[str, Tensor]]:
+    """(configuration, state for `load_state_dict`) from a DeepseekV3 or Llama folder. Multi-token prediction layers are left out."""
+    values = json.loads((directory / "config.json").read_text())
+    config = llama.our_llama_config(values) if values.get("model_type") == llama.MODEL_TYPE else _our_config(values)
     tensors: dict[str, Tensor] = {}
     files = sorted(directory.glob("*.safetensors"))
     if not files:
@@ -75,10 +77,20 @@ def import_huggingface(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]
 
 
 def huggingface_config(
-    config: ModelConfig, state: Mapping[str, Tensor], special_tokens: Mapping[str, int]
+    config: ModelConfig | LlamaConfig, state: Mapping[str, Tensor], special_tokens: Mapping[str, int]
 ) -> dict[str, Any]:
-    """config.json of the DeepseekV3 architecture."""
-    dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
+    """config.json."""
+    return {
+        **(llama.llama_config(config) if isinstance(config, LlamaConfig) else _deepseek_config(config)),
+        "dtype": str(next(iter(state.values())).dtype).removeprefix("torch."),
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        **special_tokens,
+    }
+
+
+def _deepseek_config(config: ModelConfig) -> dict[str, Any]:
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.yarn is not None:
         rope = {
@@ -134,17 +146,15 @@ def huggingface_config(
         "aux_loss_alpha": config.sequence_aux_loss,
         "seq_aux": True,
         "router_bias_update_rate": config.router_bias_update_rate,
-        "dtype": dtype,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-        **special_tokens,
     }
 
 
-def _to_huggingface(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _to_huggingface(state: Mapping[str, Tensor], config: ModelConfig | LlamaConfig) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in state.items():
         target = name if name.startswith("lm_head.") else f"model.{name}"
+        if isinstance(config, LlamaConfig) and llama.is_rotated(name):
+            yield target, llama.halves_of_pairs(tensor, config.head_dim)
+            continue
         if name.endswith(".mlp.experts.gate_up_proj"):
             stem = target.removesuffix(".gate_up_proj")
             for expert, (gate, up) in enumerate(tensor.unflatten(1, (2, -1)).unbind(0)):
@@ -162,7 +172,7 @@ def _to_huggingface(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]
             yield target, tensor
 
 
-def _from_huggingface(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def _from_huggingface(tensors: Mapping[str, Tensor], config: ModelConfig | LlamaConfig) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     experts: dict[str, dict[tuple[int, str], Tensor]] = {}
     pairs: dict[str, dict[str, Tensor]] = {}
@@ -175,12 +185,14 @@ def _from_huggingface(tensors: Mapping[str, Tensor], config: ModelConfig) -> dic
             experts.setdefault(match.group(1), {})[int(match.group(2)), match.group(3)] = tensor
         elif match := re.fullmatch(r"(.*)\.(gate|up)_proj\.weight", own):
             pairs.setdefault(match.group(1), {})[match.group(2)] = tensor
+        elif isinstance(config, LlamaConfig) and llama.is_rotated(own):
+            state[own] = llama.pairs_of_halves(tensor, config.head_dim)
         elif not (config.tie_embeddings and own == "lm_head.weight"):
             state[own] = tensor
     for stem, parts in pairs.items():
         state[f"{stem}.gate_up_proj.weight"] = torch.cat((parts["gate"], parts["up"]))
     for stem, by_expert in experts.items():
-        order = range(config.num_experts)
+        order = range(1 + max(expert for expert, _ in by_expert))
         state[f"{stem}.gate_up_proj"] = torch.stack(
             [torch.cat((by_expert[e, "gate"], by_expert[e, "up"])) for e in order]
         )

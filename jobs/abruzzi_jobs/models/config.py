@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+LLAMA = "llama"
+
 
 @dataclass(frozen=True, kw_only=True)
 class YarnConfig:
@@ -23,22 +25,50 @@ class YarnConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """MLA attention and a sparse mixture of experts (paper section 2.3).
-
-    Same names as `abruzzi.contracts.training.ModelConfig`, whose `model_dump()` `from_dict` takes.
-    """
+class DecoderConfig:
+    """What every architecture has."""
 
     vocab_size: int
     hidden_size: int
     num_layers: int
     num_heads: int
+    intermediate_size: int
+    rope_theta: float = 50000.0
+    yarn: YarnConfig | None = None
+    rms_norm_eps: float = 1e-6
+    max_position: int = 4096
+    tie_embeddings: bool = False
+    init_std: float = 0.02
+
+    @property
+    def rotary_dim(self) -> int:
+        """Dimensions of a head's query and key that turn with the position."""
+        raise NotImplementedError
+
+    @property
+    def qk_head_dim(self) -> int:
+        """Dimensions of a head's query and key."""
+        raise NotImplementedError
+
+    def is_moe(self, layer: int) -> bool:
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(DecoderConfig):
+    """MLA attention and a sparse mixture of experts (paper section 2.3).
+
+    Same names as `abruzzi.contracts.training.ModelConfig`, whose `model_dump()` `from_dict` takes.
+    """
+
     q_lora_rank: int
     kv_lora_rank: int
     qk_nope_head_dim: int
     qk_rope_head_dim: int
     v_head_dim: int
-    intermediate_size: int
     moe_intermediate_size: int
     num_experts: int
     num_experts_per_token: int
@@ -46,12 +76,6 @@ class ModelConfig:
     num_dense_layers: int = 1
     routed_scaling_factor: float = 2.827
     norm_topk_prob: bool = True
-    rope_theta: float = 50000.0
-    yarn: YarnConfig | None = None
-    rms_norm_eps: float = 1e-6
-    max_position: int = 4096
-    tie_embeddings: bool = False
-    init_std: float = 0.02
     router_bias_update_rate: float = 1e-3
     sequence_aux_loss: float = 1e-4
 
@@ -63,8 +87,9 @@ class ModelConfig:
             known["yarn"] = YarnConfig.from_dict(known["yarn"])
         return cls(**known)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def rotary_dim(self) -> int:
+        return self.qk_rope_head_dim
 
     @property
     def qk_head_dim(self) -> int:
@@ -76,6 +101,44 @@ class ModelConfig:
 
     def is_moe(self, layer: int) -> bool:
         return layer >= self.num_dense_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig(DecoderConfig):
+    """Grouped-query attention and dense feed-forward layers, as Llama 2 and 3 have them (arXiv 2307.09288)."""
+
+    num_kv_heads: int
+    """Heads of keys and values; each serves num_heads / num_kv_heads queries."""
+    head_dim: int
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LlamaConfig:
+        return cls(**_known(cls, {key: value for key, value in values.items() if key != "architecture"}))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"architecture": LLAMA, **asdict(self)}
+
+    @property
+    def rotary_dim(self) -> int:
+        return self.head_dim
+
+    @property
+    def qk_head_dim(self) -> int:
+        return self.head_dim
+
+
+def config_from_table(values: Mapping[str, Any]) -> ModelConfig | LlamaConfig:
+    """Of the architecture that the table names; one without a name is Kimi K2's. Raises ValueError, TypeError."""
+    architecture = values.get("architecture")
+    if architecture == LLAMA:
+        return LlamaConfig.from_dict(values)
+    if architecture is not None:
+        raise ValueError(f"model.architecture {architecture!r} is not known; there is {LLAMA!r}, or none for Kimi K2's")
+    return ModelConfig.from_dict(values)
 
 
 def _known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from abruzzi_jobs.models.model import KimiK2
+from abruzzi_jobs.models.decoder import Decoder
 
 
 @torch.no_grad()
 def generate(
-    model: KimiK2,
+    model: Decoder,
     tokens_BL: Tensor,
     *,
     max_new_tokens: int,
@@ -43,7 +43,7 @@ def generate(
 
 @torch.no_grad()
 def token_stream(
-    model: KimiK2,
+    model: Decoder,
     tokens_BL: Tensor,
     *,
     temperature: float,

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.attention import attention
 from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.decoder import Attention
 from abruzzi_jobs.models.norm import RMSNorm
-from abruzzi_jobs.models.rope import softmax_scale
+from abruzzi_jobs.models.rope import rotate, softmax_scale
 
 LATENT_NORM_EPS = 1e-6
 """DeepSeek's published code leaves the latents' norms at this default, whatever the configuration says."""
@@ -32,12 +32,16 @@ class LatentCache:
     latent_BLC: Tensor
     k_rope_BLR: Tensor
 
+    @property
+    def length(self) -> int:
+        return self.latent_BLC.shape[1]
+
     def append(self, latent_BLC: Tensor, k_rope_BLR: Tensor) -> None:
         self.latent_BLC = torch.cat((self.latent_BLC, latent_BLC), 1)
         self.k_rope_BLR = torch.cat((self.k_rope_BLR, k_rope_BLR), 1)
 
 
-class LatentAttention(nn.Module):
+class LatentAttention(Attention):
     """MLA; `forward` for training and prefill, `decode` for one more position against a `LatentCache`."""
 
     def __init__(self, config: ModelConfig, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
@@ -75,7 +79,7 @@ class LatentAttention(nn.Module):
         """One position against the cache. kv_b is absorbed into query and output, so keys and values are never expanded."""
         config, B = self.config, x_B1D.shape[0]
         query, latent_B1C, k_rope_B1R = self._latents(x_B1D)
-        cache.append(latent_B1C, _rotate(k_rope_B1R, cis_1R))
+        cache.append(latent_B1C, rotate(k_rope_B1R, cis_1R))
         q_BHK = query.view(B, config.num_heads, -1)
         q_nope_BHN, q_rope_BHR = q_BHK.split((config.qk_nope_head_dim, config.qk_rope_head_dim), -1)
         k_HNC, v_HVC = self.kv_b_proj.weight.view(config.num_heads, -1, config.kv_lora_rank).split(
@@ -83,7 +87,7 @@ class LatentAttention(nn.Module):
         )
         q_latent_BHC = torch.einsum("bhn,hnc->bhc", q_nope_BHN, k_HNC)
         logits_BHL = q_latent_BHC @ cache.latent_BLC.transpose(1, 2)
-        logits_BHL += _rotate(q_rope_BHR, cis_1R) @ cache.k_rope_BLR.transpose(1, 2)
+        logits_BHL += rotate(q_rope_BHR, cis_1R) @ cache.k_rope_BLR.transpose(1, 2)
         weights_BHL = torch.softmax(logits_BHL.float() * self.scale, -1).to(x_B1D.dtype)
         out_BHV = torch.einsum("bhc,hvc->bhv", weights_BHL @ cache.latent_BLC, v_HVC)
         return self.o_proj(out_BHV.reshape(B, 1, -1))
@@ -114,8 +118,8 @@ class _Assemble(torch.autograd.Function):
         k_BHLK = torch.empty_like(q_BHLK)
         v_BHLV = query_BLQ.new_empty(B, H, L, config.v_head_dim)
         q_BHLK[..., :N].copy_(query_BLHK[..., :N].transpose(1, 2))
-        q_BHLK[..., N:].copy_(_rotate(query_BLHK[..., N:], cis_LR.unsqueeze(1)).transpose(1, 2))
-        rotated_BLR = _rotate(k_rope_BLR, cis_LR)
+        q_BHLK[..., N:].copy_(rotate(query_BLHK[..., N:], cis_LR.unsqueeze(1)).transpose(1, 2))
+        rotated_BLR = rotate(k_rope_BLR, cis_LR)
         k_BHLK[..., :N].copy_(kv_BLHJ[..., :N].transpose(1, 2))
         k_BHLK[..., N:].copy_(rotated_BLR.unsqueeze(1).expand(-1, H, -1, -1))
         v_BHLV.copy_(kv_BLHJ[..., N:].transpose(1, 2))
@@ -133,14 +137,8 @@ class _Assemble(torch.autograd.Function):
         grad_query = grad_q.new_empty(B, L, H, K)
         grad_kv = grad_q.new_empty(B, L, H, N + grad_v.shape[-1])
         grad_query[..., :N].copy_(grad_q[..., :N].transpose(1, 2))
-        grad_query[..., N:].copy_(_rotate(grad_q[..., N:], back_LR).transpose(1, 2))
+        grad_query[..., N:].copy_(rotate(grad_q[..., N:], back_LR).transpose(1, 2))
         grad_kv[..., :N].copy_(grad_k[..., :N].transpose(1, 2))
         grad_kv[..., N:].copy_(grad_v.transpose(1, 2))
-        grad_k_rope = _rotate(grad_k[..., N:].sum(1), back_LR)
+        grad_k_rope = rotate(grad_k[..., N:].sum(1), back_LR)
         return grad_query.view(B, L, -1), grad_kv.view(B, L, -1), grad_k_rope, None, None
-
-
-def _rotate(x_R: Tensor, cis_R: Tensor) -> Tensor:
-    """Interleaved pairs as complex numbers, times cis (broadcast); in float32, or float64 where x is."""
-    pairs = torch.view_as_complex(widened(x_R).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * cis_R).flatten(-2).to(x_R.dtype)

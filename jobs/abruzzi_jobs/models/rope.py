@@ -15,7 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from abruzzi_jobs.models.config import ModelConfig, YarnConfig
+from abruzzi_jobs.memory import widened
+from abruzzi_jobs.models.config import DecoderConfig, YarnConfig
 
 
 def rope_inverse_frequencies(dim: int, *, theta: float, yarn: YarnConfig | None) -> Tensor:
@@ -39,7 +40,7 @@ def yarn_correction_range(dim: int, *, theta: float, yarn: YarnConfig) -> tuple[
     return max(math.floor(index_of(yarn.beta_fast)), 0), min(math.ceil(index_of(yarn.beta_slow)), dim - 1)
 
 
-def softmax_scale(config: ModelConfig) -> float:
+def softmax_scale(config: DecoderConfig) -> float:
     """1/sqrt(d), times (0.1 · mscale_all_dim · ln factor + 1)² under YaRN."""
     scale = config.qk_head_dim**-0.5
     if config.yarn is not None and config.yarn.factor > 1 and config.yarn.mscale_all_dim:
@@ -47,9 +48,9 @@ def softmax_scale(config: ModelConfig) -> float:
     return scale
 
 
-def rotations(config: ModelConfig, length: int, *, device: torch.device) -> Tensor:
+def rotations(config: DecoderConfig, length: int, *, device: torch.device) -> Tensor:
     """cis_LR: unit complex numbers e^{i · position · frequency}, complex64 [length, R/2]."""
-    return _rotations(config.qk_rope_head_dim, config.rope_theta, config.yarn, length, str(device))
+    return _rotations(config.rotary_dim, config.rope_theta, config.yarn, length, str(device))
 
 
 @lru_cache(maxsize=16)
@@ -57,3 +58,9 @@ def _rotations(dim: int, theta: float, yarn: YarnConfig | None, length: int, dev
     frequencies = rope_inverse_frequencies(dim, theta=theta, yarn=yarn)
     angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
     return torch.polar(torch.ones_like(angles), angles).to(device)
+
+
+def rotate(x_R: Tensor, cis_R: Tensor) -> Tensor:
+    """Interleaved pairs as complex numbers, times cis (broadcast); in float32, or float64 where x is."""
+    pairs = torch.view_as_complex(widened(x_R).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * cis_R).flatten(-2).to(x_R.dtype)

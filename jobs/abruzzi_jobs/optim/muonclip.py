@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.config import DecoderConfig
 from abruzzi_jobs.optim.config import OptimizerConfig
 from abruzzi_jobs.optim.newton_schulz import matrices_per_chunk, newton_schulz
 from abruzzi_jobs.optim.plan import ParameterPlan, count_matrices, layer_of, plan_parameters
-from abruzzi_jobs.optim.qk_clip import ClipStatistics, clip_heads_, clip_statistics, gammas
+from abruzzi_jobs.optim.qk_clip import ClipStatistics, clip_heads_, clip_statistics, gammas, query_key_matrices
 from abruzzi_jobs.optim.spectrum import Spectrum, key_rows, spectrum
 
 RMS_MATCH = 0.2
@@ -37,7 +37,7 @@ class OptimizerStatistics:
 
 
 def build_optimizer(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, *, model: ModelConfig
+    named_parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, *, model: DecoderConfig
 ) -> MuonClip:
     """An optimizer over parameters with logical names; they stay where they are and are updated in place."""
     return MuonClip(dict(named_parameters), config, model=model)
@@ -46,7 +46,9 @@ def build_optimizer(
 class MuonClip:
     """`step`, then `clip_qk` with the maxima of the step's forward passes. Bfloat16 parameters get float32 masters here."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, *, model: ModelConfig) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, *, model: DecoderConfig
+    ) -> None:
         self.config = config
         self.model = model
         self.parameters = dict(parameters)
@@ -143,7 +145,7 @@ class MuonClip:
         )
 
     def spectra(self) -> dict[int, dict[str, Spectrum]]:
-        """layer → {"q": of q_b, "k": of kv_b's key rows}, from the masters."""
+        """layer → {"q": of the queries' matrix, "k": of the keys' rows}, from the masters."""
         found: dict[int, dict[str, Spectrum]] = {}
         for layer in self._attention_layers():
             q_b, kv_b = self._qk_names(layer)
@@ -231,15 +233,15 @@ class MuonClip:
                 self.parameters[name].data.copy_(self._masters[name])
 
     def _attention_layers(self) -> list[int]:
+        query, _ = query_key_matrices(self.model)
         return sorted(
-            layer
-            for name in self.parameters
-            if name.endswith("q_b_proj.weight") and (layer := layer_of(name)) is not None
+            layer for name in self.parameters if name.endswith(query) and (layer := layer_of(name)) is not None
         )
 
     def _qk_names(self, layer: int) -> tuple[str, str]:
-        q_b = next(n for n in self.parameters if n.endswith("q_b_proj.weight") and layer_of(n) == layer)
-        return q_b, q_b.removesuffix("q_b_proj.weight") + "kv_b_proj.weight"
+        query, key = query_key_matrices(self.model)
+        q_b = next(n for n in self.parameters if n.endswith(query) and layer_of(n) == layer)
+        return q_b, q_b.removesuffix(query) + key
 
 
 class _ShapeGroup:

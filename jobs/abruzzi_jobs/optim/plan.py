@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor
 
-from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.config import DecoderConfig, LlamaConfig
 from abruzzi_jobs.optim.config import OptimizerConfig
 
 Kind = Literal["muon", "adamw"]
@@ -40,7 +40,7 @@ class ParameterPlan:
 
 
 def plan_parameters(
-    shapes: Mapping[str, tuple[int, ...]], config: OptimizerConfig, *, model: ModelConfig
+    shapes: Mapping[str, tuple[int, ...]], config: OptimizerConfig, *, model: DecoderConfig
 ) -> list[ParameterPlan]:
     """A plan for every name, in the given order. A parameter that no rule knows is an error: no matrix is left to AdamW by accident."""
     return [_plan_one(name, tuple(shape), config, model) for name, shape in shapes.items()]
@@ -56,7 +56,7 @@ def count_matrices(plans: Iterable[ParameterPlan]) -> int:
     return sum(plan.num_matrices for plan in plans)
 
 
-def _plan_one(name: str, shape: tuple[int, ...], config: OptimizerConfig, model: ModelConfig) -> ParameterPlan:
+def _plan_one(name: str, shape: tuple[int, ...], config: OptimizerConfig, model: DecoderConfig) -> ParameterPlan:
     if config.kind == "adamw" or len(shape) == 1 or layer_of(name) is None:
         return ParameterPlan(name=name, kind="adamw", shape=shape)
     split, matrices = _split_of(name, shape, config, model)
@@ -68,11 +68,13 @@ def _plan_one(name: str, shape: tuple[int, ...], config: OptimizerConfig, model:
     )
 
 
-def _split_of(name: str, shape: tuple[int, ...], config: OptimizerConfig, model: ModelConfig) -> tuple[Split, int]:
+def _split_of(name: str, shape: tuple[int, ...], config: OptimizerConfig, model: DecoderConfig) -> tuple[Split, int]:
     if len(shape) == 3:
         return ("expert_halves", 2 * shape[0]) if name.endswith("gate_up_proj") else ("experts", shape[0])
     if name.endswith("gate_up_proj.weight"):
         return "halves", 2
-    if config.muon_split == "head" and name.endswith(("q_b_proj.weight", "kv_b_proj.weight")):
+    if config.muon_split == "head" and name.endswith(("q_b_proj.weight", "kv_b_proj.weight", ".q_proj.weight")):
         return "heads", model.num_heads
+    if config.muon_split == "head" and name.endswith((".k_proj.weight", ".v_proj.weight")):
+        return "heads", cast(LlamaConfig, model).num_kv_heads
     return "whole", 1

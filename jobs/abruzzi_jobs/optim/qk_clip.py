@@ -1,7 +1,8 @@
-"""QK-Clip for latent attention (paper section 2.1): after a step, every head whose largest logit exceeded the threshold is scaled back.
+"""QK-Clip (paper section 2.1): after a step, every head whose largest logit exceeded the threshold is scaled back.
 
 With γ = τ/S: rows of the query's nope part times γ^α, of the key's nope part times γ^(1−α), of the query's rope part times γ; the
 rope key is shared by all heads and stays, so do values. The head's logits become γ times what they were: S maps to τ exactly.
+Under grouped-query attention all of a key is shared, by the heads of its group: the query takes the whole γ.
 
 Shapes: Y layers, H heads.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.config import DecoderConfig, LlamaConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,25 @@ class ClipStatistics:
     clipped_heads_per_layer: tuple[int, ...]
 
 
+def query_key_matrices(config: DecoderConfig) -> tuple[str, str]:
+    """Last parts of the names of the matrices that make a layer's queries, and its keys."""
+    return (
+        ("q_proj.weight", "k_proj.weight")
+        if isinstance(config, LlamaConfig)
+        else ("q_b_proj.weight", "kv_b_proj.weight")
+    )
+
+
 @torch.no_grad()
 def clip_heads_(
-    q_b: Sequence[Tensor], kv_b: Sequence[Tensor], gamma_H: Tensor, *, alpha: float, config: ModelConfig
+    q_b: Sequence[Tensor], kv_b: Sequence[Tensor], gamma_H: Tensor, *, alpha: float, config: DecoderConfig
 ) -> None:
     """Scale one layer's rows in place, in every copy given (float32 master, compute copy)."""
+    if isinstance(config, LlamaConfig):
+        for weight in q_b:
+            weight.mul_(gamma_H.repeat_interleave(config.head_dim).unsqueeze(1).to(weight.dtype))
+        return
+    assert isinstance(config, ModelConfig)
     H, N, R = config.num_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
     ones = gamma_H.new_ones
     query = torch.cat((gamma_H.pow(alpha).unsqueeze(1).expand(H, N), gamma_H.unsqueeze(1).expand(H, R)), 1)

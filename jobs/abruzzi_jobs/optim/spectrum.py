@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.config import DecoderConfig, LlamaConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ def spectrum(weight: Tensor) -> Spectrum:
     return Spectrum(spectral_norm=float(sigma[0]), singular_value_entropy=float(entropy))
 
 
-def key_rows(kv_b_JC: Tensor, config: ModelConfig) -> Tensor:
-    """W_k: the nope-key rows of kv_b, head by head, without the values' [H·N, C]."""
+def key_rows(kv_b_JC: Tensor, config: DecoderConfig) -> Tensor:
+    """W_k: the nope-key rows of kv_b, head by head, without the values' [H·N, C]; the whole matrix where values have one of their own."""
+    if isinstance(config, LlamaConfig):
+        return kv_b_JC
+    assert isinstance(config, ModelConfig)
     per_head = kv_b_JC.view(config.num_heads, -1, config.kv_lora_rank)
     return per_head[:, : config.qk_nope_head_dim].reshape(-1, config.kv_lora_rank)

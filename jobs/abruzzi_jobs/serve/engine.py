@@ -20,7 +20,7 @@ from abruzzi_jobs.data.encoding import special_id
 from abruzzi_jobs.data.shards import PAD
 from abruzzi_jobs.data.tokenizer import end_of_text_id, load_tokenizer
 from abruzzi_jobs.evals.checkpoint_model import load_model, threads
-from abruzzi_jobs.models import KimiK2
+from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.generate import token_stream
 from abruzzi_jobs.serve.asked import Asked, BadRequest, prompt_of
 
@@ -41,7 +41,7 @@ class Answer:
 
 
 class Engine:
-    def __init__(self, model: KimiK2, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Decoder, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
         self._end = end_of_text_id(tokenizer)
         self._bytes = _token_contents(tokenizer)

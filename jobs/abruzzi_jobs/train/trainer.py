@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from abruzzi_jobs.distributed import GradientAccumulator, Ranks
-from abruzzi_jobs.models import KimiK2
+from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.optim import ClipStatistics, MuonClip
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import HeldOut, Rows
@@ -45,7 +45,7 @@ def bits_per_byte(loss_sum: float, target_bytes: float) -> float:
 class Trainer:
     def __init__(
         self,
-        model: KimiK2,
+        model: Decoder,
         optimizer: MuonClip,
         ranks: Ranks,
         *,

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abruzzi_jobs.models import ModelConfig, YarnConfig
-from abruzzi_jobs.models.mla import _rotate
-from abruzzi_jobs.models.rope import rope_inverse_frequencies, rotations, yarn_correction_range
+from abruzzi_jobs.models.rope import rope_inverse_frequencies, rotate, rotations, yarn_correction_range
 
 sizes = st.integers(1, 32).map(lambda half: 2 * half)
 
@@ -38,8 +37,8 @@ def test_logits_depend_on_the_distance_only(dim: int, shift: int, seed: int) -> 
     cis = rotations(config(dim), 100, device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     q, k = torch.randn(dim, generator=generator), torch.randn(dim, generator=generator)
-    near = _rotate(q, cis[20]) @ _rotate(k, cis[7])
-    far = _rotate(q, cis[20 + shift]) @ _rotate(k, cis[7 + shift])
+    near = rotate(q, cis[20]) @ rotate(k, cis[7])
+    far = rotate(q, cis[20 + shift]) @ rotate(k, cis[7 + shift])
     torch.testing.assert_close(near, far, atol=1e-3, rtol=1e-4)
 
 
@@ -48,8 +47,8 @@ def test_logits_depend_on_the_distance_only(dim: int, shift: int, seed: int) -> 
 def test_rotation_keeps_lengths_and_position_zero(dim: int, position: int, seed: int) -> None:
     cis = rotations(config(dim), 100, device=torch.device("cpu"))
     x = torch.randn(dim, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(_rotate(x, cis[position]).norm(), x.norm())
-    assert torch.equal(_rotate(x, cis[0]), x)
+    torch.testing.assert_close(rotate(x, cis[position]).norm(), x.norm())
+    assert torch.equal(rotate(x, cis[0]), x)
 
 
 @given(
