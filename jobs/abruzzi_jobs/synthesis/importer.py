@@ -30,7 +30,7 @@ _ANSWER_KEPT_CHARACTERS = 400
 _RESERVED_BY_V8_BYTES = 64 << 30
 _FIRST_COMMIT = """
 git init -q -b main . && git add -A &&
-git -c user.name=abruzzi -c user.email=abruzzi@example.org -c core.hooksPath=/dev/null commit -q --date=2026-01-01T00:00:00Z -m 'first commit'
+GIT_COMMITTER_DATE=2026-01-01T00:00:00Z git -c user.name=abruzzi -c user.email=abruzzi@example.org -c core.hooksPath=/dev/null commit -q --date=2026-01-01T00:00:00Z -m 'first commit'
 """
 
 

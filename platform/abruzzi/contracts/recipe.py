@@ -11,6 +11,7 @@ from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleCon
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi.contracts.states import ArtifactKind, StageKind
+from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.training import (
     BatchConfig,
     CheckpointConfig,
@@ -169,6 +170,20 @@ class EvaluateStage(StageBase):
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
+class SynthesizeStage(AskingStage):
+    """Roles: `agent` must be given; without `user` the user says what its task says, without `judge` programs alone judge."""
+
+    kind: Literal[StageKind.SYNTHESIZE]
+    synthesis: SynthesisConfig
+    resources: DataResourcesConfig = DataResourcesConfig()
+
+    @model_validator(mode="after")
+    def _somebody_acts(self) -> SynthesizeStage:
+        if ChatRole.AGENT not in self.roles:
+            raise ValueError("roles.agent: nobody plays the agent; name an endpoint")
+        return self
+
+
 class ContainerConfig(Strict):
     image: str | None = None
     """On a cluster. The local pool runs the command as a process."""
@@ -182,7 +197,7 @@ class ContainerStage(AskingStage):
 
 
 Stage = Annotated[
-    CorpusStage | RephraseStage | TokenizeStage | PretrainStage | EvaluateStage | ContainerStage,
+    CorpusStage | RephraseStage | TokenizeStage | PretrainStage | EvaluateStage | SynthesizeStage | ContainerStage,
     Field(discriminator="kind"),
 ]
 
@@ -192,6 +207,7 @@ STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.TOKENIZE: TokenizeStage,
     StageKind.PRETRAIN: PretrainStage,
     StageKind.EVALUATE: EvaluateStage,
+    StageKind.SYNTHESIZE: SynthesizeStage,
     StageKind.CONTAINER: ContainerStage,
 }
 
@@ -205,6 +221,7 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
         "tokenizer": ArtifactKind.TOKENIZER,
         "corpus": ArtifactKind.CORPUS,
     },
+    StageKind.SYNTHESIZE: {},
     StageKind.CONTAINER: {},
 }
 """What each kind must be given: {input name: kind of artifact}."""
@@ -215,6 +232,7 @@ OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER, "dataset": ArtifactKind.DATASET},
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
     StageKind.EVALUATE: {"report": ArtifactKind.REPORT},
+    StageKind.SYNTHESIZE: {"tools": ArtifactKind.TOOLS, "trajectories": ArtifactKind.TRAJECTORIES},
     StageKind.CONTAINER: {"files": ArtifactKind.FILES, "checkpoint": ArtifactKind.CHECKPOINT},
 }
 """What each kind makes. An output called `checkpoint` stands for the newest step's manifest (`step-<8 digits>`, or `final`)."""

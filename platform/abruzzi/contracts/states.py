@@ -112,6 +112,8 @@ class StageKind(StrEnum):
     TOKENIZE = "tokenize"
     PRETRAIN = "pretrain"
     EVALUATE = "evaluate"
+    SYNTHESIZE = "synthesize"
+    """Tools, agents, tasks, and conversations in which they are used (paper 3.1.1)."""
     CONTAINER = "container"
 
 
@@ -120,6 +122,10 @@ class ArtifactKind(StrEnum):
     TOKENIZER = "tokenizer"
     DATASET = "dataset"
     CHECKPOINT = "checkpoint"
+    TOOLS = "tools"
+    """A catalogue of tool specs."""
+    TRAJECTORIES = "trajectories"
+    """Conversations of agents with users and tools, judged: kept ones and discarded ones."""
     REPORT = "report"
     EXPORT = "export"
     FILES = "files"

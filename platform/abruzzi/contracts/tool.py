@@ -170,14 +170,14 @@ class Simulation(_Frozen):
 
 
 class ToolSpec(_Frozen):
-    """`source` is `mcp:<server>@<version>` or `synthetic:<domain>/<application>`; input and output schemas are JSON Schema 2020-12 unless they
+    """`source` is `mcp:<server>@<version>`, `synthetic:<domain>/<application>` or `sandbox:<program>`; input and output schemas are JSON Schema 2020-12 unless they
     name another draft."""
 
     name: str = Field(min_length=1, max_length=128)
     description: str
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None = None
-    source: str = Field(pattern=r"^(mcp:.+@.+|synthetic:[a-z0-9-]+/[a-z0-9-]+)$")
+    source: str = Field(pattern=r"^(mcp:.+@.+|sandbox:[a-z]+|synthetic:[a-z0-9-]+/[a-z0-9-]+)$")
     licence: str
     annotations: dict[str, Any] | None = Field(
         default=None, description="What a server hints: readOnlyHint, destructiveHint, …"

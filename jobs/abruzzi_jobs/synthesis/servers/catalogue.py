@@ -41,6 +41,10 @@ class Server(BaseModel):
     environment: dict[str, str] = {}
     prepare: dict[str, str] = {}
     call: ProbeCall | None = None
+    stateless: bool = False
+    """What it answers depends on nothing that an earlier call did: one process may serve one conversation after the other."""
+    deterministic: tuple[str, ...] = ()
+    """Tools whose answers depend on the workspace and the calls before alone (not on clock, chance or process), "*" for all."""
 
     @property
     def lock_files(self) -> tuple[Path, ...]:
