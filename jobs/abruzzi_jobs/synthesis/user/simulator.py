@@ -29,7 +29,8 @@ _WISHES = """Once the assistant says that the first part is done, ask for this n
 {lines}
 """
 _ASSISTANT = re.compile(
-    r"\bas an ai\b|\blanguage model\b|how (?:can|may) i (?:help|assist)|\bi(?:'| wi)ll help you\b|\bassist you\b|<tool_call|\"arguments\"",
+    r"\bas an ai\b|\b(?:i am|i'm) an ai\b|\bai assistant\b|\blanguage model\b|how (?:can|may) i (?:help|assist)|\bi(?:'| wi)ll help you\b|\bassist you\b"
+    r"|\byou(?:'re| are) welcome\b|sorry for any (?:misunderstanding|confusion|inconvenience)|<tool_call|\"arguments\"",
     re.IGNORECASE,
 )
 
@@ -45,6 +46,7 @@ class UserSimulator:
         self.ended: str | None = None
         self._messages: Sequence[dict[str, Any]] = ()
         self._turns = 0
+        self._lingered = False
 
     def first(self) -> str:
         return self.task.instruction
@@ -129,7 +131,15 @@ class UserSimulator:
             return "forgot_a_wish"
         if set(numbers(plain)) - self._known_numbers():
             return "invented_a_number"
-        return ""
+        return self._lingers(said, last)
+
+    def _lingers(self, said: str, last: str) -> str:
+        """With nothing asked and nothing left to wish for it may object once; a model that cannot end is ended."""
+        if STOP in said or last.rstrip().endswith("?") or missing_facts(self.task, self._messages, "after"):
+            return ""
+        fault = "lingers" if self._lingered else ""
+        self._lingered = True
+        return fault
 
     def _known_numbers(self) -> set[float]:
         texts = [self.task.instruction, *(fact.text for fact in self.task.facts)]

@@ -75,6 +75,7 @@ def test_a_model_sees_the_conversation_from_the_other_side_and_no_more_than_a_us
         ("By 250 cents.", "What is your name?", "gave_away_a_fact"),
         ("Account 17 it is.", "Which one?", "invented_a_number"),
         ("How can I help you today?", "Which one?", "plays_the_assistant"),
+        ("I'm sorry for any confusion.", "Which one?", "plays_the_assistant"),
         ("", ASKING, "empty"),
         (None, ASKING, "empty"),
         ("250 " * 500, ASKING, "too_long"),
@@ -87,6 +88,17 @@ def test_what_a_model_says_is_taken_where_it_fits_and_the_script_speaks_otherwis
     assert ended is False
     script = UserSimulator(TASK, scripted=True).next(heard(heard_last))
     assert (text == script) is (taken is not True)
+
+
+def test_a_model_that_cannot_end_is_ended():
+    user = UserSimulator(TASK)
+    through = (ASKING, "By 250 cents.", REPORTING, "Freeze account 4.", "It is frozen.")
+    user.next(heard(*through))
+    assert user.read("Are you sure that it is frozen?") == ("Are you sure that it is frozen?", False)
+    user.next(heard(*through, "Are you sure that it is frozen?", "It is."))
+    assert user.read("Good, good.") == ("", True)
+    assert dict(user.fallbacks) == {"lingers": 1}
+    assert user.ended == "user"
 
 
 class Babbling(UserSimulator):
