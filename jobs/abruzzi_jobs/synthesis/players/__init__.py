@@ -2,5 +2,6 @@
 
 from abruzzi_jobs.synthesis.players.mistakes import MISTAKES, mistaken
 from abruzzi_jobs.synthesis.players.scripted import ScriptedAgent
+from abruzzi_jobs.synthesis.players.speaker import StandinSpeaker
 
-__all__ = ["MISTAKES", "ScriptedAgent", "mistaken"]
+__all__ = ["MISTAKES", "ScriptedAgent", "StandinSpeaker", "mistaken"]

@@ -15,7 +15,7 @@ from abruzzi_jobs.synthesis.agents import make_agents
 from abruzzi_jobs.synthesis.evolution import synthetic_tools
 from abruzzi_jobs.synthesis.judge import Played, checks, judged
 from abruzzi_jobs.synthesis.judge.checks import numbers, says
-from abruzzi_jobs.synthesis.players import MISTAKES, ScriptedAgent, mistaken
+from abruzzi_jobs.synthesis.players import MISTAKES, ScriptedAgent, StandinSpeaker, mistaken
 from abruzzi_jobs.synthesis.tasks import make_tasks
 from abruzzi_jobs.synthesis.tasks.proof import reward
 from abruzzi_jobs.synthesis.tasks.real.draw import MAKERS
@@ -186,3 +186,12 @@ def test_an_agent_that_errs_at_a_rate_is_rejected_at_that_rate():
     assert kept == [agent.mistake is None for agent in agents]
     assert 0.25 < 1 - sum(kept) / len(kept) < 0.55
     assert agents[0].generator == "standin-rule-v1"
+
+
+async def test_the_stand_in_speaks_as_the_script_does_and_is_marked():
+    task = some_tasks()[0]
+    messages = [{"role": "user", "content": task.instruction}]
+    answer = await StandinSpeaker(task).reply(messages, None)
+    turn = ScriptedAgent(task).reply(messages)
+    assert answer.message() == turn
+    assert (answer.generator, answer.is_llm) == ("standin-rule-v1", False)
