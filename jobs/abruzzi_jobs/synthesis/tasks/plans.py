@@ -29,13 +29,13 @@ Cell = tuple[str, int, str]
 
 
 def draw_plan(scene: Scene, length: int, *, acts: bool) -> list[Step] | None:
-    """`acts`: something has to change. The scene's world is left as the plan leaves it. None where the tools and rows do not allow so many steps."""
+    """`acts`: something has to change, else nothing may. The scene's world is left as the plan leaves it. None where the tools and rows do not allow so many steps."""
     steps: list[Step] = []
     touched: set[Cell] = set()
     for number in range(length):
         last = number == length - 1
         for _ in range(_TRIES_A_STEP):
-            tool = _choose(scene, must_act=acts and number == 0, may_sum_up=last)
+            tool = _choose(scene, may_act=acts, may_read=not acts or number > 0, may_sum_up=last)
             step = None if tool is None else _take(scene, tool, touched)
             if step is not None:
                 steps.append(step)
@@ -45,12 +45,12 @@ def draw_plan(scene: Scene, length: int, *, acts: bool) -> list[Step] | None:
     return steps
 
 
-def _choose(scene: Scene, *, must_act: bool, may_sum_up: bool) -> ToolSpec | None:
+def _choose(scene: Scene, *, may_act: bool, may_read: bool, may_sum_up: bool) -> ToolSpec | None:
     """Aggregates come last: what they give depends on all that is done before."""
     fit = [
         tool
         for tool in scene.tools.values()
-        if not (must_act and _kind(tool) in READS) and (may_sum_up or _kind(tool) not in _AGGREGATES)
+        if (may_read if _kind(tool) in READS else may_act) and (may_sum_up or _kind(tool) not in _AGGREGATES)
     ]
     return scene.draw.choices(fit, [_WEIGHTS[_kind(tool)] for tool in fit])[0] if fit else None
 

@@ -25,7 +25,7 @@ _DESCRIBES: Mapping[Difficulty, float] = {"simple": 0.0, "moderate": 0.4, "compl
 _WITHHOLDS: Mapping[Difficulty, float] = {"simple": 0.0, "moderate": 0.25, "complex": 0.5}
 _GOES_ON = 0.4
 _IMPOSSIBLE = 0.12
-_LOOKS_ONLY = 0.25
+_LOOKS_ONLY = 0.2
 
 
 def draw_world_task(agent: AgentSpec, tools: Sequence[ToolSpec], difficulty: Difficulty, seed: int) -> Task | None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,19 +26,6 @@ SIX = (
     "@modelcontextprotocol/server-filesystem",
     "@modelcontextprotocol/server-memory",
 )
-
-
-@pytest.fixture
-def programs_found(monkeypatch):
-    """uv, node and npm as the Makefile finds them."""
-    uv = (REPOSITORY / said("uv-bin")).parent
-    monkeypatch.setenv("PATH", os.pathsep.join([str(uv), said("node-bin"), os.environ["PATH"]]))
-
-
-def said(script: str) -> str:
-    return subprocess.run(
-        [REPOSITORY / "scripts" / script], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def arguments_digest(schema: dict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from abruzzi.contracts.agent import (
     AgentSpec,
@@ -21,7 +21,7 @@ from abruzzi_jobs.synthesis.agents.toolsets import server_of
 from abruzzi_jobs.synthesis.tasks import rubrics
 from abruzzi_jobs.synthesis.tasks.personas import draw_persona, put
 from abruzzi_jobs.synthesis.tasks.real import files, reckoning, records
-from abruzzi_jobs.synthesis.tasks.real.draft import Call, Draft
+from abruzzi_jobs.synthesis.tasks.real.draft import Call, Draft, Maker
 from abruzzi_jobs.synthesis.tasks.world_tasks import finished
 
 MAKERS = (*reckoning.MAKERS, *files.MAKERS, *records.MAKERS)
@@ -29,12 +29,16 @@ MAKERS = (*reckoning.MAKERS, *files.MAKERS, *records.MAKERS)
 
 def draw_real_task(agent: AgentSpec, tools: Sequence[ToolSpec], difficulty: Difficulty, seed: int) -> Task | None:
     """`tools`: the agent's real ones. None where they solve nothing that is so difficult."""
-    named = {(server_of(tool.source), tool.name): ToolName(name=tool.name, source=tool.source) for tool in tools}
-    fit = [maker for maker in MAKERS if maker.difficulty == difficulty and all(tool in named for tool in maker.tools)]
-    if not fit:
-        return None
+    names = [ToolName(name=tool.name, source=tool.source) for tool in tools]
+    known = {(server_of(tool.source), tool.name) for tool in tools}
+    fit = [maker for maker in MAKERS if maker.difficulty == difficulty and known.issuperset(maker.tools)]
+    return task_by(random.Random(f"maker/{seed}/{agent.id}").choice(fit), agent, names, seed) if fit else None
+
+
+def task_by(maker: Maker, agent: AgentSpec, tools: Iterable[ToolName], seed: int) -> Task:
+    """`tools` has those of the maker."""
+    named = {(server_of(tool.source), tool.name): tool for tool in tools}
     draw = random.Random(f"real/{seed}/{agent.id}")
-    maker = draw.choice(fit)
     draft = maker.make(draw)
     persona, manner = draw_persona(draw, "; ".join(draft.wishes))
     plan = tuple(_planned(call, named) for call in draft.calls)
@@ -42,7 +46,7 @@ def draw_real_task(agent: AgentSpec, tools: Sequence[ToolSpec], difficulty: Diff
     return finished(
         agent,
         RealGround(servers=servers, files=draft.files),
-        difficulty,
+        maker.difficulty,
         instruction=put(draft.wishes, manner, draw),
         persona=persona,
         facts=tuple(draft.facts),
