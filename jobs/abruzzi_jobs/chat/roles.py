@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-from abruzzi.contracts.endpoint import ChatRole, EndpointBase, RoleConfig, endpoints_of
+from abruzzi.contracts.endpoint import EndpointBase, RoleConfig, RoleTable, endpoints_of
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import nearest
 from abruzzi_jobs.chat.calls import CallLog
@@ -169,7 +169,7 @@ class Roles(Mapping[str, RoleClient]):
 
 @asynccontextmanager
 async def open_roles(
-    roles: Mapping[ChatRole, RoleConfig],
+    roles: RoleTable,
     endpoints: Mapping[str, EndpointBase],
     *,
     log: CallLog | None = None,
@@ -195,7 +195,7 @@ async def open_roles(
         if config.endpoint not in used:
             raise AbruzziError(
                 "no_endpoint",
-                f"Role {role.value!r}: no endpoint is called {config.endpoint!r}.",
+                f"Role {str(role)!r}: no endpoint is called {config.endpoint!r}.",
                 hint=nearest(config.endpoint, list(endpoints)),
             )
     async with AsyncExitStack() as stack:
@@ -216,8 +216,8 @@ async def open_roles(
             stack.push_async_callback(log.close)
         yield Roles(
             {
-                role.value: RoleClient(
-                    role.value,
+                str(role): RoleClient(
+                    str(role),
                     config,
                     clients[config.endpoint],
                     log,

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from abruzzi.client.stage import StageContext
 from abruzzi.client.stage.exits import Preempted
-from abruzzi.contracts.endpoint import ChatRole, EndpointBase, RoleConfig
+from abruzzi.contracts.endpoint import EndpointBase, RoleConfig, RoleTable
 from abruzzi_jobs.chat.calls import CallLog
 from abruzzi_jobs.chat.roles import Roles, open_roles
 
@@ -23,7 +23,7 @@ CALLS_FOLDER = "calls/"
 @asynccontextmanager
 async def stage_roles(
     context: StageContext,
-    roles: Mapping[ChatRole, RoleConfig],
+    roles: RoleTable,
     endpoints: Mapping[str, EndpointBase],
     *,
     seed: int = 0,
@@ -42,7 +42,7 @@ async def stage_roles(
     served = [name for name in spec.inputs if name.endswith((".checkpoint", ".tokenizer"))]
     folders = {name: context.input(name).folder for name in served}
     identities = {name: spec.inputs[f"{name}.checkpoint"].digest for name in {n.rsplit(".", 1)[0] for n in served}}
-    shares = {role: _share(config, context.world_size) for role, config in roles.items()}
+    shares = {str(role): _share(config, context.world_size) for role, config in roles.items()}
     async with open_roles(
         shares,
         endpoints,

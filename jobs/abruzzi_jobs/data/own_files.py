@@ -72,7 +72,8 @@ def read_file(file: OwnFile, *, text_field: str) -> Iterator[Document]:
     elif lower.endswith(".parquet"):
         yield from _read_parquet(file, text_field)
     else:
-        yield from _read_lines(file, text_field, packed=lower.endswith(".zst"))
+        for name, record in read_json_lines(file):
+            yield _from_record(file, name, record, text_field)
 
 
 def _read_plain(file: OwnFile) -> Iterator[Document]:
@@ -101,14 +102,15 @@ def _pieces(text: str) -> Iterator[str]:
     yield "\n\n".join(held)
 
 
-def _read_lines(file: OwnFile, text_field: str, *, packed: bool) -> Iterator[Document]:
-    number = 0
+def read_json_lines(file: OwnFile) -> Iterator[tuple[str, Any]]:
+    """(`file:line`, what stands there) of each line that is not blank. Raises AbruzziError bad_data for anything unreadable."""
+    number, packed = 0, file.name.lower().endswith(".zst")
     try:
         with file.open() as stream:
             for line in zstd_lines(stream) if packed else stream:
                 number += 1
                 if line.strip():
-                    yield _from_record(file, f"{file.name}:{number}", json.loads(line), text_field)
+                    yield f"{file.name}:{number}", json.loads(line)
     except zstandard.ZstdError as error:
         raise _unreadable(file, f"no whole zstd stream ({error})", "Copy the file again.") from error
     except UnicodeDecodeError as error:

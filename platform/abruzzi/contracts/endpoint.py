@@ -172,7 +172,11 @@ class RoleConfig(Strict):
         return {"endpoint": data} if isinstance(data, str) else data
 
 
-def endpoints_of(roles: Mapping[ChatRole, RoleConfig], endpoints: Mapping[str, EndpointBase]) -> dict[str, Any]:
+RoleTable = Mapping[ChatRole, RoleConfig] | Mapping[str, RoleConfig]
+"""Who plays what: by a role's word, or by a name of the stage's own where one role is played by several."""
+
+
+def endpoints_of(roles: RoleTable, endpoints: Mapping[str, EndpointBase]) -> dict[str, Any]:
     """Those of `endpoints` that the roles name, in the order of their names."""
     named = {role.endpoint for role in roles.values()}
     return {name: endpoint for name, endpoint in sorted(endpoints.items()) if name in named}

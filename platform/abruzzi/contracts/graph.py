@@ -84,7 +84,7 @@ def served_inputs(stage: StageBase) -> dict[str, tuple[tuple[str, str], str, Art
     kinds = {"checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER}
     return {
         f"{name}.{key}": ((name, key), getattr(endpoint, key), kind)
-        for name, endpoint in endpoints_of(stage.roles, stage.endpoint).items()
+        for name, endpoint in endpoints_of(stage.asked_roles(), stage.endpoint).items()
         if isinstance(endpoint, CheckpointEndpoint)
         for key, kind in kinds.items()
     }
@@ -128,11 +128,11 @@ def _role_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
     if not isinstance(stage, AskingStage):
         return
     known = {**recipe.endpoint, **stage.endpoint}
-    for role, config in stage.roles.items():
+    for place, config in stage.asked().values():
         if config.endpoint not in known:
             hint = nearest(config.endpoint, list(known)) if known else f"Add a table [endpoint.{config.endpoint}]."
             yield GraphMistake(
-                ("stage", index, "roles", role.value, "endpoint"),
+                ("stage", index, *place, "endpoint"),
                 f"no endpoint is called {config.endpoint!r}",
                 hint,
             )

@@ -8,6 +8,7 @@ from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_val
 
 from abruzzi.contracts.curation import CurationTables
 from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
+from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi.contracts.states import ArtifactKind, StageKind
@@ -51,6 +52,13 @@ class AskingStage(StageBase):
     endpoint: dict[EndpointName, Endpoint] = Field(default_factory=dict)
     """Of this stage alone; in a resolved recipe also those of the recipe's that its roles name."""
 
+    def asked(self) -> dict[str, tuple[tuple[str | int, ...], RoleConfig]]:
+        """{name: (where it stands in the stage's table, who plays it)} of everybody that the stage asks."""
+        return {role.value: (("roles", role.value), config) for role, config in self.roles.items()}
+
+    def asked_roles(self) -> dict[str, RoleConfig]:
+        return {name: config for name, (_, config) in self.asked().items()}
+
 
 class CorpusData(CurationTables):
     sources: tuple[str, ...] = Field(min_length=1)
@@ -82,6 +90,20 @@ class RephraseStage(AskingStage):
         if self.rephrase.translate_from and ChatRole.TRANSLATOR not in self.roles:
             raise ValueError('roles: rephrase.translate_from needs a translator; add translator = "<endpoint>"')
         return self
+
+
+class InstructStage(AskingStage):
+    """Role: judge, which scores what has passed the rules. Who answers stands in `instruct.candidates`."""
+
+    kind: Literal[StageKind.INSTRUCT]
+    instruct: InstructConfig
+
+    def asked(self) -> dict[str, tuple[tuple[str | int, ...], RoleConfig]]:
+        places = {
+            candidate_role(config.endpoint): (("instruct", "candidates", number), config)
+            for number, config in enumerate(self.instruct.candidates)
+        }
+        return {**places, **super().asked()}
 
 
 class TokenizerConfig(Strict):
@@ -197,13 +219,21 @@ class ContainerStage(AskingStage):
 
 
 Stage = Annotated[
-    CorpusStage | RephraseStage | TokenizeStage | PretrainStage | EvaluateStage | SynthesizeStage | ContainerStage,
+    CorpusStage
+    | RephraseStage
+    | InstructStage
+    | TokenizeStage
+    | PretrainStage
+    | EvaluateStage
+    | SynthesizeStage
+    | ContainerStage,
     Field(discriminator="kind"),
 ]
 
 STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.CORPUS: CorpusStage,
     StageKind.REPHRASE: RephraseStage,
+    StageKind.INSTRUCT: InstructStage,
     StageKind.TOKENIZE: TokenizeStage,
     StageKind.PRETRAIN: PretrainStage,
     StageKind.EVALUATE: EvaluateStage,
@@ -214,6 +244,7 @@ STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
 INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {},
     StageKind.REPHRASE: {"corpus": ArtifactKind.CORPUS},
+    StageKind.INSTRUCT: {},
     StageKind.TOKENIZE: {"corpus": ArtifactKind.CORPUS},
     StageKind.PRETRAIN: {"dataset": ArtifactKind.DATASET},
     StageKind.EVALUATE: {
@@ -229,6 +260,7 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
 OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},
     StageKind.REPHRASE: {"corpus": ArtifactKind.CORPUS},
+    StageKind.INSTRUCT: {"conversations": ArtifactKind.CONVERSATIONS},
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER, "dataset": ArtifactKind.DATASET},
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
     StageKind.EVALUATE: {"report": ArtifactKind.REPORT},
@@ -250,7 +282,9 @@ class Recipe(Strict):
     def _give_endpoints(self) -> Recipe:
         """A stage's own table says everything that it may depend on, so it gets the endpoints that it asks."""
         stages = tuple(
-            stage.model_copy(update={"endpoint": {**endpoints_of(stage.roles, self.endpoint), **stage.endpoint}})
+            stage.model_copy(
+                update={"endpoint": {**endpoints_of(stage.asked_roles(), self.endpoint), **stage.endpoint}}
+            )
             if isinstance(stage, AskingStage)
             else stage
             for stage in self.stage

@@ -109,6 +109,7 @@ PHASE_ENDED = "ended"
 class StageKind(StrEnum):
     CORPUS = "corpus"
     REPHRASE = "rephrase"
+    INSTRUCT = "instruct"
     TOKENIZE = "tokenize"
     PRETRAIN = "pretrain"
     EVALUATE = "evaluate"
@@ -129,6 +130,7 @@ class ArtifactKind(StrEnum):
     REPORT = "report"
     EXPORT = "export"
     FILES = "files"
+    CONVERSATIONS = "conversations"
 
 
 class Role(StrEnum):

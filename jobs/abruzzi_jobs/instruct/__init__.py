@@ -1,0 +1,1 @@
+"""Instruction data: prompts, answers by several models, what rules and a judge say of them, conversations as rows."""
