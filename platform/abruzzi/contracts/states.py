@@ -131,6 +131,7 @@ class ArtifactKind(StrEnum):
     EXPORT = "export"
     FILES = "files"
     CONVERSATIONS = "conversations"
+    """Answers to prompts by several models: kept ones, discarded ones, and those that people decide about."""
 
 
 class Role(StrEnum):

@@ -59,7 +59,7 @@ export type ArtifactIn = {
 /**
  * ArtifactKind
  */
-export type ArtifactKind = 'corpus' | 'tokenizer' | 'dataset' | 'checkpoint' | 'tools' | 'trajectories' | 'report' | 'export' | 'files';
+export type ArtifactKind = 'corpus' | 'tokenizer' | 'dataset' | 'checkpoint' | 'tools' | 'trajectories' | 'report' | 'export' | 'files' | 'conversations';
 
 /**
  * ArtifactOut
@@ -2088,7 +2088,7 @@ export type StageFact = {
 /**
  * StageKind
  */
-export type StageKind = 'corpus' | 'rephrase' | 'tokenize' | 'pretrain' | 'evaluate' | 'synthesize' | 'container';
+export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'evaluate' | 'synthesize' | 'container';
 
 /**
  * StageOut
