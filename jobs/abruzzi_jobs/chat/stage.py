@@ -15,6 +15,7 @@ from abruzzi.client.stage.exits import Preempted
 from abruzzi.contracts.endpoint import EndpointBase, RoleConfig, RoleTable
 from abruzzi_jobs.chat.calls import CallLog
 from abruzzi_jobs.chat.roles import Roles, open_roles
+from abruzzi_jobs.chat.servers.start import Script
 
 CALLS_FOLDER = "calls/"
 """Below the stage's output prefix."""
@@ -27,10 +28,12 @@ async def stage_roles(
     endpoints: Mapping[str, EndpointBase],
     *,
     seed: int = 0,
+    script: Script | None = None,
 ) -> AsyncIterator[Roles]:
     """Of a stage: its log lies beside its outputs, so that the next attempt goes on from it; checkpoints come from its inputs.
 
     Each rank has an even share of the budgets. When the stage is asked to stop, the next question raises Preempted; what has been answered is kept.
+    `script`: what the stand-in says where the stage knows better than its rules.
     """
 
     def go_on() -> None:
@@ -52,6 +55,7 @@ async def stage_roles(
         identities=identities,
         logs=context.rank_dir,
         go_on=go_on,
+        script=script,
     ) as opened:
         yield opened
 

@@ -22,6 +22,7 @@ from abruzzi_jobs.chat.stage import stage_roles
 from abruzzi_jobs.data.ray_session import ray_here
 from abruzzi_jobs.entrypoints.progress import StageProgress
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
+from abruzzi_jobs.synthesis.players.standin import standin_script
 from abruzzi_jobs.synthesis.trajectories.engine import Engine, Machine, cast_of
 from abruzzi_jobs.synthesis.trajectories.parts import Parts
 from abruzzi_jobs.synthesis.trajectories.plan import Planned
@@ -100,7 +101,8 @@ class _Work:
         missing = await asyncio.to_thread(parts.missing)
         left = sum(map(len, missing))
         logger.info("%d conversations, %d of them played already", len(work), len(work) - left)
-        async with stage_roles(self._context, stage.roles, stage.endpoint, seed=stage.seed) as roles:
+        script = standin_script(stage, ((planned.agent, planned.task) for planned in work))
+        async with stage_roles(self._context, stage.roles, stage.endpoint, seed=stage.seed, script=script) as roles:
             self._gathering = Gathering(parts, len(work), left, self._tell)
             async with self._telling(roles):
                 await self._play(missing, roles)

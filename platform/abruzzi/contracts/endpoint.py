@@ -139,6 +139,8 @@ class StandInEndpoint(EndpointBase):
     concurrency: StrictInt = Field(default=64, ge=1, le=4096)
     faults: dict[PlantedFault, Annotated[StrictFloat, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Share of rewrites that get each fault, such as { drop_number = 0.1 }."""
+    error_rate: StrictFloat = Field(default=0.0, ge=0, le=1)
+    """How often the stand-in spoils the task that it plays as an agent: does nothing, stops early, takes a wrong value, tells a wrong answer."""
 
 
 Endpoint = Annotated[

@@ -11,15 +11,18 @@ import pytest
 from aiohttp import web
 from synthesis_stage import Model, Stage, model_server
 
+from abruzzi.contracts.agent import Task
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import SynthesizeStage
 from abruzzi.contracts.states import ExitCode
 from abruzzi.store import open_store
 from abruzzi_jobs.data.row_shards import read_rows
 from abruzzi_jobs.synthesis.catalogue import read_catalogue
+from abruzzi_jobs.synthesis.players import ScriptedAgent
 from abruzzi_jobs.synthesis.trajectories.command import _replay, _told
 
 PATIENCE = 240
+NO_FAULTS = {"unavailable": 0.0, "rate_limited": 0.0, "lost_answer": 0.0, "partial": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,17 @@ async def test_a_stage_makes_a_catalogue_and_trajectories_that_replay(tmp_path: 
         key for part in ("parts/", "calls/") for key in open_store(stage.spec().store).list(f"{stage.prefix}{part}")
     ]
     assert left == [], "what lay there for a next attempt is gone"
+
+
+def test_the_stand_in_follows_plans_and_errs_at_its_rate(tmp_path: Path):
+    stage = Stage(tmp_path, {"kind": "standin", "error_rate": 0.4}, max_turns=30, faults=NO_FAULTS)
+    stage.run()
+    rows = list(read_rows(stage.pulled("trajectories"), "trajectories"))
+    erring = {row["id"] for row in rows if ScriptedAgent(Task(**row["task"]), error_rate=0.4).mistake is not None}
+    assert {row["id"] for row in rows if row["fate"] != "kept"} == erring
+    assert {row["fate"] for row in rows} == {"kept", "rubric_failed"}
+    assert 0.1 < len(erring) / len(rows) < 0.7
+    assert {(row["generator"], row["is_llm"]) for row in rows} == {("standin-rule-v1", False)}
 
 
 def test_two_runs_that_make_the_same_dataset_make_two_artifacts_with_the_same_rows(tmp_path: Path):
