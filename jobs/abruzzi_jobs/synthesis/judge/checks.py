@@ -46,8 +46,12 @@ def _state(clause: StateClause, episode: Episode) -> list[str]:
         return [f"no {clause.entity} has {_said(clause.where)}"]
     if clause.count is not None and len(rows) != clause.count:
         return [f"{len(rows)} rows of {clause.entity} have {_said(clause.where)}, not {clause.count}"]
-    wrong = [row for row in rows if not _has(row, clause.values)]
-    return [f"{clause.entity} {row.get(f'{clause.entity}_id')} is not {_said(clause.values)}" for row in wrong]
+    return [
+        f"{name} of {clause.entity} {row.get(f'{clause.entity}_id')} is {row.get(name)!r}, not {value!r}"
+        for row in rows
+        for name, value in clause.values.items()
+        if not _has(row, {name: value})
+    ]
 
 
 def _has(row: dict[str, Any], values: dict[str, Any]) -> bool:

@@ -141,12 +141,16 @@ def _world(row: Row) -> list[str]:
     changed = [(name, *_changed(name, world["before"], world["after"])) for name in world["after"]]
     rows = [(name, before, after) for name, before, after in changed if before or after]
     if not rows:
-        return [*lines, f"Nothing changed (`{world['digest_after']}`).", ""]
-    lines += [f"`{world['digest_before']}` → `{world['digest_after']}`; the rows that changed:", ""]
+        return [*lines, f"Nothing changed (`{_digest(world['digest_after'])}`).", ""]
+    lines += [f"`{_digest(world['digest_before'])}` → `{_digest(world['digest_after'])}`; the rows that changed:", ""]
     for name, before, after in rows:
         for when, found in (("before", before), ("after", after)):
             lines += [f"*{_plain(name)}, {when}*", "", *(_table(found) if found else ["(no row)"]), ""]
     return lines
+
+
+def _digest(text: str) -> str:
+    return text.removeprefix("sha256:")[:12]
 
 
 def _changed(name: str, before: dict[str, list[Row]], after: dict[str, list[Row]]) -> tuple[list[Row], list[Row]]:
