@@ -1,7 +1,7 @@
 """Checkpoints of a training stage: saving off the loop, loading with digests verified, retention."""
 
-from abruzzi_jobs.checkpoint.load import load_checkpoint, open_checkpoint
+from abruzzi_jobs.checkpoint.load import load_checkpoint, load_weights, open_checkpoint
 from abruzzi_jobs.checkpoint.save import Checkpointer
 from abruzzi_jobs.checkpoint.state import TrainingState
 
-__all__ = ["Checkpointer", "TrainingState", "load_checkpoint", "open_checkpoint"]
+__all__ = ["Checkpointer", "TrainingState", "load_checkpoint", "load_weights", "open_checkpoint"]

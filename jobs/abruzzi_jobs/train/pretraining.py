@@ -17,7 +17,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.store.resume import DATA_STEP, DIVERGENCE
-from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, open_checkpoint
+from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, load_weights, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.memory import MemoryPolicy
@@ -32,6 +32,8 @@ from abruzzi_jobs.train.trainer import StepResult, Trainer
 
 logger = logging.getLogger(__name__)
 
+GIVEN = "checkpoint"
+"""The optional input: weights to begin with. Optimizer, step count and order of data are this stage's own."""
 _HELD_OUT_LOOKS = 12
 _MEASURE_EVERY_STEPS = 10
 """RMS of the updates: a pass more over them, so not at every step."""
@@ -225,7 +227,7 @@ class Pretraining:
         self._beat("load")
         artifact = open_checkpoint(self.context, self.ranks)
         if artifact is None:
-            logger.info("starting from fresh weights, seed %d", self.context.spec.seed)
+            logger.info("%s", self._begin())
             return
         state = load_checkpoint(artifact, self.model, self.optimizer, rank=self.ranks.rank)
         self.step, self.tokens, self.valid_loss = state.step, state.tokens, state.valid_loss
@@ -245,6 +247,14 @@ class Pretraining:
         if self.ranks.rank == 0:
             self.context.discard(artifact)
         logger.info("resumed from %s of attempt %s at step %d", manifest.name, manifest.attempt_id, self.step)
+
+    def _begin(self) -> str:
+        """Step 0: the weights that the stage was given, else fresh ones. Says which."""
+        if GIVEN not in self.context.spec.inputs:
+            return f"starting from fresh weights, seed {self.context.spec.seed}"
+        given = self.context.input(GIVEN)
+        load_weights(given, self.model)
+        return f"starting from the weights of {given.manifest.stage_id} ({given.manifest.name})"
 
     def _open_feed(self) -> Feed:
         feed = Feed(

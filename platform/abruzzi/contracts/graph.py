@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from abruzzi.contracts.endpoint import CheckpointEndpoint, endpoints_of
 from abruzzi.contracts.gate import parse_gate
-from abruzzi.contracts.recipe import INPUTS, OUTPUTS, AskingStage, Recipe, StageBase
+from abruzzi.contracts.recipe import INPUTS, OPTIONAL_INPUTS, OUTPUTS, AskingStage, Recipe, StageBase
 from abruzzi.contracts.states import ArtifactKind
 
 
@@ -60,14 +60,17 @@ def bind_inputs(recipe: Recipe, stage: StageBase) -> dict[str, Binding]:
     for name, reference in stage.inputs.items():
         source, _, output = reference.partition(".")
         bindings[name] = Binding(name, source, output, OUTPUTS[recipe.stage_by_id(source).kind][output])
-    for name, kind in INPUTS[stage.kind].items():
-        if name in bindings:
-            continue
-        for source in ancestors(recipe, stage.id):
-            output = next((o for o, k in OUTPUTS[recipe.stage_by_id(source).kind].items() if k == kind), None)
-            if output is not None:
-                bindings[name] = Binding(name, source, output, kind)
-                break
+    found = ancestors(recipe, stage.id)
+    nearby = [name for name in found if name in stage.needs]
+    for wanted, makers in ((INPUTS[stage.kind], found), (OPTIONAL_INPUTS.get(stage.kind, {}), nearby)):
+        for name, kind in wanted.items():
+            if name in bindings:
+                continue
+            for source in makers:
+                output = next((o for o, k in OUTPUTS[recipe.stage_by_id(source).kind].items() if k == kind), None)
+                if output is not None:
+                    bindings[name] = Binding(name, source, output, kind)
+                    break
     for name, (_, reference, kind) in served_inputs(stage).items():
         source, _, output = reference.partition(".")
         bindings[name] = Binding(name, source, output, kind)
@@ -180,7 +183,8 @@ def _cycle(recipe: Recipe) -> list[str]:
 
 
 def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str]) -> Iterator[GraphMistake]:
-    wanted = INPUTS[stage.kind]
+    required = INPUTS[stage.kind]
+    wanted = {**required, **OPTIONAL_INPUTS.get(stage.kind, {})}
     known = set(names)
     for name, reference in stage.inputs.items():
         path = ("stage", index, "inputs", name)
@@ -210,7 +214,7 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
     if any(n not in known for n in stage.needs):
         return
     bound = {} if any(r.partition(".")[0] not in known for r in stage.inputs.values()) else _bound_names(recipe, stage)
-    for name, kind in wanted.items():
+    for name, kind in required.items():
         if name not in stage.inputs and name not in bound:
             makers = [s.id for s in recipe.stage if kind in OUTPUTS[s.kind].values() and s.id != stage.id]
             hint = f"Add {makers[0]!r} to its needs." if makers else f"Add a stage that makes a {kind}."

@@ -107,6 +107,9 @@ class InstructStage(AskingStage):
 
 
 class TokenizerConfig(Strict):
+    """A stage that is given a tokenizer (needs another tokenize stage, or names it as the input `tokenizer`) encodes with that one, of at most
+    vocab_size tokens."""
+
     vocab_size: Count = Field(default=4096, ge=257, le=1_000_000)
     """Byte-level BPE trained on the corpus: 256 bytes, special tokens, merges."""
     train_bytes: ByteCount = Field(default=16 << 20, gt=0)
@@ -181,6 +184,9 @@ class EvaluationConfig(Strict):
     max_bytes: ByteCount = Field(default=400_000, gt=0)
     """Held-out text a domain that is scored for bits per byte."""
     cloze_items: StrictInt = Field(default=200, ge=0)
+    """Questions of the corpus, asked as a choice among four answers."""
+    answered_items: StrictInt = Field(default=0, ge=0)
+    """Of these, how many the model also answers in its own words: greedy text, right where it is the answer and nothing else."""
     ngram_baseline: StrictInt = Field(default=4, ge=0, le=8)
     """Order of the interpolated Kneser-Ney byte model trained on the same text; 0: none."""
     sample_tokens: StrictInt = Field(default=120, ge=0)
@@ -256,6 +262,13 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CONTAINER: {},
 }
 """What each kind must be given: {input name: kind of artifact}."""
+
+OPTIONAL_INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
+    StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER},
+    StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
+}
+"""What each kind may be given beside these: by name, or bound by itself to what a stage among its own `needs` makes (no farther ancestor: what
+that one made of it may be what is meant). A tokenizer to encode with instead of training one; a checkpoint whose weights training begins with."""
 
 OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},

