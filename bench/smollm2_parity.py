@@ -70,7 +70,7 @@ def write_float32(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def llama_cpp(weights: Path, *, exact: bool, threads: int = 2) -> Iterator[xllamacpp.Server]:
+def llama_cpp(weights: Path, *, exact: bool, threads: int = 1) -> Iterator[xllamacpp.Server]:
     """`exact`: keys, values and attention in float32, too."""
     params = xllamacpp.CommonParams()
     params.model.path = str(weights)
@@ -177,7 +177,7 @@ def _is_right(question: str, answer: str) -> bool:
 
 
 def measure(positions: int) -> dict[str, Any]:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     base = read_base(SMOLLM2)
     model = build_model(base).eval().requires_grad_(False)
     texts = passages(base, positions)
@@ -197,7 +197,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--positions", type=int, default=500)
     arguments = parser.parse_args()
-    before = machine(threads=2)
+    before = machine(threads=1)
     result = measure(arguments.positions)
     exact = result["float32"]
     result["target"] = {"top1_agreement": AGREEMENT, "median_abs_dlogprob": DIFFERENCE}

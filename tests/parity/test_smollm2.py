@@ -53,7 +53,7 @@ def server(bench: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """llama.cpp with the weights in float32."""
     written = tmp_path_factory.mktemp("gguf") / "float32.gguf"
     bench.write_float32(bench.weights_path(), written)
-    with bench.llama_cpp(written, exact=True, threads=1) as running:
+    with bench.llama_cpp(written, exact=True) as running:
         written.unlink()
         yield running
 

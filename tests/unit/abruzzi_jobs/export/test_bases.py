@@ -1,0 +1,88 @@
+"""A base from elsewhere as artifacts of ours: loaded, served and exported like any checkpoint. The weights here are small and random, the format is SmolLM2's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.evals.checkpoint_model import load_model
+from abruzzi_jobs.export import import_huggingface
+from abruzzi_jobs.export.bases import build_model, read_base, write_base
+from abruzzi_jobs.export.command import export_checkpoint
+from abruzzi_jobs.export.gguf import GgufModel
+from abruzzi_jobs.models import Llama, LlamaConfig
+from abruzzi_jobs.serve.asked import read_asked
+from abruzzi_jobs.serve.engine import Engine
+
+TURNS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+@pytest.fixture
+def base() -> GgufModel:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=alphabet, special_tokens=[*TURNS], show_progress=False
+    )
+    tokenizer.train_from_iterator(["the sea and the river and the lake"] * 4, trainer=trainer)
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in TURNS])
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8,
+        intermediate_size=64, max_position=64, tie_embeddings=True,
+    )  # fmt: skip
+    return GgufModel(
+        name="small", licence="apache-2.0", config=config, state=Llama(config, seed=1).state_dict(), tokenizer=tokenizer,
+        chat_template="{{ messages }}", beginning=TURNS[1], end_of_turn=TURNS[2], quantisation={"F32": 1},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folders(base: GgufModel, tmp_path: Path) -> tuple[Path, Path]:
+    made = tmp_path / "checkpoint", tmp_path / "tokenizer"
+    for folder in made:
+        folder.mkdir()
+    write_base(base, *made)
+    return made
+
+
+def test_the_checkpoint_is_the_same_model_with_a_row_for_padding(base: GgufModel, folders: tuple[Path, Path]) -> None:
+    model, state = load_model(folders[0])
+    original = build_model(base)
+    tokens = torch.tensor([[5, 9, 17, 40, 3]])
+    assert model.config.vocab_size == base.config.vocab_size + 1
+    torch.testing.assert_close(model.logits(tokens)[..., :-1], original.logits(tokens))
+    assert (state["base"], state["licence"]) == ("small", "apache-2.0")
+
+
+def test_it_is_served_and_its_chat_template_goes_along(folders: tuple[Path, Path]) -> None:
+    engine = Engine.load(*folders)
+    asked = read_asked({"messages": [{"role": "user", "content": "the sea"}], "max_tokens": 4, "temperature": 0})
+    assert engine.answer(asked).completion_tokens in range(1, 5)
+    assert json.loads((folders[1] / "tokenizer_config.json").read_text())["chat_template"] == "{{ messages }}"
+
+
+def test_it_is_exported_with_its_own_special_tokens(
+    base: GgufModel, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    export_checkpoint(folders[0], tmp_path / "out", folders[1])
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    numbers = [base.tokenizer.token_to_id(TURNS[i]) for i in (1, 2)]
+    assert [config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]] == [
+        *numbers,
+        base.config.vocab_size,
+    ]
+    _, state = import_huggingface(tmp_path / "out")
+    assert all(torch.equal(state[name], tensor) for name, tensor in base.state.items() if "embed" not in name)
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(AbruzziError, match="No base is called 'gpt'"):
+        read_base("gpt")
