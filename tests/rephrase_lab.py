@@ -56,9 +56,18 @@ class Lab:
 
     def run(self, stage: Mapping[str, Any], attempt: int = 1) -> Path:
         """The output's files."""
-        context = self.context(stage, attempt)
+        return self.go(self.context(stage, attempt))
+
+    def go(self, context: StageContext) -> Path:
         with Reporter.from_context(context) as reporter:
             rephrase.run(context, reporter)
+        return context.scratch / "corpus"
+
+    async def run_async(self, stage: Mapping[str, Any], attempt: int = 1) -> Path:
+        """The same, beside a server in the same loop."""
+        context = self.context(stage, attempt)
+        with Reporter.from_context(context) as reporter:
+            await rephrase.run_async(context, reporter)
         return context.scratch / "corpus"
 
     def _spec(self, stage: str, attempt: int, config: dict[str, Any], inputs: dict[str, ArtifactRef]) -> StageSpec:

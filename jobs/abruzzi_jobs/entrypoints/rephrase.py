@@ -22,10 +22,10 @@ def run(context: StageContext, reporter: Reporter) -> None:
     """Raises AbruzziError bad_data, too_many_rejected, and what an endpoint raises. Answers so far are kept for the next attempt."""
     if context.rank != 0:
         return
-    asyncio.run(_run(context, reporter))
+    asyncio.run(run_async(context, reporter))
 
 
-async def _run(context: StageContext, reporter: Reporter) -> None:
+async def run_async(context: StageContext, reporter: Reporter) -> None:
     stage = RephraseStage.model_validate(context.spec.config)
     out: Path = fresh_folder(context.scratch / "corpus")
     progress = StageProgress(

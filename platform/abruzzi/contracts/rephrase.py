@@ -47,8 +47,9 @@ class FidelityConfig(Strict):
     """Share of the rewrite's runs of four words that its source has not: with less it is a copy."""
     max_novelty: StrictFloat = Field(default=0.6, gt=0, le=1)
     """Share of the rewrite's content words that nothing in its source supports: with more it is an invention."""
-    min_support: StrictFloat = Field(default=0.35, ge=0, le=1)
-    """Of one sentence: share of its content words that its source supports; with less it is a claim of its own."""
+    min_support: StrictFloat = Field(default=0.5, ge=0, le=1)
+    """Of one sentence: share of its content words that its source has in any form; with less it is a claim of its own. A sentence with a
+    name or a number of the source needs seven tenths of that."""
     min_likeness: StrictFloat = Field(default=0.35, ge=0, le=1)
     """Cosine of the two texts' vectors (hashed runs of letters)."""
 

@@ -19,7 +19,7 @@ class Told:
     sentence: Sentence
     sources: tuple[int, ...]
     support: float
-    """Share of its content words that the source has, in [0, 1]; 1 for a sentence without any."""
+    """Share of its content words, numbers and letters that the source has, in [0, 1]; 1 for a sentence without any."""
     unsupported: tuple[str, ...]
 
 
@@ -51,10 +51,24 @@ def _told(sentence: Sentence, holders: dict[str, list[int]], weight: dict[str, f
             break
         chosen.append(best)
         left = {key: other for key, other in left.items() if best not in holders[other]}
-    content = sentence.content
-    unsupported = tuple(sorted(key for key in content if found.get(key) is None))
-    support = 1 - len(unsupported) / len(content) if content else 1.0
+    unsupported = tuple(sorted(key for key, other in found.items() if other is None))
+    support = 1 - len(unsupported) / len(found) if found else 1.0
     return Told(sentence, tuple(chosen), support, unsupported)
+
+
+def groups(told: list[Told]) -> list[tuple[list[int], list[int]]]:
+    """(sentences of the source, sentences of the rewrite) that tell each other, directly or over others."""
+    found: list[tuple[set[int], set[int]]] = []
+    for number, one in enumerate(told):
+        if not one.sources:
+            continue
+        sources, rewrites = set(one.sources), {number}
+        for group in [g for g in found if g[0] & sources]:
+            found.remove(group)
+            sources |= group[0]
+            rewrites |= group[1]
+        found.append((sources, rewrites))
+    return [(sorted(a), sorted(b)) for a, b in found]
 
 
 def _keys(sentence: Sentence) -> frozenset[str]:

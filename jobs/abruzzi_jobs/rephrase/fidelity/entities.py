@@ -4,54 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from abruzzi_jobs.rephrase.fidelity.fault import Span
-from abruzzi_jobs.rephrase.fidelity.words import FUNCTION_WORDS, Sentence, Text, Word, is_ordinary
+from abruzzi_jobs.rephrase.fidelity.lexicon import words
+from abruzzi_jobs.rephrase.fidelity.words import Sentence, Text, Word, is_ordinary
 
 _SYMBOL = re.compile(r"(?=\w*[A-Za-z])(?=\w*(?:\d|[a-z][A-Z]|_|[A-Z]{2}))\w+$|[b-hj-zB-HJ-Z]$")
 """CamelCase, snake_case, acronyms, letters with digits; a letter alone."""
-_NOT_NAMES = frozenset(
-    [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "sir",
-        "lord",
-        "note",
-        "notes",
-        "question",
-        "answer",
-        "q",
-        "summary",
-        "example",
-        "chapter",
-        "section",
-        "part",
-        "figure",
-        "table",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -77,19 +37,35 @@ def key_of(text: str) -> str:
 def entities_in(parsed: Text, sentence: Sentence, *, other: Text) -> list[Entity]:
     """Word by word. `other`: the text it is compared with; a word that stands in small letters in either is no name."""
     found: list[Entity] = []
+    inside = _inside(parsed)
     for word in sentence.words:
         if _SYMBOL.match(word.text):
             if not _is_ordinary_capitals(word, sentence):
                 found.append(Entity(word.text, word.span, True))
             continue
-        if not word.text[0].isupper() or len(word.text) == 1 or word.text.lower() in FUNCTION_WORDS | _NOT_NAMES:
+        if (
+            not word.text[0].isupper()
+            or len(word.text) == 1
+            or word.text.lower() in words("function") | words("not_names")
+        ):
             continue
         if _in_small(word.text, parsed) or _in_small(word.text, other):
             continue
-        begins = _begins(parsed.text, word.start)
-        if not begins or not is_ordinary(word.text):
-            found.append(Entity(word.text, word.span, not is_ordinary(word.text)))
+        is_name = not is_ordinary(word.text)
+        if is_name or key_of(word.text) in inside or not _begins(parsed.text, word.start):
+            found.append(Entity(word.text, word.span, is_name))
     return found
+
+
+@lru_cache(maxsize=256)
+def _inside(parsed: Text) -> frozenset[str]:
+    """Keys of words that have a capital within a sentence: where such a word begins one, it is a name all the same."""
+    return frozenset(
+        key_of(w.text)
+        for s in parsed.sentences
+        for w in s.words
+        if w.text[0].isupper() and not _begins(parsed.text, w.start)
+    )
 
 
 def _begins(text: str, start: int) -> bool:

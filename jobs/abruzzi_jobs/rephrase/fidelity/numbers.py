@@ -15,35 +15,12 @@ _DIGITS = re.compile(
 )
 _GROUPING = re.compile(r"[,\u202f\u00a0]")
 _ONES = {
-    w: n
-    for n, w in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
-    )
-}
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19,
+}  # fmt: skip
 _TENS = {
-    w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
-}
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NUMERALS = "|".join([*_TENS, *_ONES, *_SCALES])
 _WRITTEN = re.compile(rf"\b(?:{_NUMERALS})(?:(?:[ -]| and )(?:{_NUMERALS}))*\b", re.IGNORECASE)
@@ -53,7 +30,7 @@ _STANDS_FOR = {
     "eighth": 8, "ninth": 9, "tenth": 10, "dozen": 12, "dozens": 12, "once": 1, "first": 1, "single": 1, "century": 100, "decade": 10,
     "sole": 1, "only": 1,
 }  # fmt: skip
-_VAGUE = frozenset((0, 1))
+_VAGUE = frozenset((0, 1, 2))
 """Written as words these are articles and pronouns as often as numbers."""
 
 

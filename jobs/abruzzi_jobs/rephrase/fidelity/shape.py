@@ -8,8 +8,7 @@ from zlib import crc32
 
 from abruzzi.contracts.rephrase import FidelityConfig
 from abruzzi_jobs.rephrase.fidelity.fault import Fault, FaultKind
-from abruzzi_jobs.rephrase.fidelity.rules import novelty, unsupported
-from abruzzi_jobs.rephrase.fidelity.words import Text, is_content, parse
+from abruzzi_jobs.rephrase.fidelity.words import Text, alike, is_content, parse
 
 _BUCKETS = 1 << 16
 _FEW_WORDS = 12
@@ -42,6 +41,19 @@ def shape(source: str, text: str, config: FidelityConfig) -> tuple[list[Fault], 
     return faults, scores
 
 
+def novelty(source: str, text: str, *, run: int = 4) -> float:
+    """Share of the rewrite's runs of words that its source has not, in [0, 1]; 1 for a text without such a run."""
+    ours, theirs = _runs(parse(text), run), _runs(parse(source), run)
+    return 1 - len(ours & theirs) / len(ours) if ours else 1.0
+
+
+def unsupported(source: str, text: str) -> float:
+    """Share of the rewrite's content words without support in its source."""
+    there, here = parse(source).lemmas, parse(text)
+    words = [w.lemma for s in here.sentences for w in s.words if is_content(w)]
+    return sum(not any(alike(w, other) for other in there) for w in words) / len(words) if words else 0.0
+
+
 def likeness(source: str, text: str) -> float:
     """Cosine of the texts as hashed counts of runs of three to five letters within words (square roots, so that repetition counts less).
 
@@ -64,3 +76,8 @@ def _vector(parsed: Text) -> dict[int, float]:
                 crc32(padded[i : i + n].encode()) % _BUCKETS for n in (3, 4, 5) for i in range(len(padded) - n + 1)
             )
     return {bucket: math.sqrt(n) for bucket, n in counts.items()}
+
+
+def _runs(parsed: Text, run: int) -> set[tuple[str, ...]]:
+    words = [w.text.lower() for s in parsed.sentences for w in s.words]
+    return {tuple(words[i : i + run]) for i in range(len(words) - run + 1)}

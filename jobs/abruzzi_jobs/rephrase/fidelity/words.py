@@ -9,218 +9,18 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.rephrase.fidelity.fault import Span
+from abruzzi_jobs.rephrase.fidelity.lexicon import words as listed
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_WORD = re.compile(r"\b(?:e\.g|i\.e)\b|[^\W_]+(?:['’][^\W_]+)*")
 _BREAK = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)\]]))\s+(?=[\"'“‘(\[]?[^\Wa-z_])|(?<=[。！？])|\s*\n\s*")
 _ABBREVIATED = re.compile(
-    r"(?:^|[\s(])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Nos|Fig|Figs|Eq|Sec|Vol|vs|ca|cf|al|approx|e\.g|i\.e|etc|[A-Z]\.[A-Z])\.$"
+    r"(?:^|\n)\s*\d{1,2}\.$"
+    r"|(?:^|[\s(])(?:Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Nos|Fig|Figs|Eq|Sec|Vol|vs|ca|cf|al|approx|e\.g|i\.e|etc)\.$"
+    r"|(?:^|[A-Z]\.\s?|[A-Z]\w+\s|\()[A-Z]\.$"
 )
+"""The number of an item, an abbreviation, an initial of a name."""
 _MARKER = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[A-Za-z][:)]|(?:Q|A|Question|Answer)\s*\d*\s*[:.])\s+")
 """What begins an item of a list, and who speaks."""
-FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "above",
-        "across",
-        "after",
-        "again",
-        "against",
-        "all",
-        "almost",
-        "along",
-        "also",
-        "although",
-        "always",
-        "am",
-        "among",
-        "an",
-        "and",
-        "another",
-        "any",
-        "are",
-        "around",
-        "as",
-        "at",
-        "away",
-        "back",
-        "be",
-        "became",
-        "because",
-        "become",
-        "becomes",
-        "been",
-        "before",
-        "behind",
-        "being",
-        "below",
-        "beneath",
-        "beside",
-        "besides",
-        "between",
-        "beyond",
-        "both",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "done",
-        "down",
-        "during",
-        "each",
-        "either",
-        "else",
-        "even",
-        "ever",
-        "every",
-        "few",
-        "first",
-        "for",
-        "from",
-        "further",
-        "had",
-        "has",
-        "have",
-        "having",
-        "he",
-        "her",
-        "here",
-        "hers",
-        "him",
-        "himself",
-        "his",
-        "how",
-        "however",
-        "i",
-        "if",
-        "in",
-        "indeed",
-        "into",
-        "is",
-        "it",
-        "its",
-        "itself",
-        "just",
-        "last",
-        "least",
-        "less",
-        "like",
-        "made",
-        "make",
-        "makes",
-        "many",
-        "may",
-        "me",
-        "might",
-        "more",
-        "most",
-        "much",
-        "must",
-        "my",
-        "near",
-        "nearly",
-        "neither",
-        "never",
-        "no",
-        "nor",
-        "not",
-        "nothing",
-        "now",
-        "of",
-        "off",
-        "often",
-        "on",
-        "once",
-        "one",
-        "only",
-        "onto",
-        "or",
-        "other",
-        "others",
-        "otherwise",
-        "our",
-        "out",
-        "over",
-        "own",
-        "per",
-        "perhaps",
-        "quite",
-        "rather",
-        "same",
-        "several",
-        "shall",
-        "she",
-        "should",
-        "since",
-        "so",
-        "some",
-        "such",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "themselves",
-        "then",
-        "there",
-        "therefore",
-        "these",
-        "they",
-        "this",
-        "those",
-        "though",
-        "three",
-        "through",
-        "throughout",
-        "thus",
-        "to",
-        "together",
-        "too",
-        "toward",
-        "towards",
-        "two",
-        "under",
-        "until",
-        "up",
-        "upon",
-        "us",
-        "use",
-        "used",
-        "uses",
-        "using",
-        "usually",
-        "very",
-        "via",
-        "was",
-        "we",
-        "well",
-        "were",
-        "what",
-        "when",
-        "where",
-        "whereas",
-        "whether",
-        "which",
-        "while",
-        "who",
-        "whole",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "within",
-        "without",
-        "would",
-        "yet",
-        "you",
-        "your",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +65,7 @@ class Text:
 
 
 def is_content(word: Word) -> bool:
-    return word.text.lower() not in FUNCTION_WORDS and word.text[0].isalpha() and len(word.text) > 1
+    return word.text.lower() not in listed("function") and word.text[0].isalpha() and len(word.text) > 1
 
 
 @lru_cache(maxsize=256)
@@ -291,7 +91,9 @@ def sentence_spans(text: str) -> list[Span]:
 
 @lru_cache(maxsize=65536)
 def lemma(word: str) -> str:
-    """Of an English word, in small letters."""
+    """Of an English word, in small letters. A short word with a capital is itself: dictionaries expand "Og" to its element."""
+    if len(word) < 4 and not word.islower():
+        return word.lower()
     return _simplemma().lemmatize(word.lower().replace("’", "'").removesuffix("'s"), lang="en").lower()
 
 
@@ -300,7 +102,7 @@ def is_ordinary(word: str) -> bool:
     """Whether an English dictionary has the word, and not as a name."""
     small = word.lower().replace("’", "'").removesuffix("'s")
     dictionary = _simplemma()
-    return small in FUNCTION_WORDS or (
+    return small in listed("function") or (
         dictionary.is_known(small, lang="en") and dictionary.lemmatize(small, lang="en")[:1].islower()
     )
 
