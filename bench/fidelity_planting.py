@@ -12,7 +12,7 @@ from functools import cache
 
 from fidelity_rewrites import Honest, passages
 
-from abruzzi_jobs.data import knowledge_sources
+from abruzzi_jobs.data.package_data import iso_entries, package_folder
 
 CLAIMS = (
     "It was later confirmed by an independent committee.", "Most experts consider this the best result so far.",
@@ -251,13 +251,10 @@ def _names(base: Honest) -> list[re.Match[str]]:
 def _tables(source: str) -> tuple[str, ...]:
     """Names that a source's own data says are names."""
     if source == "pycountry":
-        folder = knowledge_sources._folder("pycountry") / "databases"
-        return tuple(
-            sorted({e["name"] for n in ("iso3166-1", "iso3166-2") for e in knowledge_sources._entries(folder, n)})
-        )
+        return tuple(sorted({e["name"] for n in ("iso3166-1", "iso3166-2") for e in iso_entries(n)}))
     if source != "mendeleev":
         return ()
-    path = knowledge_sources._folder("mendeleev") / "elements.db"
+    path = package_folder("mendeleev") / "elements.db"
     with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as connection:
         return tuple(sorted(row[0] for row in connection.execute("select name from elements")))
 
