@@ -49,7 +49,7 @@ async def test_a_stale_token_can_neither_write_nor_renew_nor_release(world):
     await world.store.release(stale, wake_at=world.clock.now().timestamp())
     assert await world.lease("three") == [], "the stale controller gave the run away"
     assert (await world.store.load(run_id)).state is RunState.PENDING
-    assert await world.store.apply(current, 1, [SetRun(RunState.RUNNING)]) == 2
+    assert (await world.store.apply(current, 1, [SetRun(RunState.RUNNING)])).version == 2
 
 
 async def test_renewing_keeps_the_lease(world):

@@ -196,7 +196,7 @@ class MemoryRunStore:
             raise NotFound("run", run_id)
         return self.runs[run_id]
 
-    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
+    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> RunView:
         await self._switch
         self._held(lease)
         run = self.runs[lease.run_id]
@@ -210,11 +210,11 @@ class MemoryRunStore:
         except Exception:
             self._earlier = earlier
             raise
-        self.runs[run.id] = replace(run, version=run.version + 1)
+        self.runs[run.id] = written = replace(run, version=run.version + 1)
         self.events[run.id] += told
         if any(not t.subject and RunState(t.state).is_terminal for t in told):
             self.outbox.append(("run.ended", run.id))
-        return run.version + 1
+        return written
 
     async def spec(self, attempt_id: str) -> StageSpec:
         await self._switch

@@ -65,7 +65,7 @@ class LeaseContract:
         run_id = await ground.submit()
         [lease] = await ground.store.lease("one", limit=1, ttl_seconds=10)
         ground.turn(60)
-        assert await ground.store.apply(lease, 1, [SetRun(RunState.RUNNING)]) == 2
+        assert (await ground.store.apply(lease, 1, [SetRun(RunState.RUNNING)])).version == 2
         await ground.store.renew(lease, ttl_seconds=10)
         assert await ground.store.lease("two", limit=1, ttl_seconds=10) == []
         assert (await ground.store.load(run_id)).state is RunState.RUNNING
@@ -87,7 +87,7 @@ class LeaseContract:
         await ground.store.release(stale, wake_at=ground.now())
         assert await ground.store.lease("three", limit=1, ttl_seconds=10) == [], "the stale one gave the run away"
         assert (await ground.store.load(run_id), await ground.events(run_id)) == before
-        assert await ground.store.apply(current, 2, [SetRun(RunState.RUNNING)]) == 3
+        assert (await ground.store.apply(current, 2, [SetRun(RunState.RUNNING)])).version == 3
 
     async def test_a_lease_that_was_given_back_is_none_and_locks_nobody_out(self, ground: Ground) -> None:
         run_id = await ground.submit()
@@ -154,12 +154,13 @@ class WriteContract:
     async def test_a_decision_is_applied_whole_and_the_view_tells_it(self, ground: Ground) -> None:
         run_id, lease = await ground.leased()
         later = ground.now() + 30
-        version = await ground.store.apply(
+        written = await ground.store.apply(
             lease, 1, [CreateAttempt(FIRST, 1, 3), SetStage(FIRST, StageState.RUNNING, "why", later), SetRun(RunState.RUNNING)]
         )  # fmt: skip
         run = await ground.store.load(run_id)
         [attempt] = run.stages[0].attempts
-        assert (version, run.version, run.state, run.last_epoch) == (2, 2, RunState.RUNNING, 3)
+        assert written == run
+        assert (run.version, run.state, run.last_epoch) == (2, RunState.RUNNING, 3)
         assert (run.stages[0].state, run.stages[0].not_before) == (StageState.RUNNING, later)
         assert (attempt.id, attempt.number, attempt.epoch) == (f"{run_id}-{FIRST}-1", 1, 3)
         assert (attempt.state, attempt.created_at) == (AttemptState.CREATED, ground.now())
@@ -308,15 +309,15 @@ class WriteContract:
             SetStage(FIRST, StageState.SUCCEEDED),
             SetRun(RunState.SUCCEEDED),
         ]
-        version = 2
+        before = await ground.store.load(run_id)
         for write in writes:
-            version = await ground.store.apply(lease, version, [write])
-            before, told = await ground.store.load(run_id), await ground.events(run_id)
+            before = await ground.store.apply(lease, before.version, [write])
+            told = await ground.events(run_id)
             ground.turn(1)
-            version = await ground.store.apply(lease, version, [write])
-            after = await ground.store.load(run_id)
+            after = await ground.store.apply(lease, before.version, [write])
             assert (after.state, after.stages) == (before.state, before.stages)
             assert await ground.events(run_id) == told
+            before = after
         assert await ground.outbox(run_id) == ["run.submitted", "run.ended"]
 
     async def test_every_change_of_state_is_told_once_and_in_order(self, ground: Ground) -> None:

@@ -73,17 +73,15 @@ class Scenes:
         """A run whose `first` succeeded ({"rows": 7}), whose `second` failed with a checkpoint ({"score": 3}), given back."""
         run_id, lease = await self.leased()
         first, second = f"{run_id}-first-1", f"{run_id}-second-1"
-        version = await self.store.apply(
-            lease, 1, [CreateAttempt("first", 1, 1), SetStage("first", StageState.RUNNING)]
-        )
+        run = await self.store.apply(lease, 1, [CreateAttempt("first", 1, 1), SetStage("first", StageState.RUNNING)])
         await self.commit(first, "step-00000001", rows=7.0)
         await self.store.collect_artifacts(lease, first)
         done = [SetAttempt(first, AttemptState.SUCCEEDED, exit_code=0), SetStage("first", StageState.SUCCEEDED)]
-        version = await self.store.apply(lease, version, [*done, CreateAttempt("second", 1, 2)])
+        run = await self.store.apply(lease, run.version, [*done, CreateAttempt("second", 1, 2)])
         await self.commit(second, "step-00000010", score=3.0)
         await self.store.collect_artifacts(lease, second)
         failed = [SetAttempt(second, AttemptState.FAILED, exit_code=64), SetStage("second", StageState.FAILED)]
-        version = await self.store.apply(lease, version, [*failed, SetStage("third", StageState.SKIPPED)])
-        await self.store.apply(lease, version, [SetRun(RunState.FAILED)])
+        run = await self.store.apply(lease, run.version, [*failed, SetStage("third", StageState.SKIPPED)])
+        await self.store.apply(lease, run.version, [SetRun(RunState.FAILED)])
         await self.store.release(lease, wake_at=None)
         return run_id

@@ -102,7 +102,9 @@ class _History:
         if self._rng.random() < 0.9:
             self._versions[lease.run_id] = (await self._ground.store.load(lease.run_id)).version
         writes = self._asked = [self._write(lease.run_id) for _ in range(self._rng.choice([1, 1, 2, 3]))]
-        return await self._ground.store.apply(lease, self._versions[lease.run_id], writes)
+        written = await self._ground.store.apply(lease, self._versions[lease.run_id], writes)
+        assert written == await self._ground.store.load(lease.run_id)
+        return written.version
 
     async def _cancel(self) -> None:
         await self._ground.cancel(self._rng.choice(self._runs))

@@ -144,7 +144,9 @@ class Watch:
             self._require(self._known(spec.attempt_id), f"{spec.attempt_id} is created before its intent is committed")
         elif name == "remove" and self._known(args[0]):
             _, _, attempt = self._store.find(args[0])
-            self._require(attempt.state.is_terminal, f"{args[0]} is removed before its outcome is committed")
+            # What was never seen to start, and whose stop is on record, has no outcome that could be lost.
+            unmade = attempt.stop_requested_at is not None and attempt.started_at is None
+            self._require(attempt.state.is_terminal or unmade, f"{args[0]} is removed before its outcome is committed")
 
     def did(self, name: str, args: Sequence[Any]) -> None:
         if name == "apply":

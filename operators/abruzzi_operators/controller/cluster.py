@@ -13,7 +13,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.pool import PoolSpec
 from abruzzi.contracts.stage import S3Store, StageSpec
 from abruzzi.kit.clock import Clock
-from abruzzi.kit.db import DATABASE_ERRORS, Sessions, transaction
+from abruzzi.kit.db import DATABASE_ERRORS, Sessions, single_statements, transaction
 from abruzzi.kit.settings import Settings
 from abruzzi.logs import service as logs
 from abruzzi.nodes import keeping
@@ -36,6 +36,8 @@ from abruzzi_operators.nodes.witnesses import Beat, Beats
 
 logger = logging.getLogger(__name__)
 LOG_SECONDS = 2.0
+LOGS_AT_ONCE = 2
+"""Each holds a connection to Postgres while the object store takes its bytes; runs need the others."""
 LEADERSHIP = "nodes"
 LEAD_SECONDS = 15.0
 FLUSH_SECONDS = 3.0
@@ -106,7 +108,7 @@ class StoredPools:
         self._sessions = sessions
 
     async def read(self, name: str) -> PoolSpec:
-        async with transaction(self._sessions) as session:
+        async with single_statements(self._sessions) as session:
             return await service.spec_of(session, name)
 
     async def list(self) -> Sequence[PoolSpec]:
@@ -168,8 +170,10 @@ async def make_credentials(spec: StageSpec) -> str | None:
 
 
 def _keeper(sessions: Sessions, objects: ObjectStore) -> KeepLog:
+    turns = asyncio.Semaphore(LOGS_AT_ONCE)
+
     async def keep(attempt_id: str, rank: int, text: bytes) -> None:
-        async with transaction(sessions) as session:
+        async with turns, transaction(sessions) as session:
             attempt = await query.attempt_row(session, attempt_id)
             appended = await logs.append(session, objects, attempt, rank, 0, text)
         if appended.replaced_key is not None:

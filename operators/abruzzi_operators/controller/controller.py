@@ -141,8 +141,8 @@ class Controller:
 
     async def step(self, lease: Lease) -> float | None:
         """Load, observe, decide, act, again until there is nothing to do. Returns when to look again. Raises StaleLease."""
+        run = await self._store.load(lease.run_id)
         for _ in range(_STEPS_AT_ONCE):
-            run = await self._store.load(lease.run_id)
             watched = [a.id for s in run.stages for a in s.attempts if not a.workload_removed]
             observed = await self._executor.observe(watched) if watched else {}
             seen = {key: dataclasses.replace(one, heard_since=self._heard_since()) for key, one in observed.items()}
@@ -153,8 +153,9 @@ class Controller:
                 await self._act(lease, run, effect)
             if decision.writes:
                 try:
-                    await self._store.apply(lease, run.version, decision.writes)
+                    run = await self._store.apply(lease, run.version, decision.writes)
                 except VersionConflict:
+                    run = await self._store.load(lease.run_id)
                     continue
             for effect in decision.after:
                 await self._act(lease, run, effect)
@@ -163,6 +164,8 @@ class Controller:
                 return min(
                     decision.wake_at or self._now() + self._config.look_seconds, self._now() + self._config.look_seconds
                 )
+            if decision.after:  # a creation picks what is resumed from, or fails
+                run = await self._store.load(lease.run_id)
         return self._now()
 
     async def _look_for_orphans(self) -> None:

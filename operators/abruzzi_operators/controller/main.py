@@ -35,6 +35,9 @@ from abruzzi_operators.executors.local import LocalExecutor
 
 logger = logging.getLogger("abruzzi.controller")
 _RECONNECT_SECONDS = 0.5
+_CONNECTIONS = 4
+"""To Postgres, with which all runs in hand make do: the transactions of a controller take milliseconds, and where processors are short those of
+people who wait for an answer come first."""
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ async def serve(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Workloads are left running, and whoever comes next adopts them; unless they end with this process, and so
     are asked to save first."""
     url = settings.require("controller_database_url")
-    engine = create_engine(url, pool_size=8)
+    engine = create_engine(url, pool_size=_CONNECTIONS, overflow=0)
     sessions = create_sessions(engine)
     clock = DatabaseClock()
     store_config = settings.store_config()

@@ -30,8 +30,10 @@ def classify(attempt: AttemptView, seen: Seen) -> Outcome:
     """Of an attempt whose workload is EXITED or GONE."""
     if seen.phase is Phase.EXITED and seen.exit_code == ExitCode.OK:
         return Outcome(AttemptState.SUCCEEDED, None, None)
+    never_began = seen.phase is Phase.GONE and attempt.started_at is None
     if attempt.stop_cause is Cause.CANCELLED:
-        return Outcome(AttemptState.CANCELLED, Cause.CANCELLED, "Cancelled.")
+        sentence = "Stopped before it started." if never_began else "Cancelled."
+        return Outcome(AttemptState.CANCELLED, Cause.CANCELLED, sentence)
     if attempt.stop_cause is Cause.HANG:
         return Outcome(AttemptState.FAILED, Cause.HANG, attempt.reason or "A rank made no progress.")
     if seen.out_of_memory:
@@ -43,8 +45,9 @@ def classify(attempt: AttemptView, seen: Seen) -> Outcome:
         state = AttemptState.INTERRUPTED if seen.exit_code == ExitCode.PREEMPTED else AttemptState.FAILED
         return Outcome(state, Cause.NODE, attempt.reason or "Its node had a fault.")
     if attempt.stop_cause is Cause.PREEMPTION and seen.exit_code not in _OWN_FAULTS:
+        sentence = "Interrupted by the platform; it goes on from its checkpoint."
         return Outcome(
-            AttemptState.INTERRUPTED, Cause.PREEMPTION, "Interrupted by the platform; it goes on from its checkpoint."
+            AttemptState.INTERRUPTED, Cause.PREEMPTION, "Stopped before it started." if never_began else sentence
         )
     if seen.phase is Phase.GONE:
         return Outcome(

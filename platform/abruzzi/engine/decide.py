@@ -121,18 +121,23 @@ class _Plan:
 
     def missing(self, attempt: AttemptView, seen: Seen) -> None:
         """No workload. It was never made (a crash came between), or it was removed under us."""
-        if self.run.desired is not Desired.RUN and attempt.state is AttemptState.CREATED:
-            cause = Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
-            state = AttemptState.CANCELLED if cause is Cause.CANCELLED else AttemptState.INTERRUPTED
-            self.writes.append(
-                SetAttempt(attempt.id, state, cause=cause, reason="Stopped before it started.", ended_at=self.now)
-            )
-        elif attempt.state is AttemptState.CREATED and not seen.node_lost:
+        if attempt.state is not AttemptState.CREATED or seen.node_lost:
+            if attempt.started_at is None and attempt.stop_requested_at is not None:
+                # Perhaps it was never made: whoever is late to do so must find it removed before its end is on record.
+                self.before.append(RemoveWorkload(attempt.id))
+            self.end(attempt, seen)
+        elif self.run.desired is not Desired.RUN:
+            self.stop(
+                attempt, self.asked_cause(), None, GRACE_SECONDS
+            )  # on record first: from here on nothing but its end is possible
+        else:
             if seen.reason and seen.reason != attempt.reason:  # it can't be made
                 self.writes.append(SetAttempt(attempt.id, attempt.state, reason=seen.reason))
             self.after.append(CreateWorkload(attempt.id))
-        else:
-            self.end(attempt, seen)
+
+    def asked_cause(self) -> Cause:
+        """Of the end that people, or the platform that goes down, have asked for."""
+        return Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
 
     def end(self, attempt: AttemptView, seen: Seen) -> None:
         outcome = classify(attempt, seen)
@@ -157,8 +162,7 @@ class _Plan:
         if attempt.stop_requested_at is not None:
             self.insist(attempt)
         elif self.run.desired is not Desired.RUN:
-            cause = Cause.CANCELLED if self.run.desired is Desired.CANCEL else Cause.PREEMPTION
-            self.stop(attempt, cause, None, GRACE_SECONDS)
+            self.stop(attempt, self.asked_cause(), None, GRACE_SECONDS)
         elif seen.leave is not None:
             self.stop(attempt, seen.leave.cause, seen.leave.reason, GRACE_SECONDS, node=seen.leave.node)
         elif seen.phase is Phase.PENDING:

@@ -57,8 +57,8 @@ class RunStore(Protocol):
 
     async def load(self, run_id: str) -> RunView: ...
 
-    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
-        """All writes, their event rows and outbox rows in one transaction; all or nothing. Returns the new version.
+    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> RunView:
+        """All writes, their event rows and outbox rows in one transaction; all or nothing. Returns the run as it is then.
 
         Raises StaleLease, VersionConflict, IllegalWrite, NotFound. Repeating a write that is done changes nothing and tells nobody twice.
         """

@@ -19,6 +19,7 @@ Sessions = async_sessionmaker[AsyncSession]
 DATABASE_ERRORS: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg.Error)
 """What a loop that must outlive a restart of Postgres expects."""
 _RINGS = "rings"
+_POOL_SECONDS = 30.0
 _NOTIFY = text(
     "SELECT pg_notify(channel, payload) FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS rings (channel, payload)"
 )
@@ -34,10 +35,11 @@ class Base(DeclarativeBase):
     )
 
 
-def create_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """Async engine on psycopg 3. A connection that a restart of Postgres killed is noticed and replaced."""
+def create_engine(url: str, *, pool_size: int = 10, overflow: int = 10) -> AsyncEngine:
+    """Async engine on psycopg 3. A connection that a restart of Postgres killed is noticed and replaced. `overflow`: connections beyond
+    `pool_size` for as long as they are wanted; who gets none waits."""
     parsed = make_url(url).set(drivername="postgresql+psycopg")
-    engine = create_async_engine(parsed, pool_size=pool_size, max_overflow=10, pool_timeout=10)
+    engine = create_async_engine(parsed, pool_size=pool_size, max_overflow=overflow, pool_timeout=_POOL_SECONDS)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
 
@@ -69,6 +71,14 @@ def create_sessions(engine: AsyncEngine) -> Sessions:
 def create_lookups(engine: AsyncEngine) -> Sessions:
     """Sessions for a single statement that changes nothing: each is a transaction by itself, without the messages that begin and end one."""
     return create_sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+
+@asynccontextmanager
+async def single_statements(sessions: Sessions) -> AsyncIterator[AsyncSession]:
+    """A session of a role that row-level security does not bind, in which each statement is a transaction by itself (see create_lookups)."""
+    async with sessions() as session:
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        yield session
 
 
 @asynccontextmanager

@@ -24,14 +24,14 @@ from abruzzi.engine.view import RunView
 from abruzzi.events import service as events
 from abruzzi.identity import service as identity
 from abruzzi.kit.clock import Clock, from_unix
-from abruzzi.kit.db import Sessions, transaction
+from abruzzi.kit.db import Sessions, single_statements, transaction
 from abruzzi.pools import service as pools
 from abruzzi.runs import query
 from abruzzi.runs.facts import numeric_facts
-from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
+from abruzzi.runs.models import AttemptRow, RunRow, StageRow
 from abruzzi.runs.ownership import output_prefix, require_own
+from abruzzi.runs.run_rows import RunRows
 from abruzzi.runs.specs import SpecBuilder
-from abruzzi.runs.views import run_view
 from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify_manifest
 
 RUNG_FIRST = timedelta(days=3650)
@@ -72,7 +72,7 @@ class PostgresRunStore:
             .values(lease_token=RunRow.lease_token + 1, lease_owner=owner, lease_expires_at=expires, wake_at=None)
             .returning(RunRow.id, RunRow.lease_token)
         )
-        async with transaction(self._sessions) as session:
+        async with single_statements(self._sessions) as session:
             rows = (await session.execute(statement)).all()
         return [Lease(r.id, r.lease_token, owner, expires.timestamp()) for r in rows]
 
@@ -85,7 +85,7 @@ class PostgresRunStore:
             .values(lease_expires_at=expires)
             .returning(RunRow.id)
         )
-        async with transaction(self._sessions) as session:
+        async with single_statements(self._sessions) as session:
             if (await session.execute(statement)).first() is None:
                 raise StaleLease(lease.run_id)
         return Lease(lease.run_id, lease.token, lease.owner, expires.timestamp())
@@ -97,39 +97,34 @@ class PostgresRunStore:
             .where(RunRow.id == lease.run_id, RunRow.lease_token == lease.token)
             .values(lease_owner=None, lease_expires_at=None, wake_at=func.least(RunRow.wake_at, from_unix(wake_at)))
         )
-        async with transaction(self._sessions) as session:
+        async with single_statements(self._sessions) as session:
             await session.execute(statement)
 
     async def wake(self, run_ids: Collection[str]) -> None:
         # Locked in one order, so that two controllers that hear the same news do not wait for each other in a circle.
         rung = select(RunRow.id).where(RunRow.id.in_(sorted(run_ids))).order_by(RunRow.id).with_for_update().cte("rung")
         due = func.least(RunRow.wake_at, self._clock.now() - RUNG_FIRST)
-        async with transaction(self._sessions) as session:
+        async with single_statements(self._sessions) as session:
             await session.execute(update(RunRow).where(RunRow.id == rung.c.id).values(wake_at=due))
 
     async def load(self, run_id: str) -> RunView:
-        async with transaction(self._sessions) as session:
-            run = await query.row(session, run_id)
-            stages = await query.stage_rows(session, run_id)
-            attempts = await query.attempt_rows(session, run_id)
-            ids = [a.id for group in attempts.values() for a in group]
-            found = await session.execute(select(RankRow).where(RankRow.attempt_id.in_(ids))) if ids else None
-            ranks = found.scalars().all() if found is not None else ()
-        return run_view(run, stages, attempts, ranks)
+        async with single_statements(self._sessions) as session:
+            return (await RunRows.read(session, run_id)).view()
 
-    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> int:
+    async def apply(self, lease: Lease, expected_version: int, writes: Sequence[Write]) -> RunView:
         try:
             async with transaction(self._sessions) as session:
-                run = await _held(session, lease)
-                if run.version != expected_version:
+                rows = await RunRows.read(session, lease.run_id, lock=True)
+                _require_held(rows.run, lease)
+                if rows.run.version != expected_version:
                     raise VersionConflict(lease.run_id)
+                rows.run.version += 1
                 for write in writes:
-                    await self._write(session, run, write)
+                    await self._write(session, rows, write)
                     # One by one: the triggers must see each state, and events lie in the order of what they tell.
                     await session.flush()
-                run.version += 1
-                events.ring(session, events.CHANNEL_EVENTS, run.id)
-                return run.version
+                events.ring(session, events.CHANNEL_EVENTS, rows.run.id)
+                return rows.view()
         except IntegrityError as error:
             raise IllegalWrite(str(error.orig).splitlines()[0]) from error
 
@@ -165,6 +160,11 @@ class PostgresRunStore:
             attempt = await _attempt_of(session, lease.run_id, attempt_id)
             known = await artifacts.known_keys(session, attempt.run_id, attempt.stage_id)
         found, present, corrupt = await asyncio.to_thread(self._scan, attempt, {k for k, v in known.items() if v})
+        missing = (
+            known.keys() - present
+        )  # only what was known before the scan: what was committed during it is not missing
+        if not (found or corrupt or missing):
+            return 0
         now = self._clock.now()
         new = 0
         async with transaction(self._sessions) as session:
@@ -181,8 +181,7 @@ class PostgresRunStore:
                     **run.headline,
                     **{k: v for k, v in facts.items() if k in ("bits_per_byte", "cloze_accuracy")},
                 }
-            # Only what was known before the scan: what was committed during it is not missing.
-            await artifacts.mark_deleted(session, known.keys() - present, now=now)
+            await artifacts.mark_deleted(session, missing, now=now)
         return new
 
     def _scan(
@@ -208,13 +207,13 @@ class PostgresRunStore:
         sound.sort(key=lambda found: (found[1].step or 0, found[1].created_at, found[0]))
         return sound, {key for key, _ in manifests}, corrupt
 
-    async def _write(self, session: AsyncSession, run: RunRow, write: Write) -> None:
-        now = self._clock.now()
+    async def _write(self, session: AsyncSession, rows: RunRows, write: Write) -> None:
+        now, run = self._clock.now(), rows.run
         match write:
             case CreateAttempt():
-                await self._create(session, run, write)
+                await self._create(session, rows, write)
             case SetAttempt():
-                attempt = await _attempt_of(session, run.id, write.attempt_id, lock=True)
+                attempt = rows.attempt(write.attempt_id)
                 before = attempt.state
                 _update_attempt(attempt, write, now)
                 if attempt.state != before:
@@ -229,7 +228,7 @@ class PostgresRunStore:
                     if write.state.is_terminal:
                         await identity.retire_attempt_token(session, attempt.id, now=now)
             case SetStage():
-                stage = await _stage_of(session, run.id, write.stage_id)
+                stage = rows.stage(write.stage_id)
                 changed = stage.state != write.state
                 stage.state, stage.reason, stage.not_before = write.state, write.reason, from_unix(write.not_before)
                 if write.state is StageState.RUNNING and stage.started_at is None:
@@ -256,14 +255,15 @@ class PostgresRunStore:
                         session, run.project_id, run.id, "run.state", {"state": run.state, "reason": run.reason}
                     )
 
-    async def _create(self, session: AsyncSession, run: RunRow, write: CreateAttempt) -> None:
-        stage = await _stage_of(session, run.id, write.stage_id)
+    async def _create(self, session: AsyncSession, rows: RunRows, write: CreateAttempt) -> None:
+        run, stage = rows.run, rows.stage(write.stage_id)
         if write.epoch <= run.last_epoch:
             raise IllegalWrite(f"epoch {write.epoch} is not above {run.last_epoch}, the last of run {run.id}")
         made = self._specs.attempt_row(run, write, self._clock.now())
         await _ask(session, made, stage)
         run.last_epoch = write.epoch
         session.add(made)
+        rows.attempts[made.id] = made
         await session.flush()
         events.append(
             session,
@@ -286,9 +286,14 @@ class PostgresRunStore:
 async def _held(session: AsyncSession, lease: Lease) -> RunRow:
     """The leased run, locked. Raises StaleLease."""
     run = await query.row(session, lease.run_id, lock=True)
+    _require_held(run, lease)
+    return run
+
+
+def _require_held(run: RunRow, lease: Lease) -> None:
+    """Raises StaleLease."""
     if run.lease_token != lease.token or run.lease_owner is None:
         raise StaleLease(lease.run_id)
-    return run
 
 
 async def _stage_of(session: AsyncSession, run_id: str, stage_id: str) -> StageRow:
@@ -299,9 +304,9 @@ async def _stage_of(session: AsyncSession, run_id: str, stage_id: str) -> StageR
     return stage
 
 
-async def _attempt_of(session: AsyncSession, run_id: str, attempt_id: str, *, lock: bool = False) -> AttemptRow:
+async def _attempt_of(session: AsyncSession, run_id: str, attempt_id: str) -> AttemptRow:
     """Raises NotFound, also for an attempt of another run than the leased one."""
-    attempt = await query.attempt_row(session, attempt_id, lock=lock)
+    attempt = await query.attempt_row(session, attempt_id)
     if attempt.run_id != run_id:
         raise NotFound("attempt", attempt_id)
     return attempt
@@ -309,7 +314,8 @@ async def _attempt_of(session: AsyncSession, run_id: str, attempt_id: str, *, lo
 
 async def _ask(session: AsyncSession, attempt: AttemptRow, stage: StageRow) -> None:
     """What its ranks are to get, by its pool as it is now: a pool that changes later must not change what was used."""
-    resources = stage.config.get("resources") or {}
+    query = select(StageRow.config["resources"]).where(StageRow.run_id == stage.run_id, StageRow.id == stage.id)
+    resources = (await session.execute(query)).scalar_one() or {}
     pool: str = resources.get("pool", LOCAL)
     attempt.pool, spec = pool, await pools.find_spec(session, pool)
     if spec is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.artifacts import service as artifacts
@@ -97,10 +98,14 @@ class SpecBuilder:
 
     @staticmethod
     async def _setbacks(session: AsyncSession, attempt: AttemptRow) -> tuple[Setback, ...]:
-        earlier = (await query.attempt_rows(session, attempt.run_id)).get(attempt.stage_id, [])
-        went_back = [a for a in earlier if a.epoch < attempt.epoch and a.checkpoints_back and a.spec is not None]
-        steps = [Setback(a.epoch, -1 if a.resume_step is None else a.resume_step) for a in went_back]
-        return tuple(sorted(steps, key=lambda setback: setback.epoch))
+        earlier = (
+            select(AttemptRow.epoch, AttemptRow.resume_step)
+            .where(AttemptRow.run_id == attempt.run_id, AttemptRow.stage_id == attempt.stage_id)
+            .where(AttemptRow.epoch < attempt.epoch, AttemptRow.checkpoints_back > 0, AttemptRow.spec.is_not(None))
+            .order_by(AttemptRow.epoch)
+        )
+        found = (await session.execute(earlier)).all() if attempt.number > 1 else ()
+        return tuple(Setback(each.epoch, -1 if each.resume_step is None else each.resume_step) for each in found)
 
     def find_resume(self, draft: SpecDraft) -> Resume:
         """Reads and verifies checkpoints: the stage's own, else the one that the run was branched from."""

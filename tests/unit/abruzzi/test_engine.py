@@ -383,12 +383,24 @@ class TestLife:
         assert lost.after == ()
 
     @pytest.mark.parametrize("desired", [Desired.CANCEL, Desired.INTERRUPT])
-    def test_an_intent_that_nobody_wants_any_more_ends_without_a_workload(self, desired: Desired) -> None:
+    def test_an_intent_that_nobody_wants_any_more_ends_without_a_workload_and_nobody_makes_it_late(
+        self, desired: Desired
+    ) -> None:
+        cancelled = desired is Desired.CANCEL
+        cause = Cause.CANCELLED if cancelled else Cause.PREEMPTION
         [write] = decided(run(stage(attempt(state=AttemptState.CREATED)), desired=desired), Seen(Phase.GONE)).writes
         assert isinstance(write, SetAttempt)
-        cancelled = desired is Desired.CANCEL
-        assert write.state is (AttemptState.CANCELLED if cancelled else AttemptState.INTERRUPTED)
-        assert write.cause is (Cause.CANCELLED if cancelled else Cause.PREEMPTION)
+        assert (write.state, write.stop_cause) == (AttemptState.STOPPING, cause)
+        asked = attempt(state=AttemptState.STOPPING, stop_cause=cause, stop_requested_at=NOW, started_at=None)
+        end = decided(run(stage(asked), desired=Desired.RUN), Seen(Phase.GONE))
+        assert end.before[0] == RemoveWorkload(f"{RUN}-work-1")
+        [write] = end.writes
+        assert isinstance(write, SetAttempt)
+        assert (write.state, write.cause) == (
+            AttemptState.CANCELLED if cancelled else AttemptState.INTERRUPTED,
+            cause,
+        )
+        assert write.reason == "Stopped before it started."
 
     def test_what_was_never_made_is_removed_before_it_is_forgotten_so_that_nobody_makes_it_late(self) -> None:
         left = decided(run(stage(attempt(state=AttemptState.INTERRUPTED, cause=Cause.PREEMPTION))), Seen(Phase.GONE))
