@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from abruzzi.contracts.states import StageKind
+from abruzzi.plan.placement import INDEXED_JOB
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.errors import Denied, NotFound, Unreachable
 from abruzzi_operators.kubernetes.resources import (
@@ -109,18 +110,18 @@ class Cluster:
     def cannot_run(self, kind: StageKind, *, nodes: int = 1, framework: str = "", is_queued: bool = True) -> str | None:
         """A sentence, or None when a stage of that kind can run here.
 
-        `nodes`: how many its ranks fill; `framework` "ray" for a stage that wants Ray; `is_queued`: its pool has a quota, so Kueue admits it.
+        `nodes`: how many its ranks fill; `framework`: what the stage's resources name; `is_queued`: its pool has a quota, so Kueue admits it.
         """
         reasons = [self.lacks(ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS)]
         if is_queued:
             reasons.append(self.lacks(WORKLOADS, LOCAL_QUEUES, CLUSTER_QUEUES, RESOURCE_FLAVORS))
         if framework == "ray":
             reasons.append(self.lacks(RAY_JOBS))
-        elif nodes > 1 and not self.serves(PYTORCH_JOBS):
+        elif nodes == 1 or framework == INDEXED_JOB:
+            reasons.append(self.lacks(JOBS))
+        elif not self.serves(PYTORCH_JOBS):
             no_train_job = self.lacks_train_job()
             reasons.append(f"{self.lacks(PYTORCH_JOBS)}, or else: {no_train_job}" if no_train_job else "")
-        elif nodes == 1:
-            reasons.append(self.lacks(JOBS))
         told = [reason for reason in reasons if reason]
         if not told:
             return None

@@ -38,10 +38,15 @@ def whole(world_size: int) -> Node:
 
 def from_pod(environment: Mapping[str, str], *, world_size: int) -> Node:
     """From what the renderer set (ABRUZZI_…) and what the operator of the kind adds: PyTorchJob MASTER_ADDR, MASTER_PORT and the node's number
-    in RANK; TrainJob the same as PET_MASTER_ADDR, PET_MASTER_PORT, PET_NODE_RANK; a plain Job nothing.
+    in RANK; TrainJob the same as PET_MASTER_ADDR, PET_MASTER_PORT, PET_NODE_RANK; an Indexed Job JOB_COMPLETION_INDEX; a plain Job nothing.
     """
     a_node = int(environment["ABRUZZI_RANKS_PER_NODE"])
-    index = int(environment.get("PET_NODE_RANK") or environment.get("RANK") or 0)
+    names = (
+        "PET_NODE_RANK",
+        "RANK",
+        "JOB_COMPLETION_INDEX",
+    )  # a TrainJob's pods, which are of Indexed Jobs, have the last, too
+    index = int(next((value for name in names if (value := environment.get(name))), 0))
     first = index * a_node
     alone = a_node >= world_size
     address = environment.get("MASTER_ADDR") or environment.get("PET_MASTER_ADDR") or "127.0.0.1"

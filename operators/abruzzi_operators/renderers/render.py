@@ -23,7 +23,7 @@ class WorkloadKind(StrEnum):
 
 
 def framework_of(spec: StageSpec) -> str:
-    """What the recipe asks for beside pods: `ray`, or nothing."""
+    """What the recipe asks for beside pods: `ray`, `indexed-job`, or nothing."""
     return (spec.config.get("resources") or {}).get("framework") or ""
 
 

@@ -16,6 +16,7 @@ from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.training import (
     BatchConfig,
     CheckpointConfig,
+    CorpusResourcesConfig,
     DataResourcesConfig,
     MemoryConfig,
     ModelConfig,
@@ -74,7 +75,7 @@ class CorpusData(CurationTables):
 class CorpusStage(StageBase):
     kind: Literal[StageKind.CORPUS]
     data: CorpusData
-    resources: DataResourcesConfig = DataResourcesConfig()
+    resources: CorpusResourcesConfig = CorpusResourcesConfig()
 
 
 class RephraseStage(AskingStage):

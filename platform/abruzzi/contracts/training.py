@@ -242,6 +242,13 @@ class DataResourcesConfig(ResourcesConfig):
     """`ray`: on a cluster, its parts are tasks of a Ray cluster of as many nodes as its ranks fill. What it makes is the same."""
 
 
+class CorpusResourcesConfig(ResourcesConfig):
+    """As DataResourcesConfig, with one way more."""
+
+    framework: Literal["ray", "indexed-job"] | None = None
+    """`indexed-job`: each rank makes every `ranks`-th shard; on a cluster they are the pods of an Indexed Job. What it makes is the same."""
+
+
 class RetryConfig(Strict):
     max_attempts: StrictInt = Field(default=3, ge=1, le=100)
     """Attempts that count; interruptions and infrastructure faults are free."""

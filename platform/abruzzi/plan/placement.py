@@ -7,6 +7,8 @@ from collections.abc import Collection
 from abruzzi.contracts.states import StageKind
 
 JOB, PYTORCH_JOB, TRAIN_JOB, RAY_JOB = "Job", "PyTorchJob", "TrainJob", "RayJob"
+INDEXED_JOB = "indexed-job"
+"""Framework of a stage whose ranks need no rendezvous: a Job whose indices are its pods."""
 
 
 def node_count(ranks: int, ranks_per_node: int) -> int:
@@ -17,6 +19,8 @@ def workload_kind(kind: StageKind, nodes: int, served: Collection[str], *, frame
     """`served`: what the cluster has. None: nothing of it could run the stage."""
     if framework == "ray":
         return RAY_JOB if RAY_JOB in served else None
+    if framework == INDEXED_JOB:
+        return JOB if JOB in served else None
     if kind is not StageKind.PRETRAIN and nodes == 1:
         return JOB
     for candidate in (PYTORCH_JOB, TRAIN_JOB):

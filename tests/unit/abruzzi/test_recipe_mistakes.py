@@ -246,7 +246,8 @@ def test_only_a_stage_that_can_takes_a_framework() -> None:
     on_ray = {f"stage.{key}.resources.framework": "ray" for key in ("corpus", "tokenize")}
     recipe, found = parse_recipe(GOOD, on_ray)
     assert (recipe is not None, found) == (True, [])
-    for key, value in (("pretrain", "ray"), ("evaluate", "ray"), ("tokenize", "dask")):
+    assert parse_recipe(GOOD, {"stage.corpus.resources.framework": "indexed-job"})[1] == []
+    for key, value in (("pretrain", "ray"), ("evaluate", "ray"), ("tokenize", "dask"), ("tokenize", "indexed-job")):
         recipe, found = parse_recipe(GOOD, {f"stage.{key}.resources.framework": value})
         assert (recipe, found[0].key) == (None, f"stage.{key}.resources.framework")
 

@@ -21,6 +21,7 @@ from rendering import h800, mistakes, placement, pods_of, spec
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
+from abruzzi_operators.launcher.node import from_pod
 from abruzzi_operators.renderers import Placement, RankResources, WorkloadKind, choose_kind, render
 from abruzzi_operators.renderers.rayjob import RAY_VERSION, rayjob
 from abruzzi_operators.renderers.trainjob import training_runtime, trainjob
@@ -34,6 +35,11 @@ LABEL = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
 
 CASES: dict[str, dict[str, Any]] = {
     "job-corpus": render(spec(StageKind.CORPUS), placement(), WorkloadKind.JOB),
+    "job-indexed-corpus": render(
+        spec(StageKind.CORPUS, ranks=4, config={"resources": {"framework": "indexed-job"}}),
+        placement(queue="cpu"),
+        WorkloadKind.JOB,
+    ),
     "job-foreign-image": render(spec(StageKind.CONTAINER, config=FOREIGN), placement(queue="cpu"), WorkloadKind.JOB),
     "pytorchjob-two-nodes": render(spec(ranks=2), placement(queue="cpu"), WorkloadKind.PYTORCH_JOB),
     "pytorchjob-h800": render(spec(ranks=64), h800(), WorkloadKind.PYTORCH_JOB),
@@ -90,6 +96,17 @@ def test_the_kind_follows_from_the_stage_and_from_what_the_cluster_serves(
     kind: StageKind, ranks: int, served: set[str], expected: str
 ) -> None:
     assert choose_kind(spec(kind, ranks=ranks), placement(), {WorkloadKind(k) for k in served}) == expected
+
+
+def test_indices_are_pods_of_a_job_which_every_cluster_has() -> None:
+    indexed = spec(StageKind.CORPUS, ranks=4, config={"resources": {"framework": "indexed-job"}})
+    assert choose_kind(indexed, placement(), {WorkloadKind.JOB, WorkloadKind.PYTORCH_JOB}) == "Job"
+    made = CASES["job-indexed-corpus"]["spec"]
+    assert (made["completions"], made["parallelism"], made["completionMode"]) == (4, 4, "Indexed")
+    [environment] = [pod["containers"][0]["env"] for pod in pods_of(CASES["job-indexed-corpus"])]
+    plain = {each["name"]: each["value"] for each in environment}
+    node = from_pod({**plain, "JOB_COMPLETION_INDEX": "3"}, world_size=4)
+    assert (node.first_rank, node.ranks) == (3, 1)
 
 
 def test_ranks_are_spread_over_as_few_nodes_as_hold_them() -> None:

@@ -23,7 +23,8 @@ from abruzzi_jobs.data.curation.decontamination import NgramIndex
 from abruzzi_jobs.data.curation.function import INDEX_FILE, SIGNATURES, curation_function, minhash_of, read_signatures
 from abruzzi_jobs.data.documents import Document, Fact
 from abruzzi_jobs.data.processing.executor import Executor
-from abruzzi_jobs.data.processing.function import Row
+from abruzzi_jobs.data.processing.function import FunctionSpec, Row
+from abruzzi_jobs.data.processing.indexed import IndexedShards
 from abruzzi_jobs.data.processing.shard import (
     EXAMPLES,
     KEPT,
@@ -50,6 +51,21 @@ class Curated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What there is before the first shard goes through the function."""
+
+    function: FunctionSpec
+    raws: list[_Raw]
+    described: list[dict[str, Any]]
+    """The evaluation sets that the function looks for."""
+    out: Path
+
+    @property
+    def tasks(self) -> list[ShardTask]:
+        return [raw.task for raw in self.raws]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Raw:
     source: int
     """Its number among the sources."""
@@ -71,24 +87,16 @@ def curate(
     Raises AbruzziError bad_data where a source cannot be read, gives nothing, or has no document left; no_sandbox where doctests are to be
     run and no sandbox works.
     """
-    if config.validation is not None and config.validation.python == "doctests":
-        refuse_without_sandbox()
-    raw_folder, out = work / "raw", work / "curated"
-    for folder in (raw_folder, out):
-        folder.mkdir(parents=True, exist_ok=True)
-    raws, facts = _write_raw(sources, raw_folder, shard_bytes, _part(progress, 0))
-    index, described = _index(config, facts, store)
-    if index is not None:
-        write_atomic(out / INDEX_FILE, index)
-    function = curation_function(config, index_digest=digest_of(index) if index is not None else None)
-    manifests = executor.run(function, [r.task for r in raws], out, _part(progress, 1))
+    ready = prepare(sources, config, work=work, progress=_part(progress, 0), store=store, shard_bytes=shard_bytes)
+    function, raws, out = ready.function, ready.raws, ready.out
+    manifests = executor.run(function, ready.tasks, out, _part(progress, 1))
     _refuse_nothing_left(sources, raws, manifests)
     near = _near_duplicates(config, out, manifests, _part(progress, 2))
     report: dict[str, Any] = {
         "function": asdict(function),
         "stage_hash": function.digest(),
         "shards": len(manifests),
-        "evaluation_sets": described,
+        "evaluation_sets": ready.described,
         "sources": {s.name: _fates(raws, manifests, n) for n, s in enumerate(sources)},
         "notes": _sum(m.notes for m in manifests),
         "examples": _examples(manifests),
@@ -96,6 +104,44 @@ def curate(
     }
     curated = [_curated(s, n, raws, manifests, near, out) for n, s in enumerate(sources)]
     return Curated(sources=curated, report=report)
+
+
+def curate_share(
+    sources: list[Source],
+    config: CorpusData,
+    *,
+    work: Path,
+    indices: IndexedShards,
+    progress: Progress = silent,
+    store: StoreConfig | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """One index's part of `curate`; index 0, which runs that, waits for it. Raises as `curate` does before the first shard."""
+    ready = prepare(sources, config, work=work, progress=_part(progress, 0, 2), store=store, shard_bytes=shard_bytes)
+    indices.make(ready.function, ready.tasks, ready.out, _part(progress, 1, 2))
+
+
+def prepare(
+    sources: list[Source],
+    config: CorpusData,
+    *,
+    work: Path,
+    progress: Progress,
+    store: StoreConfig | None,
+    shard_bytes: int,
+) -> Prepared:
+    """Reads the sources into shards below `work`: the same, by name and digest, wherever it is done."""
+    if config.validation is not None and config.validation.python == "doctests":
+        refuse_without_sandbox()
+    raw_folder, out = work / "raw", work / "curated"
+    for folder in (raw_folder, out):
+        folder.mkdir(parents=True, exist_ok=True)
+    raws, facts = _write_raw(sources, raw_folder, shard_bytes, progress)
+    index, described = _index(config, facts, store)
+    if index is not None:
+        write_atomic(out / INDEX_FILE, index)
+    function = curation_function(config, index_digest=digest_of(index) if index is not None else None)
+    return Prepared(function=function, raws=raws, described=described, out=out)
 
 
 def fates(corpus: dict[str, Any]) -> dict[str, int]:

@@ -1,1 +1,1 @@
-"""Pure shard → shard functions with manifests, and who runs them: local processes now, any executor that keeps the contract."""
+"""Pure shard → shard functions with manifests, and who runs them: local processes, tasks of Ray, or the indices of one Job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def test_heartbeats_tell_phase_share_and_message(runner: Runner) -> None:
         assert beat["message"]
 
 
-def test_a_curated_corpus_says_what_became_of_its_documents(runner: Runner) -> None:
+def test_a_curated_corpus_says_what_became_of_its_documents_and_two_indices_of_a_job_make_the_same(
+    runner: Runner,
+) -> None:
     tables = {
         "normalise": True,
         "quality": {},
@@ -130,9 +133,20 @@ def test_a_curated_corpus_says_what_became_of_its_documents(runner: Runner) -> N
     before = runner.outputs["corpus"], runner.manifests["corpus"]
     try:
         runner.run(corpus, runner.context("curated", stage, ()))
-        meta = runner.manifests["corpus"].meta
+        single = runner.manifests.pop("corpus")
+        indexed = {"framework": "indexed-job", "ranks": 2, "threads": 1}
+        stage = CorpusStage.model_validate({"id": "indexed", "kind": "corpus", "data": data, "resources": indexed})
+        alone = runner.context("indexed", stage, ())
+        for rank in (1, 0):
+            runner.run(corpus, replace(alone, rank=rank, world_size=2, attempt_dir=runner.root / f"pod-{rank}"))
+            assert ("corpus" in runner.manifests) is (rank == 0), "only index 0 combines and commits"
+        together = runner.manifests["corpus"]
     finally:
         runner.outputs["corpus"], runner.manifests["corpus"] = before
+    meta = single.meta
+    assert [(f.path, f.digest) for f in together.files] == [(f.path, f.digest) for f in single.files]
+    assert together.meta == meta
+    assert not [key for key in alone.store.list(alone.spec.output_prefix) if "/shards/" in key]
     assert set(meta["domains"]) == {"web"}
     assert meta["fates"]["train"] == meta["train_documents"] > 30
     assert any(reason.startswith("quality.") for reason in meta["fates"])

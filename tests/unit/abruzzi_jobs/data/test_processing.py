@@ -14,7 +14,9 @@ import pytest
 import shard_lab
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.store.objects import DirectoryStore
 from abruzzi_jobs.data.processing.function import FunctionSpec
+from abruzzi_jobs.data.processing.indexed import IndexedShards
 from abruzzi_jobs.data.processing.local import LocalProcesses
 from abruzzi_jobs.data.processing.shard import ShardManifest, ShardTask, digest_of, process_shard, read_rows, write_rows
 
@@ -105,29 +107,25 @@ def test_several_processes_write_the_same_bytes_also_when_one_is_killed(
     assert told[-1][2] == "processing 4 of 4 shards"
 
 
-@pytest.mark.serial
-def test_after_kill_9_of_everything_the_rest_is_made_and_all_digests_are_equal(
-    tmp_path: Path, expected: dict[str, bytes]
-) -> None:
-    out, hold = tmp_path / "out", tmp_path / "hold"
-    out.mkdir()
-    hold.mkdir()
+def _killed_at_the_last(work: str, tasks: list[ShardTask], out: Path, hold: Path) -> None:
+    """A process that does `work` is killed once it is at the shard that comes late."""
     program = (
         "import json, sys; from pathlib import Path\n"
+        "from abruzzi.store.objects import DirectoryStore\n"
         "from abruzzi_jobs.data.processing.function import FunctionSpec\n"
+        "from abruzzi_jobs.data.processing.indexed import IndexedShards\n"
         "from abruzzi_jobs.data.processing.local import LocalProcesses\n"
         "from abruzzi_jobs.data.processing.shard import ShardTask\n"
         "f, ts, out = json.loads(sys.argv[1])\n"
-        "ts = [ShardTask(name=n, parent=Path(p), digest=d) for n, p, d in ts]\n"
-        "if __name__ == '__main__':\n"
-        "    LocalProcesses(1).run(FunctionSpec(**f), ts, Path(out), lambda *_: None)\n"
+        "FUNCTION, OUT, TELL = FunctionSpec(**f), Path(out), lambda *_: None\n"
+        "TASKS = [ShardTask(name=n, parent=Path(p), digest=d) for n, p, d in ts]\n"
+        f"if __name__ == '__main__':\n    {work}\n"
     )
-    tasks = _tasks(tmp_path / "raw")
     job = json.dumps([SHOUT.__dict__, [(t.name, str(t.parent), t.digest) for t in tasks], str(out)])
     environment = {**os.environ, shard_lab.HOLD: str(hold), "PYTHONPATH": str(Path(shard_lab.__file__).parent)}
     process = subprocess.Popen([sys.executable, "-c", program, job], env=environment, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (hold / "waiting").exists():
             assert process.poll() is None, f"ended with {process.returncode}: {sorted(p.name for p in out.iterdir())}"
             assert time.monotonic() < deadline, sorted(p.name for p in out.iterdir())
@@ -135,6 +133,17 @@ def test_after_kill_9_of_everything_the_rest_is_made_and_all_digests_are_equal(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.mark.serial
+def test_after_kill_9_of_everything_the_rest_is_made_and_all_digests_are_equal(
+    tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    out, hold = tmp_path / "out", tmp_path / "hold"
+    out.mkdir()
+    hold.mkdir()
+    tasks = _tasks(tmp_path / "raw")
+    _killed_at_the_last("LocalProcesses(1).run(FUNCTION, TASKS, OUT, TELL)", tasks, out, hold)
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     assert "out-c.json" in before
     assert "out-late.json" not in before
@@ -144,6 +153,61 @@ def test_after_kill_9_of_everything_the_rest_is_made_and_all_digests_are_equal(
     for name, time_ns in before.items():
         if name.startswith(("out-a", "out-c")):
             assert (out / name).stat().st_mtime_ns == time_ns, f"{name} was made again"
+
+
+@pytest.mark.serial
+def test_the_indices_of_a_job_write_the_same_bytes_also_after_kill_9_of_one_whose_next_pod_starts_empty(
+    tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    objects, tasks = DirectoryStore(tmp_path / "store"), _tasks(tmp_path / "raw")
+    first, killed, again, hold = (tmp_path / name for name in ("first", "killed", "again", "hold"))
+    for folder in (first, killed, again, hold):
+        folder.mkdir()
+    store = f"DirectoryStore(Path({str(tmp_path / 'store')!r}))"
+    _killed_at_the_last(
+        f"IndexedShards({store}, 'shards/', index=1, count=2).make(FUNCTION, TASKS, OUT, TELL)", tasks, killed, hold
+    )
+    stored = {key: (tmp_path / "store" / key).stat().st_mtime_ns for key in objects.list("shards/")}
+    assert sorted(Path(key).name for key in stored) == [n for n in expected if n.startswith("out-b")]
+    waits: list[float] = []
+
+    def others_go_on(seconds: float) -> None:
+        waits.append(seconds)
+        IndexedShards(objects, "shards/", index=1, count=2).make(SHOUT, tasks, again, _tell)
+
+    indices = IndexedShards(objects, "shards/", index=0, count=2, sleep=others_go_on)
+    manifests = indices.run(SHOUT, tasks, first, _tell)
+    assert [m.name for m in manifests] == ["out-a", "out-b", "out-c", "out-late"]
+    assert _contents(first) == expected
+    assert len(waits) == 1
+    for key, time_ns in stored.items():
+        assert (tmp_path / "store" / key).stat().st_mtime_ns == time_ns, f"{key} was made again"
+    indices.remove()
+    assert list(objects.list("shards/")) == []
+
+
+def test_what_lies_damaged_in_the_store_is_made_again_by_its_index_and_by_nobody_else(
+    tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    objects, tasks = DirectoryStore(tmp_path / "store"), _tasks(tmp_path / "raw")
+    for index in (1, 0):
+        out = tmp_path / f"of-{index}"
+        out.mkdir()
+        IndexedShards(objects, "shards/", index=index, count=2).make(SHOUT, tasks, out, _tell)
+    [damaged] = [key for key in objects.list("shards/") if key.endswith("out-b.jsonl.zst")]
+    objects.put(damaged, objects.get(damaged)[:-9])
+    fresh, waits = tmp_path / "fresh", list[float]()
+    fresh.mkdir()
+
+    def its_index_comes_back(seconds: float) -> None:
+        waits.append(seconds)
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        IndexedShards(objects, "shards/", index=1, count=2).make(SHOUT, tasks, empty, _tell)
+
+    IndexedShards(objects, "shards/", index=0, count=2, sleep=its_index_comes_back).run(SHOUT, tasks, fresh, _tell)
+    assert _contents(fresh) == expected
+    assert len(waits) == 1
 
 
 @pytest.mark.serial
