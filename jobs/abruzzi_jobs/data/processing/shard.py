@@ -198,8 +198,9 @@ class _ShardOutput:
         if len(self.examples[reason]) < EXAMPLES:
             text = row["text"].encode("utf-8", "replace").decode()
             shown = text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + "…"
+            # In the order in which it is read back: what is made of manifests is the same whether they were just made or found.
             self.examples[reason].append(
-                {"source": str(row.get("source", "")), "name": str(row.get("name", "")), "text": shown}
+                {"name": str(row.get("name", "")), "source": str(row.get("source", "")), "text": shown}
             )
 
     def note(self, name: str, amount: int = 1) -> None:
