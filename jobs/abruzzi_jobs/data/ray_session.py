@@ -13,10 +13,13 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 
+logger = logging.getLogger(__name__)
+
 ENV_ADDRESS = "RAY_ADDRESS"
 RETRIES = 5
 """Of a task whose node is lost; what it raises itself is not tried again."""
 _OBJECT_STORE_BYTES = 256 << 20
+_STARTS = 4
 _ALONE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
@@ -52,19 +55,33 @@ def ray_here(folder: Path, cpus: int) -> Iterator[Any]:
     os.environ |= _ALONE | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     with tempfile.TemporaryDirectory(prefix="abruzzi-ray-", ignore_cleanup_errors=True) as sockets:
         ray = _imported()
-        ray.init(
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=sockets,
-            _node_ip_address="127.0.0.1",
-        )
         try:
+            _start(ray, cpus, sockets)
             yield ray
         finally:
             ray.shutdown()
+
+
+def _start(ray: Any, cpus: int, sockets: str) -> None:
+    """Ray gives its own parts half a minute to come up, which on a busy machine is not enough at the first try.
+
+    Raises AbruzziError where it does not come up at the last."""
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=sockets,
+            )
+            return
+        except Exception as error:  # its own words for this are a bare Exception
+            ray.shutdown()
+            if not left:
+                raise AbruzziError("no_ray", f"Ray did not come up in {_STARTS} tries: {error}", status=503) from error
+            logger.warning("Ray did not come up (%s); it is started again", error)
 
 
 def _imported() -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.synthesis.trajectories.printing import show
 
 if TYPE_CHECKING:
     from abruzzi_jobs.synthesis.trajectories.replay import Replayed
@@ -25,6 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.callback()
 def trajectories() -> None:
     """Read and replay trajectories of agents."""
+
+
+app.command(epilog="Example: abruzzi trajectories show ./trajectories --sample 3 --fate kept")(show)
 
 
 @app.command(epilog="Example: abruzzi trajectories replay ./trajectories --tools ./tools")
