@@ -28,7 +28,13 @@ from abruzzi_jobs.synthesis.trajectories.parts import Parts
 from abruzzi_jobs.synthesis.trajectories.plan import Planned
 from abruzzi_jobs.synthesis.trajectories.programs import Programs
 from abruzzi_jobs.synthesis.trajectories.ray_players import RayPlayers
-from abruzzi_jobs.synthesis.trajectories.run import Gathering, plan_of, settings_of, write_trajectories
+from abruzzi_jobs.synthesis.trajectories.run import (
+    Gathering,
+    plan_of,
+    settings_of,
+    worded_plan,
+    write_trajectories,
+)
 from abruzzi_jobs.synthesis.trajectories.servers import ServerPools, boxed_kinds
 from abruzzi_jobs.synthesis.trajectories.tools import StageTools, chosen_servers, stage_tools, write_tools
 
@@ -95,19 +101,22 @@ class _Work:
         asked = {role.value: settings.model_dump(mode="json") for role, settings in sorted(stage.roles.items())}
         endpoints = {name: endpoint.model_dump(mode="json") for name, endpoint in sorted(stage.endpoint.items())}
         settings = settings_of(config, seed=stage.seed, roles=[asked, endpoints])
-        self._parts = parts = Parts(
-            self._context.store, self._context.spec.output_prefix, work, config.shard_rows, settings=settings
-        )
-        missing = await asyncio.to_thread(parts.missing)
-        left = sum(map(len, missing))
-        logger.info("%d conversations, %d of them played already", len(work), len(work) - left)
         script = standin_script(stage, ((planned.agent, planned.task) for planned in work))
+        described: dict[str, Any] = {"teacher": teacher}
         async with stage_roles(self._context, stage.roles, stage.endpoint, seed=stage.seed, script=script) as roles:
+            if config.words == "model":
+                work, described["left_as_they_were"] = await worded_plan(self._found, config, roles, seed=stage.seed)
+            self._parts = parts = Parts(
+                self._context.store, self._context.spec.output_prefix, work, config.shard_rows, settings=settings
+            )
+            missing = await asyncio.to_thread(parts.missing)
+            left = sum(map(len, missing))
+            logger.info("%d conversations, %d of them played already", len(work), len(work) - left)
             self._gathering = Gathering(parts, len(work), left, self._tell)
             async with self._telling(roles):
                 await self._play(missing, roles)
             self._log(roles)
-            self.described = write_trajectories(out, parts.rows(), teacher=teacher)
+            self.described = write_trajectories(out, parts.rows(), **described)
             await roles.write_calls(out)
             self._roles = roles
         return self

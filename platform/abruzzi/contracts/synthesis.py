@@ -43,6 +43,9 @@ class SynthesisConfig(Strict):
     tools_per_agent: StrictInt = Field(default=24, ge=1, le=128)
     """At most; without those that every agent has."""
     difficulties: tuple[Difficulty, ...] = Field(default=("simple", "moderate", "complex"), min_length=1)
+    words: Literal["rule", "model"] = "rule"
+    """`model`: role `user` says the tasks' instructions in its own words, role `tool_author` the agents' system prompts, each where the stage has it. What
+    loses, gives away or invents something stays in the words of the rule."""
     tasks: Count = Field(default=256, gt=0)
     """Each is played once."""
     concurrency: StrictInt = Field(default=64, ge=1, le=8192)

@@ -6,15 +6,19 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from abruzzi.contracts.agent import AgentSpec, Task
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.synthesis import SynthesisConfig
+from abruzzi_jobs.chat.request import ChatBackend
 from abruzzi_jobs.data.row_shards import RowShardWriter
 from abruzzi_jobs.synthesis.agents import make_agents
+from abruzzi_jobs.synthesis.agents.wording import reprompt
 from abruzzi_jobs.synthesis.tasks import make_tasks
+from abruzzi_jobs.synthesis.tasks.wording import reword
 from abruzzi_jobs.synthesis.trajectories.parts import Parts
 from abruzzi_jobs.synthesis.trajectories.plan import Planned, planned
 from abruzzi_jobs.synthesis.trajectories.rows import NOUN
@@ -29,11 +33,38 @@ Tell = Callable[[int, int], None]
 def plan_of(found: StageTools, config: SynthesisConfig, *, seed: int) -> list[Planned]:
     """Raises AbruzziError `no_tasks` where these tools make no task."""
     agents = make_agents(found.tools, config.agents, seed, tools_at_most=config.tools_per_agent)
+    return _planned(agents, _tasks(agents, found, config, seed), found, config, seed)
+
+
+async def worded_plan(
+    found: StageTools, config: SynthesisConfig, roles: Mapping[str, ChatBackend], *, seed: int
+) -> tuple[list[Planned], dict[str, dict[str, int]]]:
+    """The plan in the words of the roles that there are, and how many prompts and instructions stayed as they were, by reason. The same again where the
+    roles' answers are."""
+    agents = make_agents(found.tools, config.agents, seed, tools_at_most=config.tools_per_agent)
+    left: dict[str, dict[str, int]] = {}
+    if "tool_author" in roles:
+        agents, refused = await reprompt(agents, roles["tool_author"])
+        left["prompts"] = dict(sorted(refused.items()))
+    tasks = _tasks(agents, found, config, seed)
+    if "user" in roles:
+        tasks, refused = await reword(tasks, roles["user"])
+        left["instructions"] = dict(sorted(refused.items()))
+    return _planned(agents, tasks, found, config, seed), left
+
+
+def _tasks(agents: Sequence[AgentSpec], found: StageTools, config: SynthesisConfig, seed: int) -> list[Task]:
     tasks = make_tasks(agents, found.tools, config.tasks, seed, difficulties=config.difficulties)
     if not tasks:
         raise AbruzziError(
             "no_tasks", "No task can be made of these tools.", hint="Take more tools: set synthetic = 500."
         )
+    return tasks
+
+
+def _planned(
+    agents: Sequence[AgentSpec], tasks: Sequence[Task], found: StageTools, config: SynthesisConfig, seed: int
+) -> list[Planned]:
     return planned(tasks, agents, toolboxes(agents, found.tools, found.extra), seed=seed, faults=config.faults)
 
 

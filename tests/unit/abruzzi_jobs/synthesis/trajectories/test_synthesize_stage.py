@@ -15,11 +15,15 @@ from abruzzi.contracts.agent import Task
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import SynthesizeStage
 from abruzzi.contracts.states import ExitCode
+from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.store import open_store
+from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Usage
 from abruzzi_jobs.data.row_shards import read_rows
 from abruzzi_jobs.synthesis.catalogue import read_catalogue
 from abruzzi_jobs.synthesis.players import ScriptedAgent
 from abruzzi_jobs.synthesis.trajectories.command import _replay, _told
+from abruzzi_jobs.synthesis.trajectories.run import plan_of, worded_plan
+from abruzzi_jobs.synthesis.trajectories.tools import stage_tools
 
 PATIENCE = 240
 NO_FAULTS = {"unavailable": 0.0, "rate_limited": 0.0, "lost_answer": 0.0, "partial": 0.0}
@@ -74,6 +78,38 @@ def test_the_stand_in_follows_plans_and_errs_at_its_rate(tmp_path: Path):
     assert {row["fate"] for row in rows} == {"kept", "rubric_failed"}
     assert 0.1 < len(erring) / len(rows) < 0.7
     assert {(row["generator"], row["is_llm"]) for row in rows} == {("standin-rule-v1", False)}
+
+
+def test_what_no_role_words_well_stays_in_the_words_of_the_rule(tmp_path: Path):
+    stage = Stage(tmp_path, words="model", tasks=6, agents=4)
+    stage.run()
+    described = json.loads(stage.files("trajectories")["trajectories.json"])
+    assert list(described["left_as_they_were"]) == ["instructions"]
+    assert sum(described["left_as_they_were"]["instructions"].values()) == described["rows"] == 6
+
+
+class Writer:
+    """A model that words what it is given a little otherwise."""
+
+    async def complete(self, request: ChatRequest) -> ChatResponse:
+        given = request.messages[-1]["content"].rsplit("\n\n", 1)[1]
+        return ChatResponse(text=f"{given} Please.", usage=Usage(1, 1), model="m", generator="m", is_llm=True)
+
+
+async def test_agents_and_tasks_in_a_models_words_belong_together():
+    config = SynthesisConfig(synthetic=60, agents=8, tasks=24, words="model")
+    found = await stage_tools(config, seed=0)
+    roles = {"user": Writer(), "tool_author": Writer()}
+    plain, (worded, left) = plan_of(found, config, seed=0), await worded_plan(found, config, roles, seed=0)
+    assert left == {"prompts": {}, "instructions": {}}
+    assert len(worded) == len(plain) == 24
+    for planned in worded:
+        assert planned.task.agent_id == planned.agent.id
+        assert planned.agent.system_prompt.endswith(" Please.")
+        assert planned.task.instruction.endswith(" Please.")
+        assert planned.agent.is_llm
+        assert planned.task.is_llm
+        assert {call.tool for call in planned.task.plan} <= set(planned.agent.tools)
 
 
 def test_two_runs_that_make_the_same_dataset_make_two_artifacts_with_the_same_rows(tmp_path: Path):
