@@ -95,7 +95,7 @@ def _smollm2(verifier: Verifier) -> dict[str, Any]:
     kinds: Counter[str] = Counter()
     shown: dict[str, list[dict[str, Any]]] = {"flagged": [], "unflagged": []}
     for row in rows:
-        raised = verifier.cheap(row["text"], row["rewrite"], context=row["text"]) if row["rewrite"] else []
+        raised = verifier.cheap(row["text"], row["rewrite"], context=row["context"]) if row["rewrite"] else []
         kinds.update({f.kind.value for f in raised} or ({"none"} if not row["truncated"] else {"truncated"}))
         row["faults"] = [f"{f.kind.value}: {f.detail}" for f in raised[:_SHOWN]]
         shown["flagged" if raised or row["truncated"] else "unflagged"].append(row)

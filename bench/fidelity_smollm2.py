@@ -1,57 +1,49 @@
-"""Records rewrites of real passages by SmolLM2, for the verifier to be read against: bench/data/smollm2_rewrites.jsonl.
+"""Takes every answer that SmolLM2 gave in a run of recipes/rephrase.toml, with the part it was asked to rewrite: bench/data/smollm2_rewrites.jsonl,
+which bench/fidelity.py shows what it says of.
 
-python bench/fidelity_smollm2.py [--passages 40]
+    abruzzi run recipes/rephrase.toml --wait && abruzzi artifacts pull … && python bench/fidelity_smollm2.py FOLDER
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import random
+import re
 from pathlib import Path
 
-from fidelity_rewrites import passages
-
-from abruzzi.contracts.endpoint import ChatRole, RoleConfig, SmolLm2Endpoint
-from abruzzi.contracts.rephrase import RephraseConfig
-from abruzzi_jobs.chat.roles import open_roles
-from abruzzi_jobs.rephrase.fidelity.fault import Fault
-from abruzzi_jobs.rephrase.grid import cells_of, load_grid
-from abruzzi_jobs.rephrase.rewriting import rewrite
+from abruzzi_jobs.chat.calls import CALLS_FILE
+from abruzzi_jobs.data.row_shards import read_rows
+from abruzzi_jobs.data.text_shards import zstd_lines
+from abruzzi_jobs.rephrase.rewriting import tidied
 
 OUT = Path(__file__).parent / "data" / "smollm2_rewrites.jsonl"
-SEED = 20
+_PART = re.compile(r"<text>\n(.*)\n</text>", re.DOTALL)
 
 
-async def main(count: int) -> None:
-    chosen = random.Random(SEED).sample(list(passages()), count)
-    there = {json.loads(line)["text"] for line in OUT.read_text().splitlines()} if OUT.exists() else set()
-    config, grid = RephraseConfig(retries=0), load_grid()
-    roles = {ChatRole.REPHRASER: RoleConfig(endpoint="small", temperature=0.5, max_tokens=160)}
-    async with open_roles(roles, {"small": SmolLm2Endpoint(kind="smollm2")}, seed=SEED) as opened:
-
-        async def one(source: str, document: str, passage: str) -> dict[str, str]:
-            domain = "knowledge" if source == "mendeleev" else "web"
-            (cell,) = cells_of(grid.cells(config, domain=domain), 1, document=document + passage, seed=SEED)
-            done = await rewrite(passage, cell, grid=grid, backend=opened["rephraser"], config=config, verify=_nothing)
-            return {
-                "source": source, "document": document, "style": cell.style, "perspective": cell.perspective, "text": passage,
-                "rewrite": done.text, "truncated": "yes" if done.faults else "", "generator": done.parts[-1].generator,
-                "prompt_version": grid.version,
-            }  # fmt: skip
-
-        for row in asyncio.as_completed([one(*passage) for passage in chosen if passage[2] not in there]):
-            line = json.dumps(await row, ensure_ascii=False) + "\n"
-            with OUT.open("a", encoding="utf-8") as out:
-                out.write(line)
-
-
-async def _nothing(source: str, text: str, *, context: str) -> list[Fault]:
-    return []
+def main(folder: Path) -> None:
+    rows = {call: row for row in read_rows(folder, "rewrites") for call in row["call_ids"]}
+    found = []
+    for shard in json.loads((folder / CALLS_FILE).read_text())["shards"]:
+        with (folder / shard["name"]).open("rb") as packed:
+            found += [json.loads(line) for line in zstd_lines(packed)]
+    lines = []
+    for call in sorted(found, key=lambda c: c["id"]):
+        part = _PART.search(call["request"]["messages"][-1]["content"])
+        if part is None or "response" not in call or call["id"] not in rows:
+            continue
+        row, said = rows[call["id"]], call["response"]
+        lines.append(
+            {
+                "source": row["source"], "document": row["name"], "style": row["style"], "perspective": row["perspective"],
+                "text": part[1], "context": row["source_text"], "rewrite": tidied(said["text"]),
+                "truncated": "yes" if said["finish_reason"] == "length" else "", "generator": said["generator"],
+                "prompt_version": row["prompt_version"],
+            }
+        )  # fmt: skip
+    OUT.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--passages", type=int, default=30)
-    asyncio.run(main(parser.parse_args().passages))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="Of a pulled corpus artifact.")
+    main(parser.parse_args().folder)

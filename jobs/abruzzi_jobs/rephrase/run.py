@@ -24,6 +24,7 @@ from abruzzi_jobs.rephrase.rewriting import Rewrite, rewrite
 _AHEAD = 4
 """Documents under way for each call that the endpoint lets through: while the oldest is checked and waited for, the others go on."""
 _MOST_AHEAD = 2048
+_BEAT_SECONDS = 2.0
 
 Tell = Callable[[dict[str, float], int], None]
 """(metrics, documents done)"""
@@ -46,14 +47,24 @@ async def rephrase_corpus(
     grid = load_grid()
     total = sum(domains_of(corpus, config).values())
     written = RephrasedCorpus(corpus, out, config, grid)
+    done = answers = 0
+
+    def say() -> None:
+        fates = written.fates
+        what = f"{fates[KEPT]} rewrites kept, {fates.total() - fates[KEPT]} rejected, {answers} answers"
+        progress(done, total, f"rephrasing: {what}")
+        tell(_metrics(written, roles), done)
+
     async with _Worker(config, grid, roles) as worker:
-        done = 0
         for plan, task in worker.all(planned(corpus, config, grid, seed=seed)):
-            written.add(plan, await task if task is not None else [])
+            while task is not None and not (await asyncio.wait({task}, timeout=_BEAT_SECONDS))[0]:
+                if _answers(roles) > answers:  # a slow model is no hang as long as it answers
+                    answers = _answers(roles)
+                    say()
+            written.add(plan, task.result() if task is not None else [])
             done += plan.record.domain in config.domains
-            fates = written.fates
-            progress(done, total, f"rephrasing: {fates[KEPT]} rewrites kept, {fates.total() - fates[KEPT]} rejected")
-            tell(_metrics(written, roles), done)
+            answers = _answers(roles)
+            say()
     return written.close()
 
 
@@ -108,6 +119,10 @@ class _Worker:
             verify=self._verify_translation if is_translation else self._verify,
             language=plan.language,
         )
+
+
+def _answers(roles: Roles) -> int:
+    return sum(roles[name].account.calls + roles[name].account.cache_hits for name in roles)
 
 
 def _metrics(written: RephrasedCorpus, roles: Roles) -> dict[str, float]:

@@ -15,7 +15,7 @@ from abruzzi_jobs.rephrase.fidelity.words import Sentence, Text, parse
 
 class Comparison:
     def __init__(self, source: str, text: str, context: str, config: FidelityConfig) -> None:
-        self.source, self.rewrite, self.context, self.config = parse(source), parse(text), parse(context), config
+        self.source, self.rewrite, self.context, self.config = parse(source), parse(text), context, config
         self.told: list[Told] = align(self.source, self.rewrite)
         self.tellers: list[list[int]] = [[] for _ in self.source.sentences]
         """For each sentence of the source, those of the rewrite that tell it."""

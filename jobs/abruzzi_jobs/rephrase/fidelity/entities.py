@@ -57,7 +57,7 @@ def entities_in(parsed: Text, sentence: Sentence, *, other: Text) -> list[Entity
     return found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _inside(parsed: Text) -> frozenset[str]:
     """Keys of words that have a capital within a sentence: where such a word begins one, it is a name all the same."""
     return frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -32,7 +33,7 @@ def _missing(pair: Comparison) -> Iterator[Fault]:
 def _new(pair: Comparison) -> Iterator[Fault]:
     for told, found in zip(pair.told, pair.rewrite_entities, strict=True):
         for entity in found:
-            if not _mentions(pair.source, entity) and not _mentions(pair.context, entity):
+            if not _mentions(pair.source, entity) and not _in_context(pair, entity):
                 yield _fault(f"{entity.text} is new", pair.told_span(told), entity.span)
 
 
@@ -131,6 +132,11 @@ def _shown(pair: Comparison, span: Span) -> str:
 
 def _mentions(parsed: Text, entity: Entity) -> bool:
     return any(holds(sentence, entity) for sentence in parsed.sentences)
+
+
+def _in_context(pair: Comparison, entity: Entity) -> bool:
+    """Whether the rest of the document has it: a paraphrase may say whom a pronoun means."""
+    return re.search(rf"(?<!\w){re.escape(entity.text)}", pair.context) is not None
 
 
 def holds(sentence: Sentence, entity: Entity) -> bool:

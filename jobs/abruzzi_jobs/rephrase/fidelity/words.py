@@ -54,26 +54,23 @@ class Sentence:
         return self.start, self.end
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
     text: str
     sentences: tuple[Sentence, ...]
     lemmas: frozenset[str]
     """Of all content words."""
-    small: frozenset[str]
-    """All words in small letters."""
 
 
 def is_content(word: Word) -> bool:
     return word.text.lower() not in listed("function") and word.text[0].isalpha() and len(word.text) > 1
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def parse(text: str) -> Text:
     sentences = tuple(_sentence(text, span) for span in sentence_spans(text))
     lemmas = frozenset(key for sentence in sentences for key in sentence.content)
-    small = frozenset(word.text.lower() for sentence in sentences for word in sentence.words)
-    return Text(text, sentences, lemmas, small)
+    return Text(text, sentences, lemmas)
 
 
 def sentence_spans(text: str) -> list[Span]:
