@@ -13,8 +13,10 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rephrase import RephraseConfig, RephrasePerspective, RephraseStyle
+from abruzzi_jobs.data import own_files
 
 TRANSLATION = "translation"
+OWN = own_files.DOMAIN
 _GRID_FILE = "grid.toml"
 _LANGUAGES = {
     "cs": "Czech", "de": "German", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese", "nl": "Dutch", "pl": "Polish",
@@ -40,10 +42,15 @@ class Grid:
 
     def cells(self, config: RephraseConfig, *, domain: str) -> list[Cell]:
         """All that the recipe allows for a domain, styles first so that neighbours differ in style. Raises AbruzziError where there is none."""
-        styles = [s for s in config.styles or tuple(RephraseStyle) if domain in self.data["styles"][s.value]["domains"]]
+        known = self.data["styles"]
+        is_own = domain == OWN and bool(
+            config.styles
+        )  # whoever names a style for files of his own knows what is in them
+        asked = config.styles or tuple(RephraseStyle)
+        styles = [s for s in asked if is_own or domain in known[s.value]["domains"]]
         found = [Cell(s.value, p.value) for p in config.perspectives or tuple(RephrasePerspective) for s in styles]
         if not found:
-            fitting = [name for name, style in self.data["styles"].items() if domain in style["domains"]]
+            fitting = [name for name, style in known.items() if domain in style["domains"]]
             raise AbruzziError(
                 "invalid_config",
                 f"rephrase.styles: none of them is for texts of the domain {domain!r}.",

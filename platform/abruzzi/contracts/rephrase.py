@@ -55,8 +55,8 @@ class FidelityConfig(Strict):
 
 
 class RephraseConfig(Strict):
-    domains: tuple[Domain, ...] = Field(default=("web", "knowledge", "mathematics"), min_length=1)
-    """Documents of other domains stay as they are."""
+    domains: tuple[Domain, ...] = Field(default=("web", "knowledge", "mathematics", "own"), min_length=1)
+    """Documents of other domains stay as they are; `own` is that of a recipe's own files."""
     styles: tuple[RephraseStyle, ...] = ()
     """Absent: all that fit the document's domain."""
     perspectives: tuple[RephrasePerspective, ...] = ()

@@ -51,6 +51,8 @@ def test_a_style_that_no_document_of_a_domain_takes_is_named() -> None:
     with pytest.raises(AbruzziError, match="mathematics") as raised:
         load_grid().cells(RephraseConfig.model_validate({"styles": ("questions",)}), domain="mathematics")
     assert "learning-note" in str(raised.value.hint)
+    mine = load_grid().cells(RephraseConfig.model_validate({"styles": ("learning-note",)}), domain="own")
+    assert {c.style for c in mine} == {"learning-note"}
     with pytest.raises(AbruzziError, match="'code'"):
         load_grid().cells(RephraseConfig(), domain="code")
 
