@@ -28,9 +28,9 @@ def page(rows: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> str
 
 
 def _section(row: Mapping[str, Any]) -> str:
-    until = sum(len(chunk["source"]) for chunk in row["chunks"])
-    source = row["source_text"] if row["fate"] == "kept" else row["source_text"][: until + 4 * len(row["chunks"])]
-    rest = "" if len(source) >= len(row["source_text"]) else " …"
+    whole, last = row["source_text"], row["chunks"][-1]["source"]
+    source = whole if row["fate"] == "kept" else whole[: whole.rfind(last) + len(last)]
+    rest = "" if len(source) >= len(whole) else " …"
     marked = [
         _marked(text, [f[key] for f in row["faults"] if f[key]])
         for text, key in ((source, "source_span"), (row["text"], "text_span"))

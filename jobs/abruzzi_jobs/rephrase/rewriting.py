@@ -18,6 +18,8 @@ from abruzzi_jobs.rephrase.parts import Part, outline, parts_of, stitched, token
 _LEAST_ANSWER_TOKENS = 64
 _SAMPLES_A_CELL = 1000
 """Rewrites of the same cell ask with other samples, and so do the tries of a part."""
+_STOP = ("</text>", "\nRewrite this part", "\nTranslate this part")
+"""Where small models begin to ask themselves the next question."""
 _PREAMBLE = re.compile(
     r"^(?:(?:sure|certainly|of course)[,!.:]?\s+)?(?:here(?:'s| is| are)|below is|the following is)\b[^\n:]{0,80}:\s*",
     re.IGNORECASE,
@@ -87,7 +89,7 @@ async def rewrite(
             messages = grid.translation(source, language=language, before=before)
         else:
             messages = grid.messages(cell, source, outline=outlines[part.excerpt], before=before)
-        request = ChatRequest(messages=messages, max_tokens=_room(source, config, backend))
+        request = ChatRequest(messages=messages, max_tokens=_room(source, config, backend), stop=_STOP)
         written = await _written(
             part,
             source,
@@ -115,7 +117,7 @@ async def _written(
     first_sample: int,
     verify: Callable[[str], Awaitable[list[Fault]]],
 ) -> RewrittenPart:
-    """The first try without a fault, else the one with the fewest."""
+    """The first try without a fault, else the whole answer with the fewest, which says most about what the model gets wrong."""
     best: RewrittenPart | None = None
     call_ids: list[str] = []
     for number in range(tries):
@@ -127,13 +129,17 @@ async def _written(
             call_ids.append(answer.call_id)
             tried = await _tried(part, source, answer, verify)
         tried.tries = number + 1
-        if best is None or len(tried.faults) < len(best.faults) or (tried.text and not best.text):
+        if best is None or _badness(tried) < _badness(best):
             best = tried
         if not tried.faults:
             break
     assert best is not None  # there is one try at least
     best.call_ids, best.tries = call_ids, tried.tries
     return best
+
+
+def _badness(tried: RewrittenPart) -> tuple[bool, int]:
+    return any(fault.layer == "endpoint" for fault in tried.faults), len(tried.faults)
 
 
 async def _tried(
