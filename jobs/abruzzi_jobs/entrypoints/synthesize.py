@@ -97,7 +97,7 @@ class _Work:
     async def play(self, out: Path, *, teacher: str) -> _Work:
         """Plays what is missing; rows and calls are in `out` then."""
         stage, config = self._stage, self._stage.synthesis
-        work = plan_of(self._found, config, seed=stage.seed)
+        work = plan_of(self._found, config, seed=stage.seed, tell=self._tell_tasks)
         asked = {role.value: settings.model_dump(mode="json") for role, settings in sorted(stage.roles.items())}
         endpoints = {name: endpoint.model_dump(mode="json") for name, endpoint in sorted(stage.endpoint.items())}
         settings = settings_of(config, seed=stage.seed, roles=[asked, endpoints])
@@ -105,7 +105,9 @@ class _Work:
         described: dict[str, Any] = {"teacher": teacher}
         async with stage_roles(self._context, stage.roles, stage.endpoint, seed=stage.seed, script=script) as roles:
             if config.words == "model":
-                work, described["left_as_they_were"] = await worded_plan(self._found, config, roles, seed=stage.seed)
+                work, described["left_as_they_were"] = await worded_plan(
+                    self._found, config, roles, seed=stage.seed, tell=self._tell_tasks
+                )
             self._parts = parts = Parts(
                 self._context.store, self._context.spec.output_prefix, work, config.shard_rows, settings=settings
             )
@@ -161,6 +163,9 @@ class _Work:
 
     def _tell(self, done: int, total: int) -> None:
         self._progress(done, total, f"playing conversations: {done} of {total}")
+
+    def _tell_tasks(self, done: int, total: int) -> None:
+        self._progress(done, total, f"making tasks: {done} of {total}")
 
     def _log(self, roles: Roles) -> None:
         gathering = self._gathering

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from abruzzi.contracts.agent import AgentSpec, Difficulty, Task, WorldGround
 from abruzzi.contracts.errors import AbruzziError
@@ -13,6 +13,8 @@ from abruzzi_jobs.synthesis.tasks.real import draw_real_task
 from abruzzi_jobs.synthesis.tasks.world_tasks import draw_world_task
 
 DIFFICULTIES: tuple[Difficulty, ...] = ("simple", "moderate", "complex")
+Tell = Callable[[int, int], None]
+"""(tasks made, of all)."""
 _TRIES = 40
 _REAL_OF_A_MIXTURE = 0.3
 
@@ -24,6 +26,7 @@ def make_tasks(
     seed: int = 0,
     *,
     difficulties: Sequence[Difficulty] = DIFFICULTIES,
+    tell: Tell = lambda done, count: None,
 ) -> list[Task]:
     """In turn for each agent and difficulty. Raises AbruzziError `too_few_tasks` where the agents' tools do not give so many."""
     catalogue = catalogue_of(tools)
@@ -38,6 +41,7 @@ def make_tasks(
         task = draw_task(agent, catalogue, difficulty, seed * 1_000_003 + number)
         if task is not None:
             made.setdefault(task.id, task)
+            tell(len(made), count)
     if len(made) < count:
         raise AbruzziError(
             "too_few_tasks",

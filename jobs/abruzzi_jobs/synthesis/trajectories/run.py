@@ -27,17 +27,21 @@ from abruzzi_jobs.synthesis.trajectories.tools import StageTools
 
 Row = dict[str, Any]
 Tell = Callable[[int, int], None]
-"""(conversations done, of all)."""
+"""(conversations or tasks done, of all)."""
 
 
-def plan_of(found: StageTools, config: SynthesisConfig, *, seed: int) -> list[Planned]:
+def _silent(done: int, total: int) -> None:
+    """Nobody is told."""
+
+
+def plan_of(found: StageTools, config: SynthesisConfig, *, seed: int, tell: Tell = _silent) -> list[Planned]:
     """Raises AbruzziError `no_tasks` where these tools make no task."""
     agents = make_agents(found.tools, config.agents, seed, tools_at_most=config.tools_per_agent)
-    return _planned(agents, _tasks(agents, found, config, seed), found, config, seed)
+    return _planned(agents, _tasks(agents, found, config, seed, tell), found, config, seed)
 
 
 async def worded_plan(
-    found: StageTools, config: SynthesisConfig, roles: Mapping[str, ChatBackend], *, seed: int
+    found: StageTools, config: SynthesisConfig, roles: Mapping[str, ChatBackend], *, seed: int, tell: Tell = _silent
 ) -> tuple[list[Planned], dict[str, dict[str, int]]]:
     """The plan in the words of the roles that there are, and how many prompts and instructions stayed as they were, by reason. The same again where the
     roles' answers are."""
@@ -46,15 +50,17 @@ async def worded_plan(
     if "tool_author" in roles:
         agents, refused = await reprompt(agents, roles["tool_author"])
         left["prompts"] = dict(sorted(refused.items()))
-    tasks = _tasks(agents, found, config, seed)
+    tasks = _tasks(agents, found, config, seed, tell)
     if "user" in roles:
         tasks, refused = await reword(tasks, roles["user"])
         left["instructions"] = dict(sorted(refused.items()))
     return _planned(agents, tasks, found, config, seed), left
 
 
-def _tasks(agents: Sequence[AgentSpec], found: StageTools, config: SynthesisConfig, seed: int) -> list[Task]:
-    tasks = make_tasks(agents, found.tools, config.tasks, seed, difficulties=config.difficulties)
+def _tasks(
+    agents: Sequence[AgentSpec], found: StageTools, config: SynthesisConfig, seed: int, tell: Tell
+) -> list[Task]:
+    tasks = make_tasks(agents, found.tools, config.tasks, seed, difficulties=config.difficulties, tell=tell)
     if not tasks:
         raise AbruzziError(
             "no_tasks", "No task can be made of these tools.", hint="Take more tools: set synthetic = 500."

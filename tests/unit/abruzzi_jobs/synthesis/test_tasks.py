@@ -48,7 +48,10 @@ def test_agents_and_tasks_are_those_of_their_seed():
     assert make_agents(some_tools(), 20, seed=1) == make_agents(some_tools(), 20, seed=1)
     assert make_agents(some_tools(), 20, seed=1) != make_agents(some_tools(), 20, seed=2)
     agents = make_agents(some_tools(), 20)
-    first, again, other = (make_tasks(agents, some_tools(), 20, seed) for seed in (1, 1, 2))
+    told: list[int] = []
+    first = make_tasks(agents, some_tools(), 20, 1, tell=lambda done, count: told.append(done))
+    again, other = (make_tasks(agents, some_tools(), 20, seed) for seed in (1, 2))
+    assert told[-1] == 20
     assert first == again
     assert {task.id for task in first}.isdisjoint(task.id for task in other)
 
