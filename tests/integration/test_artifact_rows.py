@@ -168,11 +168,29 @@ def test_facts_are_the_nouns_own_description_and_unknown_nouns_name_the_known_on
     with lab.server.client() as client:
         facts = client.get(f"artifacts/{rewrites[0]}/facts/rewrites")
         nothing = client.get(f"artifacts/{rewrites[0]}/facts/corpus")
+        dataset = client.get(f"artifacts/{rewrites[0]}/facts").json()
     unknown = ask(lab, rewrites[0], noun="tools")
+    assert dataset["facts"] == ["rewrites"]
+    assert [(noun["noun"], noun["rows"], noun["fates"]["kept"]) for noun in dataset["nouns"]] == [
+        ("rewrites", 1000, 750)
+    ]
     assert facts.json()["fates"] == {"kept": 750, "number": 250}
     assert (nothing.status_code, nothing.json()["hint"]) == (404, "It has: rewrites.")
     assert (unknown.status_code, unknown.json()["hint"]) == (404, "It has: rewrites.")
     assert ask(lab, rewrites[0], noun="../secrets").status_code == 422
+
+
+def test_artifacts_with_rows_are_listed_over_all_runs(lab: Lab, rewrites: tuple[str, Manifest]) -> None:
+    assert lab.server is not None
+    with (
+        lab.server.client() as client,
+        lab.server.client(lab.server.token(Role.VIEWER, project="elsewhere")) as stranger,
+    ):
+        listed = client.get("artifacts", params={"rows": True}).json()["items"]
+        of_run = client.get("artifacts", params={"run": lab.run_id, "kind": "checkpoint"}).json()["items"]
+        assert stranger.get("artifacts", params={"rows": True}).json()["items"] == []
+    assert rewrites[0] in {artifact["id"] for artifact in listed}
+    assert of_run == []
 
 
 def test_another_tenant_finds_nothing(lab: Lab, rewrites: tuple[str, Manifest]) -> None:

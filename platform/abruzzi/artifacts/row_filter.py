@@ -52,7 +52,7 @@ class RowFilter:
         if not self._wants(row, wanted):
             return None
         return {
-            key: _shown(value, None if key == "id" else self.cut)
+            key: shown(value, None if key == "id" else self.cut)
             for key, value in row.items()
             if not self.fields or key in self.fields
         }
@@ -98,7 +98,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _shown(value: Any, cut: int | None) -> Any:
+def shown(value: Any, cut: int | None) -> Any:
     """As JSON that everybody reads: no lone surrogates, no infinities; long texts cut."""
     if isinstance(value, str):
         text = value.encode("utf-8", "replace").decode()
@@ -106,7 +106,7 @@ def _shown(value: Any, cut: int | None) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {_shown(key, None): _shown(item, cut) for key, item in value.items()}
+        return {shown(key, None): shown(item, cut) for key, item in value.items()}
     if isinstance(value, list):
-        return [_shown(item, cut) for item in value]
+        return [shown(item, cut) for item in value]
     return value

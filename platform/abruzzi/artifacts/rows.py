@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -32,7 +31,6 @@ PAGE_BYTES = 4 << 20
 LINE_BYTES = 4 << 20
 SHARD_BYTES = 1 << 30
 """Unpacked. Larger ones are for programs to read."""
-FACTS_BYTES = 8 << 20
 _CHUNK = 1 << 20
 _WINDOW = 1 << 27
 _REMEMBERED = 4096
@@ -60,9 +58,13 @@ class Rows:
     scanned: int
 
 
-def nouns(manifest: Manifest) -> list[str]:
-    """That the artifact has rows of."""
-    return sorted({match["noun"] for entry in manifest.files if (match := _SHARD.fullmatch(entry.path))})
+def nouns(manifest: Manifest) -> dict[str, int]:
+    """{noun that the artifact has rows of: bytes of its files}."""
+    found: dict[str, int] = {}
+    for entry in manifest.files:
+        if match := _SHARD.fullmatch(entry.path):
+            found[match["noun"]] = found.get(match["noun"], 0) + entry.size_bytes
+    return dict(sorted(found.items()))
 
 
 def read_rows(
@@ -86,7 +88,7 @@ def read_rows(
     found: list[Row] = []
     seen = held = scanned = 0
     for number in range(start.shard, len(shards)):
-        reader = _Shard(objects, manifest, prefix, shards[number])
+        reader = Shard(objects, manifest, prefix, shards[number])
         for offset, line in reader.lines(start.offset if number == start.shard else 0):
             place = Place(number, offset)
             if len(found) >= limit or seen >= scan_bytes or held >= PAGE_BYTES:
@@ -100,25 +102,7 @@ def read_rows(
     return Rows(found, None, scanned)
 
 
-def read_facts(objects: ObjectStore, manifest: Manifest, prefix: str, name: str) -> dict[str, Any]:
-    """`<name>.json` of the artifact, such as corpus.json. Raises NotFound, CorruptArtifact, AbruzziError `too_large`."""
-    entry = next((e for e in manifest.files if e.path == f"{name}.json"), None)
-    if entry is None:
-        there = [e.path.removesuffix(".json") for e in manifest.files if re.fullmatch(r"[a-z0-9_]+\.json", e.path)]
-        raise NotFound("facts", name, hint=f"It has: {', '.join(sorted(there)[:20]) or 'none'}.")
-    if entry.size_bytes > FACTS_BYTES:
-        raise _too_large(manifest, f"{entry.path} has {entry.size_bytes} bytes")
-    shard = _Shard(objects, manifest, prefix, entry)
-    try:
-        facts = json.loads(objects.get(shard.checked()))
-    except (ValueError, RecursionError) as error:
-        shard.damaged(f"is no JSON: {error}")
-    if not isinstance(facts, dict):
-        shard.damaged("is no JSON object")
-    return facts
-
-
-class _Shard:
+class Shard:
     def __init__(self, objects: ObjectStore, manifest: Manifest, prefix: str, entry: FileEntry) -> None:
         self._objects, self._manifest, self._entry = objects, manifest, entry
         self._key = blob_key(prefix, entry.digest)
@@ -187,7 +171,7 @@ class _Shard:
         return passed, chunk[-1:]
 
     def _refuse(self, what: str) -> NoReturn:
-        raise _too_large(self._manifest, f"{self._entry.path} {what}")
+        raise too_large(self._manifest, f"{self._entry.path} {what}")
 
 
 class _Verified:
@@ -218,11 +202,11 @@ def _shards(manifest: Manifest, noun: str) -> Sequence[FileEntry]:
         if (match := _SHARD.fullmatch(entry.path)) and match["noun"] == noun
     ]
     if not found:
-        raise NotFound("noun", noun, hint=f"It has: {', '.join(nouns(manifest)[:20]) or 'none'}.")
+        raise NotFound("noun", noun, hint=f"It has: {', '.join(list(nouns(manifest))[:20]) or 'none'}.")
     return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].path))]
 
 
-def _too_large(manifest: Manifest, what: str) -> AbruzziError:
+def too_large(manifest: Manifest, what: str) -> AbruzziError:
     hint = f"Take it away and look there: `abruzzi artifacts list {manifest.run_id} --stage {manifest.stage_id}`, then `abruzzi artifacts pull`."
     return AbruzziError(
         "too_large", f"{manifest.kind} {manifest.name!r}: {what}: too much to show.", status=422, hint=hint

@@ -21,6 +21,15 @@ from abruzzi.events import service as events
 from abruzzi.events.models import EventRow
 from abruzzi.kit.ids import new_id
 
+WITHOUT_ROWS = (
+    ArtifactKind.TOKENIZER,
+    ArtifactKind.DATASET,
+    ArtifactKind.CHECKPOINT,
+    ArtifactKind.REPORT,
+    ArtifactKind.EXPORT,
+)
+"""Kinds that hold numbers for programs."""
+
 
 async def record(session: AsyncSession, key: str, manifest: Manifest, *, verified_at: datetime | None) -> str | None:
     """Id of the artifact's new row, or None when the manifest is known. Lineage comes from the digests of its parents.
@@ -107,11 +116,12 @@ async def list_artifacts(
     run_id: str | None = None,
     stage_id: str | None = None,
     kind: ArtifactKind | None = None,
+    with_rows: bool = False,
     after: tuple[datetime, str] | None = None,
     limit: int = 100,
     newest_first: bool = False,
 ) -> list[ArtifactOut]:
-    """Oldest first, or newest first, after the (created_at, id) of the last one seen."""
+    """Oldest first, or newest first, after the (created_at, id) of the last one seen. `with_rows`: of kinds that may hold rows for people."""
     position = tuple_(ArtifactRow.created_at, ArtifactRow.id)
     order = (ArtifactRow.created_at, ArtifactRow.id)
     query = select(ArtifactRow).order_by(*((c.desc() for c in order) if newest_first else order)).limit(limit)
@@ -121,6 +131,8 @@ async def list_artifacts(
         query = query.where(ArtifactRow.stage_id == stage_id)
     if kind:
         query = query.where(ArtifactRow.kind == kind)
+    if with_rows:
+        query = query.where(ArtifactRow.kind.not_in(WITHOUT_ROWS))
     if after:
         query = query.where(position < after if newest_first else position > after)
     return await _outputs(session, list((await session.execute(query)).scalars()))

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from abruzzi.cli.session import OUTPUT, JsonOption, RunArgument, age, client, find_run, print_json
-from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.dataset import DatasetOut
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.states import ArtifactKind
 
@@ -92,7 +92,7 @@ def rows(
 ) -> None:
     """Look into a corpus, rewrites, tools, trajectories or conversations, row by row."""
     with client() as connection:
-        noun = noun or _first_noun(connection.artifacts.manifest(artifact))
+        noun = noun or _first_noun(artifact, connection.artifacts.dataset(artifact))
         cut = None if as_json else 400
         found = connection.artifacts.rows(artifact, noun, fate=fate or (), q=q, where=where or (), cut=cut)
         shown = list(islice(found, limit))
@@ -132,14 +132,15 @@ def pull(
     OUTPUT.print(f"[green]✓[/] {escape(str(folder))}: {said}")
 
 
-def _first_noun(manifest: Manifest) -> str:
+def _first_noun(artifact: str, dataset: DatasetOut) -> str:
     """Raises NotFound where it has no rows."""
-    names = [entry.path.split("-")[0].split(".")[0] for entry in manifest.files if ".jsonl" in entry.path]
-    wanted = [name for name in names if name != "calls"] or names
-    if not wanted:
-        hint = "Corpora, rewrites, tools, trajectories and conversations have."
-        raise NotFound("file of rows", f"{manifest.kind} {manifest.name}", hint=hint)
-    return "train" if "train" in wanted else wanted[0]
+    names = [noun.noun for noun in dataset.nouns]
+    if not names:
+        hint = "Corpora, tools, trajectories and conversations have them; `abruzzi artifacts show` lists the files."
+        raise NotFound("file of rows in artifact", artifact, hint=hint)
+    return next(
+        (name for name in ("rewrites", "trajectories", "conversations", "tools", "train") if name in names), names[0]
+    )
 
 
 def _brief(value: object) -> str:

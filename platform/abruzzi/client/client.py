@@ -26,7 +26,7 @@ from abruzzi.client.profile import resolve_profile
 from abruzzi.client.transport import Transport, Unavailable, raise_problem
 from abruzzi.client.usage import Usage
 from abruzzi.contracts.artifact import Manifest
-from abruzzi.contracts.dataset import ReviewOut, RowOut, Verdict
+from abruzzi.contracts.dataset import DatasetOut, ReviewOut, RowOut, Verdict
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.notification import ExportOut
 from abruzzi.contracts.resources import (
@@ -259,6 +259,10 @@ class Artifacts:
             "review": review,
         }
         return self._http.pages(RowOut, f"artifacts/{artifact_id}/rows", **query, fields=list(fields) or None, cut=cut)
+
+    def dataset(self, artifact_id: str) -> DatasetOut:
+        """Its nouns, with how many rows were kept and rejected."""
+        return self._http.get(DatasetOut, f"artifacts/{artifact_id}/facts")
 
     def facts(self, artifact_id: str, noun: str) -> dict[str, Any]:
         """`<noun>.json` of the artifact: what it says of its rows."""

@@ -47,6 +47,30 @@ class ReviewPage(Resource):
     rejected: int
 
 
+class NounOut(Resource):
+    """Rows of one sort in an artifact."""
+
+    noun: str
+    """Such as `rewrites`; a corpus has `train`, `heldout` and `cloze`."""
+    rows: int | None
+    """None where nothing in the artifact says it."""
+    fates: dict[str, int]
+    """Rows kept and rejected, by reason; empty where rows have no fate."""
+    teacher: str | None
+    """`llm` or `standin`, where a language model or the stand-in took part."""
+    described_by: str | None
+    """Name of the facts that describe it."""
+    size_bytes: int
+
+
+class DatasetOut(Resource):
+    """What there is to look at in an artifact."""
+
+    nouns: list[NounOut]
+    facts: list[str]
+    """Names that `facts/{noun}` takes."""
+
+
 class RowOut(Resource):
     position: str
     """Cursor of the row itself: with it as `cursor` and a `limit` of 1 it is read again."""

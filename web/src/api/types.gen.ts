@@ -345,6 +345,22 @@ export type Chores = {
 };
 
 /**
+ * DatasetOut
+ *
+ * What there is to look at in an artifact.
+ */
+export type DatasetOut = {
+    /**
+     * Facts
+     */
+    facts: Array<string>;
+    /**
+     * Nouns
+     */
+    nouns: Array<NounOut>;
+};
+
+/**
  * DeliveryOut
  */
 export type DeliveryOut = {
@@ -989,6 +1005,40 @@ export type NodeWord = {
      * Reason
      */
     reason: string;
+};
+
+/**
+ * NounOut
+ *
+ * Rows of one sort in an artifact.
+ */
+export type NounOut = {
+    /**
+     * Described By
+     */
+    described_by: string | null;
+    /**
+     * Fates
+     */
+    fates: {
+        [key: string]: number;
+    };
+    /**
+     * Noun
+     */
+    noun: string;
+    /**
+     * Rows
+     */
+    rows: number | null;
+    /**
+     * Size Bytes
+     */
+    size_bytes: number;
+    /**
+     * Teacher
+     */
+    teacher: string | null;
 };
 
 /**
@@ -2504,11 +2554,13 @@ export type WhyOut = {
 export type ArtifactsListData = {
     body?: never;
     path?: never;
-    query: {
+    query?: {
         /**
          * Run
+         *
+         * Of a run; by default of all runs of the project
          */
-        run: string;
+        run?: string | null;
         /**
          * Stage
          */
@@ -2517,6 +2569,12 @@ export type ArtifactsListData = {
          * Kind
          */
         kind?: ArtifactKind | null;
+        /**
+         * Rows
+         *
+         * Only of kinds that may hold rows for people: corpora, tools, conversations, …
+         */
+        rows?: boolean;
         /**
          * Order
          *
@@ -2586,6 +2644,36 @@ export type ArtifactsGetResponses = {
 };
 
 export type ArtifactsGetResponse = ArtifactsGetResponses[keyof ArtifactsGetResponses];
+
+export type ArtifactsDatasetData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query?: never;
+    url: '/api/v1/artifacts/{artifact_id}/facts';
+};
+
+export type ArtifactsDatasetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type ArtifactsDatasetError = ArtifactsDatasetErrors[keyof ArtifactsDatasetErrors];
+
+export type ArtifactsDatasetResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetOut;
+};
+
+export type ArtifactsDatasetResponse = ArtifactsDatasetResponses[keyof ArtifactsDatasetResponses];
 
 export type ArtifactsFactsData = {
     body?: never;

@@ -33,20 +33,26 @@ ArtifactId = Annotated[str, Path(max_length=32)]
 @router.get("", operation_id="artifacts_list")
 async def list_artifacts(
     work: ReadWork,
-    run: Annotated[str, Query(max_length=16)],
+    run: Annotated[
+        str | None, Query(max_length=16, description="Of a run; by default of all runs of the project")
+    ] = None,
     stage: Annotated[str | None, Query(max_length=16)] = None,
     kind: ArtifactKind | None = None,
+    rows: Annotated[
+        bool, Query(description="Only of kinds that may hold rows for people: corpora, tools, conversations, …")
+    ] = False,
     order: Annotated[Literal["oldest", "newest"], Query(description="Which come first")] = "oldest",
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[ArtifactOut]:
-    """Of a run."""
-    await query.row(work.session, run)
+    if run is not None:
+        await query.row(work.session, run)
     found = await artifacts.list_artifacts(
         work.session,
         run_id=run,
         stage_id=stage,
         kind=kind,
+        with_rows=rows,
         after=decode_moment(cursor),
         limit=limit + 1,
         newest_first=order == "newest",

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import StringConstraints
 
+from abruzzi.artifacts.facts import describe, read_facts
 from abruzzi.artifacts.row_filter import Condition, RowFilter
-from abruzzi.artifacts.rows import Place, Rows, read_facts, read_rows
-from abruzzi.contracts.dataset import RowOut, RowPage, Verdict
+from abruzzi.artifacts.rows import Place, Rows, read_rows
+from abruzzi.contracts.dataset import DatasetOut, RowOut, RowPage, Verdict
 from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.reviews import service as reviews
 from abruzzi.store import prefix_of
@@ -64,6 +65,13 @@ async def list_rows(
         read_rows, work.objects, manifest, prefix_of(artifact.manifest_key), noun, start=_place(cursor), limit=limit, matching=row_filter
     )  # fmt: skip
     return await _page(work, artifact, found)
+
+
+@router.get("/{artifact_id}/facts", operation_id="artifacts_dataset")
+async def get_dataset(artifact_id: ArtifactId, work: ReadWork) -> DatasetOut:
+    """What there is to look at: its nouns with their counts, kept and rejected."""
+    artifact, manifest = await manifest_of(work, artifact_id)
+    return await asyncio.to_thread(describe, work.objects, manifest, prefix_of(artifact.manifest_key))
 
 
 @router.get("/{artifact_id}/facts/{noun}", operation_id="artifacts_facts")

@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
-import type { ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
+import { artifactsDataset, artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
+import type { ArtifactsDatasetData, ArtifactsDatasetError, ArtifactsDatasetResponse, ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -39,14 +39,12 @@ const createQueryKey = <TOptions extends Options>(id: string, options?: TOptions
     return [params];
 };
 
-export const artifactsListQueryKey = (options: Options<ArtifactsListData>) => createQueryKey('artifactsList', options);
+export const artifactsListQueryKey = (options?: Options<ArtifactsListData>) => createQueryKey('artifactsList', options);
 
 /**
  * List Artifacts
- *
- * Of a run.
  */
-export const artifactsListOptions = (options: Options<ArtifactsListData>) => queryOptions<ArtifactsListResponse, ArtifactsListError, ArtifactsListResponse, ReturnType<typeof artifactsListQueryKey>>({
+export const artifactsListOptions = (options?: Options<ArtifactsListData>) => queryOptions<ArtifactsListResponse, ArtifactsListError, ArtifactsListResponse, ReturnType<typeof artifactsListQueryKey>>({
     queryFn: async ({ queryKey, signal }) => {
         const { data } = await artifactsList({
             ...options,
@@ -88,14 +86,12 @@ const createInfiniteParams = <K extends Pick<QueryKey<Options>[0], 'body' | 'hea
     return params as unknown as typeof page;
 };
 
-export const artifactsListInfiniteQueryKey = (options: Options<ArtifactsListData>): QueryKey<Options<ArtifactsListData>> => createQueryKey('artifactsList', options, true);
+export const artifactsListInfiniteQueryKey = (options?: Options<ArtifactsListData>): QueryKey<Options<ArtifactsListData>> => createQueryKey('artifactsList', options, true);
 
 /**
  * List Artifacts
- *
- * Of a run.
  */
-export const artifactsListInfiniteOptions = (options: Options<ArtifactsListData>) => infiniteQueryOptions<ArtifactsListResponse, ArtifactsListError, InfiniteData<ArtifactsListResponse>, QueryKey<Options<ArtifactsListData>>, string | null | Pick<QueryKey<Options<ArtifactsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+export const artifactsListInfiniteOptions = (options?: Options<ArtifactsListData>) => infiniteQueryOptions<ArtifactsListResponse, ArtifactsListError, InfiniteData<ArtifactsListResponse>, QueryKey<Options<ArtifactsListData>>, string | null | Pick<QueryKey<Options<ArtifactsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
 // @ts-ignore
 {
     queryFn: async ({ pageParam, queryKey, signal }) => {
@@ -133,6 +129,26 @@ export const artifactsGetOptions = (options: Options<ArtifactsGetData>) => query
         return data;
     },
     queryKey: artifactsGetQueryKey(options)
+});
+
+export const artifactsDatasetQueryKey = (options: Options<ArtifactsDatasetData>) => createQueryKey('artifactsDataset', options);
+
+/**
+ * Get Dataset
+ *
+ * What there is to look at: its nouns with their counts, kept and rejected.
+ */
+export const artifactsDatasetOptions = (options: Options<ArtifactsDatasetData>) => queryOptions<ArtifactsDatasetResponse, ArtifactsDatasetError, ArtifactsDatasetResponse, ReturnType<typeof artifactsDatasetQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await artifactsDataset({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: artifactsDatasetQueryKey(options)
 });
 
 export const artifactsFactsQueryKey = (options: Options<ArtifactsFactsData>) => createQueryKey('artifactsFacts', options);
