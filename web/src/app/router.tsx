@@ -3,7 +3,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirec
 import { Button } from "@/components/ui/button";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 
-import { readCompareSearch, readNewRunSearch, readPoolSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
+import { readCompareSearch, readDataSearch, readDatasetSearch, readNewRunSearch, readPoolSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
 import { Shell } from "./shell";
 
 const rootRoute = createRootRoute({
@@ -69,6 +69,20 @@ const usageRoute = createRoute({
   component: lazyRouteComponent(() => import("@/routes/usage"), "UsagePage"),
 });
 
+const dataRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/data",
+  validateSearch: readDataSearch,
+  component: lazyRouteComponent(() => import("@/routes/data"), "DataPage"),
+});
+
+const datasetRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/data/$artifactId",
+  validateSearch: readDatasetSearch,
+  component: lazyRouteComponent(() => import("@/routes/dataset"), "DatasetPage"),
+});
+
 const compareRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/compare",
@@ -83,7 +97,7 @@ const tokensRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, dataRoute, datasetRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
   defaultPreload: "intent",
   defaultPreloadStaleTime: 0,
   scrollRestoration: true,

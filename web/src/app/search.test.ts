@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { readCompareSearch, readRunSearch, readRunsSearch } from "./search";
+import { readCompareSearch, readDatasetSearch, readRunSearch, readRunsSearch } from "./search";
 
 describe("state of the view in the address", () => {
   it("keeps what is valid and drops the rest", () => {
@@ -23,5 +23,8 @@ describe("state of the view in the address", () => {
   });
   it("takes an id of digits for a text", () => {
     expect(readRunSearch({ attempt: 1234567890 })).toEqual({ attempt: "1234567890" });
+  });
+  it("keeps conditions on rows that are conditions", () => {
+    expect(readDatasetSearch({ tab: "rewrites", where: ["domain:code", "no condition", 7], fate: "kept" })).toEqual({ tab: "rewrites", where: ["domain:code"], fate: ["kept"] });
   });
 });

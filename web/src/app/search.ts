@@ -30,6 +30,9 @@ export type PoolTab = (typeof POOL_TABS)[number];
 export type UsageSearch = RangeSearch & { by?: By };
 export type PoolSearch = UsageSearch & { tab?: PoolTab; state?: NodeState[]; node?: string };
 export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; stage?: string; all?: boolean };
+export type DataSearch = { run?: string };
+/** `tab` is a noun of the artifact, or one of the page's own. `row`: position of the one that is open; `where`: conditions "key:value". */
+export type DatasetSearch = { tab?: string; fate?: string[]; q?: string; where?: string[]; row?: string };
 export type NewRunSearch = { from?: string; recipe?: string };
 
 const STATES: readonly RunState[] = ["pending", "running", "cancelling", "interrupted", "succeeded", "failed", "cancelled"];
@@ -66,6 +69,11 @@ export function readCompareSearch(raw: Raw): CompareSearch {
 
 export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
 
+export const readDataSearch = (raw: Raw): DataSearch => clean({ run: text(raw.run) });
+
+export const readDatasetSearch = (raw: Raw): DatasetSearch =>
+  clean({ tab: text(raw.tab), fate: many(raw.fate, text), q: text(raw.q), where: many(raw.where, condition), row: text(raw.row) });
+
 function readCurveSearch(raw: Raw): CurveSearch {
   const smooth = typeof raw.smooth === "number" && raw.smooth > 0 && raw.smooth < 1 ? raw.smooth : undefined;
   return clean({ x: oneOf(["tokens", "time"] as const)(raw.x), smooth, log: flag(raw.log), robust: flag(raw.robust), zoom: text(raw.zoom), panels: text(raw.panels) });
@@ -74,6 +82,8 @@ function readCurveSearch(raw: Raw): CurveSearch {
 const text = (value: unknown): string | undefined => (typeof value === "string" || typeof value === "number" ? String(value) || undefined : undefined);
 const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
 const natural = (value: unknown): number | undefined => (typeof value === "number" && Number.isInteger(value) && value >= 0 ? value : undefined);
+
+const condition = (value: unknown): string | undefined => (typeof value === "string" && /^[A-Za-z0-9_.-]{1,100}:/.test(value) ? value : undefined);
 
 const oneOf =
   <T extends string>(allowed: readonly T[]) =>

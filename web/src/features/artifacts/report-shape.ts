@@ -1,5 +1,7 @@
 /** report.json of an `evaluate` stage, as far as the page shows it. It was written by a stage, so nothing in it is taken for granted. Pure. */
 
+import { isRecord, type Json, numberOf, recordsOf, textOf } from "@/lib/unknown";
+
 export type Interval = { readonly value: number; readonly low: number; readonly high: number };
 export type Domain = { readonly name: string; readonly documents: number; readonly bytes: number; readonly model: Interval; readonly ngram: Interval | null; readonly betterBy: Interval | null };
 export type Relation = { readonly name: string; readonly items: number; readonly accuracy: Interval };
@@ -12,8 +14,6 @@ export type Report = {
   readonly samples: readonly { readonly prompt: string; readonly text: string }[];
 };
 
-type Json = Record<string, unknown>;
-
 /** Null when it is no such report. */
 export function readReport(raw: unknown): Report | null {
   if (!isRecord(raw) || !isRecord(raw.held_out)) return null;
@@ -21,15 +21,15 @@ export function readReport(raw: unknown): Report | null {
     if (!isRecord(entry)) return [];
     const model = interval(entry.bits_per_byte);
     if (!model) return [];
-    return [{ name, documents: number(entry.documents) ?? 0, bytes: number(entry.bytes) ?? 0, model, ngram: interval(entry.ngram_bits_per_byte), betterBy: interval(entry.better_by) }];
+    return [{ name, documents: numberOf(entry.documents) ?? 0, bytes: numberOf(entry.bytes) ?? 0, model, ngram: interval(entry.ngram_bits_per_byte), betterBy: interval(entry.better_by) }];
   });
   return {
-    step: number(raw.step),
-    tokens: number(raw.tokens),
-    ngramOrder: number(raw.ngram_order),
+    step: numberOf(raw.step),
+    tokens: numberOf(raw.tokens),
+    ngramOrder: numberOf(raw.ngram_order),
     domains: domains.sort((a, b) => Number(b.name === "all") - Number(a.name === "all")),
     cloze: isRecord(raw.cloze) ? readCloze(raw.cloze) : null,
-    samples: (Array.isArray(raw.samples) ? raw.samples : []).filter(isRecord).map((sample) => ({ prompt: text(sample.prompt), text: text(sample.text) })),
+    samples: recordsOf(raw.samples).map((sample) => ({ prompt: textOf(sample.prompt), text: textOf(sample.text) })),
   };
 }
 
@@ -38,17 +38,13 @@ function readCloze(raw: Json): Report["cloze"] {
   if (!accuracy) return null;
   const relations = Object.entries(isRecord(raw.relations) ? raw.relations : {}).flatMap(([name, entry]): Relation[] => {
     const mine = isRecord(entry) ? interval(entry.accuracy) : null;
-    return mine && isRecord(entry) ? [{ name, items: number(entry.items) ?? 0, accuracy: mine }] : [];
+    return mine && isRecord(entry) ? [{ name, items: numberOf(entry.items) ?? 0, accuracy: mine }] : [];
   });
-  return { items: number(raw.items) ?? 0, chance: number(raw.chance) ?? 0, accuracy, relations };
+  return { items: numberOf(raw.items) ?? 0, chance: numberOf(raw.chance) ?? 0, accuracy, relations };
 }
 
 function interval(raw: unknown): Interval | null {
   if (!isRecord(raw)) return null;
-  const value = number(raw.value);
-  return value === null ? null : { value, low: number(raw.low) ?? value, high: number(raw.high) ?? value };
+  const value = numberOf(raw.value);
+  return value === null ? null : { value, low: numberOf(raw.low) ?? value, high: numberOf(raw.high) ?? value };
 }
-
-const number = (raw: unknown): number | null => (typeof raw === "number" && Number.isFinite(raw) ? raw : null);
-const text = (raw: unknown): string => (typeof raw === "string" ? raw : "");
-const isRecord = (raw: unknown): raw is Json => typeof raw === "object" && raw !== null && !Array.isArray(raw);

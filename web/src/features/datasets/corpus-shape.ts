@@ -1,0 +1,72 @@
+import { countsOf, type Json, numberOf, recordOf, recordsOf, textOf } from "@/lib/unknown";
+
+/** corpus.json as far as the page shows it. Pure. */
+
+export type Count = readonly [name: string, count: number];
+export type CorpusSource = { readonly name: string; readonly domain: string; readonly licence: string; readonly origin: string; readonly train: number; readonly heldout: number; readonly lost: number; readonly bytes: number };
+export type Domain = { readonly name: string; readonly documents: number; readonly bytes: number };
+export type Corpus = {
+  readonly documents: number;
+  readonly bytes: number;
+  readonly heldoutDocuments: number;
+  readonly clozeItems: number;
+  readonly domains: readonly Domain[];
+  readonly sources: readonly CorpusSource[];
+  /** Documents by what became of them, most first. */
+  readonly fates: readonly Count[];
+  /** Bytes of what was kept. */
+  readonly licences: readonly Count[];
+  readonly notes: readonly Count[];
+  readonly evaluationSets: readonly { readonly name: string; readonly items: number; readonly licence: string }[];
+  readonly examples: readonly { readonly reason: string; readonly texts: readonly string[] }[];
+};
+
+const DIVIDED = ["train", "heldout"];
+
+export function corpusOf(raw: Json): Corpus {
+  const curation = recordOf(raw.curation);
+  const sources = recordsOf(raw.sources);
+  const fates = new Map<string, number>();
+  const licences = new Map<string, number>();
+  const add = (to: Map<string, number>, name: string, count: number) => to.set(name, (to.get(name) ?? 0) + count);
+  const shown = sources.map((source): CorpusSource => {
+    const name = textOf(source.name);
+    const ends = Object.entries(source).filter(([, value]) => numberOf(recordOf(value).documents) !== null);
+    const rejected = Object.entries(recordOf(recordOf(curation.sources)[name])).filter(([fate]) => fate !== "kept");
+    for (const [fate, value] of [...ends, ...rejected]) add(fates, fate, documentsOf(value));
+    const bytes = DIVIDED.reduce((sum, split) => sum + (numberOf(recordOf(source[split]).bytes) ?? 0), 0);
+    add(licences, textOf(source.licence) || "not said", bytes);
+    return {
+      name, domain: textOf(source.domain), licence: textOf(source.licence), bytes, origin: [textOf(source.distribution), textOf(source.version)].filter(Boolean).join(" "),
+      train: documentsOf(source.train), heldout: documentsOf(source.heldout),
+      lost: [...ends.filter(([fate]) => !DIVIDED.includes(fate)), ...rejected].reduce((sum, [, value]) => sum + documentsOf(value), 0),
+    };
+  });
+  return {
+    documents: numberOf(raw.train_documents) ?? 0,
+    bytes: numberOf(raw.train_bytes) ?? 0,
+    heldoutDocuments: numberOf(raw.heldout_documents) ?? 0,
+    clozeItems: numberOf(raw.cloze_items) ?? 0,
+    domains: Object.entries(recordOf(raw.domains)).map(([name, entry]) => ({ name, documents: sumOf(entry, "documents"), bytes: sumOf(entry, "bytes") })).sort((a, b) => b.bytes - a.bytes),
+    sources: shown,
+    fates: ordered(fates),
+    licences: ordered(licences),
+    notes: countsOf(curation.notes),
+    evaluationSets: recordsOf(curation.evaluation_sets).map((set) => ({ name: textOf(set.name), items: numberOf(set.items) ?? 0, licence: textOf(set.licence) })),
+    examples: Object.entries(recordOf(curation.examples)).map(([reason, examples]) => ({ reason, texts: recordsOf(examples).map(exampleText) })),
+  };
+}
+
+export type Bar = { readonly name: string; readonly count: number; readonly length: number; readonly share: number };
+
+/** `length`: of the longest; `share`: of all. */
+export function barsOf(counts: readonly Count[]): Bar[] {
+  const most = Math.max(1, ...counts.map(([, count]) => count));
+  const all = Math.max(1, counts.reduce((sum, [, count]) => sum + count, 0));
+  return counts.map(([name, count]) => ({ name, count, length: count / most, share: count / all }));
+}
+
+const documentsOf = (raw: unknown): number => numberOf(recordOf(raw).documents) ?? 0;
+const sumOf = (raw: unknown, unit: string): number => DIVIDED.reduce((sum, split) => sum + (numberOf(recordOf(raw)[`${split}_${unit}`]) ?? 0), 0);
+const ordered = (counts: Map<string, number>): Count[] => [...counts].filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
+const exampleText = (raw: Json): string => Object.values(raw).filter((value): value is string => typeof value === "string").join(": ");

@@ -1,0 +1,93 @@
+import { Cell, Head, Table } from "@/components/ui/table";
+import { bytes, whole } from "@/lib/format";
+
+import { Bars } from "./bars";
+import type { Corpus } from "./corpus-shape";
+import { fateTone } from "./marks";
+
+/** Statistics of a corpus: mixture, licences, what was rejected and why, its sources. */
+export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere: (condition: string) => void }) {
+  return (
+    <>
+      <dl className="flex flex-wrap gap-x-10 gap-y-3" aria-label="Size">
+        <Figure title="Training text" value={bytes(corpus.bytes)} about={`${whole(corpus.documents)} documents`} />
+        <Figure title="Held out" value={whole(corpus.heldoutDocuments)} about="documents" />
+        <Figure title="Cloze items" value={whole(corpus.clozeItems)} about="for evaluation" />
+      </dl>
+      <div className="grid gap-x-10 gap-y-6 lg:grid-cols-2">
+        <Bars title="What became of the documents" counts={corpus.fates} tone={fateTone} />
+        <Bars title="Mixture of domains" counts={corpus.domains.map(({ name, bytes: size }) => [name, size])} unit={bytes} onChoose={(domain) => onWhere(`domain:${domain}`)} />
+        <Bars title="Licences" counts={corpus.licences} unit={bytes} />
+        {corpus.notes.length > 0 && <Bars title="Masked and mended" counts={corpus.notes} />}
+      </div>
+      <section aria-label="Sources" className="-mx-4">
+        <h3 className="mb-1 px-4 font-medium">Sources</h3>
+        <Table label="Sources">
+          <thead>
+            <tr>
+              <Head>Source</Head>
+              <Head>Domain</Head>
+              <Head>Licence</Head>
+              <Head>From</Head>
+              <Head right>Train</Head>
+              <Head right>Held out</Head>
+              <Head right>Not taken</Head>
+              <Head right>Bytes</Head>
+            </tr>
+          </thead>
+          <tbody>
+            {corpus.sources.map((source) => (
+              <tr key={source.name}>
+                <Cell>
+                  <button type="button" className="font-medium hover:text-accent" title="Show its documents" onClick={() => onWhere(`source:${source.name}`)}>
+                    {source.name}
+                  </button>
+                </Cell>
+                <Cell className="text-muted">{source.domain}</Cell>
+                <Cell className="text-muted">{source.licence}</Cell>
+                <Cell className="text-muted">{source.origin || "–"}</Cell>
+                <Cell right>{whole(source.train)}</Cell>
+                <Cell right>{whole(source.heldout)}</Cell>
+                <Cell right>{whole(source.lost)}</Cell>
+                <Cell right>{bytes(source.bytes)}</Cell>
+              </tr>
+            ))}
+          </tbody>
+        </Table>
+      </section>
+      {corpus.evaluationSets.length > 0 && (
+        <section aria-label="Evaluation sets">
+          <h3 className="font-medium">Kept clean of evaluation sets</h3>
+          <p className="text-muted">{corpus.evaluationSets.map((set) => `${set.name} (${whole(set.items)} items, ${set.licence})`).join(", ")}</p>
+        </section>
+      )}
+      {corpus.examples.length > 0 && (
+        <section aria-label="Examples of what was rejected" className="flex flex-col gap-1">
+          <h3 className="font-medium">Examples of what was rejected</h3>
+          {corpus.examples.map(({ reason, texts }) => (
+            <details key={reason}>
+              <summary className="text-bad">{reason}</summary>
+              <ul className="flex flex-col gap-1 py-1 pl-4">
+                {texts.map((text, i) => (
+                  <li key={i} className="rounded-md border border-line bg-sunken px-2 py-1 font-mono text-sm break-words whitespace-pre-wrap">
+                    {text}
+                  </li>
+                ))}
+              </ul>
+            </details>
+          ))}
+        </section>
+      )}
+    </>
+  );
+}
+
+function Figure({ title, value, about }: { title: string; value: string; about: string }) {
+  return (
+    <div>
+      <dt className="text-sm text-muted">{title}</dt>
+      <dd className="text-xl font-semibold tracking-tight">{value}</dd>
+      <dd className="text-sm text-muted">{about}</dd>
+    </div>
+  );
+}

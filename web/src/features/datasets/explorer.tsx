@@ -1,0 +1,129 @@
+import { useEffect, useRef } from "react";
+
+import type { ArtifactOut, NounOut, ReviewOut, Verdict } from "@/api";
+import type { DatasetSearch } from "@/app/search";
+import { Button } from "@/components/ui/button";
+import { Empty, ProblemNotice } from "@/components/ui/notice";
+import { Progress, SkeletonLines } from "@/components/ui/progress";
+import { whole } from "@/lib/format";
+import { useShortcuts } from "@/lib/keys";
+import { textOf } from "@/lib/unknown";
+
+import { Detail } from "./detail";
+import { type Change, Filters } from "./filters";
+import { isReviewed, nounOf } from "./listing";
+import { useReviewing, useRows } from "./queries";
+import { RowList } from "./row-list";
+
+/** So many are fetched unasked: a queue is counted, and a first screen is filled although most rows do not match. */
+const FILL = 40;
+const COUNTED = 2000;
+
+type Props = { artifact: ArtifactOut; noun: NounOut; view: DatasetSearch; onView: (change: Change) => void; isQueue?: boolean };
+type Decision = { rowId: string; position: string; before: ReviewOut | null };
+
+/** Rows of a noun: the list, and the one that is open beside it. As a queue: those that people decide about, one after the other. */
+export default function Explorer({ artifact, noun, view, onView, isQueue = false }: Props) {
+  const field = useRef<HTMLInputElement>(null);
+  const decisions = useRef<Decision[]>([]);
+  const filter = isQueue ? { fate: ["review"], review: "none" as const } : { fate: view.fate };
+  const { data, error, isPending, hasNextPage, isFetchingNextPage, isFetchNextPageError, fetchNextPage } = useRows(artifact.id, { noun: noun.noun, q: view.q, where: view.where, ...filter });
+  const rows = data?.pages.flatMap((page) => page.items) ?? [];
+  const looked = data?.pages.reduce((sum, page) => sum + page.scanned, 0) ?? 0;
+  const more = () => void (hasNextPage && !isFetchingNextPage && !isFetchNextPageError && fetchNextPage());
+  const wanted = isQueue ? COUNTED : FILL;
+  useEffect(() => {
+    if (rows.length < wanted && hasNextPage && !isFetchingNextPage && !isFetchNextPageError) void fetchNextPage();
+  }, [rows.length, wanted, hasNextPage, isFetchingNextPage, isFetchNextPageError, fetchNextPage, looked]);
+
+  const open = view.row ?? rows[0]?.position;
+  const index = rows.findIndex((row) => row.position === open);
+  const current = rows[index];
+  const move = (by: number) => {
+    const next = rows[Math.max(0, Math.min(rows.length - 1, index + by))];
+    if (next) onView({ row: next.position });
+    if (index + by >= rows.length - 10) more();
+  };
+  const review = useReviewing(artifact.id);
+  const decide = (verdict: Verdict) => {
+    if (!current) return;
+    const rowId = textOf(current.row.id);
+    decisions.current.push({ rowId, position: current.position, before: current.review });
+    review({ rowId, verdict, before: current.review });
+    const next = rows.slice(index + 1).find((row) => !row.review) ?? (isQueue ? rows.find((row) => !row.review && row.position !== current.position) : undefined);
+    if (isQueue && next) onView({ row: next.position });
+  };
+  const undo = () => {
+    const last = decisions.current.pop();
+    if (!last) return;
+    review({ rowId: last.rowId, verdict: last.before?.verdict ?? null, before: null });
+    onView({ row: last.position });
+  };
+  const canReview = isReviewed(noun.noun);
+  useShortcuts(isQueue ? "Review" : "Rows", {
+    j: ["Next row", () => move(1)],
+    k: ["Previous row", () => move(-1)],
+    "/": ["Find text", () => field.current?.focus()],
+    ...(canReview ? { a: ["Accept", () => decide("accept")] as const, r: ["Reject", () => decide("reject")] as const, u: ["Undo the last verdict", undo] as const } : {}),
+  });
+
+  const waiting = rows.filter((row) => !row.review).length;
+  const isFiltered = Boolean(view.q || view.where?.length || (!isQueue && view.fate?.length));
+  return (
+    <div className="flex h-full min-h-0 flex-col">
+      <Filters noun={noun} view={view} onView={onView} field={field} withFates={!isQueue} />
+      {isQueue && <QueueLine waiting={waiting} isCounted={!hasNextPage} decided={rows.length - waiting} />}
+      {error && rows.length === 0 && <div className="p-4"><ProblemNotice error={error} /></div>}
+      {isPending && !error && <SkeletonLines count={10} className="p-4" />}
+      {data && rows.length === 0 && !hasNextPage && <Nothing noun={noun} isFiltered={isFiltered} isQueue={isQueue} onClear={() => onView({ q: undefined, where: undefined, fate: undefined, row: undefined })} />}
+      {data && (rows.length > 0 || hasNextPage) && (
+        <div className="grid min-h-0 flex-1 grid-rows-[15rem_1fr] lg:grid-cols-[minmax(17rem,25rem)_minmax(0,1fr)] lg:grid-rows-1">
+          <div className="flex min-h-0 flex-col border-r border-line max-lg:border-b">
+            <RowList noun={noun.noun} rows={rows} chosen={open} onChoose={(row) => onView({ row })} onEnd={more} label={nounOf(noun.noun).title} />
+            <footer className="border-t border-line px-4 py-1.5 text-sm text-muted" role="status">
+              {whole(rows.length)} {rows.length === 1 ? "row" : "rows"}
+              {hasNextPage ? (isFiltered || isQueue ? `; ${whole(looked)} of ${noun.rows === null ? "all" : whole(noun.rows)} looked at` : ` of ${noun.rows === null ? "more" : whole(noun.rows)}; scroll for more`) : ""}
+              {isFetchingNextPage && <Progress share={null} label="Looking further" />}
+              {isFetchNextPageError && <ProblemNotice error={error}><Button className="mt-2" onClick={() => void fetchNextPage()}>Try again</Button></ProblemNotice>}
+            </footer>
+          </div>
+          <Detail
+            key={noun.noun}
+            artifact={artifact}
+            noun={noun.noun}
+            position={open}
+            onWhere={(condition) => onView({ where: [...new Set([...(view.where ?? []), condition])], row: undefined })}
+            onReview={canReview ? decide : undefined}
+            onUndo={undo}
+          />
+        </div>
+      )}
+    </div>
+  );
+}
+
+function QueueLine({ waiting, isCounted, decided }: { waiting: number; isCounted: boolean; decided: number }) {
+  return (
+    <div className="border-b border-line bg-sunken px-4 py-2" role="status" aria-label="Queue">
+      <span className="font-medium">
+        {whole(waiting)}
+        {isCounted ? "" : " or more"} {waiting === 1 ? "waits" : "wait"}
+      </span>
+      <span className="text-muted">
+        {decided > 0 && <>, {whole(decided)} decided just now</>}. A stage that trains on them asks when it begins: what is accepted is trained on beside what was kept, what is rejected never is, what waits is left out.
+      </span>
+    </div>
+  );
+}
+
+function Nothing({ noun, isFiltered, isQueue, onClear }: { noun: NounOut; isFiltered: boolean; isQueue: boolean; onClear: () => void }) {
+  if (isFiltered) return <Empty title="No row matches" action={<Button onClick={onClear}>Clear the filter</Button>} />;
+  if (isQueue) {
+    return (
+      <Empty title="Nothing waits for a decision" command="abruzzi run recipes/sft.toml">
+        Every row is kept, rejected or decided. A fine-tuning stage that starts now trains on what was kept and accepted.
+      </Empty>
+    );
+  }
+  return <Empty title={`No ${nounOf(noun.noun).title.toLowerCase()}`}>The stage wrote none; its log says why.</Empty>;
+}

@@ -1,0 +1,105 @@
+import { type Json, numberOf, recordOf, recordsOf, textOf } from "@/lib/unknown";
+
+/** What the list of rows shows of each noun. Pure. */
+
+export type Listed = { readonly title: string; readonly about: string; readonly figure: string };
+type Noun = {
+  readonly title: string;
+  /** Of the row: the list asks for no more. None: for all. */
+  readonly fields: readonly string[];
+  /** Keys of the detail that can be filtered by with a click. */
+  readonly properties: readonly string[];
+  readonly listed: (row: Json) => Listed;
+};
+
+const document: Noun = {
+  title: "Documents",
+  fields: ["name", "domain", "source", "text"],
+  properties: ["source", "domain", "name"],
+  listed: (row) => ({ title: textOf(row.name) || firstLine(row.text), about: joined(row.domain, row.source, row.name ? firstLine(row.text) : ""), figure: "" }),
+};
+
+const NOUNS: Record<string, Noun> = {
+  train: { ...document, title: "Training text" },
+  heldout: { ...document, title: "Held-out text" },
+  cloze: {
+    title: "Cloze items",
+    fields: [],
+    properties: ["relation", "source"],
+    listed: (row) => ({ title: textOf(row.prompt) || textOf(row.question) || firstText(row), about: joined(row.relation, row.source), figure: "" }),
+  },
+  rewrites: {
+    title: "Rewrites",
+    fields: ["fate", "name", "document", "domain", "style", "perspective", "text", "scores", "is_llm", "generator"],
+    properties: ["style", "perspective", "domain", "source", "licence", "prompt_version", "document", "generator"],
+    listed: (row) => ({ title: firstLine(row.text) || textOf(row.name) || textOf(row.document), about: joined(row.style, row.perspective, row.name), figure: "" }),
+  },
+  tools: {
+    title: "Tools",
+    fields: ["name", "description", "source", "licence"],
+    properties: ["source", "licence"],
+    listed: (row) => ({ title: textOf(row.name), about: joined(row.source, row.description), figure: "" }),
+  },
+  trajectories: {
+    title: "Trajectories",
+    fields: ["fate", "task", "score", "turns", "ended_by", "is_llm", "generator"],
+    properties: ["task.difficulty", "ended_by", "source", "licence", "generator", "seed"],
+    listed: (row) => {
+      const task = recordOf(row.task);
+      const turns = numberOf(row.turns);
+      return { title: firstLine(task.instruction), about: joined(task.difficulty, turns === null ? "" : `${turns} turns`, row.ended_by ? `ended by ${textOf(row.ended_by)}` : ""), figure: score(row) };
+    },
+  },
+  conversations: {
+    title: "Conversations",
+    fields: ["fate", "domain", "source", "score", "reasons", "messages", "is_llm", "generator"],
+    properties: ["domain", "source", "licence", "generator", "prompt_id"],
+    listed: (row) => {
+      const asked = recordsOf(row.messages).find((message) => message.role === "user");
+      return { title: firstLine(asked?.content) || textOf(row.prompt_id), about: joined(row.domain, ...(Array.isArray(row.reasons) ? row.reasons : [])), figure: score(row) };
+    },
+  },
+  calls: {
+    title: "Calls",
+    fields: ["role", "seconds", "response", "rejected", "retries"],
+    properties: ["role", "response.model", "response.generator", "rejected.reason"],
+    listed: (row) => {
+      const [answer, refused] = [recordOf(row.response), recordOf(row.rejected)];
+      return { title: firstLine(answer.text) || (refused.reason ? `Rejected: ${textOf(refused.reason)}` : firstText(answer) || textOf(row.id)), about: joined(row.role, answer.generator), figure: numberOf(row.seconds) === null ? "" : `${numberOf(row.seconds)?.toFixed(1)} s` };
+    },
+  },
+};
+
+export function nounOf(noun: string): Noun {
+  return NOUNS[noun] ?? {
+    title: noun.charAt(0).toUpperCase() + noun.slice(1).replaceAll("_", " "),
+    fields: [],
+    properties: ["source", "domain", "licence", "generator"],
+    listed: (row) => ({ title: firstText(row), about: joined(row.source, row.domain), figure: "" }),
+  };
+}
+
+/** Nouns in the order in which people look at them; what is not known comes last. */
+export function inOrder<T extends { readonly noun: string }>(nouns: readonly T[]): T[] {
+  const order = ["rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
+  const place = (noun: string) => (noun === "calls" ? 99 : order.indexOf(noun) < 0 ? 50 : order.indexOf(noun));
+  return [...nouns].sort((a, b) => place(a.noun) - place(b.noun));
+}
+
+/** People decide about rows of these: what they say is what `sft` asks for. */
+export const isReviewed = (noun: string): boolean => noun === "conversations" || noun === "trajectories";
+
+/** The value at a dotted path, as the API's `where` compares it; null where there is none or more than one. */
+export function valueAt(row: Json, path: string): string | null {
+  const value = path.split(".").reduce<unknown>((at, key) => recordOf(at)[key], row);
+  if (typeof value === "string") return value === "" ? null : value;
+  return typeof value === "number" || typeof value === "boolean" ? JSON.stringify(value) : null;
+}
+
+const score = (row: Json): string => numberOf(row.score)?.toFixed(2) ?? "";
+const joined = (...parts: readonly unknown[]): string => parts.filter((part): part is string => typeof part === "string" && part !== "").join(" · ");
+const firstText = (row: Json): string => firstLine(Object.entries(row).find(([key, value]) => key !== "id" && typeof value === "string" && value !== "")?.[1]) || JSON.stringify(row).slice(0, 120);
+
+function firstLine(raw: unknown): string {
+  return textOf(raw).split("\n").find((line) => line.trim() !== "")?.trim() ?? "";
+}
