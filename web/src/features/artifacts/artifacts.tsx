@@ -1,9 +1,9 @@
-import { getRouteApi } from "@tanstack/react-router";
-import { BadgeCheck, Files as FilesSign, GitBranch, Waypoints } from "lucide-react";
+import { getRouteApi, Link } from "@tanstack/react-router";
+import { BadgeCheck, Files as FilesSign, GitBranch, Rows3, Waypoints } from "lucide-react";
 import { useState } from "react";
 
 import type { ArtifactOut, RunOut } from "@/api";
-import { Button, IconButton } from "@/components/ui/button";
+import { Button, buttonClass, IconButton } from "@/components/ui/button";
 import { Code } from "@/components/ui/code";
 import { Dialog } from "@/components/ui/dialog";
 import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
@@ -115,6 +115,11 @@ function Row({ artifact, isDim, isShown, onBranch, onOpen, onLineage }: RowProps
               <GitBranch /> Branch
             </Button>
           )}
+          {!isGone && mayHaveRows(artifact.kind) && (
+            <Link to="/data/$artifactId" params={{ artifactId: artifact.id }} className={buttonClass("ghost")}>
+              <Rows3 /> Rows
+            </Link>
+          )}
           <IconButton label={`Lineage of ${artifact.name}`} onClick={() => onLineage(artifact.id)}>
             <Waypoints />
           </IconButton>
@@ -128,6 +133,9 @@ function Row({ artifact, isDim, isShown, onBranch, onOpen, onLineage }: RowProps
     </tr>
   );
 }
+
+/** As the API's `rows=true`. */
+const mayHaveRows = (kind: ArtifactOut["kind"]): boolean => !["tokenizer", "dataset", "checkpoint", "report", "export"].includes(kind);
 
 function Verified({ at, now }: { at: string | null; now: number }) {
   if (!at) {

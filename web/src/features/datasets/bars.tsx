@@ -34,7 +34,7 @@ export function Bars({ title, counts, unit = whole, tone = () => "accent", onCho
           return (
             <li key={bar.name}>
               {onChoose ? (
-                <button type="button" className={cn(grid, "hover:bg-hover")} title={`Show these rows: ${bar.name}`} onClick={() => onChoose(bar.name)}>
+                <button type="button" className={cn(grid, "hover:bg-hover")} title="Show these rows" onClick={() => onChoose(bar.name)}>
                   {line}
                 </button>
               ) : (

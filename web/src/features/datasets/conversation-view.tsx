@@ -77,11 +77,11 @@ function Conversation({ row }: { row: Json }) {
         <h3 className="font-medium">Conversation</h3>
         <span className="text-sm text-muted">
           {turns.length} turns, {calls} {calls === 1 ? "call" : "calls"}
-          {tools.length > 0 && `, ${tools.length} tools at hand`}
+          {tools.length > 0 && `, ${tools.length} ${tools.length === 1 ? "tool" : "tools"} at hand`}
         </span>
         <div className="flex-1" />
         {calls > 0 && (
-          <Toggle label="Unfold all calls" pressed={isOpen} onChange={setIsOpen}>
+          <Toggle label="Unfold calls" pressed={isOpen} onChange={setIsOpen}>
             Unfold calls
           </Toggle>
         )}

@@ -6,10 +6,6 @@ export type Count = readonly [name: string, count: number];
 export type CorpusSource = { readonly name: string; readonly domain: string; readonly licence: string; readonly origin: string; readonly train: number; readonly heldout: number; readonly lost: number; readonly bytes: number };
 export type Domain = { readonly name: string; readonly documents: number; readonly bytes: number };
 export type Corpus = {
-  readonly documents: number;
-  readonly bytes: number;
-  readonly heldoutDocuments: number;
-  readonly clozeItems: number;
   readonly domains: readonly Domain[];
   readonly sources: readonly CorpusSource[];
   /** Documents by what became of them, most first. */
@@ -43,10 +39,6 @@ export function corpusOf(raw: Json): Corpus {
     };
   });
   return {
-    documents: numberOf(raw.train_documents) ?? 0,
-    bytes: numberOf(raw.train_bytes) ?? 0,
-    heldoutDocuments: numberOf(raw.heldout_documents) ?? 0,
-    clozeItems: numberOf(raw.cloze_items) ?? 0,
     domains: Object.entries(recordOf(raw.domains)).map(([name, entry]) => ({ name, documents: sumOf(entry, "documents"), bytes: sumOf(entry, "bytes") })).sort((a, b) => b.bytes - a.bytes),
     sources: shown,
     fates: ordered(fates),

@@ -9,11 +9,6 @@ import { fateTone } from "./marks";
 export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere: (condition: string) => void }) {
   return (
     <>
-      <dl className="flex flex-wrap gap-x-10 gap-y-3" aria-label="Size">
-        <Figure title="Training text" value={bytes(corpus.bytes)} about={`${whole(corpus.documents)} documents`} />
-        <Figure title="Held out" value={whole(corpus.heldoutDocuments)} about="documents" />
-        <Figure title="Cloze items" value={whole(corpus.clozeItems)} about="for evaluation" />
-      </dl>
       <div className="grid gap-x-10 gap-y-6 lg:grid-cols-2">
         <Bars title="What became of the documents" counts={corpus.fates} tone={fateTone} />
         <Bars title="Mixture of domains" counts={corpus.domains.map(({ name, bytes: size }) => [name, size])} unit={bytes} onChoose={(domain) => onWhere(`domain:${domain}`)} />
@@ -79,15 +74,5 @@ export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere:
         </section>
       )}
     </>
-  );
-}
-
-function Figure({ title, value, about }: { title: string; value: string; about: string }) {
-  return (
-    <div>
-      <dt className="text-sm text-muted">{title}</dt>
-      <dd className="text-xl font-semibold tracking-tight">{value}</dd>
-      <dd className="text-sm text-muted">{about}</dd>
-    </div>
   );
 }

@@ -8,7 +8,7 @@ import { ago, bytes, whole } from "@/lib/format";
 import { useNow } from "@/lib/now";
 import { toProblem } from "@/lib/problem";
 
-import { inOrder, nounOf } from "./listing";
+import { inOrder, manyOf } from "./listing";
 import { fateTone, StandinTag } from "./marks";
 import { useDataset } from "./queries";
 
@@ -69,7 +69,7 @@ function Contents({ artifact }: { artifact: ArtifactOut }) {
           <li key={noun.noun} className="flex flex-wrap items-center gap-x-2 text-sm">
             <Link to="/data/$artifactId" params={{ artifactId: artifact.id }} search={{ tab: noun.noun }} className="hover:text-accent">
               {noun.rows === null ? "" : `${whole(noun.rows)} `}
-              {nounOf(noun.noun).title.toLowerCase()}
+              {manyOf(noun.noun)}
             </Link>
             {noun.teacher === "standin" && <StandinTag />}
             {fates.length > 0 && (

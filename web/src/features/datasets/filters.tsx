@@ -38,7 +38,7 @@ export function Filters({ noun, view, onView, field, withFates }: Props) {
       {withFates && Object.keys(noun.fates).length > 0 && (
         <div role="group" aria-label="Only rows of this fate" className="flex flex-wrap gap-1">
           {Object.entries(noun.fates).map(([fate, count]) => (
-            <Toggle key={fate} label={`Only ${fate}`} pressed={fates.includes(fate)} onChange={(on) => toggle(fate, on)}>
+            <Toggle key={fate} label={`${fate} ${whole(count)}`} pressed={fates.includes(fate)} onChange={(on) => toggle(fate, on)}>
               {fate} <span className="font-normal text-muted">{whole(count)}</span>
             </Toggle>
           ))}

@@ -5,6 +5,8 @@ import { type Json, numberOf, recordOf, recordsOf, textOf } from "@/lib/unknown"
 export type Listed = { readonly title: string; readonly about: string; readonly figure: string };
 type Noun = {
   readonly title: string;
+  /** After a number. */
+  readonly many?: string;
   /** Of the row: the list asks for no more. None: for all. */
   readonly fields: readonly string[];
   /** Keys of the detail that can be filtered by with a click. */
@@ -20,8 +22,8 @@ const document: Noun = {
 };
 
 const NOUNS: Record<string, Noun> = {
-  train: { ...document, title: "Training text" },
-  heldout: { ...document, title: "Held-out text" },
+  train: { ...document, title: "Training text", many: "training documents" },
+  heldout: { ...document, title: "Held-out text", many: "held-out documents" },
   cloze: {
     title: "Cloze items",
     fields: [],
@@ -78,6 +80,8 @@ export function nounOf(noun: string): Noun {
     listed: (row) => ({ title: firstText(row), about: joined(row.source, row.domain), figure: "" }),
   };
 }
+
+export const manyOf = (noun: string): string => nounOf(noun).many ?? nounOf(noun).title.toLowerCase();
 
 /** Nouns in the order in which people look at them; what is not known comes last. */
 export function inOrder<T extends { readonly noun: string }>(nouns: readonly T[]): T[] {

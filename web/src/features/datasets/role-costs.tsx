@@ -1,8 +1,8 @@
-import { StandinTag } from "./marks";
 import { Cell, Head, Table } from "@/components/ui/table";
 import { compact, span, whole } from "@/lib/format";
 
 import type { RoleCost } from "./cost-shape";
+import { StandinTag } from "./marks";
 
 /** What each role cost: calls, tokens, time, what the cache spared, what was rejected. */
 export function RoleCosts({ roles, label }: { roles: readonly RoleCost[]; label: string }) {

@@ -7,7 +7,9 @@ import { Value } from "./json-view";
 import type { Call, Turn } from "./trajectory-shape";
 import { Changes } from "./world-view";
 
-const FOLDED_CHARACTERS = 1200;
+const LONG_CHARACTERS = 1200;
+/** Of a system prompt, which is the same in many rows. */
+const SYSTEM_CHARACTERS = 280;
 const NAMES: Record<string, string> = { system: "System", user: "User", assistant: "Agent", tool: "Tool" };
 
 /** Who said what; calls folded to one line each, with their answers inside. */
@@ -17,7 +19,7 @@ export function Turns({ turns, isOpen }: { turns: readonly Turn[]; isOpen: boole
       {turns.map((turn, i) => (
         <li key={i} className={cn("rounded-lg border px-3 py-2", turn.role === "user" ? "border-transparent bg-selected" : turn.role === "assistant" ? "border-line bg-surface" : "border-line bg-sunken")}>
           <h4 className="text-sm font-medium text-muted">{NAMES[turn.role] ?? (turn.role || "?")}</h4>
-          {turn.text && <Said text={turn.text} isFolded={turn.role === "system"} />}
+          {turn.text && <Said text={turn.text} most={turn.role === "system" ? SYSTEM_CHARACTERS : LONG_CHARACTERS} />}
           {turn.calls.map((call, n) => (
             <CallView key={n} call={call} isOpen={isOpen} />
           ))}
@@ -27,9 +29,9 @@ export function Turns({ turns, isOpen }: { turns: readonly Turn[]; isOpen: boole
   );
 }
 
-function Said({ text, isFolded }: { text: string; isFolded: boolean }) {
+function Said({ text, most }: { text: string; most: number }) {
   const body = <p className="break-words whitespace-pre-wrap">{text}</p>;
-  if (!isFolded && text.length <= FOLDED_CHARACTERS) return body;
+  if (text.length <= most) return body;
   return (
     <details>
       <summary className="break-words">{text.slice(0, 140)}…</summary>
@@ -47,7 +49,7 @@ function CallBox({ call, isOpen }: { call: Call; isOpen: boolean }) {
       <summary className="flex flex-wrap items-center gap-x-2 gap-y-1 px-2 py-1 text-sm">
         <Wrench className="size-3.5 text-muted" aria-hidden />
         <span className="font-mono font-medium">{call.tool}</span>
-        <span className="max-w-md min-w-0 flex-1 truncate font-mono text-muted">{written(call.args)}</span>
+        <span className="min-w-0 flex-1 truncate font-mono text-muted">{written(call.args)}</span>
         {call.fault && (
           <span className="inline-flex items-center gap-1 text-warn" title="Injected by the schedule, not the agent's doing">
             <TriangleAlert className="size-3.5" aria-hidden /> {call.fault} injected

@@ -31,6 +31,13 @@ const KNOWN: readonly Known[] = [
   { id: "entropy-k", match: /^train\/sv_entropy\/layer\.\d+\.k$/, title: "Singular-value entropy of W_k", about: "By layer; falls when a matrix loses rank." },
   { id: "aux-loss", match: /^train\/aux_loss$/, title: "Auxiliary loss", about: "Sequence-wise balance." },
   { id: "step-seconds", match: /^train\/step_seconds$/, title: "Seconds per step", about: "Wall time of a step." },
+  { id: "role-calls", match: /^chat\/[^/]+\/calls$/, title: "Calls by role", about: "Answered by the endpoints, all attempts.", isExact: true },
+  { id: "role-prompt", match: /^chat\/[^/]+\/prompt_tokens$/, title: "Prompt tokens by role", about: "All attempts.", isExact: true },
+  { id: "role-answer", match: /^chat\/[^/]+\/completion_tokens$/, title: "Answer tokens by role", about: "All attempts.", isExact: true },
+  { id: "role-seconds", match: /^chat\/[^/]+\/seconds$/, title: "Endpoint seconds by role", about: "Calls that run beside each other count apiece.", isExact: true },
+  { id: "role-cache", match: /^chat\/[^/]+\/cache_hits$/, title: "Answers from the cache by role", about: "Of this attempt.", isExact: true },
+  { id: "role-retries", match: /^chat\/[^/]+\/retries$/, title: "Retries by role", about: "All attempts.", isExact: true },
+  { id: "role-rejected", match: /^chat\/[^/]+\/rejected$/, title: "Rejected calls by role", about: "All attempts.", isExact: true },
   { id: "tokens", match: /^train\/tokens$/, title: "Tokens seen", about: "Since the first step.", isExact: true },
 ];
 

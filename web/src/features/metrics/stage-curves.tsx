@@ -6,6 +6,7 @@ import { WhenVisible } from "@/components/charts/when-visible";
 import { buttonClass } from "@/components/ui/button";
 import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
+import { LiveCosts } from "@/features/datasets/live-costs";
 
 import { CurveControls } from "./controls";
 import { linesOf, type Scale, type Source, stepsOf } from "./lines";
@@ -35,6 +36,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
     <div className="flex flex-col gap-3 p-4">
       <CurveControls view={view} />
       <Stale error={keys.error} />
+      <LiveCosts metrics={keys.data.items.filter((item) => item.stage_id === stage.id)} />
       <div className="grid grid-cols-[repeat(auto-fill,minmax(24rem,1fr))] gap-3 max-sm:grid-cols-1">
         {panelsOf(mine).map((panel) => (
           <WhenVisible key={panel.id} height={PANEL_PIXELS} isWide={view.of(panel.id).large ?? false}>

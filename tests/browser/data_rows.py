@@ -1,0 +1,173 @@
+"""Rows as the data stages write them, for the dashboard's pages: small, told by hand, in the shapes of the real ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+STANDIN = "standin-rule-v1"
+SOURCE = (
+    "The element iron has the symbol Fe. Its atomic number is 26, and it melts at 1811 K.\n\n"
+    "It is not found pure on the surface of the Earth. Smiths have worked it since about 1200 BC."
+)
+CHUNKS = (
+    "The element iron has the symbol Fe. Its atomic number is 26, and it melts at 1811 K.",
+    "It is not found pure on the surface of the Earth. Smiths have worked it since about 1200 BC.",
+)
+GOOD = (
+    "Iron, written Fe, is element number 26. At 1811 K it turns liquid.",
+    "On the Earth's surface it does not occur pure; smiths have known how to work it since around 1200 BC.",
+)
+WRONG = (
+    "Iron, written Fe, is element number 27. At 1811 K it turns liquid.",
+    "On the Earth's surface it occurs pure; smiths have known how to work it since around 1200 BC.",
+)
+DOMAINS = ("knowledge", "web", "mathematics")
+STYLES = ("encyclopedia", "plain", "lecture", "dialogue")
+PERSPECTIVES = ("neutral", "expert", "newcomer")
+
+
+def rewrites(count: int) -> Iterator[dict[str, Any]]:
+    """Every fifth says a wrong number and turns a denial round."""
+    for number in range(count):
+        is_wrong = number % 5 == 2
+        texts = WRONG if is_wrong else GOOD
+        text = "\n\n".join(texts)
+        yield {
+            "id": f"rewrite-{number:05d}", "fate": "number" if is_wrong else "kept", "source": "mendeleev", "licence": "MIT",
+            "generator": STANDIN, "is_llm": False, "document": f"doc-{number // 4:04d}", "domain": DOMAINS[number % 3], "name": f"element {number // 4}",
+            "style": STYLES[number % 4], "perspective": PERSPECTIVES[number % 3], "prompt_version": "grid-1", "source_text": SOURCE, "text": text,
+            "chunks": [{"source": s, "text": t, "tries": 3 if is_wrong else 1} for s, t in zip(CHUNKS, texts, strict=True)],
+            "faults": faults(text) if is_wrong else [], "scores": {"likeness": 0.71, "novelty": 0.33, "length_ratio": 0.86},
+            "call_ids": [f"{number:064x}"],
+        }  # fmt: skip
+
+
+def faults(text: str) -> list[dict[str, Any]]:
+    def span(whole: str, part: str) -> list[int]:
+        return [whole.index(part), whole.index(part) + len(part)]
+
+    return [
+        {"kind": "number", "layer": "rules", "detail": "26 of the source is 27 here", "source_span": span(SOURCE, "26"), "text_span": span(text, "27")},
+        {"kind": "negation", "layer": "rules", "detail": "the source denies it", "source_span": span(SOURCE, "not found pure"), "text_span": span(text, "occurs pure")},
+    ]  # fmt: skip
+
+
+def call(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"functions.{name}:{number}",
+        "type": "function",
+        "function": {"name": name, "arguments": json.dumps(arguments)},
+    }
+
+
+def answer(number: int, name: str, content: Any) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": f"functions.{name}:{number}", "content": json.dumps(content)}
+
+
+TOOLS = [
+    {"name": "find_report", "description": "Find reports by their heading.", "parameters": {"type": "object"}},
+    {"name": "publish_report", "description": "Publish a draft.", "parameters": {"type": "object"}},
+]
+BEFORE = {
+    "dataset": [{"dataset_id": 2, "title": "tickets", "rows": 412}],
+    "report": [{"report_id": 7, "heading": "support load", "status": "draft", "viewers": 0}],
+}
+AFTER = {
+    **BEFORE,
+    "report": [
+        {"report_id": 7, "heading": "support load", "status": "published", "viewers": 0},
+        {"report_id": 8, "heading": "support load (copy)", "status": "draft", "viewers": 0},
+    ],
+}
+CHANGE = {"entity": "report", "id": 7, "before": {"status": "draft"}, "after": {"status": "published"}}
+
+
+def trajectories() -> Iterator[dict[str, Any]]:
+    """One that was kept, with an injected fault on its way; one that did not do what was asked."""
+    yield trajectory("trajectory-kept", "kept", 0.94, done=True)
+    yield trajectory("trajectory-lost", "rubric_failed", 0.4, done=False)
+
+
+def trajectory(row_id: str, fate: str, score: float, *, done: bool) -> dict[str, Any]:
+    found = {"items": [BEFORE["report"][0]], "complete": True}
+    timeout = {"error": {"code": "timeout", "message": "No answer in time; it is not known whether it was done."}}
+    messages = [
+        {"role": "system", "content": "You help the analysts of a company with their reports. Look before you change anything."},
+        {"role": "user", "content": "Please publish the report on support load."},
+        {"role": "assistant", "content": "I look for it first.", "tool_calls": [call(0, "find_report", {"heading": "support load"})]},
+        answer(0, "find_report", found),
+    ]  # fmt: skip
+    calls = [
+        {"turn": 1, "tool": "find_report", "source": "synthetic:enterprise-bi/reporting", "arguments": {"heading": "support load"}, "answer": found, "ok": True,
+         "fault": None, "changes": [], "is_real": False},
+    ]  # fmt: skip
+    if done:
+        messages += [{"role": "assistant", "content": "", "tool_calls": [call(1, "publish_report", {"report_id": 7})]}, answer(1, "publish_report", timeout)]  # fmt: skip
+        calls.append(
+            {"turn": 2, "tool": "publish_report", "source": "synthetic:enterprise-bi/reporting", "arguments": {"report_id": 7}, "answer": timeout, "ok": False,
+             "fault": "lost_answer", "changes": [CHANGE], "is_real": False}
+        )  # fmt: skip
+    messages.append(
+        {"role": "assistant", "content": "It is published." if done else "There are many reports; which one is it?"}
+    )
+    return {
+        "id": row_id, "fate": fate, "source": "synthetic:enterprise-bi/reporting", "licence": "CC0-1.0", "generator": STANDIN, "is_llm": False, "seed": 326160080,
+        "task": {
+            "id": "task-09f20f94bd05", "instruction": "Please publish the report on support load.", "difficulty": "simple",
+            "persona": {"name": "Jonas", "style": "in a hurry", "hidden_goal": "the report is published and nothing else changes"},
+            "rubric": [
+                {"id": "state-1", "text": "Report 7 is published.", "kind": "state", "mandatory": True, "weight": 1.0},
+                {"id": "diff", "text": "Nothing else has changed.", "kind": "diff", "mandatory": True, "weight": 1.0},
+                {"id": "fluent", "text": "The answer is to the point.", "kind": "judge", "mandatory": False, "weight": 0.5},
+            ],
+        },
+        "agent": {"id": "agent-e0e950f4c2d9", "system_prompt": messages[0]["content"]}, "tools": TOOLS, "messages": messages, "calls": calls,
+        "world": {"application": "synthetic:enterprise-bi/reporting", "seed": 5, "before": BEFORE, "after": AFTER if done else BEFORE,
+                  "digest_before": "sha256:" + "a" * 64, "digest_after": "sha256:" + ("b" if done else "a") * 64},
+        "verdicts": [
+            {"clause": "state-1", "passed": done, "by": "state", "why": "report 7 is published" if done else "report 7 is still a draft"},
+            {"clause": "diff", "passed": not done, "by": "state", "why": "report 8 is new" if done else "nothing changed"},
+            {"clause": "fluent", "passed": None, "by": "judge", "why": "asked twice, it said both"},
+        ],
+        "score": score, "reasons": [] if done else ["state-1 does not hold"], "ended_by": "user", "why": "", "turns": 3 if done else 2,
+        "generators": {"agent": STANDIN, "user": "script", "judge": STANDIN}, "call_ids": [],
+    }  # fmt: skip
+
+
+def conversations(waiting: int) -> Iterator[dict[str, Any]]:
+    """`waiting` about which people decide, thirty that were kept, four that were not."""
+    fates = ["review"] * waiting + ["kept"] * 30 + ["too_short"] * 4
+    for number, fate in enumerate(fates):
+        yield {
+            "id": f"conversation-{number:03d}", "fate": fate, "source": "synthesis", "licence": "CC0-1.0", "generator": STANDIN, "is_llm": False,
+            "domain": DOMAINS[number % 3], "prompt_id": f"prompt-{number // 2:03d}", "score": round(0.5 + number / 100, 2),
+            "reasons": ["the judge was of two minds"] if fate == "review" else [],
+            "messages": [
+                {"role": "user", "content": f"What is {number} times {number}?"},
+                {"role": "assistant", "content": "", "tool_calls": [call(0, "multiply", {"a": number, "b": number})]},
+                answer(0, "multiply", {"product": number * number}),
+                {"role": "assistant", "content": f"It is {number * number}."},
+            ],
+            "tools": [{"name": "multiply", "description": "Multiply two numbers.", "parameters": {"type": "object"}}],
+        }  # fmt: skip
+
+
+def calls() -> dict[str, Any]:
+    """calls.json of three roles."""
+
+    def role(teacher: str, generator: str, calls: int, **more: Any) -> dict[str, Any]:
+        return {
+            "teacher": teacher, "generators": {generator: calls}, "calls": calls, "prompt_tokens": 410 * calls, "completion_tokens": 120 * calls,
+            "estimated_calls": 0, "seconds": 2.4 * calls, "cache_hits": 12, "retries": {"busy": 3}, "rejected": {}, **more,
+        }  # fmt: skip
+
+    return {
+        "version": 1,
+        "shards": [],
+        "roles": {
+            "rephraser": role("standin", STANDIN, 1490, rejected={"too_long": 2}),
+            "judge": role("llm", "smollm2-135m-q8", 96),
+        },
+    }
