@@ -80,7 +80,7 @@ def main() -> int:
         )
         for name, folder in folders.items():
             files = {path.name: path for path in folder.iterdir()}
-            context.commit(ArtifactKind.CORPUS if name == "corpus" else ArtifactKind.FILES, name, files)
+            context.commit(ArtifactKind(name), name, files)
     return 0
 
 

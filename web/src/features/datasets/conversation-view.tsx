@@ -37,9 +37,9 @@ export function TrajectoryView({ row, artifactId }: { row: Json; artifactId: str
       <section aria-label="Replay" className="flex max-w-3xl flex-col gap-1.5">
         <h3 className="font-medium">Play it again</h3>
         <p className="text-muted">
-          Its seed is {numberOf(row.seed) ?? "not said"}. Calls are made anew on a fresh world; answers, changes and verdicts must come out the same.
+          Its seed is {numberOf(row.seed) ?? "not said"}. Calls are made anew on fresh worlds and servers; answers, changes and verdicts must come out the same. The tools are the catalogue of the same stage.
         </p>
-        <Code text={`abruzzi artifacts pull ${artifactId} --to trajectories\nabruzzi artifacts rows ${artifactId} --noun trajectories --where id:${textOf(row.id)} --json`} />
+        <Code text={`abruzzi artifacts pull ${artifactId} --to ./trajectories\nabruzzi trajectories replay ./trajectories --tools ./tools`} />
       </section>
     </div>
   );
@@ -50,6 +50,13 @@ export function ConversationView({ row }: { row: Json }) {
   const reasons = listOf(row.reasons).map(String);
   return (
     <div className="flex flex-col gap-4 px-4 py-3">
+      <Facts
+        facts={[
+          ["Known answer", textOf(row.expected)],
+          ["Compared", row.right === true ? "right" : row.right === false ? "wrong" : ""],
+          ["Score", numberOf(row.score)?.toFixed(2) ?? ""],
+        ]}
+      />
       {reasons.length > 0 && (
         <section aria-label="Reasons">
           <h3 className="font-medium">What the filters said</h3>

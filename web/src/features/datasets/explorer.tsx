@@ -80,7 +80,7 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
         <div className="grid min-h-0 flex-1 grid-rows-[15rem_1fr] lg:grid-cols-[minmax(17rem,25rem)_minmax(0,1fr)] lg:grid-rows-1">
           <div className="flex min-h-0 flex-col border-r border-line max-lg:border-b">
             <RowList noun={noun.noun} rows={rows} chosen={open} onChoose={(row) => onView({ row })} onEnd={more} label={nounOf(noun.noun).title} />
-            <footer className="border-t border-line px-4 py-1.5 text-sm text-muted" role="status">
+            <footer className="border-t border-line px-4 py-1.5 text-sm text-muted" role="status" aria-label="Rows shown">
               {whole(rows.length)} {rows.length === 1 ? "row" : "rows"}
               {hasNextPage ? (isFiltered || isQueue ? `; ${whole(looked)} of ${noun.rows === null ? "all" : whole(noun.rows)} looked at` : ` of ${noun.rows === null ? "more" : whole(noun.rows)}; scroll for more`) : ""}
               {isFetchingNextPage && <Progress share={null} label="Looking further" />}
@@ -120,7 +120,7 @@ function Nothing({ noun, isFiltered, isQueue, onClear }: { noun: NounOut; isFilt
   if (isFiltered) return <Empty title="No row matches" action={<Button onClick={onClear}>Clear the filter</Button>} />;
   if (isQueue) {
     return (
-      <Empty title="Nothing waits for a decision" command="abruzzi run recipes/sft.toml">
+      <Empty title="Nothing waits for a decision">
         Every row is kept, rejected or decided. A fine-tuning stage that starts now trains on what was kept and accepted.
       </Empty>
     );

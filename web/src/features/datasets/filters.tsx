@@ -28,7 +28,12 @@ export function Filters({ noun, view, onView, field, withFates }: Props) {
           type="search"
           value={text}
           onChange={(event) => setText(event.target.value)}
-          onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
+          onKeyDown={(event) => {
+            if (event.key !== "Escape") return;
+            // Back to the rows: the browser's own way would empty the field first.
+            event.preventDefault();
+            event.currentTarget.blur();
+          }}
           placeholder="Text in a row"
           aria-label="Only rows with this text"
           maxLength={200}

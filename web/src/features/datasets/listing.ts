@@ -55,7 +55,7 @@ const NOUNS: Record<string, Noun> = {
   conversations: {
     title: "Conversations",
     fields: ["fate", "domain", "source", "score", "reasons", "messages", "is_llm", "generator"],
-    properties: ["domain", "source", "licence", "generator", "prompt_id"],
+    properties: ["domain", "candidate", "source", "licence", "generator", "prompt_id"],
     listed: (row) => {
       const asked = recordsOf(row.messages).find((message) => message.role === "user");
       return { title: firstLine(asked?.content) || textOf(row.prompt_id), about: joined(row.domain, ...(Array.isArray(row.reasons) ? row.reasons : [])), figure: score(row) };
