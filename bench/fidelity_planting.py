@@ -37,7 +37,7 @@ CLAUSES = (
     "which explains its enormous popularity abroad", "and investors were delighted", "because the weather was favourable",
 )  # fmt: skip
 _VAGUE = ("several", "some", "a certain number of", "many")
-_NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
 _SMALL = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "fifteen")
 _AUXILIARY = re.compile(
     r"\b(is|are|was|were|can|could|should|will|would|must|may|has been|have been|does|did)\b(?!\s+not\b|['’]t)"

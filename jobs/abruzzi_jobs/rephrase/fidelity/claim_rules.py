@@ -28,16 +28,17 @@ def claim_faults(pair: Comparison) -> Iterator[Fault]:
         sentence = told.sentence
         if pair.rewrite.text[sentence.start : sentence.end].rstrip("\"')*_ ").endswith("?"):
             continue  # a question claims nothing
-        said = [w for w in sentence.words if is_content(w) and w.lemma not in words("telling")]
+        said = [w for w in sentence.words if is_content(w)]
         if len(said) >= _CLAIM_WORDS and told.support < _least_support(pair, index):
-            yield _claim(sentence.span, [w.text for w in said if w.lemma in told.unsupported])
-            continue
+            strange = [w for w in said if w.lemma in told.unsupported]
+            if not _only_tells(strange):
+                yield _claim(sentence.span, strange)
+                continue
         for number, clause in enumerate(_clauses(pair, sentence)):
-            own = [w for w in clause if is_content(w) and w.lemma not in words("telling")]
-            if len(own) >= (_CLAUSE_WORDS if number else _FIRST_CLAUSE_WORDS) and all(
-                not _supported(pair, w) for w in own
-            ):
-                yield _claim((clause[0].start, clause[-1].end), [w.text for w in own])
+            own = [w for w in clause if is_content(w)]
+            least = _CLAUSE_WORDS if number else _FIRST_CLAUSE_WORDS
+            if len(own) >= least and not _only_tells(own) and not any(_supported(pair, w) for w in own):
+                yield _claim((clause[0].start, clause[-1].end), own)
                 break
 
 
@@ -72,5 +73,11 @@ def _supported(pair: Comparison, word: Word) -> bool:
     return any(alike(word.lemma, other) for other in pair.source.lemmas)
 
 
-def _claim(span: tuple[int, int], unsupported: list[str]) -> Fault:
-    return Fault(FaultKind.CLAIM, LAYER, f"nothing in the source says {', '.join(unsupported[:6])}", None, span)
+def _only_tells(strange: list[Word]) -> bool:
+    """Whether these words are only about telling, as in "Tell me about it, please"."""
+    return all(w.lemma in words("telling") for w in strange)
+
+
+def _claim(span: tuple[int, int], strange: list[Word]) -> Fault:
+    said = ", ".join(w.text for w in strange[:6])
+    return Fault(FaultKind.CLAIM, LAYER, f"nothing in the source says {said}", None, span)

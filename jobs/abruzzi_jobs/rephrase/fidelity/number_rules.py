@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from abruzzi_jobs.rephrase.fidelity.alignment import Told
 from abruzzi_jobs.rephrase.fidelity.comparison import Comparison
 from abruzzi_jobs.rephrase.fidelity.fault import Fault, FaultKind
 from abruzzi_jobs.rephrase.fidelity.numbers import Number, stand_ins
@@ -17,6 +18,7 @@ def number_faults(pair: Comparison) -> Iterator[Fault]:
     yield from _missing(pair)
     yield from _new(pair)
     yield from _exchanged(pair)
+    yield from _between_sentences(pair)
 
 
 def _missing(pair: Comparison) -> Iterator[Fault]:
@@ -74,6 +76,31 @@ def _exchanged(pair: Comparison) -> Iterator[Fault]:
                         number.span,
                     )
                     break
+
+
+def _between_sentences(pair: Comparison) -> Iterator[Fault]:
+    """Two sentences, each of which has lost the number that the other has too much."""
+    found: list[tuple[Told, set[str], list[Number]]] = []
+    for told, ours in zip(pair.told, pair.rewrite_numbers, strict=True):
+        if not told.sources:
+            continue
+        main = told.sources[0]
+        others = {
+            n.value for t in pair.tellers[main] if pair.told[t].sources[0] == main for n in pair.rewrite_numbers[t]
+        }
+        lost = {n.value for n in pair.source_numbers[main] if n.is_exact} - others
+        theirs = {n.value for n in pair.source_numbers[main]}
+        strange = [n for n in ours if n.is_exact and n.value not in theirs]
+        if lost and strange:
+            found.append((told, lost, strange))
+    for told, lost, strange in found:
+        for number in strange:
+            if any(number.value in others and lost & {n.value for n in more} for _, others, more in found):
+                where = pair.rewrite.text[slice(*number.span)]
+                yield _fault(
+                    f"{where} stands where the source has {', '.join(sorted(lost))}", pair.told_span(told), number.span
+                )
+                return
 
 
 def _labels(sentence: Sentence, number: Number) -> list[str]:
