@@ -96,6 +96,7 @@ schedule = {schedule}
 batch = {batch}
 checkpoint = {{ every = "1h" }}
 telemetry = {{ spectral_every_steps = 0, held_out_every_steps = 0 }}
+retry = {{ hang = "20m" }}                # a laptop starts all of them at once, and that may take it long
 resources = {{ threads = 1 }}
 """
 

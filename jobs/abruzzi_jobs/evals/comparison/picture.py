@@ -16,6 +16,8 @@ _EDGE, _GAP, _TOP, _HEIGHT, _LEGEND = 58, 66, 104, 240, 80
 _ARM = 92
 """Width of an arm's place in a panel."""
 _COLOURS = ("#8a8f98", "#d08a2e", "#2f6fb3", "#5b8f3a", "#8e5ea2", "#b3473f")
+_HEADROOM = 1.09
+"""For the figure above a bar."""
 _STEPS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0)
 
 
@@ -51,7 +53,7 @@ def _panel(
 ) -> str:
     tops = [max([f["value"], f["high"] or 0.0, *f["seeds"]]) for f in figures]
     step = next((s for s in _STEPS if max(tops) / s <= 6), _STEPS[-1])
-    top = step * (int(max(tops) / step) + 1)
+    top = step * (int(max(tops) * _HEADROOM / step) + 1)
     parts = [_text(left, _TOP - 12, name, weight="600")]
     for number in range(round(top / step) + 1):
         y = _y(number * step, top)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from abruzzi_jobs.data.processing.shard import KEPT
 from abruzzi_jobs.evals.comparison.arms import MEASURES
 
-IS_REPLICA = "A small replica: its figures are not comparable with the published ones; the order of the arms is."
+IS_REPLICA = "A small replica: its figures are not comparable with the published ones, and only differences beyond chance say anything."
 
 
 def markdown(comparison: Mapping[str, Any], *, title: str, published: str) -> str:
@@ -20,7 +21,7 @@ def markdown(comparison: Mapping[str, Any], *, title: str, published: str) -> st
     head = ["arm", *(MEASURES[m] for m in measures), *([published] if reference else []), "epochs", "seeds"]
     lines += [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for arm in arms.values():
-        cells = [arm["label"], *(interval(arm[m]) for m in measures)]
+        cells = [arm["label"], *(interval(arm[m], least=0.0) for m in measures)]
         if reference:
             cells.append("–" if arm["reference"] is None else f"{arm['reference']:.2f}")
         cells += ["–" if arm["epochs"] is None else f"{arm['epochs']:.1f}", str(len(arm[measures[0]]["seeds"]))]
@@ -56,10 +57,11 @@ def teachers(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def interval(entry: Mapping[str, Any]) -> str:
+def interval(entry: Mapping[str, Any], *, least: float = -math.inf) -> str:
+    """`least`: a share is no less than nothing, though t's interval around a small one may be."""
     if entry["low"] is None:
         return f"{entry['value']:.2f} [one seed]"
-    return f"{entry['value']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
+    return f"{entry['value']:.2f} [{max(least, entry['low']):.2f}, {entry['high']:.2f}]"
 
 
 def _differences(comparison: Mapping[str, Any]) -> list[str]:

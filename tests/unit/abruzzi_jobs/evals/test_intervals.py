@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from abruzzi_jobs.evals.intervals import ratio, wilson
+from abruzzi_jobs.evals.intervals import ratio, student, welch, wilson
 
 
 def test_wilson_gives_published_values() -> None:
@@ -52,3 +53,29 @@ def test_nothing_has_no_interval() -> None:
         wilson(0, 0)
     with pytest.raises(ValueError, match="documents"):
         ratio(np.zeros(0), np.zeros(0))
+
+
+@given(
+    values=st.lists(st.floats(-100, 100), min_size=2, max_size=12),
+    others=st.lists(st.floats(-100, 100), min_size=2, max_size=12),
+)
+def test_intervals_of_means_are_scipys_and_of_differences_no_narrower(values: list[float], others: list[float]) -> None:
+    if np.std(values) < 1e-6 or np.std(others) < 1e-6:
+        return
+    found, wanted = student(values), stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found.low == pytest.approx(wanted.low, rel=1e-3, abs=1e-3)
+    assert found.high == pytest.approx(wanted.high, rel=1e-3, abs=1e-3)
+    ours, theirs = welch(values, others), stats.ttest_ind(values, others, equal_var=False).confidence_interval(0.95)
+    assert ours.low is not None
+    assert ours.high is not None
+    rounding = 1e-3 * (theirs.high - theirs.low)
+    assert ours.low <= theirs.low + rounding
+    assert ours.high >= theirs.high - rounding
+
+
+def test_one_value_has_a_mean_and_no_interval() -> None:
+    assert (student([3.0]).value, student([3.0]).low) == (3.0, None)
+    assert welch([3.0], [1.0, 2.0]).low is None
+    for wrong in (lambda: student([]), lambda: welch([], [1.0])):
+        with pytest.raises(ValueError, match="value"):
+            wrong()
