@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -101,6 +104,19 @@ def run_stage(root: Path, config: dict[str, Any], attempt: int = 1) -> Path:
     with Reporter.from_context(context) as reporter:
         instruct.run(context, reporter)
     return context.scratch / "conversations"
+
+
+def start_process(root: Path, config: dict[str, Any], attempt: int = 1) -> subprocess.Popen[bytes]:
+    """The same as a process of its own."""
+    context = context_of(root, config, attempt)
+    variables = {
+        "ABRUZZI_SPEC": str(context.attempt_dir / "spec.json"), "ABRUZZI_ATTEMPT_DIR": str(context.attempt_dir),
+        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("ABRUZZI_")}
+    program = [sys.executable, "-m", "abruzzi_jobs.entrypoints.main"]
+    with (root / "output.log").open("wb") as log:
+        return subprocess.Popen(program, env=clean | variables, stdout=log, stderr=subprocess.STDOUT, process_group=0)
 
 
 def prompts_file(folder: Path, *records: Mapping[str, Any]) -> str:

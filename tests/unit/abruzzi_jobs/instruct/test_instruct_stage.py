@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from instruct_lab import context_of, model, prompts_file, run_stage, stage_of
+from instruct_lab import context_of, model, prompts_file, run_stage, stage_of, start_process
 
 from abruzzi.client.stage import Reporter
 from abruzzi.contracts.errors import AbruzziError
@@ -156,6 +158,29 @@ def test_the_next_attempt_asks_nothing_twice_and_ends_with_the_same_bytes(tmp_pa
         assert len(a["asked"]) == 2 * before
     names = sorted(path.name for path in whole.iterdir() if not path.name.startswith("calls"))
     assert names == ["conversations-00000.jsonl.zst", "conversations.json"]
+    assert [(whole / n).read_bytes() for n in names] == [(again / n).read_bytes() for n in names]
+
+
+def test_killed_in_the_middle_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    source = questions(tmp_path)
+
+    def held(asked: str) -> str:
+        if "Silver" in asked:
+            reached.set()
+            go_on.wait(240)
+        return knows(asked)
+
+    with model(held) as a, model(guesses) as b:
+        config = stage_of({"a": {**a["endpoint"], "concurrency": 1}, "b": b["endpoint"]}, sources=[source])
+        process = start_process(tmp_path, config)
+        assert reached.wait(240), (tmp_path / "output.log").read_text()
+        process.kill()
+        assert process.wait(240) == -signal.SIGKILL
+        go_on.set()
+        again = run_stage(tmp_path, config, attempt=2)
+        whole = run_stage(tmp_path / "whole", config)
+    names = ("conversations-00000.jsonl.zst", "conversations.json")
     assert [(whole / n).read_bytes() for n in names] == [(again / n).read_bytes() for n in names]
 
 
