@@ -28,6 +28,11 @@ from abruzzi_jobs.rephrase.fidelity.verifier import Verifier
 
 SMOLLM2 = Path(__file__).parent / "data" / "smollm2_rewrites.jsonl"
 _SHOWN = 6
+NOTE = (
+    "Planters, claims and hand-written rewrites are this bench's author's, who also wrote the rules; the dev documents and their faults were "
+    "read while the rules were written. Of the test documents no text was read, but the totals by kind were seen twice before this version, "
+    "and led to changes for claims and for exchanged numbers."
+)
 _COPY_IS_NO_LIE = {FaultKind.COPY}
 """The rule-based methods change few words: that a rewrite is hardly one is true of them, and no question of fidelity."""
 
@@ -66,6 +71,7 @@ def main(part: str, out: Path | None) -> None:
         {
             "figure": "fidelity verifier, rules and likeness only",
             "part": part,
+            "note": NOTE,
             "honest_rewrites": len(honest),
             "documents": len({(h.source, h.document) for h in honest}),
             "false_alarms": _rate(everything),
