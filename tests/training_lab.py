@@ -142,6 +142,9 @@ class Ranks:
 
 
 class Lab:
+    stage_id = "pretrain"
+    """Of the stage that is tried."""
+
     def __init__(self, root: Path, *, run_id: str = "0123456789", dataset: Path | None = None) -> None:
         self.root, self.run_id = root, run_id
         self.store_config = DirectoryConfig(root=str(root / "store"))
@@ -150,9 +153,7 @@ class Lab:
         if dataset is None:
             write_dataset(folder)
         maker = self._spec("tokenize", {}, epoch=1)
-        files = {path.name: path for path in folder.iterdir()}
-        key, manifest = commit_artifact(self.store, maker, kind=ArtifactKind.DATASET, name="dataset", files=files)
-        self.dataset = ArtifactRef(kind=ArtifactKind.DATASET, manifest_key=key, digest=manifest.digest())
+        self.dataset = self.committed(maker, ArtifactKind.DATASET, "dataset", folder)
 
     def spec(
         self,
@@ -166,24 +167,26 @@ class Lab:
         """The spec of attempt `epoch`, resuming from what the platform would pick after so many divergences in a row."""
         stage = PretrainStage.model_validate(merged(NANO, changes or {}))
         spec = self._spec("pretrain", stage.model_dump(mode="json"), epoch=epoch)
-        reference = data_step = None
-        if resume:
-            found = checkpoint_after_divergences(
-                self.store, spec.output_prefix, max_epoch=epoch, in_a_row=diverged, setbacks=setbacks
-            )
-            data_step = data_to_pass_over(self.store, spec.output_prefix, found.manifest, max_epoch=epoch)
-            if found.key is not None and found.manifest is not None:
-                reference = ArtifactRef(
-                    kind=ArtifactKind.CHECKPOINT, manifest_key=found.key, digest=found.manifest.digest()
-                )
-        return spec.model_copy(
-            update={
-                "inputs": {"dataset": self.dataset},
-                "resume": reference,
-                "data_step": data_step,
-                "world_size": stage.resources.ranks,
-            }
+        spec = spec.model_copy(update={"inputs": {"dataset": self.dataset}, "world_size": stage.resources.ranks})
+        return self.resuming(spec, diverged=diverged, setbacks=setbacks) if resume else spec
+
+    def resuming(self, spec: StageSpec, *, diverged: int = 0, setbacks: Sequence[Setback] = ()) -> StageSpec:
+        """From what the platform would pick after so many divergences in a row."""
+        found = checkpoint_after_divergences(
+            self.store, spec.output_prefix, max_epoch=spec.epoch, in_a_row=diverged, setbacks=setbacks
         )
+        data_step = data_to_pass_over(self.store, spec.output_prefix, found.manifest, max_epoch=spec.epoch)
+        reference = None
+        if found.key is not None and found.manifest is not None:
+            reference = ArtifactRef(
+                kind=ArtifactKind.CHECKPOINT, manifest_key=found.key, digest=found.manifest.digest()
+            )
+        return spec.model_copy(update={"resume": reference, "data_step": data_step})
+
+    def committed(self, maker: StageSpec, kind: ArtifactKind, name: str, folder: Path) -> ArtifactRef:
+        files = {path.name: path for path in folder.iterdir()}
+        key, manifest = commit_artifact(self.store, maker, kind=kind, name=name, files=files)
+        return ArtifactRef(kind=kind, manifest_key=key, digest=manifest.digest())
 
     def start(self, spec: StageSpec, *, environment: dict[str, str] | None = None, hold_at: int | None = None) -> Ranks:
         """`hold_at`: the step at which each rank waits for a signal of the test (held_stage.py)."""
@@ -225,7 +228,7 @@ class Lab:
 
     def checkpoints(self) -> list[Manifest]:
         """Newest first."""
-        prefix = self._spec("pretrain", {}, epoch=1).output_prefix
+        prefix = self._spec(self.stage_id, {}, epoch=1).output_prefix
         found = [m for _, m in list_manifests(self.store, prefix) if m.kind is ArtifactKind.CHECKPOINT]
         return sorted(found, key=lambda m: (m.step or 0, m.epoch), reverse=True)
 

@@ -6,6 +6,8 @@ What has been damaged since is passed over for the one before it; every rank com
 from __future__ import annotations
 
 import logging
+import zlib
+from collections.abc import Mapping
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +25,9 @@ from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.optim import MuonClip
 
 logger = logging.getLogger(__name__)
+
+_FRESH_STD = 0.02
+"""Of rows for new tokens; the models' default init_std."""
 
 
 def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None:
@@ -47,7 +52,7 @@ def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip
     """What was saved, after model, optimizer and random states are restored. Raises AbruzziError bad_data when they do not fit together."""
     try:
         state = TrainingState.read(artifact.path(STATE_FILE))
-        _load_weights(artifact, model)
+        _load_weights(load_file(artifact.path(WEIGHTS_FILE)), model)
         optimizer.load_state_dict(load_file(artifact.path(OPTIMIZER_FILE)))
         if rank < len(state.random):
             randomness.restore(state.random[rank])
@@ -60,10 +65,19 @@ def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip
     return state
 
 
-def load_weights(artifact: LocalArtifact, model: Decoder) -> None:
-    """Of another stage's checkpoint, to begin with. Raises AbruzziError bad_data where they are another model's."""
+def load_weights(artifact: LocalArtifact, model: Decoder, *, seed_of_growth: int | None = None) -> None:
+    """Of another stage's checkpoint, to begin with; before the optimizer is built, which takes its masters from them. `seed_of_growth`: a
+    vocabulary that has grown since gets rows drawn from it.
+
+    Raises AbruzziError bad_data where they are another model's.
+    """
     try:
-        _load_weights(artifact, model)
+        tensors = load_file(artifact.path(WEIGHTS_FILE))
+        if seed_of_growth is not None:
+            for name in ("embed_tokens.weight", "lm_head.weight"):
+                if name in tensors:
+                    tensors[name] = _grown(tensors[name], model.config.vocab_size, seed_of_growth, name)
+        _load_weights(tensors, model)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AbruzziError(
             "bad_data",
@@ -72,12 +86,21 @@ def load_weights(artifact: LocalArtifact, model: Decoder) -> None:
         ) from error
 
 
-def _load_weights(artifact: LocalArtifact, model: Decoder) -> None:
-    missing, unknown = model.load_state_dict(load_file(artifact.path(WEIGHTS_FILE)), strict=False)
+def _load_weights(tensors: Mapping[str, torch.Tensor], model: Decoder) -> None:
+    missing, unknown = model.load_state_dict(tensors, strict=False)
     if missing or unknown:
         raise ValueError(
             f"missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}"
         )
+
+
+def _grown(weight_VD: torch.Tensor, vocab_size: int, seed: int, name: str) -> torch.Tensor:
+    more = vocab_size - len(weight_VD)
+    if more <= 0:
+        return weight_VD
+    generator = torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(f"{name}.grown".encode()))
+    fresh = torch.randn(more, weight_VD.shape[1], generator=generator).mul_(_FRESH_STD)
+    return torch.cat([weight_VD, fresh.to(weight_VD.dtype)])
 
 
 def _choose(context: StageContext) -> LocalArtifact | None:

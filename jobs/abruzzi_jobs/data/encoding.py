@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.data.shards import END_OF_TEXT, PAD
 from abruzzi_jobs.data.text_shards import TextRecord, read_text_shard
+from abruzzi_jobs.data.token_text import special_ids
 
 _BATCH_DOCUMENTS = 128
 
@@ -46,7 +46,7 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
     lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.int32)
     for token, number in tokenizer.get_vocab().items():
         lengths[number] = len(token)
-    lengths[[special_id(tokenizer, t) for t in (END_OF_TEXT, PAD)]] = 0
+    lengths[special_ids(tokenizer)] = 0
     return lengths
 
 

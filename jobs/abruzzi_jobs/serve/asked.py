@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
+
+from abruzzi_jobs.sft.conversation import Conversation, Malformed, read_conversation
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -35,6 +46,8 @@ class Asked(BaseModel):
     seed: StrictInt | None = None
     logprobs: StrictBool = False
     top_logprobs: StrictInt = Field(default=0, ge=0, le=20)
+    conversation: SkipValidation[Conversation | None] = None
+    """Messages and tools, where the model has a chat template."""
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -52,18 +65,21 @@ class Asked(BaseModel):
 _NOT_SERVED = {
     "stream": (None, False),
     "n": (None, 1),
-    "tools": (None, [], ()),
     "response_format": (None, {"type": "text"}),
 }
 
 
-def read_asked(body: Any) -> Asked:
-    """Raises BadRequest."""
+def read_asked(body: Any, *, has_template: bool = False) -> Asked:
+    """`has_template`: the model was fine-tuned on chats, so it takes turns and tools. Raises BadRequest."""
     if not isinstance(body, Mapping):
         raise BadRequest("The body is no JSON object.")
     for name, served in _NOT_SERVED.items():
         if body.get(name) not in served:
             raise BadRequest(f"{name}: not served by this engine.")
+    if has_template:
+        body = {**body, **_conversation(body)}
+    elif body.get("tools"):
+        raise BadRequest("tools: not served by this checkpoint, which was not fine-tuned on chats.")
     given = {name: value for name, value in body.items() if value is not None}
     if "max_completion_tokens" in given:
         given["max_tokens"] = given["max_completion_tokens"]
@@ -74,10 +90,23 @@ def read_asked(body: Any) -> Asked:
         raise BadRequest("; ".join(problems)) from error
 
 
+def _conversation(body: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        read = read_conversation(body)
+    except Malformed as error:
+        raise BadRequest(f"messages: {error}. {error.hint}") from error
+    forced = body.get("tool_choice")
+    if forced not in (None, "auto", "none"):
+        raise BadRequest("tool_choice: this engine leaves the choice to the model.")
+    if forced == "none":
+        read = Conversation(read.messages)
+    return {"messages": [{"role": m["role"], "content": m["content"]} for m in read.messages], "conversation": read}
+
+
 def prompt_of(asked: Asked) -> str:
     """The text that the model goes on from: contents of the messages, a blank line between them.
 
-    A pre-trained checkpoint knows no turns; one that was fine-tuned on chats brings a template of its own.
+    For a pre-trained checkpoint, which knows no turns; one that was fine-tuned on chats has a template.
     Tokens carry the space before a word, so one at the end would leave the next word without its own.
     """
     return "\n\n".join(message.content for message in asked.messages).rstrip(" ")

@@ -1,4 +1,4 @@
-"""Answers from a checkpoint: prompt → tokens → text, cut at stop texts, with log-probabilities. One request at a time, in the caller's thread.
+"""Answers from a checkpoint: prompt → tokens → text and tool calls, cut at stop texts, with log-probabilities. One request at a time, in the caller's thread.
 
 The answer depends on the request alone (seed included), not on what is asked beside it.
 """
@@ -18,11 +18,14 @@ from torch import Tensor
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.data.encoding import special_id
 from abruzzi_jobs.data.shards import PAD
+from abruzzi_jobs.data.token_text import token_contents
 from abruzzi_jobs.data.tokenizer import end_of_text_id, load_tokenizer
 from abruzzi_jobs.evals.checkpoint_model import load_model, threads
 from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.generate import token_stream
 from abruzzi_jobs.serve.asked import Asked, BadRequest, prompt_of
+from abruzzi_jobs.sft.markers import Markers, read_markers
+from abruzzi_jobs.sft.template import ChatTemplate, MalformedTurn
 
 
 class Cancelled(Exception):
@@ -33,18 +36,23 @@ class Cancelled(Exception):
 class Answer:
     text: str
     finish_reason: str
-    """`stop`: the model ended its text, or a stop text came. `length`: cut at max_tokens, or at the model's last position."""
+    """`stop`: the model ended its text, or a stop text came. `tool_calls`: it ended its turn with calls. `length`: cut at max_tokens, or at the
+    model's last position."""
     prompt_tokens: int
     completion_tokens: int
     logprobs: list[dict[str, Any]] | None = None
     tokens: list[int] = field(default_factory=list)
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Engine:
-    def __init__(self, model: Decoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, markers: Markers | None = None) -> None:
+        """`markers`: of the chat template that the model was fine-tuned with."""
         self.model, self.tokenizer = model, tokenizer
+        self.template = ChatTemplate(tokenizer, markers) if markers is not None else None
         self._end = end_of_text_id(tokenizer)
-        self._bytes = _token_contents(tokenizer)
+        self._ends = {self._end, *([self.template.end] if self.template else [])}
+        self._bytes = token_contents(tokenizer)
         known = tokenizer.get_vocab_size()
         pad = special_id(tokenizer, PAD)
         self._never = torch.tensor([pad, *range(known, model.config.vocab_size)], dtype=torch.int64)
@@ -61,11 +69,11 @@ class Engine:
                 f"The tokenizer has {encoder.get_vocab_size()} tokens, the model {model.config.vocab_size}.",
                 hint="Serve a checkpoint with the tokenizer that it was trained with.",
             )
-        return cls(model, encoder)
+        return cls(model, encoder, read_markers(tokenizer))
 
     def answer(self, asked: Asked, cancelled: threading.Event | None = None) -> Answer:
         """Raises BadRequest where the prompt leaves no room, Cancelled."""
-        prompt = [self._end, *self.tokenizer.encode(prompt_of(asked), add_special_tokens=False).ids]
+        prompt = self._prompt(asked)
         room = self.model.config.max_position - len(prompt)
         if room < 1:
             raise BadRequest(
@@ -81,7 +89,7 @@ class Engine:
             if cancelled is not None and cancelled.is_set():
                 raise Cancelled
             tokens.append(token)
-            if token == self._end:
+            if token in self._ends:
                 finish = "stop"
                 break
             starts.append(len(said))
@@ -98,7 +106,7 @@ class Engine:
             del said[cut:]
             if logprobs is not None:
                 logprobs = [entry for entry, start in zip(logprobs, starts, strict=True) if start < cut]
-        return Answer(
+        answer = Answer(
             text=said.decode("utf-8", "replace"),
             finish_reason=finish,
             prompt_tokens=len(prompt),
@@ -106,6 +114,27 @@ class Engine:
             logprobs=logprobs,
             tokens=tokens,
         )
+        if asked.conversation is not None and cut is None:
+            self._take_turn(answer)
+        return answer
+
+    def _prompt(self, asked: Asked) -> list[int]:
+        if asked.conversation is not None and self.template is not None:
+            return self.template.prompt(asked.conversation)
+        return [self._end, *self.tokenizer.encode(prompt_of(asked), add_special_tokens=False).ids]
+
+    def _take_turn(self, answer: Answer) -> None:
+        """Calls out of the tokens. What does not follow the template is left as text, markers and all, for the caller to see."""
+        assert self.template is not None
+        try:
+            message = self.template.read_turn(answer.tokens)
+        except MalformedTurn:
+            ended = bool(answer.tokens) and answer.tokens[-1] in self._ends
+            answer.text = self.template.shown(answer.tokens[:-1] if ended else answer.tokens)
+            return
+        answer.text, answer.tool_calls = message["content"], message.get("tool_calls", [])
+        if answer.tool_calls:
+            answer.finish_reason = "tool_calls"
 
     def _stream(self, prompt: list[int], asked: Asked) -> Iterator[tuple[int, Tensor]]:
         generator = torch.Generator()
@@ -143,21 +172,3 @@ def _first_stop(said: bytearray, stops: list[bytes], *, since: int) -> int | Non
     """Where the first stop text begins that the bytes from `since` on may have completed."""
     found = [said.find(stop, max(0, since - len(stop) + 1)) for stop in stops]
     return min((place for place in found if place >= 0), default=None)
-
-
-def _token_contents(tokenizer: Tokenizer) -> list[bytes]:
-    """Bytes that each token stands for; special tokens stand for none. In a byte-level vocabulary each character is one byte."""
-    byte_of = {character: byte for byte, character in _byte_characters()}
-    contents = [b""] * tokenizer.get_vocab_size()
-    special = {special_id(tokenizer, PAD), end_of_text_id(tokenizer)}
-    for token, number in tokenizer.get_vocab().items():
-        if number not in special:
-            contents[number] = bytes(byte_of[character] for character in token)
-    return contents
-
-
-def _byte_characters() -> list[tuple[int, str]]:
-    """(byte, the character that stands for it), as GPT-2 has it: printable bytes stand for themselves, the rest for U+0100 and on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return [(byte, chr(byte)) for byte in plain] + [(byte, chr(0x100 + i)) for i, byte in enumerate(rest)]

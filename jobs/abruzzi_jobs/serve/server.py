@@ -48,7 +48,7 @@ class Handler:
 
     async def __call__(self, request: web.Request) -> web.Response:
         try:
-            asked = read_asked(await request.json())
+            asked = read_asked(await request.json(), has_template=self._engine.template is not None)
         except json.JSONDecodeError as error:
             return error_response(400, "invalid_request_error", f"The body is no JSON: {error}.")
         except BadRequest as error:
@@ -63,7 +63,9 @@ class Handler:
             return error_response(499, "cancelled", "The connection was closed.")
         finally:
             cancelled.set()  # the one who asked has left, or the answer is there
-        message = {"role": "assistant", "content": answer.text}
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text}
+        if answer.tool_calls:
+            message |= {"content": answer.text or None, "tool_calls": answer.tool_calls}
         usage = answer.prompt_tokens, answer.completion_tokens
         return web.json_response(
             completion(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ class Rows:
     """int32 [B, L + 1]: attention stays within one document of a row."""
     target_bytes: int
     """UTF-8 bytes that the targets stand for; <|endoftext|> is a target of none."""
+    learned_BL: Tensor | None = None
+    """bool [B, L + 1]: which tokens count as targets; None: all."""
+    global_targets: int | None = None
+    """Of the step's rows over all ranks, where not all tokens count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,22 @@ class HeldOut:
     """This rank's share; maybe none."""
     targets: int
     """Over all ranks."""
+
+
+class Feeding(Protocol):
+    """What a training loop asks of its data."""
+
+    def next(self, step: int) -> tuple[Phase, Rows]: ...
+
+    def data_step(self, step: int) -> int: ...
+
+    def pass_over(self, step: int, data_step: int) -> int: ...
+
+    def held_out(self, sequences: int) -> HeldOut | None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Feed:

@@ -1,318 +1,42 @@
-"""The pre-training loop and what surrounds it: resume, metrics, held-out looks, checkpoints, stopping. The arithmetic is in trainer.py.
-
-Everything that may change weights depends on the spec, the dataset and the checkpoint alone, so that a run that was killed and resumed ends
-with the same bits as one that was not; clocks only decide when to save and what to print.
-"""
+"""Pre-training: fresh weights or given ones, and the tokens of a dataset."""
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-
-import torch
-
-from abruzzi.client.stage import Preempted, Reporter, StageContext
+from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
-from abruzzi.contracts.states import ArtifactKind
-from abruzzi.store.resume import DATA_STEP, DIVERGENCE
-from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, load_weights, open_checkpoint
-from abruzzi_jobs.checkpoint.randomness import capture_all
+from abruzzi_jobs.checkpoint import load_weights
 from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.memory import MemoryPolicy
-from abruzzi_jobs.models import KimiK2, ModelConfig
-from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
-from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import Feed
-from abruzzi_jobs.train.metrics import spectral_metrics, step_metrics, update_metrics
-from abruzzi_jobs.train.progress import Pace, duration
-from abruzzi_jobs.train.schedule import Phase, build_schedule
-from abruzzi_jobs.train.trainer import StepResult, Trainer
-
-logger = logging.getLogger(__name__)
+from abruzzi_jobs.train.schedule import Schedule, build_schedule
+from abruzzi_jobs.train.training import Training, build_model
 
 GIVEN = "checkpoint"
 """The optional input: weights to begin with. Optimizer, step count and order of data are this stage's own."""
-_HELD_OUT_LOOKS = 12
-_MEASURE_EVERY_STEPS = 10
-"""RMS of the updates: a pass more over them, so not at every step."""
 
 
-class Pretraining:
+class Pretraining(Training):
     def __init__(self, context: StageContext, reporter: Reporter, stage: PretrainStage, ranks: Ranks) -> None:
-        self.context, self.reporter, self.stage, self.ranks = context, reporter, stage, ranks
-        _refuse_unexecuted(stage, ranks)
-        try:
-            policy = MemoryPolicy.from_dict(stage.memory.model_dump())
-            model_config = ModelConfig.from_dict(stage.model.model_dump())
-            self.model = KimiK2(model_config, device=ranks.device, dtype=policy.compute_dtype, seed=context.spec.seed)
-            optimizer_config = OptimizerConfig.from_dict(stage.optimizer.model_dump())
-            self.optimizer = build_optimizer(self.model.named_parameters(), optimizer_config, model=model_config)
-        except ValueError as error:
-            raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error
-        self.schedule = build_schedule(stage.schedule, stage.batch, world_size=ranks.world_size)
-        self.feed = self._open_feed()
-        self.watch = DivergenceWatch()
-        self.trainer = Trainer(
-            self.model, self.optimizer, ranks, micro_sequences=stage.batch.micro_sequences, watch=self.watch
-        )
-        self.held_out = self.feed.held_out(stage.telemetry.held_out_sequences)
-        self.checkpointer = Checkpointer(context, stage.checkpoint) if ranks.rank == 0 else None
-        self.pace = Pace(self.schedule.total_steps)
-        self.step = self.tokens = 0
-        self.valid_loss: float | None = None
-        self._saved_step: int | None = None
-        self._lr_scale = 0.0
-        self._loss: float | None = None
-
-    def run(self) -> None:
-        """Raises Preempted when it was told to stop, AbruzziError `divergence`, `disk_full` and what else ends a stage."""
-        self._introduce()
-        self._resume()
-        if self.checkpointer is not None:
-            self.checkpointer.begin(self.model, self.optimizer, resumed_step=self._saved_step)
-        try:
-            self._loop()
-        except BaseException as error:
-            self._finish_last_save()
-            if isinstance(error, AbruzziError) and error.code == "divergence":
-                self._note_divergence(error)
-            raise
-        self.ranks.barrier()  # all end together: the launcher stops what outlives a failed peer
-        self._beat("done")
-        logger.info("Trained %d steps on %s tokens; final loss %s.", self.step, f"{self.tokens:,}", _number(self._loss))
-
-    def _loop(self) -> None:
-        total = self.schedule.total_steps
-        self.pace.mark(self.step, self.tokens)
-        self._save_or_stop(began=False)
-        while self.step < total:
-            self._one_step()
-            self._look_at_held_out()
-            self._save_or_stop(began=True)
-        if self._saved_step != self.step:
-            self._save()
-        if self.checkpointer is not None:
-            self.checkpointer.finish()
-            self._report_saves()
-
-    def _one_step(self) -> None:
-        began = time.perf_counter()
-        phase, rows = self.feed.next(self.step)
-        self._beat(phase.name, even_steps=True)
-        self._lr_scale = self.schedule.lr_scale(self.step)
-        measure = self.step % _MEASURE_EVERY_STEPS == 0
-        result = self.trainer.step(self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure)
-        self.step += 1
-        self.tokens += phase.sequences * phase.sequence_length
-        self._loss = result.loss
-        self.pace.mark(self.step, self.tokens)
-        if self.ranks.rank == 0:
-            self._report(result, phase, time.perf_counter() - began, measured=measure)
-
-    def _report(self, result: StepResult, phase: Phase, seconds: float, *, measured: bool) -> None:
-        lr = self.stage.optimizer.peak_lr * self._lr_scale
-        found = step_metrics(
-            result,
-            lr=lr,
-            tokens=self.tokens,
-            seconds=seconds,
-            tokens_per_second=phase.sequences * phase.sequence_length / seconds,
-        )
-        if measured:
-            found |= update_metrics(self.optimizer)
-        every = self.stage.telemetry.spectral_every_steps
-        if every and self.step % every == 0:
-            found |= spectral_metrics(self.optimizer)
-        self.reporter.log(found, step=self.step)
-        if self.pace.line_is_due() or self.step == self.schedule.total_steps:
-            logger.info(
-                "step %d/%d  loss %.4f  lr %.2e  grad %.2f  max logit %.1f  clipped %d  %s tokens/s  ETA %s",
-                self.step, self.schedule.total_steps, result.loss, lr, result.grad_norm, found["train/max_logit"],
-                result.clip.clipped_heads, f"{self.pace.tokens_per_second:,.0f}", duration(self.pace.seconds_left or 0),
-            )  # fmt: skip
-
-    def _look_at_held_out(self) -> None:
-        total, every = self.schedule.total_steps, self.stage.telemetry.held_out_every_steps
-        if every is None:
-            every = max(1, total // _HELD_OUT_LOOKS)
-        if self.held_out is None or every == 0 or (self.step % every and self.step != total):
-            return
-        self._beat("evaluate")
-        self.valid_loss, bits = self.trainer.held_out_loss(self.held_out)
-        if self.ranks.rank == 0:
-            self.reporter.log({"valid/loss": self.valid_loss, "valid/bits_per_byte": bits}, step=self.step)
-
-    def _save_or_stop(self, *, began: bool) -> None:
-        """Rank 0 knows when a checkpoint is due, any rank may have been told to stop: all agree, at the same step."""
-        due = began and self.checkpointer is not None and self.checkpointer.is_due(self.step)
-        votes = torch.tensor([int(self.context.stop_requested.is_set()), int(due)], device=self.ranks.device)
-        stop, save = (bool(vote) for vote in self.ranks.max_(votes).tolist())
-        total = self.schedule.total_steps
-        if self.step >= total:
-            return  # the last save follows at once
-        if save or (stop and began):
-            self._save()
-        self._report_saves()
-        if stop:
-            if self.checkpointer is not None:
-                self.checkpointer.finish()
-            self.ranks.barrier()
-            raise Preempted(
-                f"Told to stop: {'saved' if began else 'nothing new to save at'} step {self.step} of {total}."
-            )
-
-    def _save(self) -> None:
-        """All ranks take part; rank 0 writes. Nothing is done for a step that is saved already."""
-        if self._saved_step == self.step:
-            return
-        self._beat("save")
-        random = capture_all(self.ranks)
-        self._saved_step = self.step
-        if self.checkpointer is None:
-            return
-        _, phase = self.schedule.phase_at(self.step)
-        state = TrainingState(
-            step=self.step,
-            tokens=self.tokens,
-            phase=phase.name,
-            lr_scale=self._lr_scale,
-            loader=self.feed.state_dict(),
-            divergence=self.watch.state_dict(),
-            config=self.context.spec.config,
-            random=random,
-            loss=self._loss,
-            valid_loss=self.valid_loss,
-        )
-        self.checkpointer.save(self.model, self.optimizer, state)
-
-    def _report_saves(self) -> None:
-        if self.checkpointer is not None:
-            self.checkpointer.raise_failure()
-            for report in self.checkpointer.take_reports():
-                self.reporter.log(report.metrics(), step=report.step)
-
-    def _finish_last_save(self) -> None:
-        """The loop has failed: the save in flight is of good weights and still worth having."""
-        if self.checkpointer is not None:
-            try:
-                self.checkpointer.finish()
-            except (AbruzziError, OSError) as error:
-                logger.warning("The last save failed too: %s", error)
-
-    def _note_divergence(self, error: AbruzziError) -> None:
-        """For the next attempt: which data it came with. It goes back to an earlier checkpoint and on with what comes after that."""
-        if self.ranks.rank != 0:
-            return
-        facts = {"diverged_at_step": self.step, DATA_STEP: self.feed.data_step(self.step) + 1}
-        note = self.context.scratch / "divergence.json"
-        try:
-            note.write_text(json.dumps({**facts, "message": error.message}), encoding="utf-8")
-            self.context.commit(ArtifactKind.FILES, DIVERGENCE, {note.name: note}, facts, self.step)
-        except (AbruzziError, OSError) as failed:
-            logger.warning("The next attempt will be shown the same data again: %s", failed)
-
-    def _resume(self) -> None:
-        self._load()
-        if self.context.spec.data_step is not None:
-            passed = self.feed.pass_over(self.step, self.context.spec.data_step)
-            if passed:
-                logger.info(
-                    "an earlier attempt diverged: the data of %d steps, up to step %d, is passed over",
-                    passed, self.context.spec.data_step,
-                )  # fmt: skip
-
-    def _load(self) -> None:
-        self._beat("load")
-        artifact = open_checkpoint(self.context, self.ranks)
-        if artifact is None:
-            logger.info("%s", self._begin())
-            return
-        state = load_checkpoint(artifact, self.model, self.optimizer, rank=self.ranks.rank)
-        self.step, self.tokens, self.valid_loss = state.step, state.tokens, state.valid_loss
-        self._loss, self._lr_scale = state.loss, state.lr_scale
-        self.watch.load_state_dict(dict(state.divergence))
-        manifest = artifact.manifest
-        is_own = manifest.run_id == self.context.spec.run_id
-        self._saved_step = self.step if is_own else None
-        try:
-            self.feed.load_state_dict(dict(state.loader))
-        except AbruzziError as error:
-            if is_own:
-                raise
-            # A branch may change the seed, the length or the data: it goes on with these weights, on an order of its own.
-            logger.info("branched with another order of data (%s): reading from its beginning", error.message)
-        self.ranks.barrier()
-        if self.ranks.rank == 0:
-            self.context.discard(artifact)
-        logger.info("resumed from %s of attempt %s at step %d", manifest.name, manifest.attempt_id, self.step)
-
-    def _begin(self) -> str:
-        """Step 0: the weights that the stage was given, else fresh ones. Says which."""
-        if GIVEN not in self.context.spec.inputs:
-            return f"starting from fresh weights, seed {self.context.spec.seed}"
-        given = self.context.input(GIVEN)
-        load_weights(given, self.model)
-        return f"starting from the weights of {given.manifest.stage_id} ({given.manifest.name})"
-
-    def _open_feed(self) -> Feed:
-        feed = Feed(
-            self.context.input("dataset").folder,
-            self.schedule,
-            seed=self.context.spec.seed,
-            rank=self.ranks.rank,
-            world_size=self.ranks.world_size,
-        )
-        if feed.vocab_size > self.stage.model.vocab_size:
-            raise AbruzziError(
-                "bad_data",
-                f"The dataset has {feed.vocab_size} tokens in its vocabulary, the model {self.stage.model.vocab_size}.",
-                hint="Set model.vocab_size to the tokenizer's.",
-            )
-        return feed
-
-    def _introduce(self) -> None:
-        statistics = self.optimizer.statistics()
-        logger.info(
-            "model: %.2f M parameters; Muon owns %d matrices (%.2f M parameters), AdamW %.2f M",
-            (statistics.muon_parameters + statistics.adamw_parameters) / 1e6, statistics.muon_matrices,
-            statistics.muon_parameters / 1e6, statistics.adamw_parameters / 1e6,
-        )  # fmt: skip
-        logger.info(
-            "%d steps in %d phases; rank %d of %d on %s, %d threads, %s",
-            self.schedule.total_steps, len(self.schedule.phases), self.ranks.rank, self.ranks.world_size,
-            self.ranks.device, torch.get_num_threads(), self.stage.memory.dtype,
+        model = build_model(stage, ranks, stage.model.model_dump(), seed=context.spec.seed)
+        origin = f"starting from fresh weights, seed {context.spec.seed}"
+        if GIVEN in context.spec.inputs:
+            given = context.input(GIVEN)
+            load_weights(given, model)
+            origin = f"starting from the weights of {given.manifest.stage_id} ({given.manifest.name})"
+        schedule = build_schedule(stage.schedule, stage.batch, world_size=ranks.world_size)
+        feed = _open_feed(context, stage, schedule, ranks)
+        super().__init__(
+            context, reporter, stage, ranks, model=model, schedule=schedule, feed=feed, table=context.spec.config, origin=origin
         )  # fmt: skip
 
-    def _beat(self, phase: str, *, even_steps: bool = False) -> None:
-        message = ""
-        if self._loss is not None:
-            left = self.pace.seconds_left
-            message = f"loss {self._loss:.3f}, {self.pace.tokens_per_second:,.0f} tokens/s"
-            message += "" if left is None else f", {duration(left)} left"
-        self.reporter.heartbeat(
-            self.step, phase, total_steps=self.schedule.total_steps, message=message, even_steps=even_steps
-        )
 
-
-def _refuse_unexecuted(stage: PretrainStage, ranks: Ranks) -> None:
-    """A recipe's word is never dropped silently. (Memory policies: abruzzi_jobs.memory.)"""
-    for key in ("pp", "vpp", "ep"):
-        value = getattr(stage.parallel, key)
-        if value > 1:
-            raise AbruzziError(
-                "invalid_config",
-                f"Stage {stage.id!r}: parallel.{key} = {value} is not executed by this version, which trains on data-parallel ranks.",
-                hint=f"Leave parallel.{key} at 1 and set resources.ranks; `abruzzi plan` computes with any value.",
-            )
-    if stage.resources.ranks != ranks.world_size:
+def _open_feed(context: StageContext, stage: PretrainStage, schedule: Schedule, ranks: Ranks) -> Feed:
+    folder = context.input("dataset").folder
+    feed = Feed(folder, schedule, seed=context.spec.seed, rank=ranks.rank, world_size=ranks.world_size)
+    if feed.vocab_size > stage.model.vocab_size:
         raise AbruzziError(
-            "invalid_config",
-            f"Stage {stage.id!r}: resources.ranks is {stage.resources.ranks}, but {ranks.world_size} ranks were started.",
-            hint="The launcher starts as many as the spec's world_size says.",
+            "bad_data",
+            f"The dataset has {feed.vocab_size} tokens in its vocabulary, the model {stage.model.vocab_size}.",
+            hint="Set model.vocab_size to the tokenizer's.",
         )
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
+    return feed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from abruzzi.contracts.recipe import SftScheduleConfig
 from abruzzi.contracts.training import BatchConfig, ScheduleConfig
 
 
@@ -77,3 +78,12 @@ def build_schedule(schedule: ScheduleConfig, batch: BatchConfig, *, world_size: 
     return Schedule(
         tuple(phases), warmup, decay, schedule.decay_lr_ratio, tuple(a.end_lr_ratio for a in schedule.anneal)
     )
+
+
+def schedule_of_epochs(schedule: SftScheduleConfig, batch: BatchConfig, *, rows: int) -> Schedule:
+    """As many whole steps as show each of `rows` packed rows `epochs` times, one at least."""
+    steps = max(1, math.ceil(schedule.epochs * rows / batch.sequences))
+    warmup = min(schedule.warmup_steps, steps)
+    decay = min(steps - warmup, round(steps * schedule.decay_fraction))
+    phase = Phase("train", 0, steps, batch.sequence_length, batch.sequences)
+    return Schedule((phase,), warmup, decay, schedule.decay_lr_ratio, ())

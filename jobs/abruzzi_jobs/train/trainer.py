@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from abruzzi_jobs.distributed import GradientAccumulator, Ranks
-from abruzzi_jobs.models import Decoder
+from abruzzi_jobs.models import IGNORE, Decoder
 from abruzzi_jobs.optim import ClipStatistics, MuonClip
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import HeldOut, Rows
@@ -59,13 +59,15 @@ class Trainer:
 
     def step(self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False) -> StepResult:
         """One update from this rank's rows of `sequences` in all. Raises AbruzziError `divergence` before the weights are touched."""
-        global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
+        global_targets = rows.global_targets
+        if global_targets is None:
+            global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
         totals = torch.zeros(3, dtype=torch.float64, device=self.ranks.device)
         totals[2] = rows.target_bytes
         maxima: list[Tensor] = []
         counts: list[Tensor] = []
-        for tokens_BL, segments_BL in self._micro_batches(rows):
-            out = self.model(tokens_BL[:, :-1], tokens_BL[:, 1:], segments_BL[:, :-1])
+        for tokens_BL, targets_BL, segments_BL in self._micro_batches(rows):
+            out = self.model(tokens_BL, targets_BL, segments_BL)
             assert out.loss_sum is not None
             share = len(tokens_BL) / sequences
             (out.loss_sum / global_targets + out.aux_loss * share).backward()
@@ -93,15 +95,22 @@ class Trainer:
         """(mean cross-entropy in nats a token, bits a byte) over the held-out rows of all ranks; all ranks call it."""
         totals = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
         totals[1] = held_out.rows.target_bytes
-        for tokens_BL, segments_BL in self._micro_batches(held_out.rows):
-            losses = self.model.token_losses(tokens_BL[:, :-1], tokens_BL[:, 1:], segments_BL[:, :-1])
+        for tokens_BL, targets_BL, segments_BL in self._micro_batches(held_out.rows):
+            losses = self.model.token_losses(tokens_BL, targets_BL, segments_BL)
             totals[0] += losses.double().sum()
         loss_sum, target_bytes = self.ranks.sum_(totals).tolist()
         return loss_sum / held_out.targets, bits_per_byte(loss_sum, target_bytes)
 
-    def _micro_batches(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    def _micro_batches(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(inputs, targets, segments), each [B, L]."""
         count = len(rows.tokens_BL)
         size = self._micro_sequences or count
         for first in range(0, count, max(1, size)):
             here = slice(first, first + size)
-            yield rows.tokens_BL[here].to(self.ranks.device), rows.segments_BL[here].to(self.ranks.device)
+            tokens_BL = rows.tokens_BL[here].to(self.ranks.device)
+            segments_BL = rows.segments_BL[here].to(self.ranks.device)
+            targets_BL = tokens_BL[:, 1:]
+            if rows.learned_BL is not None:
+                learned_BL = rows.learned_BL[here, 1:].to(self.ranks.device)
+                targets_BL = targets_BL.masked_fill(~learned_BL, IGNORE)
+            yield tokens_BL[:, :-1], targets_BL, segments_BL[:, :-1]

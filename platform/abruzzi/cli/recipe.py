@@ -121,8 +121,11 @@ def _training_table(training: dict[str, Any], placed: dict[str, Any] | None = No
         "work",
         f"{quantity(training['flops_per_token'], 'FLOP')} a token; Newton-Schulz {training['newton_schulz_share']:.2%} of a step",
     )
+    steps = f"steps of {training['tokens_per_step']:,}"
+    known = training["tokens"] is not None
     table.add_row(
-        "tokens", f"{quantity(training['tokens'])} in {training['steps']:,} steps of {training['tokens_per_step']:,}"
+        "tokens",
+        f"{quantity(training['tokens'])} in {training['steps']:,} {steps}" if known else f"as the data has, in {steps}",
     )
     middle = states[len(states) // 2]
     table.add_row(
@@ -145,7 +148,8 @@ def _training_table(training: dict[str, Any], placed: dict[str, Any] | None = No
     )
     if training["pipeline_bubble"]:
         table.add_row("pipeline bubble", f"{training['pipeline_bubble']:.1%}")
-    table.add_row("time", f"{duration(training['seconds'])} at {training['tokens_per_second']:,.0f} tokens/s")
+    rate = f"{training['tokens_per_second']:,.0f} tokens/s"
+    table.add_row("time", f"{duration(training['seconds'])} at {rate}" if known else f"at {rate}")
     table.add_row(
         "",
         f"[dim]if each rank is one {assumed['device']} of {quantity(assumed['peak_flops'], 'FLOP/s')} at {assumed['utilisation']:.0%} ({assumed['source']})[/]",

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from abruzzi.client import Client
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.recipe import CorpusStage, Recipe
+from abruzzi.contracts.recipe import CorpusStage, Recipe, SftStage
 from abruzzi.contracts.states import AttemptState, RunState, StageState
 
 # Where nobody looks at a terminal, lines are for other programs: wide enough that no column is cut.
@@ -100,10 +100,10 @@ def read_recipe(path: Path) -> str:
 
 
 def absolute_sources(recipe: Recipe, base: Path) -> dict[str, str]:
-    """Overrides that make a corpus stage's own relative files absolute: the stage runs elsewhere. Relative to the recipe's folder."""
+    """Overrides that make a stage's own relative files absolute: it runs elsewhere. Relative to the recipe's folder."""
     found: dict[str, str] = {}
     for stage in recipe.stage:
-        if isinstance(stage, CorpusStage):
+        if isinstance(stage, CorpusStage | SftStage):
             sources = [str((base / s).absolute()) if _is_relative_file(s) else s for s in stage.data.sources]
             if sources != list(stage.data.sources):
                 found[f"stage.{stage.id}.data.sources"] = json.dumps(sources)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from abruzzi.contracts.endpoint import CheckpointEndpoint, endpoints_of
 from abruzzi.contracts.gate import parse_gate
-from abruzzi.contracts.recipe import INPUTS, OPTIONAL_INPUTS, OUTPUTS, AskingStage, Recipe, StageBase
+from abruzzi.contracts.recipe import INPUTS, OPTIONAL_INPUTS, OUTPUTS, AskingStage, Recipe, SftStage, StageBase
 from abruzzi.contracts.states import ArtifactKind
 
 
@@ -222,6 +222,15 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
                 ("stage", index, "needs"),
                 f"stage {stage.id!r} has no {name} to work on: nothing that it needs makes a {kind}",
                 hint,
+            )
+    if isinstance(stage, SftStage) and not stage.data.sources:
+        optional = OPTIONAL_INPUTS[stage.kind]
+        nearby = {k for n in stage.needs if n in known for k in OUTPUTS[recipe.stage_by_id(n).kind].values()}
+        if not any(name in stage.inputs or kind in nearby for name, kind in optional.items()):
+            yield GraphMistake(
+                ("stage", index, "needs"),
+                f"stage {stage.id!r} has no conversations to learn from: none of its needs makes {' or '.join(optional)}, and it names no files",
+                'Add such a stage to its needs, or files: data.sources = ["./chats/*.jsonl"].',
             )
 
 

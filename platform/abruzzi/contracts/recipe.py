@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
 
-from abruzzi.contracts.curation import CurationTables
+from abruzzi.contracts.curation import CurationTables, DecontaminationConfig
 from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
 from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.quantity import ByteCount, Count
@@ -132,11 +132,10 @@ class TelemetryConfig(Strict):
     """Of one look; always the same ones."""
 
 
-class PretrainStage(StageBase):
-    kind: Literal[StageKind.PRETRAIN]
-    model: ModelConfig
+class TrainingStage(StageBase):
+    """A stage that trains a model on data-parallel ranks."""
+
     optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig
     batch: BatchConfig
     parallel: ParallelConfig = ParallelConfig()
     memory: MemoryConfig = MemoryConfig()
@@ -144,15 +143,7 @@ class PretrainStage(StageBase):
     telemetry: TelemetryConfig = TelemetryConfig()
 
     @model_validator(mode="after")
-    def _sizes_agree(self) -> PretrainStage:
-        lengths = {"batch.sequence_length": self.batch.sequence_length}
-        for index, anneal in enumerate(self.schedule.anneal):
-            lengths[f"schedule.anneal.{index}.sequence_length"] = anneal.sequence_length or self.batch.sequence_length
-        for key, length in lengths.items():
-            if length > self.model.max_position and self.model.yarn is None:
-                raise ValueError(
-                    f"{key}: {length} is longer than model.max_position {self.model.max_position}; set model.yarn, or max_position itself"
-                )
+    def _ranks_agree(self) -> TrainingStage:
         if self.resources.pool == "local":
             for key in ("pp", "vpp", "ep"):
                 if getattr(self.parallel, key) > 1:
@@ -173,12 +164,67 @@ class PretrainStage(StageBase):
             raise ValueError(
                 f"batch.micro_sequences: {self.batch.micro_sequences} does not divide the {share} sequences of a rank"
             )
+        return self
+
+
+class PretrainStage(TrainingStage):
+    kind: Literal[StageKind.PRETRAIN]
+    model: ModelConfig
+    schedule: ScheduleConfig
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> PretrainStage:
+        lengths = {"batch.sequence_length": self.batch.sequence_length}
+        for index, anneal in enumerate(self.schedule.anneal):
+            lengths[f"schedule.anneal.{index}.sequence_length"] = anneal.sequence_length or self.batch.sequence_length
+        for key, length in lengths.items():
+            if length > self.model.max_position and self.model.yarn is None:
+                raise ValueError(
+                    f"{key}: {length} is longer than model.max_position {self.model.max_position}; set model.yarn, or max_position itself"
+                )
         tokens_step = self.batch.sequences * self.batch.sequence_length
         if self.schedule.tokens < tokens_step:
             raise ValueError(
                 f"schedule.tokens: {self.schedule.tokens} tokens are less than one step, which takes {tokens_step}"
             )
         return self
+
+
+class SftData(Strict):
+    sources: tuple[str, ...] = ()
+    """Own conversations: globs of jsonl or jsonl.zst files, a JSON object with OpenAI's `messages` (and `tools`) a line; a directory or
+    s3://bucket/prefix/. Beside the stage's inputs, or instead of them."""
+    held_out_fraction: StrictFloat = Field(default=0.03, ge=0, lt=0.5)
+    """Of conversations, for the loss on what was not trained on."""
+    decontamination: DecontaminationConfig = DecontaminationConfig()
+
+
+class TemplateConfig(Strict):
+    """How conversations become tokens (docs/chat-template.md)."""
+
+    markers: Literal["shipped", "report"] = "shipped"
+    """Names of the markers around tool calls: those of the published model, or those that the report prints."""
+    json_fraction: StrictFloat = Field(default=0.25, ge=0, le=1)
+    """Of conversations whose tools are declared as JSON rather than as TypeScript."""
+
+
+class SftScheduleConfig(Strict):
+    """Warm-up, stable, cosine decay, as in pre-training. Rates are shares of peak_lr."""
+
+    epochs: StrictFloat = Field(default=2.0, gt=0)
+    warmup_steps: StrictInt = Field(default=10, ge=0)
+    decay_fraction: StrictFloat = Field(default=0.8, ge=0, le=1)
+    """Share of the steps at the end under cosine decay."""
+    decay_lr_ratio: StrictFloat = Field(default=0.1, ge=0, le=1)
+
+
+class SftStage(TrainingStage):
+    """Full fine-tuning of a checkpoint; the loss is on the assistant's turns."""
+
+    kind: Literal[StageKind.SFT]
+    data: SftData = SftData()
+    template: TemplateConfig = TemplateConfig()
+    schedule: SftScheduleConfig = SftScheduleConfig()
 
 
 class EvaluationConfig(Strict):
@@ -231,6 +277,7 @@ Stage = Annotated[
     | InstructStage
     | TokenizeStage
     | PretrainStage
+    | SftStage
     | EvaluateStage
     | SynthesizeStage
     | ContainerStage,
@@ -243,6 +290,7 @@ STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.INSTRUCT: InstructStage,
     StageKind.TOKENIZE: TokenizeStage,
     StageKind.PRETRAIN: PretrainStage,
+    StageKind.SFT: SftStage,
     StageKind.EVALUATE: EvaluateStage,
     StageKind.SYNTHESIZE: SynthesizeStage,
     StageKind.CONTAINER: ContainerStage,
@@ -254,6 +302,7 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.INSTRUCT: {},
     StageKind.TOKENIZE: {"corpus": ArtifactKind.CORPUS},
     StageKind.PRETRAIN: {"dataset": ArtifactKind.DATASET},
+    StageKind.SFT: {"checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER},
     StageKind.EVALUATE: {
         "checkpoint": ArtifactKind.CHECKPOINT,
         "tokenizer": ArtifactKind.TOKENIZER,
@@ -267,9 +316,11 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
 OPTIONAL_INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER},
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
+    StageKind.SFT: {"conversations": ArtifactKind.CONVERSATIONS, "trajectories": ArtifactKind.TRAJECTORIES},
 }
 """What each kind may be given beside these: by name, or bound by itself to what a stage among its own `needs` makes (no farther ancestor: what
-that one made of it may be what is meant). A tokenizer to encode with instead of training one; a checkpoint whose weights training begins with."""
+that one made of it may be what is meant). A tokenizer to encode with instead of training one; a checkpoint whose weights training begins with;
+conversations to learn from."""
 
 OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},
@@ -277,6 +328,11 @@ OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.INSTRUCT: {"conversations": ArtifactKind.CONVERSATIONS},
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER, "dataset": ArtifactKind.DATASET},
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
+    StageKind.SFT: {
+        "checkpoint": ArtifactKind.CHECKPOINT,
+        "tokenizer": ArtifactKind.TOKENIZER,
+        "examples": ArtifactKind.FILES,
+    },
     StageKind.EVALUATE: {"report": ArtifactKind.REPORT},
     StageKind.SYNTHESIZE: {"tools": ArtifactKind.TOOLS, "trajectories": ArtifactKind.TRAJECTORIES},
     StageKind.CONTAINER: {"files": ArtifactKind.FILES, "checkpoint": ArtifactKind.CHECKPOINT},

@@ -112,10 +112,17 @@ class StageKind(StrEnum):
     INSTRUCT = "instruct"
     TOKENIZE = "tokenize"
     PRETRAIN = "pretrain"
+    SFT = "sft"
+    """Supervised fine-tuning of a checkpoint on conversations (paper section 3.1)."""
     EVALUATE = "evaluate"
     SYNTHESIZE = "synthesize"
     """Tools, agents, tasks, and conversations in which they are used (paper 3.1.1)."""
     CONTAINER = "container"
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains a model step by step, with checkpoints to go on from."""
+        return self in (StageKind.PRETRAIN, StageKind.SFT)
 
 
 class ArtifactKind(StrEnum):

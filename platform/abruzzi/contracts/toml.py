@@ -21,7 +21,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import bind_inputs, mistakes, nearest
 from abruzzi.contracts.positions import KeyPath as Path
 from abruzzi.contracts.positions import key_positions
-from abruzzi.contracts.recipe import STAGE_CLASSES, CorpusStage, PretrainStage, Recipe, TokenizeStage
+from abruzzi.contracts.recipe import STAGE_CLASSES, CorpusStage, PretrainStage, Recipe, SftStage, TokenizeStage
 from abruzzi.contracts.sources import SHIPPED_SOURCES, looks_like_files
 from abruzzi.contracts.states import StageKind
 from abruzzi.contracts.training import MODEL_PRESETS
@@ -309,11 +309,17 @@ def _unknown_sources(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
             if source not in SHIPPED_SOURCES and not looks_like_files(source):
                 hint = f"{nearest(source, list(SHIPPED_SOURCES))} Own files are given by path, such as ./texts/*.jsonl."
                 yield ("stage", index, "data", "sources"), f"no source is called {source!r}", hint
+        for source in stage.data.sources if isinstance(stage, SftStage) else ():
+            if not looks_like_files(source):
+                hint = "Own conversations are given by path, such as ./chats/*.jsonl."
+                yield ("stage", index, "data", "sources"), f"{source!r} is no path of files", hint
 
 
 def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
     """Sizes that only disagree across stages."""
     for index, stage in enumerate(recipe.stage):
+        if isinstance(stage, SftStage):
+            yield from _length_mistakes(recipe, stage, index)
         if not isinstance(stage, PretrainStage):
             continue
         binding = bind_inputs(recipe, stage).get("dataset")
@@ -324,3 +330,14 @@ def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
                 f"the model knows {stage.model.vocab_size} tokens, but stage {maker.id!r} makes a vocabulary of {maker.tokenizer.vocab_size}",
                 f"Set model.vocab_size = {maker.tokenizer.vocab_size}, or make the tokenizer smaller.",
             )
+
+
+def _length_mistakes(recipe: Recipe, stage: SftStage, index: int) -> Iterator[tuple[Path, str, str]]:
+    binding = bind_inputs(recipe, stage).get("checkpoint")
+    maker = recipe.stage_by_id(binding.stage_id) if binding else None
+    if isinstance(maker, PretrainStage) and stage.batch.sequence_length > maker.model.max_position:
+        yield (
+            ("stage", index, "batch", "sequence_length"),
+            f"{stage.batch.sequence_length} is longer than the {maker.model.max_position} positions of the model of stage {maker.id!r}",
+            f"Set it to {maker.model.max_position} at most, or raise model.max_position there.",
+        )

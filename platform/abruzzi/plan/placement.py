@@ -21,7 +21,7 @@ def workload_kind(kind: StageKind, nodes: int, served: Collection[str], *, frame
         return RAY_JOB if RAY_JOB in served else None
     if framework == INDEXED_JOB:
         return JOB if JOB in served else None
-    if kind is not StageKind.PRETRAIN and nodes == 1:
+    if not kind.trains and nodes == 1:
         return JOB
     for candidate in (PYTORCH_JOB, TRAIN_JOB):
         if candidate in served:

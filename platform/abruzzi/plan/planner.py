@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from abruzzi.contracts.graph import bind_inputs
-from abruzzi.contracts.recipe import PretrainStage, Recipe, StageBase
+from abruzzi.contracts.recipe import PretrainStage, Recipe, SftStage, StageBase, TrainingStage
+from abruzzi.contracts.training import ModelConfig
 from abruzzi.plan.flops import flops_per_token, newton_schulz_flops
 from abruzzi.plan.memory import activation_bytes_per_token, optimizer_bytes, states_by_stage
 from abruzzi.plan.parameters import count_parameters
@@ -45,7 +46,8 @@ def plan_recipe(recipe: Recipe, flavors: Mapping[str, str] = MappingProxyType({}
 
 
 def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) -> dict[str, Any]:
-    bound = {b.name: f"{b.stage_id}.{b.output}" for b in bind_inputs(recipe, stage).values()}
+    bindings = bind_inputs(recipe, stage)
+    bound = {b.name: f"{b.stage_id}.{b.output}" for b in bindings.values()}
     plan: dict[str, Any] = {
         "id": stage.id,
         "kind": stage.kind,
@@ -57,15 +59,26 @@ def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) ->
     }
     if isinstance(stage, PretrainStage):
         plan["training"] = plan_pretrain(stage, flavors)
+    elif isinstance(stage, SftStage):
+        maker = recipe.stage_by_id(bindings["checkpoint"].stage_id)
+        if isinstance(maker, PretrainStage):  # of other makers nobody knows the model beforehand
+            plan["training"] = _plan_training(stage, maker.model, None, flavors)
     return plan
 
 
 def plan_pretrain(stage: PretrainStage, flavors: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Parameters, FLOPs, states by pipeline stage, activations, steps and time."""
-    model, batch, parallel = stage.model, stage.batch, stage.parallel
+    tokens = stage.schedule.tokens + sum(a.tokens for a in stage.schedule.anneal)
+    return _plan_training(stage, stage.model, tokens, flavors)
+
+
+def _plan_training(
+    stage: TrainingStage, model: ModelConfig, tokens: int | None, flavors: Mapping[str, str]
+) -> dict[str, Any]:
+    """`tokens` None: as many as its data has, which nobody knows beforehand."""
+    batch, parallel = stage.batch, stage.parallel
     parameters = count_parameters(model)
     flops_token = flops_per_token(model, batch.sequence_length)
-    tokens = stage.schedule.tokens + sum(a.tokens for a in stage.schedule.anneal)
     tokens_step = batch.sequences * batch.sequence_length
     states = states_by_stage(model, stage.memory, pp=parallel.pp, ep=parallel.ep)
     middle = states[len(states) // 2]
@@ -87,7 +100,7 @@ def plan_pretrain(stage: PretrainStage, flavors: Mapping[str, str] = MappingProx
         "newton_schulz_share": ns_flops / (flops_token * tokens_step),
         "tokens": tokens,
         "tokens_per_step": tokens_step,
-        "steps": tokens // tokens_step,
+        "steps": None if tokens is None else tokens // tokens_step,
         "states": [asdict(s) for s in states],
         "middle_stage_bytes": middle.bytes,
         "optimizer_bytes": optimizer,
@@ -97,6 +110,6 @@ def plan_pretrain(stage: PretrainStage, flavors: Mapping[str, str] = MappingProx
         "memory_most": round(middle.bytes + optimizer + activations),
         "pipeline_bubble": bubble,
         "tokens_per_second": rate,
-        "seconds": tokens / rate,
+        "seconds": None if tokens is None else tokens / rate,
         "assumptions": device,
     }

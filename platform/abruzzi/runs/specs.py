@@ -30,8 +30,6 @@ from abruzzi.store import (
     verify_manifest,
 )
 
-RESUMABLE = (StageKind.PRETRAIN, StageKind.CONTAINER)
-
 
 @dataclass(frozen=True, slots=True)
 class SpecDraft:
@@ -110,7 +108,8 @@ class SpecBuilder:
     def find_resume(self, draft: SpecDraft) -> Resume:
         """Reads and verifies checkpoints: the stage's own, else the one that the run was branched from."""
         attempt = draft.attempt
-        if StageKind(draft.stage.kind) not in RESUMABLE:
+        kind = StageKind(draft.stage.kind)
+        if not kind.trains and kind is not StageKind.CONTAINER:
             return Resume(None, None)
         found = checkpoint_after_divergences(
             self._objects,
@@ -136,7 +135,7 @@ class SpecBuilder:
 
     def find_data_step(self, draft: SpecDraft, resume: Resume) -> int | None:
         """Where the data goes on, of a stage that trains."""
-        if StageKind(draft.stage.kind) is not StageKind.PRETRAIN:
+        if not StageKind(draft.stage.kind).trains:
             return None
         return data_to_pass_over(
             self._objects,

@@ -2138,7 +2138,7 @@ export type StageFact = {
 /**
  * StageKind
  */
-export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'evaluate' | 'synthesize' | 'container';
+export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'sft' | 'evaluate' | 'synthesize' | 'container';
 
 /**
  * StageOut

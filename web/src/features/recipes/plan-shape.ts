@@ -10,8 +10,8 @@ export type PlannedStage = {
     readonly total: number;
     readonly active: number;
     readonly flopsPerToken: number;
-    readonly tokens: number;
-    readonly steps: number;
+    readonly tokens: number | null;
+    readonly steps: number | null;
     readonly pipelineStages: number;
     readonly stateBytes: number | null;
     readonly activationBytes: number | null;
@@ -47,8 +47,8 @@ function readTraining(raw: Json): NonNullable<PlannedStage["training"]> {
     total: number(parameters.total) ?? 0,
     active: number(parameters.active) ?? 0,
     flopsPerToken: number(raw.flops_per_token) ?? 0,
-    tokens: number(raw.tokens) ?? 0,
-    steps: number(raw.steps) ?? 0,
+    tokens: number(raw.tokens),
+    steps: number(raw.steps),
     pipelineStages: list(raw.states).length,
     stateBytes: number(raw.middle_stage_bytes),
     activationBytes: number(raw.activation_bytes),

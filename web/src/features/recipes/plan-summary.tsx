@@ -25,7 +25,7 @@ function Stage({ stage }: { stage: PlannedStage }) {
     ? [
         ["Parameters", `${compact(t.total)}, ${compact(t.active)} active`],
         ["FLOPs per token", compact(t.flopsPerToken)],
-        ["Tokens", `${compact(t.tokens)} in ${whole(t.steps)} steps`],
+        ["Tokens", t.tokens === null || t.steps === null ? "as the data has" : `${compact(t.tokens)} in ${whole(t.steps)} steps`],
         ["States", t.stateBytes === null ? "–" : `${bytes(t.stateBytes)} on ${t.pipelineStages > 1 ? "a middle pipeline stage" : "a rank"}`],
         ["Activations", t.activationBytes === null ? "–" : bytes(t.activationBytes)],
         ["Expected time", t.seconds === null ? "–" : `${span(t.seconds)}${t.tokensPerSecond === null ? "" : ` at ${compact(t.tokensPerSecond)} tokens/s`}`],

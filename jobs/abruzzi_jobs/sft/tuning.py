@@ -1,0 +1,147 @@
+"""Fine-tuning: another stage's weights and tokenizer, conversations as data; the loop is the one of pre-training.
+
+The tokenizer gets the template's markers after its own vocabulary, and the embedding grows by as many rows where the model has no room for them. So
+any tokenizer and any checkpoint of ours will do; what belongs to the new checkpoint is the stage's own output `tokenizer`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.recipe import SftStage
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.checkpoint import load_weights
+from abruzzi_jobs.checkpoint.state import STATE_FILE
+from abruzzi_jobs.data.corpus import Progress
+from abruzzi_jobs.data.curation import evaluation_sets
+from abruzzi_jobs.data.curation.decontamination import NgramIndex
+from abruzzi_jobs.data.encoding import special_id, token_bytes
+from abruzzi_jobs.data.shards import PAD
+from abruzzi_jobs.data.tokenizer import load_tokenizer
+from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.sft.examples import Examples, build_examples
+from abruzzi_jobs.sft.feed import ConversationFeed, PackedRows
+from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
+from abruzzi_jobs.sft.reviews import settled_reviews
+from abruzzi_jobs.sft.rows import ConversationRow, Verdicts, made_rows, own_rows
+from abruzzi_jobs.sft.template import ChatTemplate
+from abruzzi_jobs.train.schedule import schedule_of_epochs
+from abruzzi_jobs.train.training import Training, build_model
+
+logger = logging.getLogger(__name__)
+
+NOUNS = ("conversations", "trajectories")
+
+
+class FineTuning(Training):
+    def __init__(
+        self, context: StageContext, reporter: Reporter, stage: SftStage, ranks: Ranks, progress: Progress
+    ) -> None:
+        folders = [context.scratch / f"{name}-{ranks.rank}" for name in ("tokenizer", "examples")]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        source = context.input("checkpoint")
+        table = _model_table(source.path(STATE_FILE), context.input("tokenizer").folder, stage)
+        markers = marker_sets()[stage.template.markers]
+        tokenizer = write_chat_tokenizer(context.input("tokenizer").folder, folders[0], markers)
+        table["vocab_size"] = max(table["vocab_size"], tokenizer.get_vocab_size())
+        model = build_model(stage, ranks, table, seed=None)
+        load_weights(source, model, seed_of_growth=context.spec.seed)
+        examples = build_examples(
+            _rows(context, stage, settled_reviews(context, ranks, NOUNS)),
+            ChatTemplate(tokenizer, markers),
+            stage,
+            index=_index(context, stage),
+            out=folders[1],
+            progress=progress,
+        )
+        length = {"sequence_length": stage.batch.sequence_length, "pad": special_id(tokenizer, PAD)}
+        train, heldout = (
+            PackedRows(split, token_bytes=token_bytes(tokenizer), **length)
+            for split in (examples.train, examples.heldout)
+        )
+        schedule = schedule_of_epochs(stage.schedule, stage.batch, rows=len(train))
+        feed = ConversationFeed(
+            train, heldout, schedule, seed=context.spec.seed, rank=ranks.rank, world_size=ranks.world_size
+        )
+        super().__init__(
+            context, reporter, stage, ranks, model=model, schedule=schedule, feed=feed,
+            table={**context.spec.config, "model": table},
+            origin=f"fine-tuning {source.manifest.name} of stage {source.manifest.stage_id!r}",
+        )  # fmt: skip
+        if ranks.rank == 0:
+            facts = _facts(examples, train)
+            _say(facts)
+            reporter.log({f"sft/{key}": float(value) for key, value in facts.items()}, step=0)
+            vocabulary = {"vocab_size": tokenizer.get_vocab_size()}
+            context.commit(ArtifactKind.TOKENIZER, "tokenizer", _files(folders[0]), vocabulary)
+            context.commit(ArtifactKind.FILES, "examples", _files(folders[1]), {**facts, "fates": examples.fates})
+
+
+def _model_table(state: Path, tokenizer: Path, stage: SftStage) -> dict[str, Any]:
+    """The `[stage.model]` table that the checkpoint was trained with. Raises AbruzziError bad_data, invalid_config."""
+    try:
+        table = dict(json.loads(state.read_text(encoding="utf-8"))["config"]["model"])
+        known, positions = int(table["vocab_size"]), int(table["max_position"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AbruzziError(
+            "bad_data",
+            f"{STATE_FILE} of the input checkpoint names no model ({error}).",
+            hint="Give the stage the `checkpoint` output of a pretrain or sft stage.",
+        ) from error
+    vocabulary = load_tokenizer(tokenizer).get_vocab_size()
+    if vocabulary > known:
+        raise AbruzziError(
+            "bad_data",
+            f"The tokenizer has {vocabulary} tokens, the checkpoint's model {known}.",
+            hint="Give the stage the tokenizer that the checkpoint was trained with.",
+        )
+    if stage.batch.sequence_length > positions and table.get("yarn") is None:
+        raise AbruzziError(
+            "invalid_config",
+            f"Stage {stage.id!r}: batch.sequence_length is {stage.batch.sequence_length}, the checkpoint's model has {positions} positions.",
+            hint=f"Set it to {positions} at most.",
+        )
+    return table
+
+
+def _rows(context: StageContext, stage: SftStage, verdicts: dict[str, Verdicts]) -> Iterator[ConversationRow]:
+    for noun, said in verdicts.items():
+        yield from made_rows(context.input(noun).folder, noun, said)
+    for source in stage.data.sources:
+        yield from own_rows(source, store=context.spec.store)
+
+
+def _index(context: StageContext, stage: SftStage) -> NgramIndex:
+    config = stage.data.decontamination
+    sets = evaluation_sets.chosen(config.against, (), store=context.spec.store)
+    return NgramIndex.build(((s.name, s.items()) for s in sets), words=config.ngram)
+
+
+def _facts(examples: Examples, train: PackedRows) -> dict[str, Any]:
+    return {
+        "conversations": len(examples.train.lengths),
+        "heldout": len(examples.heldout.lengths),
+        "rows": len(train),
+        "fill": round(train.fill, 4),
+        "tokens": len(examples.train.tokens),
+        "learned_tokens": int(examples.train.is_learned.sum()),
+    }
+
+
+def _say(facts: dict[str, Any]) -> None:
+    logger.info(
+        "%d conversations in %d packed rows (%.1f %% full), %s tokens, %s of them learned; %d held out",
+        facts["conversations"], facts["rows"], 100 * facts["fill"], f"{facts['tokens']:,}",
+        f"{facts['learned_tokens']:,}", facts["heldout"],
+    )  # fmt: skip
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.iterdir())}

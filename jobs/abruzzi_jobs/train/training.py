@@ -1,0 +1,315 @@
+"""The training loop and what surrounds it: resume, metrics, held-out looks, checkpoints, stopping. The arithmetic is in trainer.py.
+
+Everything that may change weights depends on the spec, the inputs and the checkpoint alone, so that a run that was killed and resumed ends
+with the same bits as one that was not; clocks only decide when to save and what to print.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from abruzzi.client.stage import Preempted, Reporter, StageContext
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.recipe import TrainingStage
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.store.resume import DATA_STEP, DIVERGENCE
+from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, open_checkpoint
+from abruzzi_jobs.checkpoint.randomness import capture_all
+from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.memory import MemoryPolicy
+from abruzzi_jobs.models import Decoder, model_from_table
+from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
+from abruzzi_jobs.train.divergence import DivergenceWatch
+from abruzzi_jobs.train.feed import Feeding
+from abruzzi_jobs.train.metrics import spectral_metrics, step_metrics, update_metrics
+from abruzzi_jobs.train.progress import Pace, duration
+from abruzzi_jobs.train.schedule import Phase, Schedule
+from abruzzi_jobs.train.trainer import StepResult, Trainer
+
+logger = logging.getLogger(__name__)
+
+_HELD_OUT_LOOKS = 12
+_MEASURE_EVERY_STEPS = 10
+"""RMS of the updates: a pass more over them, so not at every step."""
+
+
+class Training:
+    """Of `model` by `stage`'s optimizer on `feed`. `table` is what checkpoints say of it: the stage's resolved table, with
+    the model's. `origin`: a sentence for the log, where it does not resume."""
+
+    def __init__(
+        self,
+        context: StageContext,
+        reporter: Reporter,
+        stage: TrainingStage,
+        ranks: Ranks,
+        *,
+        model: Decoder,
+        schedule: Schedule,
+        feed: Feeding,
+        table: Mapping[str, Any],
+        origin: str,
+    ) -> None:
+        self.context, self.reporter, self.stage, self.ranks = context, reporter, stage, ranks
+        self.model, self.schedule, self.feed = model, schedule, feed
+        self._table, self._origin = table, origin
+        try:
+            config = OptimizerConfig.from_dict(stage.optimizer.model_dump())
+            self.optimizer = build_optimizer(model.named_parameters(), config, model=model.config)
+        except ValueError as error:
+            raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error
+        self.watch = DivergenceWatch()
+        self.trainer = Trainer(
+            model, self.optimizer, ranks, micro_sequences=stage.batch.micro_sequences, watch=self.watch
+        )
+        self.held_out = feed.held_out(stage.telemetry.held_out_sequences)
+        self.checkpointer = Checkpointer(context, stage.checkpoint) if ranks.rank == 0 else None
+        self.pace = Pace(schedule.total_steps)
+        self.step = self.tokens = 0
+        self.valid_loss: float | None = None
+        self._saved_step: int | None = None
+        self._lr_scale = 0.0
+        self._loss: float | None = None
+
+    def run(self) -> None:
+        """Raises Preempted when it was told to stop, AbruzziError `divergence`, `disk_full` and what else ends a stage."""
+        self._introduce()
+        self._resume()
+        if self.checkpointer is not None:
+            self.checkpointer.begin(self.model, self.optimizer, resumed_step=self._saved_step)
+        try:
+            self._loop()
+        except BaseException as error:
+            self._finish_last_save()
+            if isinstance(error, AbruzziError) and error.code == "divergence":
+                self._note_divergence(error)
+            raise
+        self.ranks.barrier()  # all end together: the launcher stops what outlives a failed peer
+        self._beat("done")
+        logger.info("Trained %d steps on %s tokens; final loss %s.", self.step, f"{self.tokens:,}", _number(self._loss))
+
+    def _loop(self) -> None:
+        total = self.schedule.total_steps
+        self.pace.mark(self.step, self.tokens)
+        self._save_or_stop(began=False)
+        while self.step < total:
+            self._one_step()
+            self._look_at_held_out()
+            self._save_or_stop(began=True)
+        if self._saved_step != self.step:
+            self._save()
+        if self.checkpointer is not None:
+            self.checkpointer.finish()
+            self._report_saves()
+
+    def _one_step(self) -> None:
+        began = time.perf_counter()
+        phase, rows = self.feed.next(self.step)
+        self._beat(phase.name, even_steps=True)
+        self._lr_scale = self.schedule.lr_scale(self.step)
+        measure = self.step % _MEASURE_EVERY_STEPS == 0
+        result = self.trainer.step(self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure)
+        self.step += 1
+        self.tokens += phase.sequences * phase.sequence_length
+        self._loss = result.loss
+        self.pace.mark(self.step, self.tokens)
+        if self.ranks.rank == 0:
+            self._report(result, phase, time.perf_counter() - began, measured=measure)
+
+    def _report(self, result: StepResult, phase: Phase, seconds: float, *, measured: bool) -> None:
+        lr = self.stage.optimizer.peak_lr * self._lr_scale
+        found = step_metrics(
+            result,
+            lr=lr,
+            tokens=self.tokens,
+            seconds=seconds,
+            tokens_per_second=phase.sequences * phase.sequence_length / seconds,
+        )
+        if measured:
+            found |= update_metrics(self.optimizer)
+        every = self.stage.telemetry.spectral_every_steps
+        if every and self.step % every == 0:
+            found |= spectral_metrics(self.optimizer)
+        self.reporter.log(found, step=self.step)
+        if self.pace.line_is_due() or self.step == self.schedule.total_steps:
+            logger.info(
+                "step %d/%d  loss %.4f  lr %.2e  grad %.2f  max logit %.1f  clipped %d  %s tokens/s  ETA %s",
+                self.step, self.schedule.total_steps, result.loss, lr, result.grad_norm, found["train/max_logit"],
+                result.clip.clipped_heads, f"{self.pace.tokens_per_second:,.0f}", duration(self.pace.seconds_left or 0),
+            )  # fmt: skip
+
+    def _look_at_held_out(self) -> None:
+        total, every = self.schedule.total_steps, self.stage.telemetry.held_out_every_steps
+        if every is None:
+            every = max(1, total // _HELD_OUT_LOOKS)
+        if self.held_out is None or every == 0 or (self.step % every and self.step != total):
+            return
+        self._beat("evaluate")
+        self.valid_loss, bits = self.trainer.held_out_loss(self.held_out)
+        if self.ranks.rank == 0:
+            self.reporter.log({"valid/loss": self.valid_loss, "valid/bits_per_byte": bits}, step=self.step)
+
+    def _save_or_stop(self, *, began: bool) -> None:
+        """Rank 0 knows when a checkpoint is due, any rank may have been told to stop: all agree, at the same step."""
+        due = began and self.checkpointer is not None and self.checkpointer.is_due(self.step)
+        votes = torch.tensor([int(self.context.stop_requested.is_set()), int(due)], device=self.ranks.device)
+        stop, save = (bool(vote) for vote in self.ranks.max_(votes).tolist())
+        total = self.schedule.total_steps
+        if self.step >= total:
+            return  # the last save follows at once
+        if save or (stop and began):
+            self._save()
+        self._report_saves()
+        if stop:
+            if self.checkpointer is not None:
+                self.checkpointer.finish()
+            self.ranks.barrier()
+            raise Preempted(
+                f"Told to stop: {'saved' if began else 'nothing new to save at'} step {self.step} of {total}."
+            )
+
+    def _save(self) -> None:
+        """All ranks take part; rank 0 writes. Nothing is done for a step that is saved already."""
+        if self._saved_step == self.step:
+            return
+        self._beat("save")
+        random = capture_all(self.ranks)
+        self._saved_step = self.step
+        if self.checkpointer is None:
+            return
+        _, phase = self.schedule.phase_at(self.step)
+        state = TrainingState(
+            step=self.step,
+            tokens=self.tokens,
+            phase=phase.name,
+            lr_scale=self._lr_scale,
+            loader=self.feed.state_dict(),
+            divergence=self.watch.state_dict(),
+            config=self._table,
+            random=random,
+            loss=self._loss,
+            valid_loss=self.valid_loss,
+        )
+        self.checkpointer.save(self.model, self.optimizer, state)
+
+    def _report_saves(self) -> None:
+        if self.checkpointer is not None:
+            self.checkpointer.raise_failure()
+            for report in self.checkpointer.take_reports():
+                self.reporter.log(report.metrics(), step=report.step)
+
+    def _finish_last_save(self) -> None:
+        """The loop has failed: the save in flight is of good weights and still worth having."""
+        if self.checkpointer is not None:
+            try:
+                self.checkpointer.finish()
+            except (AbruzziError, OSError) as error:
+                logger.warning("The last save failed too: %s", error)
+
+    def _note_divergence(self, error: AbruzziError) -> None:
+        """For the next attempt: which data it came with. It goes back to an earlier checkpoint and on with what comes after that."""
+        if self.ranks.rank != 0:
+            return
+        facts = {"diverged_at_step": self.step, DATA_STEP: self.feed.data_step(self.step) + 1}
+        note = self.context.scratch / "divergence.json"
+        try:
+            note.write_text(json.dumps({**facts, "message": error.message}), encoding="utf-8")
+            self.context.commit(ArtifactKind.FILES, DIVERGENCE, {note.name: note}, facts, self.step)
+        except (AbruzziError, OSError) as failed:
+            logger.warning("The next attempt will be shown the same data again: %s", failed)
+
+    def _resume(self) -> None:
+        self._load()
+        if self.context.spec.data_step is not None:
+            passed = self.feed.pass_over(self.step, self.context.spec.data_step)
+            if passed:
+                logger.info(
+                    "an earlier attempt diverged: the data of %d steps, up to step %d, is passed over",
+                    passed, self.context.spec.data_step,
+                )  # fmt: skip
+
+    def _load(self) -> None:
+        self._beat("load")
+        artifact = open_checkpoint(self.context, self.ranks)
+        if artifact is None:
+            logger.info("%s", self._origin)
+            return
+        state = load_checkpoint(artifact, self.model, self.optimizer, rank=self.ranks.rank)
+        self.step, self.tokens, self.valid_loss = state.step, state.tokens, state.valid_loss
+        self._loss, self._lr_scale = state.loss, state.lr_scale
+        self.watch.load_state_dict(dict(state.divergence))
+        manifest = artifact.manifest
+        is_own = manifest.run_id == self.context.spec.run_id
+        self._saved_step = self.step if is_own else None
+        try:
+            self.feed.load_state_dict(dict(state.loader))
+        except AbruzziError as error:
+            if is_own:
+                raise
+            # A branch may change the seed, the length or the data: it goes on with these weights, on an order of its own.
+            logger.info("branched with another order of data (%s): reading from its beginning", error.message)
+        self.ranks.barrier()
+        if self.ranks.rank == 0:
+            self.context.discard(artifact)
+        logger.info("resumed from %s of attempt %s at step %d", manifest.name, manifest.attempt_id, self.step)
+
+    def _introduce(self) -> None:
+        statistics = self.optimizer.statistics()
+        logger.info(
+            "model: %.2f M parameters; Muon owns %d matrices (%.2f M parameters), AdamW %.2f M",
+            (statistics.muon_parameters + statistics.adamw_parameters) / 1e6, statistics.muon_matrices,
+            statistics.muon_parameters / 1e6, statistics.adamw_parameters / 1e6,
+        )  # fmt: skip
+        logger.info(
+            "%d steps in %d phases; rank %d of %d on %s, %d threads, %s",
+            self.schedule.total_steps, len(self.schedule.phases), self.ranks.rank, self.ranks.world_size,
+            self.ranks.device, torch.get_num_threads(), self.stage.memory.dtype,
+        )  # fmt: skip
+
+    def _beat(self, phase: str, *, even_steps: bool = False) -> None:
+        message = ""
+        if self._loss is not None:
+            left = self.pace.seconds_left
+            message = f"loss {self._loss:.3f}, {self.pace.tokens_per_second:,.0f} tokens/s"
+            message += "" if left is None else f", {duration(left)} left"
+        self.reporter.heartbeat(
+            self.step, phase, total_steps=self.schedule.total_steps, message=message, even_steps=even_steps
+        )
+
+
+def build_model(stage: TrainingStage, ranks: Ranks, table: Mapping[str, Any], *, seed: int | None) -> Decoder:
+    """Of a `[stage.model]` table, in the stage's precision. Raises AbruzziError `invalid_config`, also for what this version does not execute."""
+    _refuse_unexecuted(stage, ranks)
+    try:
+        policy = MemoryPolicy.from_dict(stage.memory.model_dump())
+        return model_from_table(table, device=ranks.device, dtype=policy.compute_dtype, seed=seed)
+    except (ValueError, TypeError) as error:
+        raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error
+
+
+def _refuse_unexecuted(stage: TrainingStage, ranks: Ranks) -> None:
+    """A recipe's word is never dropped silently. (Memory policies: abruzzi_jobs.memory.)"""
+    for key in ("pp", "vpp", "ep"):
+        value = getattr(stage.parallel, key)
+        if value > 1:
+            raise AbruzziError(
+                "invalid_config",
+                f"Stage {stage.id!r}: parallel.{key} = {value} is not executed by this version, which trains on data-parallel ranks.",
+                hint=f"Leave parallel.{key} at 1 and set resources.ranks; `abruzzi plan` computes with any value.",
+            )
+    if stage.resources.ranks != ranks.world_size:
+        raise AbruzziError(
+            "invalid_config",
+            f"Stage {stage.id!r}: resources.ranks is {stage.resources.ranks}, but {ranks.world_size} ranks were started.",
+            hint="The launcher starts as many as the spec's world_size says.",
+        )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
