@@ -14,6 +14,12 @@ from abruzzi_jobs.synthesis.tasks.naming import Named, bare, by_description, by_
 from abruzzi_jobs.synthesis.world import Snapshot, World
 
 Answer = str | int
+_QUESTIONS = {
+    "text": ("name", "called", "title", "who", "whose"),
+    "integer": ("how many", "how much", "number", "value"),
+    "date": ("when", "date", "day"),
+}
+"""What else asks for a field of the kind."""
 READS = ("get", "find", "related", "count", "total")
 
 
@@ -122,7 +128,9 @@ class Teller:
 
     def _asked(self, field: FieldSchema, value: Any, *more: str) -> Fact:
         found = fact(self.entity, field, value)
-        return found.model_copy(update={"told": "asked", "words": (label(field), *more)})
+        return found.model_copy(
+            update={"told": "asked", "words": (label(field), *more, *_QUESTIONS.get(field.kind, ()))}
+        )
 
     def _create(self) -> Callable[[dict[str, Any]], Step | None]:
         given = [f for f in self.entity.fields if f.name in self.arguments]
@@ -134,7 +142,7 @@ class Teller:
             rest = [part for name, part in parts.items() if name != known.name]
             withheld = (
                 f"create {an(self.entity.name)}: {', '.join(rest)}",
-                self._asked(known, self.arguments[known.name], "name"),
+                self._asked(known, self.arguments[known.name]),
             )
 
         def done(answer: dict[str, Any]) -> Step:
@@ -176,7 +184,12 @@ class Teller:
         wish = f"{self.operation.verb} the {label(column)} of {row}"
         told = Fact(name="by", text=f"By {amount}.", value=str(self.arguments["by"]))
         self.facts.append(told)
-        withheld = (wish, told.model_copy(update={"told": "asked", "words": ("how much", "amount", label(column))}))
+        withheld = (
+            wish,
+            told.model_copy(
+                update={"told": "asked", "words": ("how much", "amount", "how many", "by what", label(column))}
+            ),
+        )
         return lambda answer: self._step(
             f"{wish} by {amount}",
             f"The {label(column)} of the {self.one}: now {said(column, answer[column.name])}.",
@@ -191,7 +204,9 @@ class Teller:
         self.facts.append(told)
         withheld = (
             f"move some {label(column)} from {source} to {target}",
-            told.model_copy(update={"told": "asked", "words": ("how much", "amount", label(column))}),
+            told.model_copy(
+                update={"told": "asked", "words": ("how much", "amount", "how many", "by what", label(column))}
+            ),
         )
         wish = (
             f"move {amount} of {label(column)} from {source} to {target}"

@@ -11,12 +11,19 @@ from abruzzi_jobs.synthesis.judge.checks import says
 STOP = "###STOP###"
 """What a user says once it is done."""
 _NO_MORE = "I have told you all that I know. Please go on with it."
+_UNSURE = "I am not sure what you mean. What exactly do you need to know?"
 
 
 def scripted_reply(task: Task, messages: Sequence[dict[str, Any]]) -> str:
     """To the agent's last message, from the conversation as the agent sees it. Ends with STOP where nothing is left to say."""
     last = _last_of(messages, "assistant")
-    told = [fact for fact in missing_facts(task, messages) if is_asked(fact, last)]
+    missing = missing_facts(task, messages)
+    told = [fact for fact in missing if is_asked(fact, last)]
+    if not told and missing and "?" in last:
+        # An agent may ask in words that nobody thought of: it is answered when it asks again.
+        if not any(message.get("content") == _UNSURE for message in messages):
+            return _UNSURE
+        told = missing
     if told:
         return " ".join(fact.text for fact in told)
     if last.rstrip().endswith("?"):

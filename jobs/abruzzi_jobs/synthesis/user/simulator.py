@@ -122,7 +122,9 @@ class UserSimulator:
             return "forgot_a_fact"
         if STOP in said and (wanted or wishes):
             return "left_early"
-        kept = [fact for fact in missing_facts(self.task, self._messages) if fact not in wanted]
+        # A question in other words than the script knows is the model's to understand.
+        free = "?" in last and not wanted
+        kept = [fact for fact in missing_facts(self.task, self._messages) if fact not in wanted and not free]
         if any(says(plain, fact.value) for fact in kept):
             return "gave_away_a_fact"
         if any(str(m.get("content") or "").strip() == plain for m in self._messages):

@@ -38,11 +38,20 @@ def said(text: str | None, *texts: str) -> tuple[str, bool, list[str]]:
 def test_the_script_answers_what_is_asked_then_goes_on_then_ends():
     user = UserSimulator(TASK, scripted=True)
     assert user.first() == TASK.instruction
-    assert user.next(heard("Which account is it?")) == "I have told you all that I know. Please go on with it."
+    assert user.next(heard("Which account?")).startswith("I am not sure what you mean.")
     assert user.next(heard(ASKING)) == "By 250 cents."
     assert user.next(heard(ASKING, "By 250 cents.", REPORTING)) == "Freeze account 4."
     assert user.next(heard(ASKING, "By 250 cents.", REPORTING, "Freeze account 4.", "It is frozen.")) is None
     assert user.ended == "user"
+
+
+def test_a_question_in_other_words_is_answered_when_it_comes_again():
+    user = UserSimulator(TASK, scripted=True)
+    unsure = user.next(heard("Which sum?"))
+    assert user.next(heard("Which sum?", unsure, "The sum to add?")) == "By 250 cents."
+    assert (
+        user.next(heard(ASKING, "By 250 cents.", "Really?")) == "I have told you all that I know. Please go on with it."
+    )
 
 
 def test_patience_ends():
@@ -72,7 +81,8 @@ def test_a_model_sees_the_conversation_from_the_other_side_and_no_more_than_a_us
         (STOP, REPORTING, "left_early"),
         ("Good. freeze account 4.", REPORTING, True),
         ("Thanks.", REPORTING, "forgot_a_wish"),
-        ("By 250 cents.", "What is your name?", "gave_away_a_fact"),
+        ("By 250 cents.", "I am looking at it.", "gave_away_a_fact"),
+        ("By 250 cents.", "Which sum is it?", True),
         ("Account 17 it is.", "Which one?", "invented_a_number"),
         ("How can I help you today?", "Which one?", "plays_the_assistant"),
         ("I'm sorry for any confusion.", "Which one?", "plays_the_assistant"),
