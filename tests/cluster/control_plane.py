@@ -21,12 +21,21 @@ ETCD_URL = f"http://127.0.0.1:{ETCD_PORT}"
 READY_SECONDS = 60.0
 
 
-def admin_client(layout: Layout, **options: object) -> httpx.Client:
-    """The apiserver as cluster administrator; no client-side rate limit."""
+def admin_tls(layout: Layout) -> ssl.SSLContext:
+    """Of a cluster administrator, for connections to the apiserver."""
     trust = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
     trust.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
+    return trust
+
+
+def admin_client(layout: Layout, **options: object) -> httpx.Client:
+    """The apiserver as cluster administrator; no client-side rate limit."""
     return httpx.Client(
-        base_url=f"https://127.0.0.1:{APISERVER_PORT}", verify=trust, trust_env=False, timeout=30.0, **options
+        base_url=f"https://127.0.0.1:{APISERVER_PORT}",
+        verify=admin_tls(layout),
+        trust_env=False,
+        timeout=30.0,
+        **options,
     )  # type: ignore[arg-type]
 
 

@@ -63,8 +63,13 @@ class PlatformProcess:
         self._start("api", [sys.executable, "-m", "abruzzi_api.main"], self._environment())
         self._until(lambda: httpx.get(f"{self.url}/readyz", trust_env=False).is_success, "the API is not ready", "api")
 
-    def start_controller(self, name: str = "controller") -> None:
-        self._start(name, [sys.executable, "-m", "abruzzi_operators.controller.main"], self._environment())
+    def start_controller(self, name: str = "controller", *, kubeconfig: Path | None = None) -> None:
+        """`kubeconfig`: another way to the cluster than this process's own."""
+        environment = self._environment() | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig else {})
+        self._start(name, [sys.executable, "-m", "abruzzi_operators.controller.main"], environment)
+
+    def signal(self, name: str, number: int) -> None:
+        self._processes[name].send_signal(number)
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)

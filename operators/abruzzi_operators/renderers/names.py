@@ -24,6 +24,7 @@ ANNOTATION_STACKS = "abruzzi.io/stacks"
 """On a pod: `<rank> <time>`; the launcher reads it through the downward API and keeps that rank's stacks."""
 ANNOTATION_REQUIRED_TOPOLOGY = "kueue.x-k8s.io/podset-required-topology"
 ANNOTATION_PREFERRED_TOPOLOGY = "kueue.x-k8s.io/podset-preferred-topology"
+ANNOTATION_PODSET_GROUP = "kueue.x-k8s.io/podset-group-name"
 OWN_LABELS = (MANAGED_BY, LABEL_PROJECT, LABEL_RUN, LABEL_STAGE, LABEL_ATTEMPT, LABEL_EPOCH)
 SELECTOR = f"{MANAGED_BY}={MANAGER},{LABEL_ATTEMPT}"
 """Objects of attempts."""
