@@ -66,6 +66,7 @@ chart: dev ## Write what the Helm chart takes from the code
 
 screenshots: dev web ## Take the pictures of the dashboard in docs/images, from real runs (about ten minutes)
 	PYTHONPATH=.:tests:tests/integration $(BIN)/python scripts/screenshots_pools.py docs/images
+	PYTHONPATH=.:tests:tests/integration $(BIN)/python scripts/screenshots_data.py docs/images
 	$(BIN)/python scripts/screenshots.py docs/images
 
 clean: ## Remove what was built; keeps the platform's state

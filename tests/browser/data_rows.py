@@ -7,22 +7,29 @@ from collections.abc import Iterator
 from typing import Any
 
 STANDIN = "standin-rule-v1"
-SOURCE = (
-    "The element iron has the symbol Fe. Its atomic number is 26, and it melts at 1811 K.\n\n"
-    "It is not found pure on the surface of the Earth. Smiths have worked it since about 1200 BC."
-)
-CHUNKS = (
-    "The element iron has the symbol Fe. Its atomic number is 26, and it melts at 1811 K.",
-    "It is not found pure on the surface of the Earth. Smiths have worked it since about 1200 BC.",
-)
-GOOD = (
-    "Iron, written Fe, is element number 26. At 1811 K it turns liquid.",
-    "On the Earth's surface it does not occur pure; smiths have known how to work it since around 1200 BC.",
-)
-WRONG = (
-    "Iron, written Fe, is element number 27. At 1811 K it turns liquid.",
-    "On the Earth's surface it occurs pure; smiths have known how to work it since around 1200 BC.",
-)
+ELEMENTS = (
+    ("iron", "Fe", 26, 1811, "1200 BC"), ("copper", "Cu", 29, 1358, "9000 BC"), ("gold", "Au", 79, 1337, "6000 BC"), ("silver", "Ag", 47, 1235, "5000 BC"),
+    ("tin", "Sn", 50, 505, "3000 BC"), ("lead", "Pb", 82, 601, "7000 BC"), ("zinc", "Zn", 30, 693, "1000 BC"), ("nickel", "Ni", 28, 1728, "1751"),
+)  # fmt: skip
+
+
+def source_of(element: tuple[str, str, int, int, str]) -> tuple[str, str]:
+    name, symbol, number, melts, since = element
+    return (
+        f"The element {name} has the symbol {symbol}. Its atomic number is {number}, and it melts at {melts} K.",
+        f"It is not found pure on the surface of the Earth. Smiths have worked it since about {since}.",
+    )
+
+
+def told(element: tuple[str, str, int, int, str], *, wrong: bool) -> tuple[str, str]:
+    name, symbol, number, melts, since = element
+    occurs = "occurs pure" if wrong else "does not occur pure"
+    return (
+        f"{name.capitalize()}, written {symbol}, is element number {number + wrong}. At {melts} K it turns liquid.",
+        f"On the Earth's surface it {occurs}; smiths have known how to work it since around {since}.",
+    )
+
+
 DOMAINS = ("knowledge", "web", "mathematics")
 STYLES = ("encyclopedia", "plain", "lecture", "dialogue")
 PERSPECTIVES = ("neutral", "expert", "newcomer")
@@ -32,25 +39,27 @@ def rewrites(count: int) -> Iterator[dict[str, Any]]:
     """Every fifth says a wrong number and turns a denial round."""
     for number in range(count):
         is_wrong = number % 5 == 2
-        texts = WRONG if is_wrong else GOOD
-        text = "\n\n".join(texts)
+        element = ELEMENTS[(number // 4) % len(ELEMENTS)]
+        sources, texts = source_of(element), told(element, wrong=is_wrong)
+        source_text, text = "\n\n".join(sources), "\n\n".join(texts)
         yield {
             "id": f"rewrite-{number:05d}", "fate": "number" if is_wrong else "kept", "source": "mendeleev", "licence": "MIT",
             "generator": STANDIN, "is_llm": False, "document": f"doc-{number // 4:04d}", "domain": DOMAINS[number % 3], "name": f"element {number // 4}",
-            "style": STYLES[number % 4], "perspective": PERSPECTIVES[number % 3], "prompt_version": "grid-1", "source_text": SOURCE, "text": text,
-            "chunks": [{"source": s, "text": t, "tries": 3 if is_wrong else 1} for s, t in zip(CHUNKS, texts, strict=True)],
-            "faults": faults(text) if is_wrong else [], "scores": {"likeness": 0.71, "novelty": 0.33, "length_ratio": 0.86},
+            "style": STYLES[number % 4], "perspective": PERSPECTIVES[number % 3], "prompt_version": "grid-1", "source_text": source_text, "text": text,
+            "chunks": [{"source": s, "text": t, "tries": 3 if is_wrong else 1} for s, t in zip(sources, texts, strict=True)],
+            "faults": faults(source_text, text, element[2]) if is_wrong else [], "scores": {"likeness": 0.71, "novelty": 0.33, "length_ratio": 0.86},
             "call_ids": [f"{number:064x}"],
         }  # fmt: skip
 
 
-def faults(text: str) -> list[dict[str, Any]]:
+def faults(source_text: str, text: str, number: int) -> list[dict[str, Any]]:
     def span(whole: str, part: str) -> list[int]:
         return [whole.index(part), whole.index(part) + len(part)]
 
     return [
-        {"kind": "number", "layer": "rules", "detail": "26 of the source is 27 here", "source_span": span(SOURCE, "26"), "text_span": span(text, "27")},
-        {"kind": "negation", "layer": "rules", "detail": "the source denies it", "source_span": span(SOURCE, "not found pure"), "text_span": span(text, "occurs pure")},
+        {"kind": "number", "layer": "rules", "detail": f"{number} of the source is {number + 1} here",
+         "source_span": span(source_text, f"{number}"), "text_span": span(text, f"{number + 1}")},
+        {"kind": "negation", "layer": "rules", "detail": "the source denies it", "source_span": span(source_text, "not found pure"), "text_span": span(text, "occurs pure")},
     ]  # fmt: skip
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from browser.axe import grave_violations
+from browser.data_recipe import data_recipe
 from browser.world import World
 from playwright.sync_api import Page, expect
 
@@ -17,25 +15,12 @@ from abruzzi.contracts.states import RunState
 pytestmark = pytest.mark.browser
 
 ROWS = 1200
-STAGE = Path(__file__).with_name("data_stage.py")
-TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
 def data(world: World) -> dict[str, str]:
     """{what: artifact id}, and the run's id as `run`."""
-    env = json.dumps({"PYTHONPATH": TESTS, "ROWS": str(ROWS), "WAITING": "3"}).replace('": ', '" = ')
-    recipe = f"""
-version = 1
-name = "data"
-[[stage]]
-id = "rows"
-kind = "container"
-[stage.container]
-command = {json.dumps([sys.executable, str(STAGE)])}
-env = {env}
-"""
-    run_id = world.submit(recipe, "rows of every sort")
+    run_id = world.submit(data_recipe(rows=ROWS, waiting=3), "rows of every sort")
     run = world.until_ended(run_id)
     assert run.state is RunState.SUCCEEDED, run.reason
     with world.client() as client:
