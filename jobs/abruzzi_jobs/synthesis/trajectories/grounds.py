@@ -13,7 +13,7 @@ from abruzzi.contracts.synthesis import FaultRates
 from abruzzi.contracts.tool import StateSchema, ToolSpec
 from abruzzi_jobs.synthesis.trajectories.programs import PYTHON_SOURCE, Programs
 from abruzzi_jobs.synthesis.trajectories.servers import ServerPools, Talk
-from abruzzi_jobs.synthesis.world import Schedule, Snapshot, World
+from abruzzi_jobs.synthesis.world import Schedule, Snapshot, World, digest_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,10 @@ class Ground:
 
     def state(self) -> tuple[Snapshot | None, str | None]:
         """Rows and digest of the world, where there is one."""
-        return (None, None) if self._world is None else (self._world.snapshot(), self._world.digest())
+        if self._world is None:
+            return None, None
+        snapshot = self._world.snapshot()
+        return snapshot, digest_of(snapshot)
 
     async def call(self, tool: ToolSpec, arguments: dict[str, Any]) -> Executed:
         """Raises ServerFault where a tool server misbehaves, BrokenTool where a synthetic tool does; never for what the caller did."""

@@ -2,7 +2,7 @@
 
 from abruzzi_jobs.synthesis.world.faults import Fault, Schedule
 from abruzzi_jobs.synthesis.world.sampling import sample_call
-from abruzzi_jobs.synthesis.world.tables import Snapshot, difference
+from abruzzi_jobs.synthesis.world.tables import Snapshot, difference, digest_of
 from abruzzi_jobs.synthesis.world.world import BrokenTool, Outcome, World
 
-__all__ = ["BrokenTool", "Fault", "Outcome", "Schedule", "Snapshot", "World", "difference", "sample_call"]
+__all__ = ["BrokenTool", "Fault", "Outcome", "Schedule", "Snapshot", "World", "difference", "digest_of", "sample_call"]

@@ -21,6 +21,7 @@ class Tables:
 
     def __init__(self, state: StateSchema, seed: int, rows_each: int) -> None:
         self.state = state
+        self._flags = {e.name: tuple(f.name for f in e.fields if f.kind == "boolean") for e in state.entities}
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA foreign_keys = ON")
@@ -85,14 +86,20 @@ class Tables:
         return {entity.name: self.rows(entity.name) for entity in self.state.entities}
 
     def digest(self) -> str:
-        return "sha256:" + hashlib.sha256(json.dumps(self.snapshot(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.snapshot())
 
     def close(self) -> None:
         self._db.close()
 
     def _plain(self, entity: str, row: sqlite3.Row) -> Row:
-        flags = {field.name for field in self.state.entity(entity).fields if field.kind == "boolean"}
-        return {name: bool(row[name]) if name in flags else row[name] for name in row.keys()}  # noqa: SIM118
+        plain = dict(zip(row.keys(), row, strict=True))
+        for name in self._flags[entity]:
+            plain[name] = bool(plain[name])
+        return plain
+
+
+def digest_of(snapshot: Snapshot) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(snapshot, sort_keys=True).encode()).hexdigest()
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[dict[str, Any]]:
