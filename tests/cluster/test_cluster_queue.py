@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import simulated_nodes
 from cluster.components import wait_until
 from cluster.handle import ClusterHandle
 from cluster.platform_process import PlatformProcess, open_platform
 
-from abruzzi.contracts.pool import Amounts, PoolSpec
+from abruzzi.contracts.pool import Amounts, PoolSpec, Toleration
 from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState
 from abruzzi.contracts.why import WhyOut
@@ -119,17 +119,36 @@ ranks = 2
 LENDER = GANGS.model_copy(update={"name": "lender", "quota": Amounts(cpus=0.2, memory=1 << 30), "cohort": "team"})
 BORROWER = LENDER.model_copy(update={"name": "borrower", "quota": Amounts(cpus=0.1, memory=1 << 30)})
 """Of the same nodes. A gang of two is twice what it has of its own."""
+SIMULATED = GANGS.model_copy(update={"name": "tainted", "node_labels": {simulated_nodes.LABEL: simulated_nodes.KIND}})
+"""Its nodes have a taint that it does not tolerate."""
+RACKS = SIMULATED.model_copy(
+    update={
+        "name": "racks", "rank": Amounts(cpus=1.0, memory=1 << 30, gpus=8), "quota": Amounts(cpus=64.0, memory=1 << 40, gpus=64),
+        "tolerations": (Toleration(key=simulated_nodes.TAINT["key"]),), "required_topology": simulated_nodes.RACK_LABEL,
+        "topology": (simulated_nodes.BLOCK_LABEL, simulated_nodes.RACK_LABEL, "kubernetes.io/hostname"),
+    }
+)  # fmt: skip
+"""A rack has four of its nodes, and a rank fills one."""
+LARGE = RACKS.model_copy(
+    update={"name": "large", "quota": None, "topology": (), "required_topology": None, "rank": Amounts(cpus=1.0, memory=1 << 30, gpus=9)}
+)  # fmt: skip
+"""Without a queue, and no node has nine GPUs."""
 
 
-@pytest.fixture
-def platform(
-    cluster: ClusterHandle, namespace: str, tmp_path: Path, postgres: EmbeddedPostgres
-) -> Iterator[PlatformProcess]:
-    """With a pool that has room for one gang of two, and not for two of them; and two pools that lend each other."""
+@pytest.fixture(scope="module")
+def platform(cluster: ClusterHandle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
+    """With a pool that has room for one gang of two, and not for two of them; two pools that lend each other; and pools of simulated nodes."""
     cluster.install("training-operator", "kueue")
-    pools = (GANGS, LENDER, BORROWER)
+    cluster.add_simulated_nodes(2 * simulated_nodes.NODES_PER_RACK)
+    pools = (GANGS, LENDER, BORROWER, SIMULATED, RACKS, LARGE)
+    folder = tmp_path_factory.mktemp("queue")
     try:
-        with open_platform(tmp_path / "platform", cluster, namespace, postgres) as made, made.client() as client:
+        with (
+            cluster.new_namespace() as namespace,
+            EmbeddedPostgres(folder / "postgres", durable=False) as postgres,
+            open_platform(folder / "platform", cluster, namespace, postgres) as made,
+            made.client() as client,
+        ):
             for pool in pools:
                 client.pools.apply(pool)
             made.until(lambda: all(client.pools.get(pool.name).status.ready for pool in pools), seconds=120)
@@ -212,3 +231,48 @@ def test_of_gangs_that_want_one_quota_the_second_is_told_its_place_the_quota_and
         assert total.queue.cpu > 0
         causes = [getattr(total.causes, name).cpu for name in type(total.causes).model_fields]
         assert sum(causes) == pytest.approx(total.held.cpu)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_why_says_in_the_clusters_own_words_what_holds_a_run_besides_quota(
+    cluster: ClusterHandle, platform: PlatformProcess
+) -> None:
+    """Of the real scheduler, kubelet and Kueue, whose sentences the reasons are read from."""
+    gang = GANG.replace("IMAGE", cluster.image("busybox"))
+    absent = GANG.replace("IMAGE", "127.0.0.1:1/absent:1").replace("ranks = 2", "ranks = 1")
+    recipes = {
+        Reason.WAITS_FOR_TAINT: (gang.replace('"gangs"', '"tainted"'), "had untolerated taint"),
+        Reason.WAITS_FOR_NODES: (gang.replace('"gangs"', '"large"'), "Insufficient nvidia.com/gpu"),
+        Reason.WAITS_FOR_TOPOLOGY: (
+            gang.replace('"gangs"', '"racks"').replace("ranks = 2", "ranks = 5"),
+            "allows to fit only",
+        ),
+        Reason.WAITS_FOR_IMAGE: (absent, "127.0.0.1:1/absent:1"),
+    }
+    runs = {code: platform.submit(recipe) for code, (recipe, _) in recipes.items()}
+
+    def why(code: Reason) -> WhyOut:
+        with platform.client() as client:
+            return client.runs.why(runs[code])
+
+    def waits_for(code: Reason) -> Reason | None:
+        wait = why(code).facts[0].waits_for
+        return wait.code if wait else None
+
+    try:
+        for code, (_, words) in recipes.items():
+            platform.until(lambda code=code: waits_for(code) is code, seconds=120)
+            said = why(code).sentence
+            print(f"{code}: {said}")
+            assert words in said
+        with platform.client() as client:
+            assert {run.id for run in client.runs.list(state=["pending"])} >= set(runs.values())
+    finally:
+        print(cluster.kubectl("get", "events", "-n", platform.namespace, "--field-selector", "reason=FailedScheduling"))
+        print([why(code).sentence for code in recipes])
+        with platform.client() as client:
+            for run_id in runs.values():
+                client.runs.cancel(run_id)
+    for run_id in runs.values():
+        platform.wait_end(run_id, seconds=120)
