@@ -126,22 +126,16 @@ def _foreign(config: InstructConfig, store: StoreConfig | None) -> tuple[NgramIn
 
 
 def _left_out(prompts: Sequence[Prompt], config: InstructConfig, index: NgramIndex | None) -> dict[str, str]:
-    """{id: why} of prompts that are not asked at all. Drawn ones differ in their numbers alone, and are meant to."""
+    """{id: why} of prompts that are not asked at all. Those with a known answer differ in a name or a number alone, and are meant to."""
     found: dict[str, str] = {}
     texts = [prompt.text for prompt in prompts]
     for prompt, foreign in zip(prompts, index.matches(texts) if index else [None] * len(texts), strict=True):
         if foreign is not None:
             found[prompt.id] = "contaminated"
-    own = [i for i, prompt in enumerate(prompts) if prompt.check in ("none", "words") and prompt.id not in found]
-    for i in _repeats([texts[i] for i in own], config):
-        if _shares_no_answer(prompts, own, i):
-            found[prompts[own[i]].id] = "duplicate"
+    free = [prompt for prompt in prompts if prompt.check == "none" and prompt.id not in found]
+    for i in _repeats([prompt.text for prompt in free], config):
+        found[free[i].id] = "duplicate"
     return found
-
-
-def _shares_no_answer(prompts: Sequence[Prompt], own: Sequence[int], i: int) -> bool:
-    """A question of a package is asked once for each subject: it repeats another only where the answer does, too."""
-    return prompts[own[i]].check == "none" or prompts[own[i]].answer == ""
 
 
 def _repeats(texts: Sequence[str], config: InstructConfig) -> list[int]:
