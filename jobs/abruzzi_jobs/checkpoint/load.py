@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -65,23 +66,23 @@ def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip
     return state
 
 
-def load_weights(artifact: LocalArtifact, model: Decoder, *, seed_of_growth: int | None = None) -> None:
-    """Of another stage's checkpoint, to begin with; before the optimizer is built, which takes its masters from them. `seed_of_growth`: a
-    vocabulary that has grown since gets rows drawn from it.
+def load_weights(folder: Path, model: Decoder, *, name: str, seed_of_growth: int | None = None) -> None:
+    """Of another stage's checkpoint, to begin with; before the optimizer is built, which takes its masters from them. `name`: what errors call it.
+    `seed_of_growth`: a vocabulary that has grown since gets rows drawn from it.
 
     Raises AbruzziError bad_data where they are another model's.
     """
     try:
-        tensors = load_file(artifact.path(WEIGHTS_FILE))
+        tensors = load_file(folder / WEIGHTS_FILE)
         if seed_of_growth is not None:
-            for name in ("embed_tokens.weight", "lm_head.weight"):
-                if name in tensors:
-                    tensors[name] = _grown(tensors[name], model.config.vocab_size, seed_of_growth, name)
+            for key in ("embed_tokens.weight", "lm_head.weight"):
+                if key in tensors:
+                    tensors[key] = _grown(tensors[key], model.config.vocab_size, seed_of_growth, key)
         _load_weights(tensors, model)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AbruzziError(
             "bad_data",
-            f"The checkpoint {artifact.manifest.name} of stage {artifact.manifest.stage_id!r} does not fit this stage's model: {' '.join(str(error).split())[:300]}.",
+            f"The checkpoint {name} does not fit this stage's model: {' '.join(str(error).split())[:300]}.",
             hint="Give both stages the same model table.",
         ) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from abruzzi_jobs.data.encoding import special_id, token_bytes
 from abruzzi_jobs.data.shards import PAD
 from abruzzi_jobs.data.tokenizer import load_tokenizer
 from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.export.bases import read_base, write_base
 from abruzzi_jobs.sft.examples import Examples, build_examples
 from abruzzi_jobs.sft.feed import ConversationFeed, PackedRows
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
@@ -46,13 +48,13 @@ class FineTuning(Training):
         folders = [context.scratch / f"{name}-{ranks.rank}" for name in ("tokenizer", "examples")]
         for folder in folders:
             folder.mkdir(exist_ok=True)
-        source = context.input("checkpoint")
-        table = _model_table(source.path(STATE_FILE), context.input("tokenizer").folder, stage)
+        start = _start(context, stage, ranks.rank)
+        table = _model_table(start.checkpoint / STATE_FILE, start.tokenizer, stage)
         markers = marker_sets()[stage.template.markers]
-        tokenizer = write_chat_tokenizer(context.input("tokenizer").folder, folders[0], markers)
+        tokenizer = write_chat_tokenizer(start.tokenizer, folders[0], markers)
         table["vocab_size"] = max(table["vocab_size"], tokenizer.get_vocab_size())
         model = build_model(stage, ranks, table, seed=None)
-        load_weights(source, model, seed_of_growth=context.spec.seed)
+        load_weights(start.checkpoint, model, name=start.name, seed_of_growth=context.spec.seed)
         examples = build_examples(
             _rows(context, stage, settled_reviews(context, ranks, NOUNS)),
             ChatTemplate(tokenizer, markers),
@@ -73,7 +75,7 @@ class FineTuning(Training):
         super().__init__(
             context, reporter, stage, ranks, model=model, schedule=schedule, feed=feed,
             table={**context.spec.config, "model": table},
-            origin=f"fine-tuning {source.manifest.name} of stage {source.manifest.stage_id!r}",
+            origin=f"fine-tuning {start.name}",
         )  # fmt: skip
         if ranks.rank == 0:
             facts = _facts(examples, train)
@@ -82,6 +84,28 @@ class FineTuning(Training):
             vocabulary = {"vocab_size": tokenizer.get_vocab_size()}
             context.commit(ArtifactKind.TOKENIZER, "tokenizer", _files(folders[0]), vocabulary)
             context.commit(ArtifactKind.FILES, "examples", _files(folders[1]), {**facts, "fates": examples.fates})
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Folders of what training begins from."""
+
+    checkpoint: Path
+    tokenizer: Path
+    name: str
+
+
+def _start(context: StageContext, stage: SftStage, rank: int) -> _Start:
+    if stage.base is None:
+        source = context.input("checkpoint")
+        name = f"{source.manifest.name} of stage {source.manifest.stage_id!r}"
+        return _Start(source.folder, context.input("tokenizer").folder, name)
+    made = [context.scratch / f"base-{name}-{rank}" for name in ("checkpoint", "tokenizer")]
+    for folder in made:
+        folder.mkdir(exist_ok=True)
+    base = read_base(stage.base)
+    write_base(base, *made)
+    return _Start(*made, base.name)
 
 
 def _model_table(state: Path, tokenizer: Path, stage: SftStage) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class Pretraining(Training):
         origin = f"starting from fresh weights, seed {context.spec.seed}"
         if GIVEN in context.spec.inputs:
             given = context.input(GIVEN)
-            load_weights(given, model)
+            name = f"{given.manifest.name} of stage {given.manifest.stage_id!r}"
+            load_weights(given.folder, model, name=name)
             origin = f"starting from the weights of {given.manifest.stage_id} ({given.manifest.name})"
         schedule = build_schedule(stage.schedule, stage.batch, world_size=ranks.world_size)
         feed = _open_feed(context, stage, schedule, ranks)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from abruzzi.contracts.endpoint import CheckpointEndpoint, endpoints_of
 from abruzzi.contracts.gate import parse_gate
-from abruzzi.contracts.recipe import INPUTS, OPTIONAL_INPUTS, OUTPUTS, AskingStage, Recipe, SftStage, StageBase
+from abruzzi.contracts.recipe import OPTIONAL_INPUTS, OUTPUTS, AskingStage, Recipe, SftStage, StageBase, required_inputs
 from abruzzi.contracts.states import ArtifactKind
 
 
@@ -62,7 +62,7 @@ def bind_inputs(recipe: Recipe, stage: StageBase) -> dict[str, Binding]:
         bindings[name] = Binding(name, source, output, OUTPUTS[recipe.stage_by_id(source).kind][output])
     found = ancestors(recipe, stage.id)
     nearby = [name for name in found if name in stage.needs]
-    for wanted, makers in ((INPUTS[stage.kind], found), (OPTIONAL_INPUTS.get(stage.kind, {}), nearby)):
+    for wanted, makers in ((required_inputs(stage), found), (OPTIONAL_INPUTS.get(stage.kind, {}), nearby)):
         for name, kind in wanted.items():
             if name in bindings:
                 continue
@@ -183,7 +183,7 @@ def _cycle(recipe: Recipe) -> list[str]:
 
 
 def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str]) -> Iterator[GraphMistake]:
-    required = INPUTS[stage.kind]
+    required = required_inputs(stage)
     wanted = {**required, **OPTIONAL_INPUTS.get(stage.kind, {})}
     known = set(names)
     for name, reference in stage.inputs.items():
@@ -259,4 +259,4 @@ def _gate_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
 
 def _bound_names(recipe: Recipe, stage: StageBase) -> set[str]:
     made = {k for a in ancestors(recipe, stage.id) for k in OUTPUTS[recipe.stage_by_id(a).kind].values()}
-    return {n for n, k in INPUTS[stage.kind].items() if k in made}
+    return {n for n, k in required_inputs(stage).items() if k in made}

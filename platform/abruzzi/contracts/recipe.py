@@ -222,6 +222,8 @@ class SftStage(TrainingStage):
     """Full fine-tuning of a checkpoint; the loss is on the assistant's turns."""
 
     kind: Literal[StageKind.SFT]
+    base: Literal["smollm2"] | None = None
+    """Begin from these weights of others and their tokenizer, instead of a checkpoint of ours."""
     data: SftData = SftData()
     template: TemplateConfig = TemplateConfig()
     schedule: SftScheduleConfig = SftScheduleConfig()
@@ -312,6 +314,12 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CONTAINER: {},
 }
 """What each kind must be given: {input name: kind of artifact}."""
+
+
+def required_inputs(stage: StageBase) -> dict[str, ArtifactKind]:
+    """What this stage must be given."""
+    return {} if isinstance(stage, SftStage) and stage.base is not None else INPUTS[stage.kind]
+
 
 OPTIONAL_INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER},

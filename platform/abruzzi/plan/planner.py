@@ -59,7 +59,7 @@ def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) ->
     }
     if isinstance(stage, PretrainStage):
         plan["training"] = plan_pretrain(stage, flavors)
-    elif isinstance(stage, SftStage):
+    elif isinstance(stage, SftStage) and stage.base is None:
         maker = recipe.stage_by_id(bindings["checkpoint"].stage_id)
         if isinstance(maker, PretrainStage):  # of other makers nobody knows the model beforehand
             plan["training"] = _plan_training(stage, maker.model, None, flavors)
