@@ -100,12 +100,12 @@ def _start(context: StageContext, stage: SftStage, rank: int) -> _Start:
         source = context.input("checkpoint")
         name = f"{source.manifest.name} of stage {source.manifest.stage_id!r}"
         return _Start(source.folder, context.input("tokenizer").folder, name)
-    made = [context.scratch / f"base-{name}-{rank}" for name in ("checkpoint", "tokenizer")]
-    for folder in made:
-        folder.mkdir(exist_ok=True)
     base = read_base(stage.base)
-    write_base(base, *made)
-    return _Start(*made, base.name)
+    start = _Start(context.scratch / f"base-checkpoint-{rank}", context.scratch / f"base-tokenizer-{rank}", base.name)
+    for folder in (start.checkpoint, start.tokenizer):
+        folder.mkdir(exist_ok=True)
+    write_base(base, start.checkpoint, start.tokenizer)
+    return start
 
 
 def _model_table(state: Path, tokenizer: Path, stage: SftStage) -> dict[str, Any]:
