@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ import torch
 from recipe_lab import RecipeLab
 from safetensors.torch import save_file
 
-from abruzzi.client.stage import LocalArtifact
-from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.states import ArtifactKind
 from abruzzi.contracts.toml import load_recipe
 from abruzzi.contracts.training import MODEL_PRESETS
 from abruzzi_jobs.checkpoint import load_weights
@@ -39,19 +35,15 @@ tokenizer = { vocab_size = 300 }
 """
 
 
-def artifact(folder: Path, model: KimiK2) -> LocalArtifact:
+def written(folder: Path, model: KimiK2) -> Path:
     save_file(model.state_dict(), folder / "model.safetensors")
-    manifest = Manifest(
-        kind=ArtifactKind.CHECKPOINT, name="step-00000009", project_id="p", run_id="0123456789", stage_id="early", attempt_id="a",
-        epoch=1, created_at=datetime.datetime.now(datetime.UTC), files=(),
-    )  # fmt: skip
-    return LocalArtifact(folder, manifest)
+    return folder
 
 
 def test_training_begins_with_the_weights_that_it_is_given(tmp_path: Path) -> None:
     config = ModelConfig.from_dict(MODEL_PRESETS["nano"])
     early, model = KimiK2(config, seed=1), KimiK2(config, seed=2)
-    load_weights(artifact(tmp_path, early), model)
+    load_weights(written(tmp_path, early), model, name="step-00000009 of stage 'early'")
     assert all(torch.equal(a, b) for a, b in zip(early.parameters(), model.parameters(), strict=True))
 
 
@@ -59,7 +51,7 @@ def test_weights_of_another_model_are_refused_with_the_stage_that_made_them(tmp_
     early = KimiK2(ModelConfig.from_dict(MODEL_PRESETS["nano"]))
     other = KimiK2(ModelConfig.from_dict({**MODEL_PRESETS["nano"], "hidden_size": 32}))
     with pytest.raises(AbruzziError, match="of stage 'early' does not fit") as refused:
-        load_weights(artifact(tmp_path, early), other)
+        load_weights(written(tmp_path, early), other, name="step-00000009 of stage 'early'")
     assert refused.value.code == "bad_data"
 
 
