@@ -154,8 +154,10 @@ class Bench:
             await asyncio.sleep(0.02)
 
     async def until_printed(self, spec: StageSpec, text: str, rank: int = 0) -> None:
-        log = self.directory(spec) / f"rank-{rank}" / "output.log"
-        await self.until(lambda: log.exists() and text in log.read_text())
+        """And until its shim has recorded who it is, which may be a moment later."""
+        folder = self.directory(spec) / f"rank-{rank}"
+        log, recorded = folder / "output.log", folder / "rank.json"
+        await self.until(lambda: log.exists() and text in log.read_text() and recorded.exists())
 
     async def kill(self, spec: StageSpec, name: str) -> None:
         pid = self.pid(spec, name)

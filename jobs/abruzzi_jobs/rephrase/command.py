@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ def page(
     count: Annotated[int, typer.Option(min=1, help="How many, drawn at random.")] = 10,
     fate: Annotated[str | None, typer.Option(help="Only these: kept, number, entity, claim, …")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print rewrites as Markdown, source and rewrite side by side, faults marked."""
     # The command line loads this module at every start: what it needs comes when it is called.
@@ -31,4 +33,7 @@ def page(
     from abruzzi_jobs.rephrase.page import sampled
 
     rows = sampled(read_rows(folder, NOUN), count, fate=fate, seed=seed)
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        return
     sys.stdout.write(as_page(rows, read_described(folder, NOUN)))
