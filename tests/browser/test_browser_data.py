@@ -133,9 +133,14 @@ def test_people_decide_about_what_waits_and_take_it_back(page: Page, world: Worl
     page.keyboard.press("a")
     expect(queue).to_contain_text("0 wait, 3 decided just now")
     page.keyboard.press("k")
-    with world.client() as client:
-        said = {review.row_id: review.verdict.value for review in client.artifacts.reviews(data["conversations"])}
-    assert said == {"conversation-000": "accept", "conversation-001": "reject", "conversation-002": "accept"}
+
+    def said() -> dict[str, str]:
+        with world.client() as client:
+            return {review.row_id: review.verdict.value for review in client.artifacts.reviews(data["conversations"])}
+
+    # The page shows a verdict at once and sends them one after the other.
+    world.until(lambda: len(said()) == 3, "the last verdict is stored")
+    assert said() == {"conversation-000": "accept", "conversation-001": "reject", "conversation-002": "accept"}
     page.reload()
     expect(page.get_by_role("heading", name="Nothing waits for a decision")).to_be_visible()
 
