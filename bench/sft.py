@@ -1,7 +1,8 @@
 """Fine-tuning a tiny model to call tools: share of held-out tasks answered by a call in the right form, before and after, generating freely.
 
 The platform's own stages run as processes: corpus, tokenize, pretrain (on plain text that has no marker and no tool of a held-out application), then `sft` with three
-seeds on single calls of synthetic tools. Held-out tasks use tools of applications that no training conversation has. Each is answered greedily by the
+seeds on single calls of synthetic tools. Held-out tasks are requests that no training conversation has: of the same tools, and of applications that none
+has. Each is answered greedily by the
 platform's engine with no constrained decoding; a call is valid where the template's parser takes the turn, the tool was declared, and the arguments fit the
 tool's whole JSON Schema. The rubric is stricter: the right tool, exactly the stated arguments, and in the tool's world the very change that the right call makes.
 
@@ -26,7 +27,7 @@ from typing import Any
 
 from interleaved import machine, report
 from sft_documents import documents, manuals
-from sft_tasks import GENERATOR, HELD_OUT_PERCENT, Task, tasks
+from sft_tasks import GENERATOR, HELD_OUT_PERCENT, TRAINING_APPLICATIONS, Task, tasks
 
 from abruzzi.contracts.artifact import ArtifactRef
 from abruzzi.contracts.recipe import STAGE_CLASSES
@@ -49,8 +50,9 @@ OPTIMIZER = {"peak_lr": 4e-3, "adamw_lr": 8e-3}
 DOCUMENTS, CONVERSATIONS, HELD_OUT = 24_000, 12_000, 150
 MOST_TOOLS, MOST_BYTES = 2, 400
 SEEDS = (0, 1, 2)
-SETS, HEADLINE = {"one_tool": 1, "two_tools": 2}, "one_tool"
-"""Held-out tasks by how many tools they declare."""
+SETS, HEADLINE = ("new_tasks", "new_tools"), "new_tasks"
+"""Held-out tasks: other calls of the tools that were trained on, and calls of tools whose applications were not. The first is the figure; the second
+says how far it carries over."""
 TARGET_BEFORE, TARGET_AFTER = 0.05, 0.90
 
 
@@ -69,8 +71,7 @@ def main() -> int:
         tuned = list(pool.map(tune, itertools.repeat(home), SEEDS, itertools.repeat(arguments)))
         folders = [base["folders"], *(made["folders"] for made in tuned)]
         judging = {
-            name: [pool.submit(evaluate, each, arguments.held_out, declared) for each in folders]
-            for name, declared in SETS.items()
+            name: [pool.submit(evaluate, each, home, name, arguments.held_out) for each in folders] for name in SETS
         }
         found = {name: [future.result() for future in futures] for name, futures in judging.items()}
     before, *after = found[HEADLINE]
@@ -84,7 +85,7 @@ def main() -> int:
         "tuning": [{key: made[key] for key in ("seed", "facts", "steps", "loss", "valid_loss")} for made in tuned],
         "tasks": {
             "generator": GENERATOR, "held_out_applications_percent": HELD_OUT_PERCENT, "held_out_tasks": arguments.held_out,
-            "declarations": f"JSON of at most {MOST_BYTES} bytes a tool, cut to names, types, choices and first sentence; one or two tools in training",
+            "training_applications": TRAINING_APPLICATIONS, "declarations": f"JSON of at most {MOST_BYTES} bytes a tool, cut to names, types, choices and first sentence; one or two tools",
             "headline": HEADLINE, "calls": 1, "decoding": "greedy, free",
         },
         "held_out": {name: {"before": runs[0], "after": runs[1:]} for name, runs in found.items()},
@@ -104,7 +105,7 @@ def prepare(home: Path, arguments: argparse.Namespace) -> None:
         return
     made = itertools.chain(manuals(MOST_BYTES), itertools.islice(documents(0), arguments.documents))
     text.write_text("".join(json.dumps({"text": document}) + "\n" for document in made), encoding="utf-8")
-    wanted = itertools.islice(_tasks(held_out=False), arguments.conversations)
+    wanted = itertools.islice(_tasks(0, held_out=False), arguments.conversations)
     lines = "".join(json.dumps(task.conversation()) + "\n" for task in wanted)
     (home / "part").write_text(lines, encoding="utf-8")
     (home / "part").rename(chats)
@@ -160,13 +161,16 @@ def tune(home: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]
     }
 
 
-def evaluate(folders: list[str], held_out: int, declared: int) -> dict[str, Any]:
-    """Every held-out task that declares so many tools, asked once, greedily."""
+def evaluate(folders: list[str], home: Path, name: str, held_out: int) -> dict[str, Any]:
+    """Held-out tasks, each asked once, greedily."""
     engine = Engine.load(Path(folders[0]), Path(folders[1]), thread_count=1)
     fates: Counter[str] = Counter()
     passed: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
-    wanted = (task for task in _tasks(held_out=True) if len(task.declared) == declared)
+    with (home / "chats.jsonl").open(encoding="utf-8") as lines:
+        trained = {json.loads(line)["messages"][1]["content"] for line in lines}
+    drawn = _tasks(1, held_out=name == "new_tools")
+    wanted = (task for task in drawn if task.request not in trained)
     for task in itertools.islice(wanted, held_out):
         fate, verdicts, said = judged(engine, task)
         fates[fate] += 1
@@ -261,8 +265,8 @@ def _prefix(stage: str) -> str:
     return f"projects/default/runs/bench/{stage}/"
 
 
-def _tasks(*, held_out: bool) -> Any:
-    return tasks(0, held_out=held_out, most_tools=MOST_TOOLS, most_bytes=MOST_BYTES)
+def _tasks(seed: int, *, held_out: bool) -> Any:
+    return tasks(seed, held_out=held_out, most_tools=MOST_TOOLS, most_bytes=MOST_BYTES)
 
 
 def _arguments() -> argparse.Namespace:

@@ -22,6 +22,8 @@ from abruzzi_jobs.synthesis.world import World, sample_call
 
 GENERATOR = "bench-sft-tasks-v1"
 HELD_OUT_PERCENT = 20
+TRAINING_APPLICATIONS = 12
+"""A few hundred tools: each is called in some tens of conversations, as in the data that a small assistant would be tuned on."""
 MORE_TOOLS = 0.4
 """Share of the tasks that declare more tools than the one that they need."""
 SYSTEMS = (
@@ -119,12 +121,13 @@ def declaration(tool: ToolSpec) -> dict[str, Any]:
 
 
 def applications(*, held_out: bool, most_bytes: int) -> list[list[ToolSpec]]:
-    """Tools by application, those whose declaration is short enough."""
+    """Tools by application, those whose declaration is short enough; of the training applications the first ones."""
     found: dict[str, list[ToolSpec]] = defaultdict(list)
     for tool in synthetic_tools():
         if (choice(tool.source, 100) < HELD_OUT_PERCENT) is held_out and len(compact(declaration(tool))) <= most_bytes:
             found[tool.source].append(tool)
-    return [tools for _, tools in sorted(found.items())]
+    tools_by_application = [tools for _, tools in sorted(found.items())]
+    return tools_by_application if held_out else tools_by_application[:TRAINING_APPLICATIONS]
 
 
 def tasks(seed: int, *, held_out: bool, most_tools: int, most_bytes: int) -> Iterator[Task]:
