@@ -127,7 +127,7 @@ def make_base(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     checkpoint = fetched(home, "pretrain", ArtifactKind.CHECKPOINT)
     chat = home / "chat-tokenizer"
     chat.mkdir(exist_ok=True)
-    write_chat_tokenizer(fetched(home, "tokenize", ArtifactKind.TOKENIZER), chat, marker_sets()["shipped"])
+    write_chat_tokenizer(fetched(home, "tokenize", ArtifactKind.TOKENIZER), chat, marker_sets()["shipped"], "json")
     engine = Engine.load(checkpoint, chat, thread_count=1)
     made = {
         "folders": [str(checkpoint), str(chat)],
@@ -157,7 +157,7 @@ def tune(home: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]
         "steps": checkpoint.step,
         "loss": checkpoint.meta["loss"],
         "valid_loss": checkpoint.meta.get("valid_loss"),
-        "folders": [str(fetched(home, stage, kind)) for kind in (ArtifactKind.CHECKPOINT, ArtifactKind.TOKENIZER)],
+        "folders": [str(fetched(home, stage, ArtifactKind.CHECKPOINT)), str(home / "chat-tokenizer")],
     }
 
 
@@ -170,7 +170,7 @@ def evaluate(folders: list[str], home: Path, name: str, held_out: int) -> dict[s
     with (home / "chats.jsonl").open(encoding="utf-8") as lines:
         trained = {json.loads(line)["messages"][1]["content"] for line in lines}
     drawn = _tasks(1, held_out=name == "new_tools")
-    wanted = (task for task in drawn if task.request not in trained)
+    wanted = (task for task in drawn if task.request not in trained and _fits(engine, task))
     for task in itertools.islice(wanted, held_out):
         fate, verdicts, said = judged(engine, task)
         fates[fate] += 1
@@ -181,6 +181,14 @@ def evaluate(folders: list[str], home: Path, name: str, held_out: int) -> dict[s
             )
     shares = {name: asdict(wilson(passed[name], held_out)) for name in ("format_valid", "tool", "arguments", "rubric")}
     return {**shares, "fates": dict(fates.most_common()), "examples_of_failures": wrong}
+
+
+def _fits(engine: Engine, task: Task) -> bool:
+    """Whether a conversation of this length would have been trained on: the stage leaves out what is longer than a row."""
+    conversation = read_asked(task.conversation(), has_template=True).conversation
+    assert engine.template is not None
+    assert conversation is not None
+    return len(engine.template.encode(conversation, "json").tokens) <= LENGTH + 1
 
 
 def judged(engine: Engine, task: Task) -> tuple[str, dict[str, bool], str]:

@@ -24,6 +24,7 @@ from abruzzi_jobs.evals.checkpoint_model import load_model, threads
 from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.generate import token_stream
 from abruzzi_jobs.serve.asked import Asked, BadRequest, prompt_of
+from abruzzi_jobs.sft.declarations import Style
 from abruzzi_jobs.sft.markers import Markers, read_markers
 from abruzzi_jobs.sft.template import ChatTemplate, MalformedTurn
 
@@ -46,10 +47,13 @@ class Answer:
 
 
 class Engine:
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, markers: Markers | None = None) -> None:
-        """`markers`: of the chat template that the model was fine-tuned with."""
+    def __init__(
+        self, model: Decoder, tokenizer: Tokenizer, markers: Markers | None = None, declarations: Style = "typescript"
+    ) -> None:
+        """`markers`, `declarations`: of the chat template that the model was fine-tuned with."""
         self.model, self.tokenizer = model, tokenizer
         self.template = ChatTemplate(tokenizer, markers) if markers is not None else None
+        self._declarations: Style = declarations
         self._end = end_of_text_id(tokenizer)
         self._ends = {self._end, *([self.template.end] if self.template else [])}
         self._bytes = token_contents(tokenizer)
@@ -69,7 +73,7 @@ class Engine:
                 f"The tokenizer has {encoder.get_vocab_size()} tokens, the model {model.config.vocab_size}.",
                 hint="Serve a checkpoint with the tokenizer that it was trained with.",
             )
-        return cls(model, encoder, read_markers(tokenizer))
+        return cls(model, encoder, *(read_markers(tokenizer) or ()))
 
     def answer(self, asked: Asked, cancelled: threading.Event | None = None) -> Answer:
         """Raises BadRequest where the prompt leaves no room, Cancelled."""
@@ -120,7 +124,7 @@ class Engine:
 
     def _prompt(self, asked: Asked) -> list[int]:
         if asked.conversation is not None and self.template is not None:
-            return self.template.prompt(asked.conversation)
+            return self.template.prompt(asked.conversation, self._declarations)
         return [self._end, *self.tokenizer.encode(prompt_of(asked), add_special_tokens=False).ids]
 
     def _take_turn(self, answer: Answer) -> None:

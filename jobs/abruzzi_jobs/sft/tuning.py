@@ -27,6 +27,7 @@ from abruzzi_jobs.data.shards import PAD
 from abruzzi_jobs.data.tokenizer import load_tokenizer
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.export.bases import read_base, write_base
+from abruzzi_jobs.sft.declarations import Style
 from abruzzi_jobs.sft.examples import Examples, build_examples
 from abruzzi_jobs.sft.feed import ConversationFeed, PackedRows
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
@@ -51,7 +52,9 @@ class FineTuning(Training):
         start = _start(context, stage, ranks.rank)
         table = _model_table(start.checkpoint / STATE_FILE, start.tokenizer, stage)
         markers = marker_sets()[stage.template.markers]
-        tokenizer = write_chat_tokenizer(start.tokenizer, folders[0], markers)
+        # Whoever serves the model declares tools as most of its conversations did.
+        declarations: Style = "json" if stage.template.json_fraction > 0.5 else "typescript"
+        tokenizer = write_chat_tokenizer(start.tokenizer, folders[0], markers, declarations)
         table["vocab_size"] = max(table["vocab_size"], tokenizer.get_vocab_size())
         model = build_model(stage, ranks, table, seed=None)
         load_weights(start.checkpoint, model, name=start.name, seed_of_growth=context.spec.seed)

@@ -70,6 +70,15 @@ def test_the_prompt_is_the_template_s(engine: Scripted) -> None:
     assert "tool_declare" not in without
 
 
+def test_tools_are_declared_as_the_model_was_tuned_to_read_them(folders: dict[str, Path], tmp_path: Path) -> None:
+    write_chat_tokenizer(folders["plain"], tmp_path, marker_sets()["shipped"], "json")
+    engine = Engine.load(folders["own.checkpoint"], tmp_path, thread_count=1)
+    assert engine.template is not None
+    shown = engine.template.shown(engine._prompt(asked()))
+    assert shown.startswith('<|endoftext|><|im_system|>tool_declare<|im_middle|>[{"')
+    assert '"name":"get_weather"' in shown
+
+
 def test_calls_come_back_parsed(engine: Scripted) -> None:
     engine.script = (
         "Looking.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>"

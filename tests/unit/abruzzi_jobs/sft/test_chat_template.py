@@ -235,7 +235,7 @@ def test_the_extended_tokenizer_keeps_every_token_and_is_written_and_read_back(
     extended = write_chat_tokenizer(tuning_inputs / "tokenizer", tmp_path, SHIPPED)
     assert {t: n for t, n in extended.get_vocab().items() if n < plain.get_vocab_size()} == plain.get_vocab()
     assert extended.get_vocab_size() == plain.get_vocab_size() + len(SHIPPED.names())
-    assert read_markers(tmp_path) == SHIPPED
+    assert read_markers(tmp_path) == (SHIPPED, "typescript")
     assert read_markers(tuning_inputs / "tokenizer") is None
     (tmp_path / "again").mkdir()
     again = write_chat_tokenizer(tmp_path, tmp_path / "again", SHIPPED)
