@@ -73,7 +73,8 @@ class Engine:
                 f"The tokenizer has {encoder.get_vocab_size()} tokens, the model {model.config.vocab_size}.",
                 hint="Serve a checkpoint with the tokenizer that it was trained with.",
             )
-        return cls(model, encoder, *(read_markers(tokenizer) or ()))
+        described = read_markers(tokenizer)
+        return cls(model, encoder, *described) if described is not None else cls(model, encoder)
 
     def answer(self, asked: Asked, cancelled: threading.Event | None = None) -> Answer:
         """Raises BadRequest where the prompt leaves no room, Cancelled."""
