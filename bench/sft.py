@@ -67,7 +67,7 @@ def main() -> int:
     if arguments.until == "base":
         return 0
     began, load = time.monotonic(), os.getloadavg()
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(len(SEEDS)) as pool:
         tuned = list(pool.map(tune, itertools.repeat(home), SEEDS, itertools.repeat(arguments)))
         folders = [base["folders"], *(made["folders"] for made in tuned)]
         judging = {
@@ -169,7 +169,7 @@ def evaluate(folders: list[str], home: Path, name: str, held_out: int) -> dict[s
     wrong: list[dict[str, Any]] = []
     with (home / "chats.jsonl").open(encoding="utf-8") as lines:
         trained = {json.loads(line)["messages"][1]["content"] for line in lines}
-    drawn = _tasks(1, held_out=name == "new_tools")
+    drawn = _tasks(2, held_out=name == "new_tools")
     wanted = (task for task in drawn if task.request not in trained and _fits(engine, task))
     for task in itertools.islice(wanted, held_out):
         fate, verdicts, said = judged(engine, task)
@@ -288,7 +288,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS)
     parser.add_argument("--held-out", type=int, default=HELD_OUT)
     parser.add_argument("--base-tokens", type=int, default=3_000_000)
-    parser.add_argument("--epochs", type=float, default=0.7)
+    parser.add_argument("--epochs", type=float, default=1.0)
     return parser.parse_args()
 
 
