@@ -154,6 +154,11 @@ class Roles(Mapping[str, RoleClient]):
         """Totals so far by role, for `Reporter.log`."""
         return metrics_of({name: client.account for name, client in self._clients.items()})
 
+    @property
+    def answers(self) -> int:
+        """So far, those from the log with them: a slow model that answers is no hang."""
+        return sum(client.account.calls + client.account.cache_hits for client in self._clients.values())
+
     async def write_calls(self, folder: Path) -> dict[str, Any]:
         """Records of all calls, of all attempts, as files for an artifact; returns what calls.json says."""
         if self._log is None:

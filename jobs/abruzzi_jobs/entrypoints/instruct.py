@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.recipe import InstructStage
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi_jobs.chat.stage import stage_roles
-from abruzzi_jobs.entrypoints.progress import StageProgress
+from abruzzi_jobs.entrypoints.progress import StageProgress, now_and_then
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
 from abruzzi_jobs.instruct.run import fate_metrics, make_conversations
-
-_TELL_SECONDS = 2.0
 
 
 def run(context: StageContext, reporter: Reporter) -> None:
@@ -31,17 +28,15 @@ async def _run(context: StageContext, reporter: Reporter) -> None:
     progress = StageProgress(
         context, reporter, "instruct", kept="answers so far are kept, and the next attempt goes on from them"
     )
-    told_at = time.monotonic()
-
-    def tell(metrics: dict[str, float], step: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= _TELL_SECONDS:
-            told_at = time.monotonic()
-            reporter.log(metrics, step=step)
-
     async with stage_roles(context, stage.asked_roles(), stage.endpoint, seed=stage.seed) as roles:
         described = await make_conversations(
-            out, stage.instruct, roles=roles, seed=stage.seed, store=context.spec.store, progress=progress, tell=tell
+            out,
+            stage.instruct,
+            roles=roles,
+            seed=stage.seed,
+            store=context.spec.store,
+            progress=progress,
+            tell=now_and_then(reporter),
         )
         await roles.write_calls(out)
         reporter.log({**roles.metrics(), **fate_metrics(described["fates"])}, step=described["prompts"]["asked"])

@@ -12,6 +12,23 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.states import ArtifactKind
 
 TELL_SECONDS = 0.5
+LOG_SECONDS = 2.0
+
+Log = Callable[[dict[str, float], int], None]
+"""(metrics, step)"""
+
+
+def now_and_then(reporter: Reporter, *, clock: Callable[[], float] = time.monotonic) -> Log:
+    """`reporter.log` for callers that do not count the time: what comes within LOG_SECONDS of the last is passed over."""
+    told_at = clock()
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        nonlocal told_at
+        if clock() - told_at >= LOG_SECONDS:
+            told_at = clock()
+            reporter.log(metrics, step=step)
+
+    return log
 
 
 class StageProgress:

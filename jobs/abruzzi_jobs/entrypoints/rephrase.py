@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.recipe import RephraseStage
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi_jobs.chat.stage import stage_roles
-from abruzzi_jobs.entrypoints.progress import StageProgress
+from abruzzi_jobs.entrypoints.progress import StageProgress, now_and_then
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
 from abruzzi_jobs.rephrase.run import rephrase_corpus
-
-_TELL_SECONDS = 2.0
 
 
 def run(context: StageContext, reporter: Reporter) -> None:
@@ -31,14 +28,6 @@ async def run_async(context: StageContext, reporter: Reporter) -> None:
     progress = StageProgress(
         context, reporter, "rephrase", kept="answers so far are kept, and the next attempt goes on from them"
     )
-    told_at = time.monotonic()
-
-    def tell(metrics: dict[str, float], step: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= _TELL_SECONDS:
-            told_at = time.monotonic()
-            reporter.log(metrics, step=step)
-
     async with stage_roles(context, stage.roles, stage.endpoint, seed=stage.seed) as roles:
         corpus = await rephrase_corpus(
             context.input("corpus").folder,
@@ -47,7 +36,7 @@ async def run_async(context: StageContext, reporter: Reporter) -> None:
             roles=roles,
             seed=stage.seed,
             progress=progress,
-            tell=tell,
+            tell=now_and_then(reporter),
         )
         await roles.write_calls(out)
         rephrased = corpus["rephrase"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.stage import StoreConfig
+from abruzzi_jobs.chat.in_order import in_order
 from abruzzi_jobs.chat.roles import Roles
 from abruzzi_jobs.data.corpus import Progress
 from abruzzi_jobs.data.curation import evaluation_sets
@@ -27,7 +27,6 @@ NOUN = "conversations"
 TOO_FEW_TO_JUDGE = 20
 _AHEAD = 2
 """Prompts under way for each call that an endpoint lets through."""
-_MOST_AHEAD = 2048
 
 Tell = Callable[[dict[str, float], int], None]
 """(metrics, prompts done)"""
@@ -57,13 +56,20 @@ async def make_conversations(
     fates: Counter[str] = Counter(left_out.values())
     asked = [prompt for prompt in prompts if prompt.id not in left_out]
     done = 0
-    async for prompt, answers in _in_order(asked, answering, _ahead(config, roles)):
-        rows += [_row(prompt, answer) for answer in answers]
-        fates.update(answer.fate for answer in answers)
-        done += 1
-        progress(done, len(asked), f"answering: {fates[KEPT]} kept, {fates[REVIEW]} for people, {fates.total()} in all")
+
+    def say() -> None:
+        what = f"{fates[KEPT]} kept, {fates[REVIEW]} for people, {fates.total()} in all, {roles.answers} answers"
+        progress(done, len(asked), f"answering: {what}")
         tell({**roles.metrics(), **fate_metrics(fates)}, done)
-        _refuse_too_many_rejected(fates, config, at_least=TOO_FEW_TO_JUDGE)
+
+    ahead = _ahead(config, roles)
+    async with in_order(asked, answering.answers, ahead=ahead, answers=lambda: roles.answers, beat=say) as found:
+        async for prompt, answers in found:
+            rows += [_row(prompt, answer) for answer in answers]
+            fates.update(answer.fate for answer in answers)
+            done += 1
+            say()
+            _refuse_too_many_rejected(fates, config, at_least=TOO_FEW_TO_JUDGE)
     _leave_out_late(rows, config, index)
     writer = RowShardWriter(out, NOUN)
     for prompt in prompts:
@@ -87,30 +93,9 @@ def fate_metrics(fates: Mapping[str, int]) -> dict[str, float]:
     return {f"instruct/{fate}": float(number) for fate, number in fates.items()}
 
 
-async def _in_order(
-    prompts: Sequence[Prompt], answering: Answering, ahead: int
-) -> AsyncIterator[tuple[Prompt, list[Answer]]]:
-    """What is under way when this ends is cancelled: its answers so far are in the log."""
-    under_way: deque[tuple[Prompt, asyncio.Task[list[Answer]]]] = deque()
-    remaining: Iterator[Prompt] = iter(prompts)
-    try:
-        while True:
-            while len(under_way) < ahead and (prompt := next(remaining, None)) is not None:
-                under_way.append((prompt, asyncio.create_task(answering.answers(prompt))))
-            if not under_way:
-                return
-            oldest, task = under_way[0]
-            yield oldest, await task
-            under_way.popleft()
-    finally:
-        for _, task in under_way:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
-
-
 def _ahead(config: InstructConfig, roles: Roles) -> int:
     widest = max(roles[candidate_role(c.endpoint)].endpoint.limits.concurrency for c in config.candidates)
-    return min(_MOST_AHEAD, _AHEAD * widest)
+    return _AHEAD * widest
 
 
 def _foreign(config: InstructConfig, store: StoreConfig | None) -> tuple[NgramIndex | None, list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -25,7 +26,7 @@ class YarnConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
+class DecoderConfig(ABC):
     """What every architecture has."""
 
     vocab_size: int
@@ -41,14 +42,14 @@ class DecoderConfig:
     init_std: float = 0.02
 
     @property
+    @abstractmethod
     def rotary_dim(self) -> int:
         """Dimensions of a head's query and key that turn with the position."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def qk_head_dim(self) -> int:
         """Dimensions of a head's query and key."""
-        raise NotImplementedError
 
     def is_moe(self, layer: int) -> bool:
         return False

@@ -10,6 +10,7 @@ Shapes: B batch, L positions, D hidden, V vocabulary, H heads, E experts.
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
 
@@ -53,18 +54,18 @@ class Cache(Protocol):
         ...
 
 
-class Attention(nn.Module):
+class Attention(nn.Module, ABC):
     """What a layer's attention offers."""
 
+    @abstractmethod
     def forward(
         self, x_BLD: Tensor, cis_LR: Tensor, segment_ids_BL: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Cache]:
         """(output_BLD, max_logit_H, cache of these positions)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, x_B1D: Tensor, cis_1R: Tensor, cache: Any) -> Tensor:
         """One more position, against the cache."""
-        raise NotImplementedError
 
 
 class Block(nn.Module):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from recipe_parts import TRAINED
 
 from abruzzi.contracts.endpoint import ChatRole, secret_variable
 from abruzzi.contracts.graph import bind_inputs
 from abruzzi.contracts.recipe import Recipe
 from abruzzi.contracts.toml import load_recipe, parse_recipe
 
-GOOD = """\
+GOOD = (
+    """\
 version = 1
 name = "roles"
 
@@ -25,23 +27,9 @@ kind = "checkpoint"
 checkpoint = "pretrain.checkpoint"
 tokenizer = "tokenize.tokenizer"
 
-[[stage]]
-id = "corpus"
-kind = "corpus"
-data = { sources = ["python-stdlib"] }
-
-[[stage]]
-id = "tokenize"
-kind = "tokenize"
-needs = ["corpus"]
-
-[[stage]]
-id = "pretrain"
-kind = "pretrain"
-needs = ["tokenize"]
-model = { preset = "tiny" }
-schedule = { tokens = "4M" }
-batch = { sequences = 32, sequence_length = 128 }
+"""
+    + TRAINED
+    + """\
 
 [[stage]]
 id = "ask"
@@ -56,6 +44,7 @@ agent = "own"
 kind = "standin"
 faults = { drop_number = 0.1 }
 """
+)
 
 
 def test_a_stage_holds_the_endpoints_that_it_asks_and_gets_what_they_serve() -> None:

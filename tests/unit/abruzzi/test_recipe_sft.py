@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from recipe_parts import TRAINED
+
 from abruzzi.contracts.graph import bind_inputs
 from abruzzi.contracts.recipe import Recipe
 from abruzzi.contracts.states import ArtifactKind, StageKind
@@ -9,27 +11,14 @@ from abruzzi.contracts.toml import load_recipe
 from abruzzi.plan.placement import workload_kind
 from abruzzi.plan.planner import plan_recipe
 
-RECIPE = """\
+RECIPE = (
+    """\
 version = 1
 name = "tuned"
 
-[[stage]]
-id = "corpus"
-kind = "corpus"
-data = { sources = ["python-stdlib"] }
-
-[[stage]]
-id = "tokenize"
-kind = "tokenize"
-needs = ["corpus"]
-
-[[stage]]
-id = "pretrain"
-kind = "pretrain"
-needs = ["tokenize"]
-model = { preset = "tiny" }
-schedule = { tokens = "4M" }
-batch = { sequences = 8, sequence_length = 256 }
+"""
+    + TRAINED
+    + """\
 
 [[stage]]
 id = "sft"
@@ -43,6 +32,7 @@ id = "evaluate"
 kind = "evaluate"
 needs = ["sft", "corpus"]
 """
+)
 
 
 def bound(recipe: Recipe, stage: str) -> dict[str, str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from abruzzi.contracts.agent import AgentSpec
-from abruzzi_jobs.chat.failures import CallRejected
 from abruzzi_jobs.chat.request import ChatBackend, ChatRequest, ChatResponse
 from abruzzi_jobs.synthesis.agents.make import agent_id
+from abruzzi_jobs.synthesis.wording import answer_text, in_other_words
 
 _ASKED = """Write the system prompt of an assistant that uses tools.
 What it is like: {traits}
@@ -42,7 +41,7 @@ def prompt_fault(agent: AgentSpec, text: str) -> str:
 
 def reprompted(agent: AgentSpec, response: ChatResponse) -> tuple[AgentSpec, str]:
     """(the agent with the model's prompt, under its own id, "") or (the agent as it was, why)."""
-    text = response.text.strip().strip('"').strip()
+    text = answer_text(response)
     if fault := prompt_fault(agent, text):
         return agent, fault
     made = {"id": agent_id(text, agent.tools), "system_prompt": text, "is_llm": response.is_llm}
@@ -50,18 +49,5 @@ def reprompted(agent: AgentSpec, response: ChatResponse) -> tuple[AgentSpec, str
 
 
 async def reprompt(agents: Sequence[AgentSpec], author: ChatBackend) -> tuple[list[AgentSpec], Counter[str]]:
-    """All of them, in their order, and how many stayed as they were for which reason; before tasks are made, which name agents by id."""
-    refused: Counter[str] = Counter()
-
-    async def one(agent: AgentSpec) -> AgentSpec:
-        try:
-            response = await author.complete(prompt_request(agent))
-        except CallRejected as rejected:
-            refused[rejected.reason] += 1
-            return agent
-        written, fault = reprompted(agent, response)
-        if fault:
-            refused[fault] += 1
-        return written
-
-    return list(await asyncio.gather(*(one(agent) for agent in agents))), refused
+    """As `in_other_words`; before tasks are made, which name agents by id."""
+    return await in_other_words(agents, author, prompt_request, reprompted)

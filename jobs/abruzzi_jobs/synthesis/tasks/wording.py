@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from abruzzi.contracts.agent import Task
-from abruzzi_jobs.chat.failures import CallRejected
 from abruzzi_jobs.chat.request import ChatBackend, ChatRequest, ChatResponse
 from abruzzi_jobs.synthesis.judge.checks import numbers, says
+from abruzzi_jobs.synthesis.wording import answer_text, in_other_words
 
 _ASKED = """You are {name}. Your style: {style}.
 Say the request below in your own words, to an assistant. Keep its meaning, its order, and every number, name, code and quoted text exactly as they
@@ -63,7 +62,7 @@ def wording_fault(task: Task, text: str) -> str:
 
 def reworded(task: Task, response: ChatResponse) -> tuple[Task, str]:
     """(the task in the model's words, "") or (the task as it was, why)."""
-    text = response.text.strip().strip('"').strip()
+    text = answer_text(response)
     if fault := wording_fault(task, text):
         return task, fault
     generator = f"{task.generator}+{response.generator}"
@@ -71,18 +70,5 @@ def reworded(task: Task, response: ChatResponse) -> tuple[Task, str]:
 
 
 async def reword(tasks: Sequence[Task], user: ChatBackend) -> tuple[list[Task], Counter[str]]:
-    """All of them, in their order, and how many stayed as they were for which reason. Raises what stops every question (a budget, an endpoint)."""
-    refused: Counter[str] = Counter()
-
-    async def one(task: Task) -> Task:
-        try:
-            response = await user.complete(wording_request(task))
-        except CallRejected as rejected:
-            refused[rejected.reason] += 1
-            return task
-        worded, fault = reworded(task, response)
-        if fault:
-            refused[fault] += 1
-        return worded
-
-    return list(await asyncio.gather(*(one(task) for task in tasks))), refused
+    """As `in_other_words`."""
+    return await in_other_words(tasks, user, wording_request, reworded)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from base_lab import TURNS, small_base
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.evals.checkpoint_model import load_model
@@ -15,32 +15,13 @@ from abruzzi_jobs.export import import_huggingface
 from abruzzi_jobs.export.bases import build_model, read_base, write_base
 from abruzzi_jobs.export.command import export_checkpoint
 from abruzzi_jobs.export.gguf import GgufModel
-from abruzzi_jobs.models import Llama, LlamaConfig
 from abruzzi_jobs.serve.asked import read_asked
 from abruzzi_jobs.serve.engine import Engine
-
-TURNS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 @pytest.fixture
 def base() -> GgufModel:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, initial_alphabet=alphabet, special_tokens=[*TURNS], show_progress=False
-    )
-    tokenizer.train_from_iterator(["the sea and the river and the lake"] * 4, trainer=trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in TURNS])
-    config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8,
-        intermediate_size=64, max_position=64, tie_embeddings=True,
-    )  # fmt: skip
-    return GgufModel(
-        name="small", licence="apache-2.0", config=config, state=Llama(config, seed=1).state_dict(), tokenizer=tokenizer,
-        chat_template="{{ messages }}", beginning=TURNS[1], end_of_turn=TURNS[2], quantisation={"F32": 1},
-    )  # fmt: skip
+    return small_base()
 
 
 @pytest.fixture
