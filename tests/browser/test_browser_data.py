@@ -10,6 +10,7 @@ from browser.data_recipe import data_recipe
 from browser.world import World
 from playwright.sync_api import Page, expect
 
+from abruzzi.contracts.dataset import Verdict
 from abruzzi.contracts.states import RunState
 
 pytestmark = pytest.mark.browser
@@ -143,6 +144,35 @@ def test_people_decide_about_what_waits_and_take_it_back(page: Page, world: Worl
     assert said() == {"conversation-000": "accept", "conversation-001": "reject", "conversation-002": "accept"}
     page.reload()
     expect(page.get_by_role("heading", name="Nothing waits for a decision")).to_be_visible()
+
+
+def test_a_row_that_the_list_does_not_hold_can_be_decided_about_and_undo_brings_the_note_back(
+    page: Page, world: World, data: dict[str, str]
+) -> None:
+    with world.client() as client:
+        [kept] = client.artifacts.rows(data["trajectories"], "trajectories", fate=["kept"])
+        client.artifacts.review(data["trajectories"], "trajectory-kept", Verdict.REJECT, "names a person")
+
+    def said() -> list[tuple[str, str, str]]:
+        with world.client() as client:
+            found = client.artifacts.reviews(data["trajectories"])
+            return [(review.row_id, review.verdict.value, review.note) for review in found]
+
+    page.goto(f"/data/{data['trajectories']}?tab=trajectories&fate=rubric_failed&row={kept.position}")
+    shown = page.get_by_role("region", name="Row")
+    expect(shown).to_contain_text("rejected")
+    page.get_by_role("button", name="Accept").click()
+    expect(shown).to_contain_text("accepted")
+    world.until(lambda: said() == [("trajectory-kept", "accept", "")], "the row is accepted")
+    page.keyboard.press("u")
+    world.until(lambda: said() != [("trajectory-kept", "accept", "")], "that is undone")
+    assert said() == [("trajectory-kept", "reject", "names a person")]
+    page.keyboard.press("r")
+    page.keyboard.press("a")
+    world.until(lambda: said() != [("trajectory-kept", "reject", "names a person")], "the row is accepted again")
+    page.keyboard.press("u")
+    world.until(lambda: said() != [("trajectory-kept", "accept", "")], "that is undone")
+    assert said() == [("trajectory-kept", "reject", "names a person")]
 
 
 def test_what_roles_cost_is_told_while_they_work_and_afterwards(page: Page, data: dict[str, str]) -> None:

@@ -13,13 +13,19 @@ import httpx
 import pytest
 import zstandard
 from api_server import ApiServer, serve
+from ports import free_port
+from typer.testing import CliRunner
 
 from abruzzi.artifacts import rows as reader
-from abruzzi.artifacts.row_filter import Condition, RowFilter
-from abruzzi.contracts.artifact import Manifest
+from abruzzi.artifacts.row_filter import DEEPEST, Condition, RowFilter
+from abruzzi.cli.main import app
+from abruzzi.client import Client
+from abruzzi.client.stage import StageContext, read_reviews
+from abruzzi.contracts.artifact import ArtifactRef, Manifest
+from abruzzi.contracts.dataset import Verdict
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import ENV_TOKEN, ENV_URL, StageSpec
 from abruzzi.contracts.stage import DirectoryStore as StoreConfig
-from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind, Role, StageKind
 from abruzzi.store import CorruptArtifact, DirectoryStore, blob_key, commit_artifact, prefix_of
 
@@ -261,6 +267,56 @@ def test_viewers_read_and_do_not_review_and_changes_are_audited(lab: Lab, rewrit
     ]
 
 
+def test_a_stage_reads_the_reviews_of_its_input_where_the_platform_is_now(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab.server is not None
+    artifact_id, manifest = lab.artifact({"conversations.jsonl.zst": packed(ROWS[:3])})
+    (tmp_path / "token").write_text(lab.server.token_of(lab.attempt_id))
+    moved = f"http://127.0.0.1:{free_port()}"
+    spec = StageSpec(
+        project_id="default", run_id=lab.run_id, stage_id="train", attempt_id=lab.attempt_id, epoch=1, kind=StageKind.SFT, config={},
+        inputs={"conversations": ArtifactRef(manifest_key="unread", digest=manifest.digest(), kind=ArtifactKind.CONVERSATIONS)},
+        store=StoreConfig(root=str(lab.store.root)), output_prefix=f"projects/default/runs/{lab.run_id}/train/",
+    )  # fmt: skip
+    context = StageContext(spec, 0, 1, tmp_path, lab.store)
+    with Client(lab.server.url, lab.server.admin) as client:
+        client.artifacts.review(artifact_id, "r0001", Verdict.REJECT, "names a person")
+        client.artifacts.review(artifact_id, "r0000", Verdict.ACCEPT)
+        client.artifacts.review(artifact_id, "r0002", Verdict.ACCEPT)
+        client.artifacts.take_back_review(artifact_id, "r0002")
+    assert read_reviews(context, "conversations") == [], "no platform is named"
+    monkeypatch.setenv(ENV_URL, moved)
+    monkeypatch.setenv(ENV_TOKEN, str(tmp_path / "token"))
+    with pytest.raises(AbruzziError, match="does not answer"):
+        read_reviews(context, "conversations", retry_seconds=0.0)
+    (tmp_path / "launch.json").write_text(json.dumps({"url": lab.server.url}))
+    said = [(review.row_id, review.verdict, review.note) for review in read_reviews(context, "conversations")]
+    assert said == [("r0000", Verdict.ACCEPT, ""), ("r0001", Verdict.REJECT, "names a person")]
+
+
+def test_the_command_line_shows_rows_and_nothing_in_them_steers_the_terminal(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab.server is not None
+    rows = [*ROWS[:8], {"id": "evil\x1b[2J", "fate": "number", "text": "[bold]a\x1b]0;title\x07\nb", "key\x1b": 1}]
+    artifact_id, _ = lab.artifact({"rewrites.jsonl.zst": packed(rows), "calls.jsonl.zst": packed([{"id": "call"}])})
+    monkeypatch.setenv("ABRUZZI_URL", lab.server.url)
+    monkeypatch.setenv("ABRUZZI_TOKEN", lab.server.admin)
+    with Client(lab.server.url, lab.server.admin) as client:
+        client.artifacts.review(artifact_id, "r0004", Verdict.REJECT)
+    shown = CliRunner().invoke(app, ["artifacts", "rows", artifact_id, "--fate", "number"])
+    assert shown.exit_code == 0, shown.output
+    heads = [line for line in shown.output.splitlines() if not line.startswith("  ")]
+    assert heads == ["r0000  number", "r0004  number  rejected by admin:admin", "evil\ufffd[2J  number"]
+    assert "  text = [bold]a\ufffd]0;title\ufffd b" in shown.output.splitlines()
+    assert "\x1b" not in shown.output
+    asked = ["artifacts", "rows", artifact_id, "--where", "domain:code", "--q", "line", "--limit", "2", "--json"]
+    assert json.loads(CliRunner().invoke(app, asked).output) == [ROWS[0], ROWS[2]]
+    none = CliRunner().invoke(app, ["artifacts", "rows", artifact_id, "--q", "nobody says this"])
+    assert (none.exit_code, "No such rows." in none.output) == (0, True)
+
+
 def read(lab: Lab, key: str, manifest: Manifest, **options: Any) -> reader.Rows:
     options = {"start": reader.Place(), "limit": 50, "matching": RowFilter(), **options}
     return reader.read_rows(lab.store, manifest, prefix_of(key), "rewrites", **options)
@@ -300,6 +356,37 @@ def test_rows_that_no_answer_could_hold_are_shown_as_well_as_they_can_be(bare: L
         {"id": "x", "score": None, "text": "a?b"},
         {"id": "y"},
     ]
+
+
+def test_an_answer_holds_rows_whose_id_is_no_text_whose_keys_are_no_text_and_that_are_very_deep(lab: Lab) -> None:
+    lines = (
+        b'{"id": [1], "fate": {"a": 1}}\n{"id": "x", "a\\ud800": 1}\n{"id": "deep", "in": '
+        + b"[" * 700
+        + b"]" * 700
+        + b"}\n"
+    )
+    artifact_id, _ = lab.artifact(
+        {"rewrites.jsonl": lines, "rewrites.json": b'{"in": ' + b"[" * 700 + b"]" * 700 + b"}"}
+    )
+    answer = ask(lab, artifact_id)
+    assert answer.status_code == 200, answer.text
+    listed, surrogate, deep = (item["row"] for item in answer.json()["items"])
+    assert (listed, surrogate) == ({"id": [1], "fate": {"a": 1}}, {"id": "x", "a?": 1})
+    assert json.dumps(deep["in"], ensure_ascii=False) == "[" * DEEPEST + '"…"' + "]" * DEEPEST
+    assert lab.server is not None
+    with lab.server.client() as client:
+        assert client.get(f"artifacts/{artifact_id}/facts/rewrites").json() == {"in": deep["in"][0]}
+        assert client.get(f"artifacts/{artifact_id}/facts").json()["nouns"][0]["rows"] is None
+    found = ask(lab, artifact_id, fate="kept", review="none").json()["items"]
+    assert found == []
+
+
+def test_text_is_found_however_its_writer_escaped_it(bare: Lab) -> None:
+    key, manifest = bare.commit(
+        {"rewrites.jsonl": b'{"id": "a", "text": "and\\/or"}\n{"id": "b", "text": "\\u0061nd/or"}\n'}
+    )
+    found = read(bare, key, manifest, matching=RowFilter(text="and/or")).found
+    assert [row.content["id"] for row in found] == ["a", "b"]
 
 
 def test_a_line_or_a_shard_that_would_fill_the_memory_is_refused(bare: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

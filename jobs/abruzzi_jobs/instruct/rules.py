@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from abruzzi.contracts.instruct import AnswerRulesConfig
 from abruzzi_jobs.data.curation.language import language_of
 from abruzzi_jobs.data.validation.mathematics import answers_agree, wrong_equations
-from abruzzi_jobs.data.validation.programs import compiles, examine
+from abruzzi_jobs.data.validation.programs import examine, parsed
 from abruzzi_jobs.instruct.prompt import Prompt
 
 _REFUSAL = re.compile(
@@ -17,8 +18,12 @@ _REFUSAL = re.compile(
 )
 _REFUSAL_CHARACTERS = 400
 """Longer answers that begin with an excuse go on to answer."""
-_MARKERS = re.compile(r"<\|[a-z_]{2,40}\|>|\[/?INST\]|</?s>|<<SYS>>|^(?:###|User:|Human:|Assistant:)\s", re.MULTILINE)
-"""Of chat templates: the model went on with somebody else's turn."""
+_MARKERS = re.compile(
+    r"<\|[a-z_]{2,40}\|>|\[/?INST\]|</?s>|<<SYS>>|^(?:User:|Human:|Assistant:)\s|"
+    r"^###\s*(?:Instruction|Input|Response|System|User|Human|Assistant)\s*:",
+    re.MULTILINE,
+)
+"""Of chat templates: the model went on with somebody else's turn. Other headings are headings."""
 _CODE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
 _STATED = re.compile(r"answer\s*(?:is|:|=)\s*(.+)", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
@@ -95,13 +100,23 @@ def _result(text: str, expected: str) -> tuple[bool, str]:
 def _passes(text: str, examples: str) -> tuple[bool | None, str]:
     blocks = _CODE.findall(text)
     program = str(max(blocks, key=len)) if blocks else text
-    program = "\n".join(line for line in program.splitlines() if not line.lstrip().startswith((">>>", "print(")))
-    if not compiles(program):
+    tree = parsed(program)
+    if tree is None:
         return False, "the program does not compile"
-    verdict = examine(f'"""\n{examples}\n"""\n{program}')
+    verdict = examine(f'"""\n{examples}\n"""\n{ast.unparse(_Quiet().visit(tree))}')
     if verdict == "passed":
         return True, ""
     return (None, "") if verdict == "not_runnable" else (False, f"its examples: {verdict}")
+
+
+class _Quiet(ast.NodeTransformer):
+    """Without examples of its own, and without prints, which would pass for results."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        match node.value:
+            case ast.Constant(str()) | ast.Call(ast.Name("print")):
+                return ast.Pass()
+        return node
 
 
 def _other_language(text: str, allowed: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The corpus that a rephrase stage makes: training shards anew, everything else of the source corpus byte for byte, and the rows `rewrites`."""
+"""The corpus that a rephrase stage makes: training shards anew, held-out shards and questions of the source corpus byte for byte, the rows `rewrites`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi_jobs.chat.provenance import require_teacher
+from abruzzi_jobs.data.corpus import CLOZE_FILE
 from abruzzi_jobs.data.documents import clean, document_id, fingerprint
 from abruzzi_jobs.data.processing.shard import KEPT
 from abruzzi_jobs.data.row_shards import RowShardWriter
@@ -82,20 +83,20 @@ class RephrasedCorpus:
                 f"rephrase.keep_raw: no training text is left; what became of the rewrites: {_told(self.fates)}.",
                 hint='Set rephrase.keep_raw = "rejected".',
             )
-        for path in sorted(self._source.iterdir()):
-            if path.is_file() and not _is_train_shard(path.name, self._described) and path.name != CORPUS_FILE:
-                shutil.copyfile(path, self._out / path.name)
+        held = [s for s in self._described["shards"] if s["split"] != "train"]
+        questions = [CLOZE_FILE] if (self._source / CLOZE_FILE).exists() else []
+        for name in [*(s["name"] for s in held), *questions]:  # not rows and calls of a stage that rephrased it before
+            shutil.copyfile(self._source / name, self._out / name)
         rows = self._rows.close(
             prompt_version=self._grid.version,
             config=self._config.model_dump(mode="json"),
             documents=dict(sorted(self.documents.items())),
         )
         self._refuse_other_teacher(rows["teacher"])
-        kept = [s for s in self._described["shards"] if s["split"] != "train"]
         corpus = {
             **self._described,
             "domains": self._domains_now(),
-            "shards": [*shards, *kept],
+            "shards": [*shards, *held],
             "train_bytes": sum(s["text_bytes"] for s in shards),
             "train_documents": sum(s["documents"] for s in shards),
             "rephrase": {
@@ -115,7 +116,7 @@ class RephrasedCorpus:
         """Writes the row, and returns its fate."""
         record, faults = plan.record, list(done.faults)
         if not faults:
-            faults = self._late_faults(done)
+            faults = self._late_faults(record, done)
         fate = faults[0].kind.value if faults else KEPT
         last = next((p for p in reversed(done.parts) if p.generator), None)
         _, scores = shape(record.text[: done.parts[-1].part.end], done.text, self._config.fidelity)
@@ -144,16 +145,18 @@ class RephrasedCorpus:
                 "call_ids": done.call_ids,
             }
         )
-        if faults:
+        if fate == KEPT:
+            self._ids.add(_id(done.text))
+        else:
             self._examples.setdefault(fate, f"{record.name or record.id}: {faults[0].detail}")
         return fate
 
-    def _late_faults(self, done: Rewrite) -> list[Fault]:
+    def _late_faults(self, record: TextRecord, done: Rewrite) -> list[Fault]:
         """Of a rewrite that says what its source says: whether it may stand in a corpus."""
         found = self._foreign.found_in(done.text)
         if found is not None:
             return [Fault(FaultKind.CONTAMINATED, "decontamination", f"shares a run of words with {found}")]
-        if _id(done.text) in self._ids:
+        if _id(done.text) in self._ids or _id(done.text) == record.id:
             return [Fault(FaultKind.COPY, "rules", "the same text is in the corpus already")]
         return []
 
@@ -200,7 +203,3 @@ def _id(text: str) -> str:
 
 def _told(fates: Counter[str]) -> str:
     return ", ".join(f"{fate} {number}" for fate, number in sorted(fates.items(), key=lambda f: (-f[1], f[0])))
-
-
-def _is_train_shard(name: str, described: dict[str, Any]) -> bool:
-    return any(s["name"] == name and s["split"] == "train" for s in described["shards"])

@@ -58,10 +58,6 @@ class Rewrite:
     def call_ids(self) -> list[str]:
         return [call_id for part in self.parts for call_id in part.call_ids]
 
-    @property
-    def is_whole(self) -> bool:
-        return not any(part.faults for part in self.parts)
-
 
 async def rewrite(
     document: str,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.endpoint import ChatRole
-from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi_jobs.chat.in_order import in_order
 from abruzzi_jobs.chat.request import ChatBackend
@@ -71,12 +70,6 @@ class _Worker:
             judge = roles[ChatRole.VERIFIER]
         self._verify = Verifier(config.fidelity, judge)
         self._verify_translation = TranslationVerifier(config.fidelity, judge)
-        if config.translate_from and ChatRole.TRANSLATOR not in roles:
-            raise AbruzziError(
-                "no_role",
-                "rephrase.translate_from: the recipe gives the role translator to no endpoint.",
-                hint="Add translator = … to [stage.roles].",
-            )
         self.ahead = _AHEAD * roles[ChatRole.REPHRASER].endpoint.limits.concurrency
 
     async def rewrites(self, plan: Planned) -> list[Rewrite]:

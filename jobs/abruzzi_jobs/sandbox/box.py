@@ -105,13 +105,17 @@ def _command(box: Box, isolator: Isolator, argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(_INNER), json.dumps(plan)]
 
 
-@functools.cache
 def _fault(isolator: Isolator) -> str:
-    """Empty when it works."""
+    """Empty when it works. That it is not there is not remembered: the PATH may change."""
     if isolator == "gvisor" and gvisor.runsc() is None:
         return "runsc is not on the PATH"
     if isolator == "namespaces" and not sys.platform.startswith("linux"):
         return f"namespaces are Linux', this is {sys.platform}"
+    return _tried(isolator)
+
+
+@functools.cache
+def _tried(isolator: Isolator) -> str:
     with tempfile.TemporaryDirectory(prefix="abruzzi-box-") as folder:
         command = _command(Box(workspace=Path(folder)), isolator, [shutil.which("true") or "/bin/true"])
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -20,7 +19,6 @@ exec "$@"
 """
 
 
-@functools.cache
 def runsc() -> str | None:
     return shutil.which("runsc")
 

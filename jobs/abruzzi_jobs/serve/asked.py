@@ -76,11 +76,14 @@ def read_asked(body: Any, *, has_template: bool = False) -> Asked:
     for name, served in _NOT_SERVED.items():
         if body.get(name) not in served:
             raise BadRequest(f"{name}: not served by this engine.")
+    conversation: Conversation | None = None
+    given = {name: value for name, value in body.items() if value is not None}
     if has_template:
-        body = {**body, **_conversation(body)}
+        conversation = _conversation(body)
+        given["messages"] = [{"role": m["role"], "content": m["content"]} for m in conversation.messages]
     elif body.get("tools"):
         raise BadRequest("tools: not served by this checkpoint, which was not fine-tuned on chats.")
-    given = {name: value for name, value in body.items() if value is not None}
+    given["conversation"] = conversation  # never what a caller calls so
     if "max_completion_tokens" in given:
         given["max_tokens"] = given["max_completion_tokens"]
     try:
@@ -90,7 +93,7 @@ def read_asked(body: Any, *, has_template: bool = False) -> Asked:
         raise BadRequest("; ".join(problems)) from error
 
 
-def _conversation(body: Mapping[str, Any]) -> dict[str, Any]:
+def _conversation(body: Mapping[str, Any]) -> Conversation:
     try:
         read = read_conversation(body)
     except Malformed as error:
@@ -98,9 +101,7 @@ def _conversation(body: Mapping[str, Any]) -> dict[str, Any]:
     forced = body.get("tool_choice")
     if forced not in (None, "auto", "none"):
         raise BadRequest("tool_choice: this engine leaves the choice to the model.")
-    if forced == "none":
-        read = Conversation(read.messages)
-    return {"messages": [{"role": m["role"], "content": m["content"]} for m in read.messages], "conversation": read}
+    return Conversation(read.messages) if forced == "none" else read
 
 
 def prompt_of(asked: Asked) -> str:

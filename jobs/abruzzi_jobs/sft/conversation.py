@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +60,15 @@ def read_tools(found: Any) -> tuple[dict[str, Any], ...]:
     tools = []
     for number, given in enumerate(found):
         tool = given.get("function", given) if isinstance(given, dict) else None
-        if not isinstance(tool, dict) or not _NAME.fullmatch(str(tool.get("name", ""))):
+        name = tool.get("name") if isinstance(tool, dict) else None
+        if not isinstance(tool, dict) or not isinstance(name, str) or not _NAME.fullmatch(name):
             raise Malformed("bad_tools", f"tool {number} has no usable name", hint)
         parameters = tool.get("parameters") or {"type": "object", "properties": {}}
         if not isinstance(parameters, dict):
-            raise Malformed("bad_tools", f"the parameters of {tool['name']!r} are no JSON Schema", hint)
-        read = {"name": tool["name"], "description": str(tool.get("description") or ""), "parameters": parameters}
+            raise Malformed("bad_tools", f"the parameters of {name!r} are no JSON Schema", hint)
+        read = {"name": name, "description": str(tool.get("description") or ""), "parameters": parameters}
         if not _is_writable(read):
-            raise Malformed("bad_tools", f"the declaration of {tool['name']!r} cannot be written as JSON", hint)
+            raise Malformed("bad_tools", f"the declaration of {name!r} cannot be written as JSON", hint)
         tools.append(read)
     return tuple(tools)
 
@@ -95,7 +96,7 @@ class _Reader:
         made: Message = {"role": role}
         if role == "tool":
             given = found.get("tool_call_id")
-            if given not in self._ids:
+            if not isinstance(given, str) or given not in self._ids:
                 raise Malformed(
                     "unknown_call",
                     f"message {number} is the result of {given!r}, which no assistant has called before it",
@@ -106,6 +107,8 @@ class _Reader:
         calls = found.get("tool_calls") or ()
         if calls and role != "assistant":
             raise Malformed("bad_call", f"message {number}: a {role} calls tools", "Only assistants call tools.")
+        if not isinstance(calls, list | tuple):
+            raise Malformed("bad_call", f"message {number} has `tool_calls` that are no list", "Write them as one.")
         if calls:
             made["tool_calls"] = [self._call(number, call) for call in calls]
         return made
@@ -160,8 +163,3 @@ def _is_writable(value: Any) -> bool:
     except (ValueError, TypeError, RecursionError):
         return False
     return True
-
-
-def last_calls(messages: Sequence[Message]) -> int:
-    """How many calls a conversation has made: the number of the next one."""
-    return sum(len(message.get("tool_calls", ())) for message in messages)

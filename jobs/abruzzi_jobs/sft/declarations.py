@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from abruzzi_jobs.sft.conversation import compact
@@ -18,6 +19,24 @@ _TOLD = (
 )  # fmt: skip
 """What TypeScript's types cannot say is said in the comment."""
 _DEPTH = 16
+_TURNS = 2
+"""How often a type is written out within itself; its third turn is `any`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of a part of a schema."""
+
+    whole: Mapping[str, Any]
+    depth: int = 0
+    followed: tuple[str, ...] = ()
+    """References on the way here."""
+
+    def inside(self) -> _Place:
+        return replace(self, depth=self.depth + 1)
+
+    def behind(self, reference: str) -> _Place:
+        return replace(self.inside(), followed=(*self.followed, reference))
 
 
 def declared(tools: Iterable[Mapping[str, Any]], style: Style) -> str:
@@ -27,45 +46,50 @@ def declared(tools: Iterable[Mapping[str, Any]], style: Style) -> str:
     lines = ["namespace functions {"]
     for tool in tools:
         lines += _comment(tool["description"])
-        lines.append(f"type {_key(tool['name'])} = (_: {_type(tool['parameters'], tool['parameters'], 0)}) => any;")
+        lines.append(
+            f"type {_key(tool['name'])} = (_: {_type(tool['parameters'], _Place(tool['parameters']))}) => any;"
+        )
     return "\n".join([*lines, "}"])
 
 
-def _type(schema: Any, whole: Mapping[str, Any], depth: int) -> str:
+def _type(schema: Any, place: _Place) -> str:
     """Of a JSON Schema, local references followed. What has no counterpart is `any`."""
-    if not isinstance(schema, dict) or depth > _DEPTH:
+    if not isinstance(schema, dict) or place.depth > _DEPTH:
         return "any"
     if "$ref" in schema:
-        return _type(_resolved(schema["$ref"], whole), whole, depth + 1)
+        reference = str(schema["$ref"])
+        if place.followed.count(reference) >= _TURNS:
+            return "any"
+        return _type(_resolved(reference, place.whole), place.behind(reference))
     if "const" in schema:
         return json.dumps(schema["const"], ensure_ascii=False)
-    if "enum" in schema:
+    if isinstance(schema.get("enum"), list):
         return " | ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"]) or "any"
     for several in ("anyOf", "oneOf"):
         if isinstance(schema.get(several), list):
-            return " | ".join(dict.fromkeys(_type(part, whole, depth + 1) for part in schema[several])) or "any"
+            return " | ".join(dict.fromkeys(_type(part, place.inside()) for part in schema[several])) or "any"
     kind = schema.get("type")
     if isinstance(kind, list):
-        return " | ".join(dict.fromkeys(_type({**schema, "type": one}, whole, depth + 1) for one in kind)) or "any"
+        return " | ".join(dict.fromkeys(_type({**schema, "type": one}, place.inside()) for one in kind)) or "any"
     if kind == "array":
-        of = _type(schema.get("items"), whole, depth + 1)
+        of = _type(schema.get("items"), place.inside())
         return f"({of})[]" if " | " in of else f"{of}[]"
     if kind == "object" or "properties" in schema:
-        return _object(schema, whole, depth)
+        return _object(schema, place)
     return _PLAIN.get(str(kind), "any")
 
 
-def _object(schema: Mapping[str, Any], whole: Mapping[str, Any], depth: int) -> str:
+def _object(schema: Mapping[str, Any], place: _Place) -> str:
     properties = schema.get("properties")
     if not isinstance(properties, dict) or not properties:
         values = schema.get("additionalProperties")
-        return f"{{[key: string]: {_type(values, whole, depth + 1)}}}" if isinstance(values, dict) else "{}"
+        return f"{{[key: string]: {_type(values, place.inside())}}}" if isinstance(values, dict) else "{}"
     required = schema.get("required")
     required = required if isinstance(required, list) else []
     lines = ["{"]
     for name, part in properties.items():
-        lines += _comment(_told(part, whole))
-        lines.append(f"{_key(name)}{'' if name in required else '?'}: {_type(part, whole, depth + 1)},")
+        lines += _comment(_told(part, place.whole))
+        lines.append(f"{_key(name)}{'' if name in required else '?'}: {_type(part, place.inside())},")
     return "\n".join([*lines, "}"])
 
 
@@ -73,7 +97,7 @@ def _told(schema: Any, whole: Mapping[str, Any]) -> str:
     if not isinstance(schema, dict):
         return ""
     if "$ref" in schema:
-        resolved = _resolved(schema["$ref"], whole)
+        resolved = _resolved(str(schema["$ref"]), whole)
         schema = {**resolved, **schema} if isinstance(resolved, dict) else schema
     limits = ["integer"] if schema.get("type") == "integer" else []
     limits += [f"{key}: {json.dumps(schema[key], ensure_ascii=False)}" for key in _TOLD if key in schema]
@@ -82,10 +106,10 @@ def _told(schema: Any, whole: Mapping[str, Any]) -> str:
     )
 
 
-def _resolved(reference: Any, whole: Mapping[str, Any]) -> Any:
+def _resolved(reference: str, whole: Mapping[str, Any]) -> Any:
     """Of `#/$defs/name`; None where it leads nowhere."""
     found: Any = whole
-    for part in str(reference).removeprefix("#").split("/")[1:]:
+    for part in reference.removeprefix("#").split("/")[1:]:
         found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
     return found if reference != "#" else None
 

@@ -41,11 +41,8 @@ def from_pod(environment: Mapping[str, str], *, world_size: int) -> Node:
     in RANK; TrainJob the same as PET_MASTER_ADDR, PET_MASTER_PORT, PET_NODE_RANK; an Indexed Job JOB_COMPLETION_INDEX; a plain Job nothing.
     """
     a_node = int(environment["ABRUZZI_RANKS_PER_NODE"])
-    names = (
-        "PET_NODE_RANK",
-        "RANK",
-        "JOB_COMPLETION_INDEX",
-    )  # a TrainJob's pods, which are of Indexed Jobs, have the last, too
+    # In this order: a TrainJob's pods, which are of Indexed Jobs, have the last, too.
+    names = ("PET_NODE_RANK", "RANK", "JOB_COMPLETION_INDEX")
     index = int(next((value for name in names if (value := environment.get(name))), 0))
     first = index * a_node
     alone = a_node >= world_size

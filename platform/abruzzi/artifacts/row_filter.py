@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 Refuse = Callable[[str], NoReturn]
+DEEPEST = 100
+"""Lists and objects within each other that are shown; answers of the API hold some more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +47,22 @@ class RowFilter:
             if wanted and not _may_hold(raw, wanted):
                 return None
             row = json.loads(raw)
+            if not isinstance(row, dict):
+                refuse("no JSON object")
+            if not self._wants(row, wanted):
+                return None
         except (ValueError, RecursionError) as error:
             refuse(str(error))
-        if not isinstance(row, dict):
-            refuse("no JSON object")
-        if not self._wants(row, wanted):
-            return None
         return {
-            key: shown(value, None if key == "id" else self.cut)
+            shown(key, None): shown(value, None if key == "id" else self.cut)
             for key, value in row.items()
             if not self.fields or key in self.fields
         }
 
     def _wants(self, row: dict[str, Any], wanted: str) -> bool:
-        row_id = row.get("id")
+        row_id, fate = (value if isinstance(value := row.get(key), str) else None for key in ("id", "fate"))
         return (
-            (not self.fates or row.get("fate") in self.fates)
+            (not self.fates or fate in self.fates)
             and (self.ids is None or row_id in self.ids)
             and row_id not in self.without_ids
             and all(condition.holds(row) for condition in self.conditions)
@@ -69,8 +71,8 @@ class RowFilter:
 
 
 def _may_hold(raw: str, wanted: str) -> bool:
-    """Spares most lines the parsing. Escaped characters could be any."""
-    return json.dumps(wanted, ensure_ascii=False)[1:-1] in raw.casefold() or "\\u" in raw
+    """Spares most lines the parsing. Escaped characters could be any, and some writers escape slashes."""
+    return json.dumps(wanted, ensure_ascii=False)[1:-1] in raw.casefold() or "\\u" in raw or "\\/" in raw
 
 
 def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
@@ -98,15 +100,17 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def shown(value: Any, cut: int | None) -> Any:
-    """As JSON that everybody reads: no lone surrogates, no infinities; long texts cut."""
+def shown(value: Any, cut: int | None, depth: int = 0) -> Any:
+    """As JSON that everybody reads: no lone surrogates, no infinities; long texts cut, and what lies too deep left out: "…"."""
+    if depth >= DEEPEST and isinstance(value, dict | list):
+        return "…"
     if isinstance(value, str):
         text = value.encode("utf-8", "replace").decode()
         return text if cut is None or len(text) <= cut else text[:cut] + "…"
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {shown(key, None): shown(item, cut) for key, item in value.items()}
+        return {shown(key, None): shown(item, cut, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [shown(item, cut) for item in value]
+        return [shown(item, cut, depth + 1) for item in value]
     return value

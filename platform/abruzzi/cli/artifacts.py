@@ -102,10 +102,11 @@ def rows(
     for item in shown:
         row = item.row
         said = f"  [bold]{item.review.verdict}ed[/] by {escape(item.review.by)}" if item.review else ""
-        OUTPUT.print(f"[bold]{escape(str(row.get('id', item.position)))}[/]  {escape(str(row.get('fate', '')))}{said}")
+        title = escape(_brief(row.get("id", item.position)))
+        OUTPUT.print(f"[bold]{title}[/]  {escape(_brief(row.get('fate', '')))}{said}")
         for key, value in row.items():
             if key not in ("id", "fate"):
-                OUTPUT.print(f"  {key} = {_brief(value)}", markup=False, highlight=False)
+                OUTPUT.print(f"  {_brief(key)} = {_brief(value)}", markup=False, highlight=False)
     if not shown:
         OUTPUT.print("No such rows. `abruzzi artifacts show ARTIFACT` lists its files.")
 
@@ -144,8 +145,9 @@ def _first_noun(artifact: str, dataset: DatasetOut) -> str:
 
 
 def _brief(value: object) -> str:
+    """In one line. Stages wrote it: nothing in it may steer the terminal."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
     return text if len(text) <= 300 else text[:300] + "…"
 
 

@@ -127,9 +127,8 @@ class _Plan:
                 self.before.append(RemoveWorkload(attempt.id))
             self.end(attempt, seen)
         elif self.run.desired is not Desired.RUN:
-            self.stop(
-                attempt, self.asked_cause(), None, GRACE_SECONDS
-            )  # on record first: from here on nothing but its end is possible
+            # On record first: from here on nothing but its end is possible.
+            self.stop(attempt, self.asked_cause(), None, GRACE_SECONDS)
         else:
             if seen.reason and seen.reason != attempt.reason:  # it can't be made
                 self.writes.append(SetAttempt(attempt.id, attempt.state, reason=seen.reason))

@@ -160,9 +160,8 @@ class PostgresRunStore:
             attempt = await _attempt_of(session, lease.run_id, attempt_id)
             known = await artifacts.known_keys(session, attempt.run_id, attempt.stage_id)
         found, present, corrupt = await asyncio.to_thread(self._scan, attempt, {k for k, v in known.items() if v})
-        missing = (
-            known.keys() - present
-        )  # only what was known before the scan: what was committed during it is not missing
+        # Only what was known before the scan: what was committed during it is not missing.
+        missing = known.keys() - present
         if not (found or corrupt or missing):
             return 0
         now = self._clock.now()

@@ -44,13 +44,17 @@ print("\\n" + json.dumps(verdict), file=sys.__stdout__, flush=True)
 
 def compiles(text: str) -> bool:
     """For the Python that runs this."""
+    return parsed(text) is not None
+
+
+def parsed(text: str) -> ast.Module | None:
+    """None where the Python that runs this cannot."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ast.parse(text)
+            return ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
+            return None
 
 
 def examine(text: str, *, cpu_seconds: int = 10) -> Verdict:

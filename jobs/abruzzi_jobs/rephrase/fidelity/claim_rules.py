@@ -9,7 +9,7 @@ from abruzzi_jobs.rephrase.fidelity.comparison import Comparison
 from abruzzi_jobs.rephrase.fidelity.entity_rules import holds
 from abruzzi_jobs.rephrase.fidelity.fault import Fault, FaultKind
 from abruzzi_jobs.rephrase.fidelity.lexicon import words
-from abruzzi_jobs.rephrase.fidelity.words import Sentence, Word, alike, is_content
+from abruzzi_jobs.rephrase.fidelity.words import Sentence, Word, is_content
 
 LAYER = "rules"
 _CLAIM_WORDS = 3
@@ -37,7 +37,7 @@ def claim_faults(pair: Comparison) -> Iterator[Fault]:
         for number, clause in enumerate(_clauses(pair, sentence)):
             own = [w for w in clause if is_content(w)]
             least = _CLAUSE_WORDS if number else _FIRST_CLAUSE_WORDS
-            if len(own) >= least and not _only_tells(own) and not any(_supported(pair, w) for w in own):
+            if len(own) >= least and not _only_tells(own) and not any(pair.source.has_form_of(w.lemma) for w in own):
                 yield _claim((clause[0].start, clause[-1].end), own)
                 break
 
@@ -54,7 +54,7 @@ def omission_faults(pair: Comparison) -> Iterator[Fault]:
     for sentence in pair.source.sentences:
         if len(sentence.content) < _CLAIM_WORDS:
             continue
-        kept = sum(any(alike(key, other) for other in pair.rewrite.lemmas) for key in sentence.content)
+        kept = sum(pair.rewrite.has_form_of(key) for key in sentence.content)
         if kept / len(sentence.content) < _OMITTED_SUPPORT:
             yield Fault(FaultKind.OMISSION, LAYER, "hardly a word of this is told", sentence.span, None)
 
@@ -67,10 +67,6 @@ def _clauses(pair: Comparison, sentence: Sentence) -> list[list[Word]]:
             found.append([])
         found[-1].append(word)
     return found if len(found) > 1 else []
-
-
-def _supported(pair: Comparison, word: Word) -> bool:
-    return any(alike(word.lemma, other) for other in pair.source.lemmas)
 
 
 def _only_tells(strange: list[Word]) -> bool:

@@ -68,7 +68,7 @@ def _meet(some: list[Entity], others: list[Entity]) -> bool:
 
 def _other_subject(pair: Comparison, sentence: Sentence) -> list[Entity]:
     """A subject in front that the source does not have in any form."""
-    return [e for e in _subject(sentence) if not any(alike(lemma(e.text), other) for other in pair.source.lemmas)]
+    return [e for e in _subject(sentence) if not pair.source.has_form_of(lemma(e.text))]
 
 
 def _subject(sentence: Sentence) -> list[Entity]:

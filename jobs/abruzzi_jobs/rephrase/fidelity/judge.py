@@ -78,6 +78,8 @@ def read_verdict(answer: str) -> tuple[bool, list[str]] | None:
     while at >= 0:
         try:
             value, end = decoder.raw_decode(answer, at)
+        except RecursionError:
+            return None
         except ValueError:
             end = at + 1
         else:

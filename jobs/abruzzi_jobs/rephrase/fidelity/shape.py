@@ -8,7 +8,7 @@ from zlib import crc32
 
 from abruzzi.contracts.rephrase import FidelityConfig
 from abruzzi_jobs.rephrase.fidelity.fault import Fault, FaultKind
-from abruzzi_jobs.rephrase.fidelity.words import Text, alike, is_content, parse
+from abruzzi_jobs.rephrase.fidelity.words import Text, is_content, parse
 
 _BUCKETS = 1 << 16
 _FEW_WORDS = 12
@@ -49,9 +49,9 @@ def novelty(source: str, text: str, *, run: int = 4) -> float:
 
 def unsupported(source: str, text: str) -> float:
     """Share of the rewrite's content words without support in its source."""
-    there, here = parse(source).lemmas, parse(text)
+    there, here = parse(source), parse(text)
     words = [w.lemma for s in here.sentences for w in s.words if is_content(w)]
-    return sum(not any(alike(w, other) for other in there) for w in words) / len(words) if words else 0.0
+    return sum(not there.has_form_of(w) for w in words) / len(words) if words else 0.0
 
 
 def likeness(source: str, text: str) -> float:

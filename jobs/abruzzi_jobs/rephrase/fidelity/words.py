@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
@@ -21,6 +21,8 @@ _ABBREVIATED = re.compile(
 """The number of an item, an abbreviation, an initial of a name."""
 _MARKER = re.compile(r"\s*(?:[-*•–]|\d{1,2}[.)]|[A-Za-z][:)]|(?:Q|A|Question|Answer)\s*\d*\s*[:.])\s+")
 """What begins an item of a list, and who speaks."""
+_SHARED = 4
+"""Letters that two forms of a word begin with at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,18 @@ class Text:
     sentences: tuple[Sentence, ...]
     lemmas: frozenset[str]
     """Of all content words."""
+
+    @cached_property
+    def _begun(self) -> dict[str, list[str]]:
+        """Lemmas by the beginning that forms of a word share at least."""
+        found: dict[str, list[str]] = {}
+        for key in self.lemmas:
+            found.setdefault(key[:_SHARED], []).append(key)
+        return found
+
+    def has_form_of(self, key: str) -> bool:
+        """Whether a content word of it is `alike` the lemma. Looks at few of them: texts may be long."""
+        return key in self.lemmas or any(alike(key, other) for other in self._begun.get(key[:_SHARED], ()))
 
 
 def is_content(word: Word) -> bool:
@@ -109,10 +123,10 @@ def alike(one: str, other: str) -> bool:
     if one == other:
         return True
     length = min(len(one), len(other))
-    if length < 4 or abs(len(one) - len(other)) > 5:
+    if length < _SHARED or abs(len(one) - len(other)) > 5:
         return False
     common = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), length)
-    return common >= max(4, -(-length * 3 // 4))
+    return common >= max(_SHARED, -(-length * 3 // 4))
 
 
 def _sentence(text: str, span: Span) -> Sentence:

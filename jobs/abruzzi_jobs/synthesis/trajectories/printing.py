@@ -29,19 +29,22 @@ def show(
     seed: Annotated[int, typer.Option(help="Which rows are drawn.")] = 0,
     fate: Annotated[str | None, typer.Option(help="Only rows with this fate: kept, or why they were not.")] = None,
     to: Annotated[Path | None, typer.Option(help="Folder for one page a row (ID.md), instead of the terminal.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Print trajectories readable, as Markdown."""
-    pages = [
-        (chosen["id"], markdown(chosen))
-        for chosen in drawn(_rows(where), ids=row or (), sample=sample, seed=seed, fate=fate)
-    ]
-    if to is None:
+    chosen = drawn(_rows(where), ids=row or (), sample=sample, seed=seed, fate=fate)
+    pages = [(one["id"], markdown(one)) for one in chosen]
+    if as_json:
+        sys.stdout.write(json.dumps(chosen, indent=1, ensure_ascii=False) + "\n")
+    elif to is None:
         sys.stdout.write("\n\n---\n\n".join(page for _, page in pages))
+    if to is None:
         return
     to.mkdir(parents=True, exist_ok=True)
     for name, page in pages:
         (to / f"{name}.md").write_text(page)
-        sys.stdout.write(f"{to / name}.md\n")
+        if not as_json:
+            sys.stdout.write(f"{to / name}.md\n")
 
 
 def _rows(where: str) -> list[Row]:

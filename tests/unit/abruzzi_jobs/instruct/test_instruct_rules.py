@@ -23,6 +23,8 @@ FORMS = {
     "repetition": ("the sea is wide and deep " * 12, "stop", ["repetition"]),
     "language": ("Das Eisen rostet an feuchter Luft und ist der Hauptbestandteil von Stahl.", "stop", ["language"]),
     "markers": ("Iron.<|im_end|>\n<|im_start|>user\nAnd gold?", "stop", ["markers"]),
+    "another's turn": (f"{FINE}\n### Instruction:\nAnd gold?", "stop", ["markers"]),
+    "a heading is nobody's turn": (f"### What iron is\n{FINE}", "stop", []),
     "too long": ("ab " * 3000, "stop", ["too_long", "repetition"]),
 }
 
@@ -52,6 +54,12 @@ ANSWERS = {
     "another result": (prompt("mathematics", "12"), "Answer: 13", False),
     "a program": (prompt("program", ADD), "Here:\n```python\ndef add(a, b):\n    return a + b\n```\nDone.", True),
     "a wrong program": (prompt("program", ADD), "```python\ndef add(a, b):\n    return a - b\n```", False),
+    "a program with an example of its use": (
+        prompt("program", ADD),
+        '```python\ndef add(a, b):\n    """\n    >>> add(1, 1)\n    3\n    """\n    return a + b\n\nif __name__ == \'__main__\':\n    print(\n        add(1, 2)\n    )\n```',
+        True,
+    ),
+    "a program that prints": (prompt("program", ADD), "```python\ndef add(a, b):\n    print(a + b)\n```", False),
     "no program": (prompt("program", ADD), "Use the plus sign (+", False),
     "nothing known": (prompt("none", ""), "Anything.", None),
 }

@@ -10,6 +10,7 @@ from abruzzi.contracts.rephrase import FidelityConfig
 from abruzzi_jobs.rephrase.fidelity.fault import Fault
 from abruzzi_jobs.rephrase.fidelity.translation import translation_faults
 from abruzzi_jobs.rephrase.fidelity.verifier import Verifier
+from abruzzi_jobs.rephrase.fidelity.words import alike, parse
 
 SOURCE = (
     "Chlorine is a poisonous gas. Karl Scheele discovered it in 1774, but he did not see that it is an element. Humphry Davy confirmed that in "
@@ -86,6 +87,21 @@ def test_any_two_texts_can_be_compared_and_spans_lie_within_them(source: str, te
     for fault in check(source, text):
         for span, whole in ((fault.source_span, source), (fault.text_span, text)):
             assert span is None or 0 <= span[0] <= span[1] <= len(whole)
+
+
+FORMS = st.text("abc", min_size=1, max_size=9)
+
+
+@given(words=st.lists(FORMS, min_size=1, max_size=30), key=FORMS)
+@settings(max_examples=200, deadline=None)
+def test_a_text_has_a_form_of_a_word_where_one_of_its_words_is_alike(words: list[str], key: str) -> None:
+    text = parse(" ".join(words))
+    assert text.has_form_of(key) == any(alike(key, other) for other in text.lemmas)
+
+
+def test_forms_are_found_by_their_beginning() -> None:
+    text = parse("The chlorides react.")
+    assert [text.has_form_of(key) for key in ("chloride", "reacting", "real", "acts")] == [True, True, False, False]
 
 
 SPANISH = "Halla la suma de 12 y 30. La ecuación $x + 12 = 42$ tiene la solución x = 30. Respuesta: 42"

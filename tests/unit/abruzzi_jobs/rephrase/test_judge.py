@@ -111,6 +111,7 @@ async def test_no_verdict_is_no_pass(said: Any) -> None:
         ('{"verdict": "pass", "reasons": ["the year is missing"]}', (False, ["the year is missing"])),
         ('Well {"verdict": "fail", "reasons": "no"} then', (False, ["no"])),
         ("{{{{", None),
+        ('{"verdict":' * 100_000, None),
     ],
 )
 def test_a_verdict_is_the_only_object_of_an_answer_and_a_pass_with_faults_is_none(said: str, found: Any) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
+from chat_server import chat_server, said
 from rephrase_lab import STANDIN, Lab, described, small_corpus
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.data.row_shards import read_described, read_rows
+from abruzzi_jobs.data.row_shards import RowShardWriter, read_described, read_rows
 from abruzzi_jobs.data.text_shards import read_split
 from abruzzi_jobs.rephrase.grid import load_grid
 
@@ -89,6 +92,42 @@ def test_the_same_answers_make_the_same_bytes(tmp_path: Path, corpus: Path) -> N
     names = [sorted(p.name for p in out.iterdir() if not p.name.startswith("calls")) for out in outs]
     assert names[0] == names[1]
     assert all((outs[0] / n).read_bytes() == (outs[1] / n).read_bytes() for n in names[0])
+
+
+def test_a_corpus_that_was_rephrased_before_has_rows_of_its_own(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = partial(RowShardWriter, shard_bytes=4000)
+    monkeypatch.setattr("abruzzi_jobs.rephrase.output.RowShardWriter", small)
+    first = Lab(tmp_path / "a", corpus).run({**STANDIN, "rephrase": {**PASSING, "keep_raw": "none"}})
+    second = Lab(tmp_path / "b", first).run({**STANDIN, "seed": 1, "rephrase": PASSING})
+    rows = list(read_rows(second, "rewrites"))
+    assert {row["source_text"] for row in rows} == {record.text for record in read_split(first, "train")}
+    shards = [shard["name"] for shard in read_described(second, "rewrites")["shards"]]
+    assert len(shards) > 1
+    assert sorted(path.name for path in second.glob("rewrites-*")) == shards
+
+
+@pytest.mark.parametrize(
+    ("answer", "fates"),
+    [
+        ("Gold is a metal with the symbol Au.", ["copy", "copy", "copy"]),
+        ("Gold, a metal, has the symbol Au.", ["kept", "copy", "copy"]),
+    ],
+)
+async def test_no_text_stands_in_the_corpus_twice(tmp_path: Path, answer: str, fates: list[str]) -> None:
+    texts = tmp_path / "texts.jsonl"
+    said_before = ["Gold is a metal with the symbol Au.", "Neon glows red in a tube."]  # the second is held out
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in said_before))
+    corpus = small_corpus(tmp_path / "corpus", sources=[str(texts)], min_document_bytes=8, held_out_fraction=0.4)
+    assert [record.text for record in read_split(corpus, "train")] == said_before[:1]
+    async with chat_server(said(answer)) as server:
+        endpoint = {"kind": "openai", "base_url": server.url, "model": "m", "max_tries": 1}
+        config = {**PASSING, "rewrites_per_document": 3, "retries": 0}
+        stage = {"roles": {"rephraser": "far"}, "endpoint": {"far": endpoint}, "rephrase": config}
+        out = await Lab(tmp_path, corpus).run_async(stage)
+    assert [row["fate"] for row in read_rows(out, "rewrites")] == fates
+    assert len(list(read_split(out, "train"))) == 1 + fates.count("kept")
 
 
 def test_a_corpus_without_a_document_of_the_domains_is_refused_at_once(tmp_path: Path, corpus: Path) -> None:

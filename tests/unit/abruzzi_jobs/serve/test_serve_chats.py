@@ -116,6 +116,9 @@ def test_a_conversation_that_is_none_is_a_bad_request_and_a_plain_checkpoint_tak
         read_asked({"messages": [QUESTION], "tools": [WEATHER]})
     plain = Engine.load(folders["own.checkpoint"], folders["plain"], thread_count=1)
     assert plain.template is None
+    unknown = read_asked({"messages": [QUESTION], "conversation": {"messages": []}, "max_tokens": 2})
+    assert unknown.conversation is None
+    assert plain.answer(unknown).tool_calls == []
 
 
 def test_over_http_a_whole_dialogue_with_calls_and_results_is_a_prompt(

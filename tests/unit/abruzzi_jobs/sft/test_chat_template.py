@@ -194,6 +194,9 @@ MALFORMED: dict[str, tuple[Any, str]] = {
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"a":"\\ud800"}'}}]}]},
         "bad_arguments",
     ),
+    "a result of a list": ({"messages": [{"role": "tool", "tool_call_id": ["a"], "content": "x"}]}, "unknown_call"),
+    "calls that are no list": ({"messages": [{"role": "assistant", "tool_calls": 5}]}, "bad_call"),
+    "a tool whose name is a number": ({"messages": [{"role": "user", "content": "x"}], "tools": [{"name": 5}]}, "bad_tools"),
     "a tool without a name": ({"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, "bad_tools"),
 }  # fmt: skip
 
@@ -226,6 +229,20 @@ def test_declarations_say_in_typescript_what_the_schema_says() -> None:
     assert '"who-ever"?: {\nself?: {' in text
     assert "more?: {[key: string]: boolean}," in text
     assert declared([WEATHER], "json") == compact([{"type": "function", "function": WEATHER}])
+
+
+def test_a_type_within_itself_is_written_out_twice_and_what_is_no_schema_is_any() -> None:
+    person = {"type": "object", "properties": {f"child{n}": {"$ref": "#/$defs/person"} for n in range(3)}}
+    schema = {
+        "type": "object",
+        "properties": {"root": {"$ref": "#/$defs/person"}, "odd": {"enum": 5}},
+        "$defs": {"person": person},
+    }
+    text = declared(read_tools([{"name": "make", "parameters": schema}]), "typescript")
+    assert "odd?: any," in text
+    assert text.count("child0?: {") == 1
+    assert text.count("child0?: any,") == 3
+    assert text.count("child") == 3 + 9
 
 
 def test_the_extended_tokenizer_keeps_every_token_and_is_written_and_read_back(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -100,5 +101,7 @@ def test_the_command_writes_a_page_a_row(tmp_path):
     app.command()(show)
     printed = CliRunner().invoke(app, [str(tmp_path / "rows"), "--sample", "2"])
     assert (printed.exit_code, printed.output.count("## Rubric")) == (0, 2)
+    rows = json.loads(CliRunner().invoke(app, [str(tmp_path / "rows"), "--sample", "2", "--json"]).output)
+    assert [row["id"] in printed.output for row in rows] == [True, True]
     CliRunner().invoke(app, [str(tmp_path / "rows"), "--sample", "3", "--to", str(tmp_path / "pages")])
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [f"trajectory-{n}.md" for n in range(3)]

@@ -12,7 +12,7 @@ import { textOf } from "@/lib/unknown";
 import { Detail } from "./detail";
 import { type Change, Filters } from "./filters";
 import { isReviewed, nounOf } from "./listing";
-import { useReviewing, useRows } from "./queries";
+import { useReviewing, useRow, useRows } from "./queries";
 import { RowList } from "./row-list";
 
 /** So many are fetched unasked: a queue is counted, and a first screen is filled although most rows do not match. */
@@ -38,7 +38,9 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
 
   const open = view.row ?? rows[0]?.position;
   const index = rows.findIndex((row) => row.position === open);
-  const current = rows[index];
+  const row = useRow(artifact.id, noun.noun, open);
+  // A row that the address names may be none of the list's.
+  const current = rows[index] ?? (row.isPlaceholderData ? undefined : (row.data ?? undefined));
   const move = (by: number) => {
     const next = rows[Math.max(0, Math.min(rows.length - 1, index + by))];
     if (next) onView({ row: next.position });
@@ -49,14 +51,15 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
     if (!current) return;
     const rowId = textOf(current.row.id);
     decisions.current.push({ rowId, position: current.position, before: current.review });
-    review({ rowId, verdict, before: current.review });
+    review({ rowId, verdict, note: current.review?.verdict === verdict ? current.review.note : "", before: current.review });
     const next = rows.slice(index + 1).find((row) => !row.review) ?? (isQueue ? rows.find((row) => !row.review && row.position !== current.position) : undefined);
     if (isQueue && next) onView({ row: next.position });
   };
   const undo = () => {
     const last = decisions.current.pop();
     if (!last) return;
-    review({ rowId: last.rowId, verdict: last.before?.verdict ?? null, before: null });
+    const now = [current, ...rows].find((one) => one?.position === last.position)?.review ?? null;
+    review({ rowId: last.rowId, verdict: last.before?.verdict ?? null, note: last.before?.note ?? "", before: now });
     onView({ row: last.position });
   };
   const canReview = isReviewed(noun.noun);

@@ -77,14 +77,14 @@ export function useReviewing(id: string) {
   const mutation = useMutation({
     // One after the other: the last key pressed is the last word.
     scope: { id: `review ${id}` },
-    mutationFn: async ({ rowId, verdict }: { rowId: string; verdict: Verdict | null; before: ReviewOut | null }) => {
+    mutationFn: async ({ rowId, verdict, note }: { rowId: string; verdict: Verdict | null; note: string; before: ReviewOut | null }) => {
       if (verdict === null) {
         await reviewsTakeBack({ path, query: { row_id: rowId }, throwOnError: true });
         return null;
       }
-      return (await reviewsPut({ path, body: { row_id: rowId, verdict }, throwOnError: true })).data;
+      return (await reviewsPut({ path, body: { row_id: rowId, verdict, note }, throwOnError: true })).data;
     },
-    onMutate: ({ rowId, verdict }) => show(rowId, verdict && { row_id: rowId, verdict, note: "", by: "you", at: new Date().toISOString() }),
+    onMutate: ({ rowId, verdict, note }) => show(rowId, verdict && { row_id: rowId, verdict, note, by: "you", at: new Date().toISOString() }),
     onSuccess: (review, { rowId }) => {
       show(rowId, review);
       void queryClient.invalidateQueries({ queryKey: [{ _id: "reviewsList" }] });

@@ -1,4 +1,4 @@
-import { isRecord, type Json, listOf, numberOf, recordOf, recordsOf, textOf, written } from "@/lib/unknown";
+import { isRecord, type Json, listOf, recordOf, recordsOf, textOf, written } from "@/lib/unknown";
 
 /** Messages, calls and worlds of rows of `trajectories` and `conversations`, as far as the page shows them. Pure. */
 
@@ -96,13 +96,4 @@ export function clausesOf(row: Json): Clause[] {
       passed: typeof verdict?.passed === "boolean" ? verdict.passed : null, by: textOf(verdict?.by), why: textOf(verdict?.why),
     };
   });
-}
-
-/** "3 turns, 2 calls" of a row of a list, whose messages may be cut. */
-export function lengthOf(row: Json): { turns: number; calls: number } {
-  const messages = recordsOf(row.messages);
-  return {
-    turns: numberOf(row.turns) ?? messages.filter((message) => message.role === "assistant").length,
-    calls: messages.reduce((sum, message) => sum + listOf(message.tool_calls).length, 0),
-  };
 }

@@ -1,5 +1,7 @@
 /** Recipes as flat key → value, and what differs between several. Pure. */
 
+import { isRecord } from "@/lib/unknown";
+
 export type Flat = ReadonlyMap<string, string>;
 export type DiffRow = { readonly key: string; readonly values: readonly (string | null)[]; readonly differs: boolean };
 
@@ -37,5 +39,3 @@ function walk(value: unknown, prefix: string, out: Map<string, string>): void {
 function without(record: Record<string, unknown>, key: string): Record<string, unknown> {
   return Object.fromEntries(Object.entries(record).filter(([name]) => name !== key));
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);

@@ -1,5 +1,7 @@
 /** The answer of POST plan, as far as the page shows it. Pure. */
 
+import { type Json, listOf, numberOf, recordOf } from "@/lib/unknown";
+
 export type PlannedStage = {
   readonly id: string;
   readonly kind: string;
@@ -22,11 +24,9 @@ export type PlannedStage = {
   } | null;
 };
 
-type Json = Record<string, unknown>;
-
 export function readPlan(plan: unknown): { stages: PlannedStage[]; warnings: string[] } {
-  const raw = record(plan);
-  return { stages: list(raw.stages).map((stage) => readStage(record(stage))), warnings: strings(raw.warnings) };
+  const raw = recordOf(plan);
+  return { stages: listOf(raw.stages).map((stage) => readStage(recordOf(stage))), warnings: strings(raw.warnings) };
 }
 
 function readStage(raw: Json): PlannedStage {
@@ -34,32 +34,29 @@ function readStage(raw: Json): PlannedStage {
     id: String(raw.id ?? ""),
     kind: String(raw.kind ?? ""),
     pool: String(raw.pool ?? ""),
-    ranks: number(raw.ranks) ?? 1,
+    ranks: numberOf(raw.ranks) ?? 1,
     warnings: strings(raw.warnings),
-    training: raw.training === undefined || raw.training === null ? null : readTraining(record(raw.training)),
+    training: raw.training === undefined || raw.training === null ? null : readTraining(recordOf(raw.training)),
   };
 }
 
 function readTraining(raw: Json): NonNullable<PlannedStage["training"]> {
-  const parameters = record(raw.parameters);
-  const assumptions = record(raw.assumptions);
+  const parameters = recordOf(raw.parameters);
+  const assumptions = recordOf(raw.assumptions);
   return {
-    total: number(parameters.total) ?? 0,
-    active: number(parameters.active) ?? 0,
-    flopsPerToken: number(raw.flops_per_token) ?? 0,
-    tokens: number(raw.tokens),
-    steps: number(raw.steps),
-    pipelineStages: list(raw.states).length,
-    stateBytes: number(raw.middle_stage_bytes),
-    activationBytes: number(raw.activation_bytes),
-    tokensPerSecond: number(raw.tokens_per_second),
-    seconds: number(raw.seconds),
+    total: numberOf(parameters.total) ?? 0,
+    active: numberOf(parameters.active) ?? 0,
+    flopsPerToken: numberOf(raw.flops_per_token) ?? 0,
+    tokens: numberOf(raw.tokens),
+    steps: numberOf(raw.steps),
+    pipelineStages: listOf(raw.states).length,
+    stateBytes: numberOf(raw.middle_stage_bytes),
+    activationBytes: numberOf(raw.activation_bytes),
+    tokensPerSecond: numberOf(raw.tokens_per_second),
+    seconds: numberOf(raw.seconds),
     device: typeof assumptions.device === "string" ? assumptions.device : null,
-    utilisation: number(assumptions.utilisation),
+    utilisation: numberOf(assumptions.utilisation),
   };
 }
 
-const record = (raw: unknown): Json => (typeof raw === "object" && raw !== null && !Array.isArray(raw) ? (raw as Json) : {});
-const list = (raw: unknown): unknown[] => (Array.isArray(raw) ? raw : []);
-const number = (raw: unknown): number | null => (typeof raw === "number" && Number.isFinite(raw) ? raw : null);
-const strings = (raw: unknown): string[] => list(raw).filter((item): item is string => typeof item === "string");
+const strings = (raw: unknown): string[] => listOf(raw).filter((item): item is string => typeof item === "string");
