@@ -1,0 +1,1 @@
+"""Inference engines for rollouts, behind one protocol."""

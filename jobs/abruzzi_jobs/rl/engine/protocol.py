@@ -1,0 +1,104 @@
+"""What an inference engine for rollouts does: tokens in, tokens out, in steps; paused, put to sleep and given new weights between two of them.
+
+`step` advances all requests by one token, so pausing, updating and cancelling happen between steps and need no locks. Draws are by (seed, position of the
+token in its sequence): a request's tokens do not depend on what is decoded beside it, and a resumed request goes on as if it had never been paused
+(reference/rl.md 8, invariants 2 and 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from abruzzi.contracts.rollout import Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    id: str
+    tokens: tuple[int, ...]
+    """All so far: prompt, and what was generated before a pause."""
+    max_tokens: int
+    temperature: float
+    """0 is greedy; log-probabilities are then those of temperature 1."""
+    seed: int
+    stop_tokens: frozenset[int]
+    group: str = ""
+    """Requests of one group share the prefix of their tokens in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    request_id: str
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    version: int
+    running: int
+    waiting: int
+    cache_tokens: int
+    """Positions held in the cache."""
+    cache_capacity: int
+    prompt_tokens: int
+    """Computed since the start; those that a prefix spared are not in it."""
+    shared_tokens: int
+    """Spared by prefixes."""
+    generated_tokens: int
+
+
+class Engine(Protocol):
+    @property
+    def version(self) -> int:
+        """Of the weights; monotonic."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Raises ValueError where the id is in use or the tokens leave no room before the model's last position."""
+        ...
+
+    def step(self) -> list[Generated]:
+        """One token for each running request (and a share of the waiting prompts); those that ended. [] when idle or paused."""
+        ...
+
+    def cancel(self, request_id: str) -> Generated | None:
+        """Ends it as `aborted`; None where it is not known any more."""
+        ...
+
+    def pause(self, mode: Literal["keep", "abort"]) -> list[Generated]:
+        """`keep`: requests stay and go on after `resume`; over a weight update, their cache is computed anew. `abort`: all end as `paused`, with their tokens."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def sleep(self, level: Literal[1, 2]) -> None:
+        """Frees the cache (1), and the weights, too (2): afterwards a weight update must come before `wake`. Only when paused."""
+        ...
+
+    def wake(self) -> None: ...
+
+    def begin_update(self, version: int) -> None:
+        """Only when paused; versions only grow. Until `finish_update` the old weights are served, or nothing."""
+        ...
+
+    def load_bucket(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Parameters by their logical names; copied, so that the caller may use the memory again."""
+        ...
+
+    def finish_update(self, version: int) -> None:
+        """All or nothing: raises where a parameter is missing, and the old version stays."""
+        ...
+
+    def abandon_update(self) -> None:
+        """As if `begin_update` had never been called."""
+        ...
+
+    def logprobs(self, sequences: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
+        """Of each token but the first, given those before it."""
+        ...
+
+    def stats(self) -> EngineStats: ...
