@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from abruzzi.contracts.rollout import Outcome, Task, Trajectory
+from abruzzi_jobs.chat.request import ChatBackend
 
 Message = dict[str, Any]
 """Of a chat, as in `abruzzi_jobs.sft.conversation`: role, content, tool_calls, tool_call_id."""
@@ -16,7 +18,7 @@ class Observation:
     messages: tuple[Message, ...]
     """Since the last action, to be appended; at `reset` the whole beginning: system, user."""
     tools: tuple[dict[str, Any], ...] = ()
-    """Declarations (JSON Schema functions); only at `reset`."""
+    """Declarations ({"name", "description", "parameters": JSON Schema}); only at `reset`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,17 @@ class StepResult:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What sessions may ask besides themselves, shared by all of them."""
+
+    backends: Mapping[str, ChatBackend] = field(default_factory=dict)
+    """By role: `judge`, `attacker`, `user`. An environment says in `Gym.roles` which it asks; those that are absent it does without, and its reward
+    says so."""
+
+
 class Environment(Protocol):
-    """One session: one trajectory's. Made by a registry's factory, closed exactly once."""
+    """One session: one trajectory's. Made by `Gym.session`, closed exactly once, whatever happened."""
 
     async def reset(self, task: Task, seed: int) -> Observation: ...
 
@@ -39,15 +50,19 @@ class Environment(Protocol):
         ...
 
     async def state(self) -> dict[str, Any]:
-        """What the reward needs to know of the end; JSON."""
+        """What the reward needs to know of the end; JSON. Judges are asked here, so that the reward is pure."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Reward(Protocol):
-    """Scores what ended. Runs in a process of its own that is killed at its deadline, so: picklable, no shared state."""
+    """Scores what ended. Runs in a process of its own that is killed at its deadline, so: a pure function of its arguments, made by the registry's
+    reference alone."""
 
-    version: str
+    @property
+    def reference(self) -> str:
+        """`name@version`, of the reward's code and data."""
+        ...
 
     def score(self, trajectory: Trajectory, messages: tuple[Message, ...], state: dict[str, Any]) -> Outcome: ...
