@@ -52,6 +52,22 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
     return Conversation(tuple(reader.message(i, m) for i, m in enumerate(messages)), read_tools(row.get("tools") or ()))
 
 
+def read_observation(number: int, found: Any) -> Message:
+    """A message that follows an assistant's and is none: a result names its call by the one form's id. Raises Malformed."""
+    role = found.get("role") if isinstance(found, dict) else None
+    if role not in ROLES or role == "assistant":
+        raise Malformed("unknown_role", f"message {number} has the role {role!r}", "Roles are system, user and tool.")
+    made: Message = {"role": role}
+    if role == "tool":
+        given = found.get("tool_call_id")
+        if not isinstance(given, str) or CALL_ID.fullmatch(given) is None:
+            hint = "A tool message names by `tool_call_id` the id that the assistant gave its call: functions.NAME:COUNTER."
+            raise Malformed("unknown_call", f"message {number} is the result of {given!r}", hint)
+        made["tool_call_id"] = given
+    made["content"] = _text(number, found.get("content"))
+    return made
+
+
 def read_tools(found: Any) -> tuple[dict[str, Any], ...]:
     """Of OpenAI's `{"type": "function", "function": {…}}`, or the inner tables alone. Raises Malformed."""
     hint = 'Declare a tool as {"name", "description", "parameters": JSON Schema}, or as OpenAI does.'

@@ -79,6 +79,11 @@ class ChatTemplate:
         """The token that ends a turn."""
         return self._ids[self.markers.end]
 
+    @property
+    def end_of_text(self) -> int:
+        """The token between documents."""
+        return self._ids[END_OF_TEXT]
+
     # A conversation as tokens
 
     def encode(self, conversation: Conversation, style: Style = "typescript") -> Encoded:
@@ -88,6 +93,12 @@ class ChatTemplate:
         """Tokens after which the assistant speaks."""
         opened = self._opening(self.markers.assistant, "assistant")
         return self._encoded([*self.pieces(conversation, style), *opened]).tokens.tolist()
+
+    def continuation(self, messages: Sequence[Message]) -> list[int]:
+        """What stands between the end of an assistant's turn and the beginning of its next one, where `messages` came in between. So a dialogue grows by
+        its tokens: the prompt of the whole is the prompt before, the turn as it was generated, and this."""
+        pieces = [piece for message in messages for piece in self._message(message)]
+        return self._encoded([*pieces, *self._opening(self.markers.assistant, "assistant")]).tokens[1:].tolist()
 
     def pieces(self, conversation: Conversation, style: Style = "typescript") -> Iterator[Piece]:
         if conversation.tools:

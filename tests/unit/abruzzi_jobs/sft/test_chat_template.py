@@ -13,7 +13,14 @@ from tuning_lab import WEATHER, chat
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.data.tokenizer import load_tokenizer
-from abruzzi_jobs.sft.conversation import Conversation, Malformed, compact, read_conversation, read_tools
+from abruzzi_jobs.sft.conversation import (
+    Conversation,
+    Malformed,
+    compact,
+    read_conversation,
+    read_observation,
+    read_tools,
+)
 from abruzzi_jobs.sft.declarations import declared
 from abruzzi_jobs.sft.markers import marker_sets, read_markers, with_markers, write_chat_tokenizer
 from abruzzi_jobs.sft.template import ChatTemplate, MalformedTurn
@@ -262,6 +269,35 @@ def test_the_extended_tokenizer_keeps_every_token_and_is_written_and_read_back(
     (tmp_path / "chat_template.json").write_text("{}")
     with pytest.raises(AbruzziError, match="no description of a chat template"):
         read_markers(tmp_path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(row=conversations(), data=st.data())
+def test_a_dialogue_grows_by_its_tokens_and_nothing_is_encoded_again(
+    template: ChatTemplate, row: dict[str, Any], data: st.DataObject
+) -> None:
+    messages = read_conversation(row).messages
+    cut = data.draw(st.integers(0, len(messages)))
+    turn = Conversation(({"role": "assistant", "content": data.draw(texts)},))
+    told = [message for message in messages[cut:] if message["role"] != "assistant"]
+    before = Conversation(messages[:cut], tuple(read_tools([WEATHER])))
+    encoded = template.encode(turn)
+    generated = encoded.tokens[encoded.is_learned].tolist()
+    whole = Conversation((*messages[:cut], *turn.messages, *told), before.tools)
+    assert template.prompt(whole) == template.prompt(before) + generated + template.continuation(told)
+
+
+def test_what_an_environment_says_is_a_message_or_refused_by_name() -> None:
+    told = {"role": "tool", "tool_call_id": "functions.f:3", "content": [{"type": "text", "text": "7"}], "name": "f"}
+    assert read_observation(0, told) == {"role": "tool", "tool_call_id": "functions.f:3", "content": "7"}
+    for wrong, reason in (
+        ({"role": "assistant", "content": "x"}, "unknown_role"),
+        ({"role": "tool", "tool_call_id": "call-3", "content": "7"}, "unknown_call"),
+        ({"role": "user", "content": {"a": 1}}, "unsupported_content"),
+    ):
+        with pytest.raises(Malformed) as caught:
+            read_observation(0, wrong)
+        assert caught.value.reason == reason
 
 
 def test_every_document_begins_with_the_end_of_the_one_before(template: ChatTemplate) -> None:
