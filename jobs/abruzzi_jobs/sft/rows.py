@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.rl import TaughtGym
 from abruzzi.contracts.stage import StoreConfig
 from abruzzi_jobs.data import own_files
 from abruzzi_jobs.data.processing.shard import KEPT
 from abruzzi_jobs.data.row_shards import read_rows
+from abruzzi_jobs.rl.environments import gym
 from abruzzi_jobs.sft.conversation import Conversation, Malformed, read_conversation
 
 OWN_LICENCE = "the user's own"
@@ -82,6 +85,32 @@ def own_rows(source: str, *, store: StoreConfig | None = None) -> Iterator[Conve
                 generator=str(record.get("generator") or "own"),
                 is_llm=bool(record.get("is_llm")),
             )
+
+
+def gym_rows(taught: TaughtGym, *, seed: int) -> Iterator[ConversationRow]:
+    """Tasks of an environment with right answers, each once; fewer than asked for where it has no more. None of its held-out tasks.
+
+    Raises AbruzziError `unknown_environment`, `bad_options`, `unknown_family`, `no_answer` where nobody knows the answers.
+    """
+    taught_gym = gym(taught.name, taught.options)
+    families = taught.families or taught_gym.families
+    tasks = (
+        taught_gym.task(seed, index, family=families[index % len(families)]) for index in range(taught.conversations)
+    )
+    for task in {task.id: task for task in tasks}.values():
+        row = asyncio.run(taught_gym.conversation(task))
+        if row is None:
+            raise AbruzziError(
+                "no_answer",
+                f"The environment {taught.name!r} knows no right answers of the family {task.family!r}.",
+                hint="Leave it out of data.gyms, or name other families.",
+            )
+        yield ConversationRow(
+            id=f"{row['source']}/{row['id']}",
+            fate=KEPT,
+            conversation=read_conversation(row),
+            **{key: row[key] for key in ("source", "licence", "generator", "is_llm")},
+        )
 
 
 def row_facts(row: ConversationRow) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from abruzzi_jobs.sft.examples import Examples, build_examples
 from abruzzi_jobs.sft.feed import ConversationFeed, PackedRows
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
 from abruzzi_jobs.sft.reviews import settled_reviews
-from abruzzi_jobs.sft.rows import ConversationRow, Verdicts, made_rows, own_rows
+from abruzzi_jobs.sft.rows import ConversationRow, Verdicts, gym_rows, made_rows, own_rows
 from abruzzi_jobs.sft.template import ChatTemplate
 from abruzzi_jobs.train.schedule import schedule_of_epochs
 from abruzzi_jobs.train.training import Training, build_model
@@ -143,6 +143,8 @@ def _rows(context: StageContext, stage: SftStage, verdicts: dict[str, Verdicts])
         yield from made_rows(context.input(noun).folder, noun, said)
     for source in stage.data.sources:
         yield from own_rows(source, store=context.spec.store)
+    for taught in stage.data.gyms:
+        yield from gym_rows(taught, seed=context.spec.seed)
 
 
 def _index(context: StageContext, stage: SftStage) -> NgramIndex:

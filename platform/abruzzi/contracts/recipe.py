@@ -11,6 +11,7 @@ from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleCon
 from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.rephrase import RephraseConfig
+from abruzzi.contracts.rl import RlConfig, TaughtGym
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.training import (
@@ -194,6 +195,8 @@ class SftData(Strict):
     sources: tuple[str, ...] = ()
     """Own conversations: globs of jsonl or jsonl.zst files, a JSON object with OpenAI's `messages` (and `tools`) a line; a directory or
     s3://bucket/prefix/. Beside the stage's inputs, or instead of them."""
+    gyms: tuple[TaughtGym, ...] = ()
+    """Environments' tasks with right answers, so that a later `rl` stage has something to reward."""
     held_out_fraction: StrictFloat = Field(default=0.03, ge=0, lt=0.5)
     """Of conversations, for the loss on what was not trained on."""
     decontamination: DecontaminationConfig = DecontaminationConfig()
@@ -227,6 +230,22 @@ class SftStage(TrainingStage):
     data: SftData = SftData()
     template: TemplateConfig = TemplateConfig()
     schedule: SftScheduleConfig = SftScheduleConfig()
+
+
+class RlStage(StageBase):
+    """One process: the trainer and the engine take turns on its memory (paper 3.3.1)."""
+
+    kind: Literal[StageKind.RL]
+    rl: RlConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    memory: MemoryConfig = MemoryConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _one_process(self) -> RlStage:
+        if self.resources.ranks != 1:
+            raise ValueError(f"resources.ranks: an rl stage is one process, not {self.resources.ranks}; leave it at 1")
+        return self
 
 
 class EvaluationConfig(Strict):
@@ -280,6 +299,7 @@ Stage = Annotated[
     | TokenizeStage
     | PretrainStage
     | SftStage
+    | RlStage
     | EvaluateStage
     | SynthesizeStage
     | ContainerStage,
@@ -293,6 +313,7 @@ STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.TOKENIZE: TokenizeStage,
     StageKind.PRETRAIN: PretrainStage,
     StageKind.SFT: SftStage,
+    StageKind.RL: RlStage,
     StageKind.EVALUATE: EvaluateStage,
     StageKind.SYNTHESIZE: SynthesizeStage,
     StageKind.CONTAINER: ContainerStage,
@@ -305,6 +326,7 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.TOKENIZE: {"corpus": ArtifactKind.CORPUS},
     StageKind.PRETRAIN: {"dataset": ArtifactKind.DATASET},
     StageKind.SFT: {"checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER},
+    StageKind.RL: {"checkpoint": ArtifactKind.CHECKPOINT, "tokenizer": ArtifactKind.TOKENIZER},
     StageKind.EVALUATE: {
         "checkpoint": ArtifactKind.CHECKPOINT,
         "tokenizer": ArtifactKind.TOKENIZER,
@@ -325,10 +347,11 @@ OPTIONAL_INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.TOKENIZE: {"tokenizer": ArtifactKind.TOKENIZER},
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
     StageKind.SFT: {"conversations": ArtifactKind.CONVERSATIONS, "trajectories": ArtifactKind.TRAJECTORIES},
+    StageKind.RL: {"dataset": ArtifactKind.DATASET},
 }
 """What each kind may be given beside these: by name, or bound by itself to what a stage among its own `needs` makes (no farther ancestor: what
 that one made of it may be what is meant). A tokenizer to encode with instead of training one; a checkpoint whose weights training begins with;
-conversations to learn from."""
+conversations to learn from; texts that a policy must not forget."""
 
 OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},
@@ -340,6 +363,11 @@ OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
         "checkpoint": ArtifactKind.CHECKPOINT,
         "tokenizer": ArtifactKind.TOKENIZER,
         "examples": ArtifactKind.FILES,
+    },
+    StageKind.RL: {
+        "checkpoint": ArtifactKind.CHECKPOINT,
+        "tokenizer": ArtifactKind.TOKENIZER,
+        "rollouts": ArtifactKind.ROLLOUTS,
     },
     StageKind.EVALUATE: {"report": ArtifactKind.REPORT},
     StageKind.SYNTHESIZE: {"tools": ArtifactKind.TOOLS, "trajectories": ArtifactKind.TRAJECTORIES},

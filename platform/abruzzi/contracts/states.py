@@ -114,6 +114,8 @@ class StageKind(StrEnum):
     PRETRAIN = "pretrain"
     SFT = "sft"
     """Supervised fine-tuning of a checkpoint on conversations (paper section 3.1)."""
+    RL = "rl"
+    """Reinforcement learning of a checkpoint in environments (paper 3.2, 3.3)."""
     EVALUATE = "evaluate"
     SYNTHESIZE = "synthesize"
     """Tools, agents, tasks, and conversations in which they are used (paper 3.1.1)."""
@@ -122,7 +124,7 @@ class StageKind(StrEnum):
     @property
     def trains(self) -> bool:
         """Whether it trains a model step by step, with checkpoints to go on from."""
-        return self in (StageKind.PRETRAIN, StageKind.SFT)
+        return self in (StageKind.PRETRAIN, StageKind.SFT, StageKind.RL)
 
 
 class ArtifactKind(StrEnum):
@@ -139,6 +141,8 @@ class ArtifactKind(StrEnum):
     FILES = "files"
     CONVERSATIONS = "conversations"
     """Answers to prompts by several models: kept ones, discarded ones, and those that people decide about."""
+    ROLLOUTS = "rollouts"
+    """What a policy did in environments while it was trained, and what it was rewarded with."""
 
 
 class Role(StrEnum):

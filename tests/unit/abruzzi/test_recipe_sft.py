@@ -59,5 +59,5 @@ def test_the_plan_knows_the_model_and_not_how_much_there_is_to_learn() -> None:
 def test_it_trains_where_pretrain_does() -> None:
     served = ("Job", "PyTorchJob")
     assert workload_kind(StageKind.SFT, 1, served) == workload_kind(StageKind.PRETRAIN, 1, served) == "PyTorchJob"
-    assert [kind for kind in StageKind if kind.trains] == [StageKind.PRETRAIN, StageKind.SFT]
+    assert [kind for kind in StageKind if kind.trains] == [StageKind.PRETRAIN, StageKind.SFT, StageKind.RL]
     assert {ArtifactKind.CONVERSATIONS, ArtifactKind.TRAJECTORIES} <= set(ArtifactKind)

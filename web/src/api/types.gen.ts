@@ -59,7 +59,7 @@ export type ArtifactIn = {
 /**
  * ArtifactKind
  */
-export type ArtifactKind = 'corpus' | 'tokenizer' | 'dataset' | 'checkpoint' | 'tools' | 'trajectories' | 'report' | 'export' | 'files' | 'conversations';
+export type ArtifactKind = 'corpus' | 'tokenizer' | 'dataset' | 'checkpoint' | 'tools' | 'trajectories' | 'report' | 'export' | 'files' | 'conversations' | 'rollouts';
 
 /**
  * ArtifactOut
@@ -2138,7 +2138,7 @@ export type StageFact = {
 /**
  * StageKind
  */
-export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'sft' | 'evaluate' | 'synthesize' | 'container';
+export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'sft' | 'rl' | 'evaluate' | 'synthesize' | 'container';
 
 /**
  * StageOut

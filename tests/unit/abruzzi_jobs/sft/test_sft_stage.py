@@ -20,6 +20,7 @@ from abruzzi.store import list_manifests
 from abruzzi_jobs.data.corpus import silent
 from abruzzi_jobs.data.row_shards import read_rows
 from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.rl.environments import gym
 from abruzzi_jobs.sft.tuning import FineTuning
 
 pytestmark = pytest.mark.slow
@@ -120,3 +121,16 @@ def test_bad_conversations_end_the_stage_with_a_sentence(lab: TuningLab, rows: l
     with pytest.raises(AbruzziError, match=sentence) as caught:
         FineTuning(context, Reporter.from_context(context), stage, alone, silent)
     assert exit_code_of(caught.value) in (ExitCode.BAD_DATA, ExitCode.USER_ERROR)
+
+
+def test_environments_teach_their_answers_each_once_and_never_a_held_out_task(lab: TuningLab) -> None:
+    taught = {"name": "arithmetic", "families": ["addition"], "conversations": 300}
+    lab.run(lab.tuning({"data": {"gyms": [taught], "held_out_fraction": 0.0}, "schedule": {"epochs": 1.0}}))
+    rows = examples(lab)
+    assert 60 < len(rows) < 100, "of a hundred sums of two digits, less those that are held out"
+    assert {row["fate"] for row in rows} == {"kept"}
+    assert {(row["source"], row["generator"], row["is_llm"]) for row in rows} == {
+        ("arithmetic@1", "arithmetic@1", False)
+    }
+    held_out = {task.id for task in gym("arithmetic").tasks(0, 10, split="held_out", family="addition")}
+    assert not held_out & {row["id"].rpartition("/")[2] for row in rows}

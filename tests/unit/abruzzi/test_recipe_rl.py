@@ -1,0 +1,98 @@
+"""Recipes with a stage `rl`: what it is given, what later stages are given of it, what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+from recipe_parts import TRAINED
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.graph import bind_inputs
+from abruzzi.contracts.recipe import Recipe, RlStage
+from abruzzi.contracts.states import StageKind
+from abruzzi.contracts.toml import load_recipe
+
+RECIPE = (
+    """\
+version = 1
+name = "rewarded"
+
+"""
+    + TRAINED
+    + """\
+
+[[stage]]
+id = "sft"
+kind = "sft"
+needs = ["pretrain", "tokenize"]
+batch = { sequences = 8, sequence_length = 256 }
+[[stage.data.gyms]]
+name = "arithmetic"
+conversations = 1000
+
+[[stage]]
+id = "rl"
+kind = "rl"
+needs = ["sft"]
+[stage.rl]
+iterations = 10
+budget = { tokens = 64 }
+budgets = { division = { tokens = 128, penalty = -1.0 } }
+[[stage.rl.environments]]
+name = "arithmetic@1"
+families = ["addition", "division"]
+
+[[stage]]
+id = "evaluate"
+kind = "evaluate"
+needs = ["rl", "corpus"]
+"""
+)
+
+
+def bound(recipe: Recipe, stage: str) -> dict[str, str]:
+    bindings = bind_inputs(recipe, recipe.stage_by_id(stage))
+    return {name: f"{binding.stage_id}.{binding.output}" for name, binding in bindings.items()}
+
+
+def test_it_goes_on_from_the_fine_tuned_checkpoint_with_its_tokenizer_and_evaluate_judges_what_it_made() -> None:
+    recipe = load_recipe(RECIPE)
+    assert bound(recipe, "rl") == {"checkpoint": "sft.checkpoint", "tokenizer": "sft.tokenizer"}
+    assert bound(recipe, "evaluate") == {
+        "checkpoint": "rl.checkpoint", "tokenizer": "rl.tokenizer", "corpus": "corpus.corpus",
+    }  # fmt: skip
+    assert StageKind.RL.trains
+
+
+def test_texts_not_to_forget_are_those_of_a_tokenize_stage_among_its_own_needs() -> None:
+    recipe = load_recipe(RECIPE.replace('needs = ["sft"]', 'needs = ["sft", "tokenize"]'))
+    assert bound(recipe, "rl")["dataset"] == "tokenize.dataset"
+
+
+def test_a_family_has_its_own_budget_or_that_of_all() -> None:
+    stage = load_recipe(RECIPE).stage_by_id("rl")
+    assert isinstance(stage, RlStage)
+    assert stage.rl.budget_of("division").tokens == 128
+    assert stage.rl.budget_of("addition").tokens == 64
+
+
+MISTAKES = {
+    "a group of one": ("iterations = 10", "group_size = 1", r"group_size"),
+    "more steps than groups": ("iterations = 10", "groups_per_iteration = 2\nminibatches = 3", r"3 steps cannot be made of 2 groups"),
+    "no environment": ("[[stage.rl.environments]]", "[[stage.rl.environment]]", r"environments"),
+    "an environment twice": (
+        'families = ["addition", "division"]',
+        'families = ["addition"]\n[[stage.rl.environments]]\nname = "arithmetic@1"\nfamilies = ["addition"]',
+        r"one stands there twice",
+    ),
+    "two processes": ("[stage.rl]", "resources = { ranks = 2 }\n[stage.rl]", r"an rl stage is one process, not 2"),
+    "no budget": ("budget = { tokens = 64 }", "", r"budget"),
+    "an unknown key": ("iterations = 10", "iteration = 10", r"iterations"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
+def test_mistakes_are_named_with_their_line(old: str, new: str, sentence: str) -> None:
+    assert RECIPE.count(old) == 1
+    with pytest.raises(AbruzziError, match=sentence) as caught:
+        load_recipe(RECIPE.replace(old, new), file="rewarded.toml")
+    assert "rewarded.toml:" in str(caught.value)
