@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.rollout import Outcome, Segment, Status, Task, TokenSource, Trajectory
+from abruzzi_jobs.rl.environments import Gym, Services
 from abruzzi_jobs.rl.environments.answers import as_assistant, scored
 from abruzzi_jobs.rl.environments.single_turn import QuestionGym
 
@@ -72,3 +74,19 @@ def ended(task: Task, *, status: Status = Status.OK, group: str = "g1", member: 
 
 def answered(text: str) -> tuple[dict[str, Any], ...]:
     return ({"role": "user", "content": "?"}, as_assistant(text))
+
+
+async def played(gym: Gym, task: Task, said: Sequence[dict[str, Any]], services: Services = Services()) -> Outcome:
+    """What the policy's messages are worth: a session from its beginning to its end, then the reward."""
+    session = gym.session(services)
+    try:
+        begin = await session.reset(task, task.seed)
+        messages = list(begin.messages)
+        for message in said:
+            result = await session.step(message)
+            messages += [message, *result.observation.messages]
+            if result.terminated or result.truncated:
+                break
+        return gym.score(ended(task), tuple(messages), await session.state())
+    finally:
+        await session.close()

@@ -15,8 +15,12 @@ _FORM = "Show your steps briefly, then write the result on a last line of the fo
 
 def problem(number: int) -> Problem:
     """Raises AbruzziError missing_package without sympy."""
-    rng = random.Random(f"instruct\0mathematics\0{number}")
-    text, result = _KINDS[number % len(_KINDS)](rng)
+    return drawn(KINDS[number % len(KINDS)], random.Random(f"instruct\0mathematics\0{number}"))
+
+
+def drawn(kind: str, rng: random.Random) -> Problem:
+    """Of one of KINDS. Raises AbruzziError missing_package without sympy."""
+    text, result = _KINDS[kind](rng)
     return f"{text} {_FORM}", result
 
 
@@ -81,6 +85,8 @@ def _sympy():
     return sympy
 
 
-_KINDS: tuple[Callable[[random.Random], Problem], ...] = (
-    _arithmetic, _fractions, _equation, _divisor, _derivative, _roots, _per_cent,
-)  # fmt: skip
+_KINDS: dict[str, Callable[[random.Random], Problem]] = {
+    "arithmetic": _arithmetic, "fractions": _fractions, "equation": _equation, "divisor": _divisor, "derivative": _derivative, "roots": _roots,
+    "per_cent": _per_cent,
+}  # fmt: skip
+KINDS = tuple(_KINDS)

@@ -98,18 +98,33 @@ _TASKS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    prompt: str
+    """Shows the first two examples."""
+    examples: tuple[tuple[str, str], ...]
+    """(a call, the `repr` of what it gives)."""
+
+
+NAMES = tuple(task.signature.partition("(")[0] for task in _TASKS)
+
+
+def drawn(name: str, rng: random.Random, *, examples: int) -> Drawn:
+    """Of one of NAMES."""
+    chosen = _TASKS[NAMES.index(name)]
+    inputs = [chosen.draw(rng) for _ in range(examples)]
+    found = tuple((f"{name}({', '.join(map(repr, a))})", repr(chosen.reference(*a))) for a in inputs)
+    prompt = f"Write a Python function `{chosen.signature}` that returns {chosen.wanted}. Answer with the function in one code block.\n\n{_doctests(found[:2])}"
+    return Drawn(prompt, found)
+
+
 def task(number: int) -> tuple[str, str]:
     """(prompt, doctests that are run: the two that the prompt shows, and three that it does not)."""
     rng = random.Random(f"instruct\0programs\0{number}")
-    chosen = _TASKS[number % len(_TASKS)]
-    name = chosen.signature.partition("(")[0]
-    drawn = [chosen.draw(rng) for _ in range(5)]
-    examples = [f">>> {name}({', '.join(map(repr, a))})\n{_shown(chosen.reference(*a))}" for a in drawn]
-    shown = "\n".join(examples[:2])
-    prompt = f"Write a Python function `{chosen.signature}` that returns {chosen.wanted}. Answer with the function in one code block.\n\n{shown}"
-    return prompt, "\n".join(examples)
+    made = drawn(NAMES[number % len(NAMES)], rng, examples=5)
+    return made.prompt, _doctests(made.examples)
 
 
-def _shown(value: Any) -> str:
-    """A doctest expects nothing where a call gives None."""
-    return "" if value is None else repr(value)
+def _doctests(examples: tuple[tuple[str, str], ...]) -> str:
+    """They expect nothing where a call gives None."""
+    return "\n".join(f">>> {call}\n{'' if result == 'None' else result}" for call, result in examples)

@@ -17,7 +17,12 @@ from abruzzi_jobs.rl.environments.gym import Gym
 _GYMS = "abruzzi_jobs.rl.environments.gyms"
 SHIPPED = {
     "arithmetic@1": f"{_GYMS}.arithmetic:Arithmetic",
+    "coding@1": f"{_GYMS}.coding:Coding",
+    "instructions@1": f"{_GYMS}.instructions:Instructions",
     "logic@1": f"{_GYMS}.logic:Logic",
+    "mathematics@1": f"{_GYMS}.mathematics:Mathematics",
+    "reasoning@1": f"{_GYMS}.reasoning:Reasoning",
+    "tools@1": f"{_GYMS}.tools:Tools",
 }
 """reference → module:class. A change of what tasks or rewards are is a new version; the old one stays as long as runs may be resumed with it."""
 GROUP = "abruzzi.environments"

@@ -26,11 +26,11 @@ def test_a_task_is_a_pure_function_of_seed_and_index(seed: int, index: int, name
     assert task.environment == f"{name}@1"
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_no_task_is_both_trained_on_and_held_out(name: str) -> None:
+@pytest.mark.parametrize("name", [*TINY, "coding", "instructions", "mathematics"])
+def test_no_question_is_both_trained_on_and_held_out(name: str) -> None:
     found = gym(name)
-    train = {found.task(seed, index).id for seed in range(4) for index in range(300)}
-    held_out = {found.task(seed, index, split="held_out").id for seed in range(4) for index in range(300)}
+    train = {found.task(seed, index).data["prompt"] for seed in range(3) for index in range(60)}
+    held_out = {found.task(seed, index, split="held_out").data["prompt"] for seed in range(3) for index in range(60)}
     assert train
     assert held_out
     assert not train & held_out

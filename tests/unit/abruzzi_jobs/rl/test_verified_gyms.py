@@ -1,0 +1,154 @@
+"""Gyms whose verifiers are programs of others, worlds and sandboxes."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from planted_gyms import played
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.rl.environments import evaluating, gym
+from abruzzi_jobs.rl.environments.answers import as_assistant
+from abruzzi_jobs.rl.environments.evaluating import evaluate
+from abruzzi_jobs.sft.conversation import read_conversation
+
+
+async def _worth(name: str, task: Any, text: str) -> Any:
+    return await played(gym(name), task, [as_assistant(text)])
+
+
+async def test_mathematics_takes_equal_answers_and_no_wrong_steps() -> None:
+    found = gym("mathematics")
+    for family in found.families:
+        for task in found.tasks(3, 1, family=family):
+            assert (await played(found, task, found.solution(task))).reward == 1.0
+            assert (await _worth("mathematics", task, f"Answer: {task.data['result']} + 1")).reward == 0.0
+    task = found.tasks(0, 1, family="fractions")[0].model_copy(update={"data": {"prompt": "?", "result": "1/2"}})
+    for text, reward in (
+        (r"So it is \boxed{\frac{2}{4}}.", 1.0),
+        ("1/4 + 1/4 = 1/2\nAnswer: 0.5", 1.0),
+        ("1 + 1 = 3\nAnswer: 1/2", 0.0),
+        ("Answer: 1/3", 0.0),
+        ("", 0.0),
+    ):
+        assert (await _worth("mathematics", task, text)).reward == reward, text
+
+
+class _Numbers:
+    """A dataset of the package's shape: an entry follows from seed and index."""
+
+    def __init__(self, seed: int, add: int) -> None:
+        self.seed, self.add = seed, add
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {
+            "question": f"{self.seed % 10} + {self.add}?",
+            "answer": str(self.seed % 10 + self.add),
+            "metadata": {"n": (1,)},
+        }
+
+    def score_answer(self, answer: str | None, entry: dict[str, Any]) -> float:
+        return 1.0 if answer == entry["answer"] else 0.25 if answer else 0.0
+
+
+async def test_reasoning_makes_the_same_entry_again_for_its_verifier(monkeypatch) -> None:
+    def create_dataset(name: str, *, size: int, seed: int, add: int = 1) -> _Numbers:
+        return _Numbers(seed, add)
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym", SimpleNamespace(create_dataset=create_dataset))
+    found = gym("reasoning", {"datasets": ["gcd"], "config": {"gcd": {"add": 7}}})
+    task = found.task(0, 0, family="arithmetic")
+    assert task.data["dataset"] == "gcd"
+    assert "+ 7?" in task.data["prompt"]
+    assert (await played(found, task, found.solution(task))).reward == 1.0
+    assert (await _worth("reasoning", task, "Answer: no")).reward == 0.25
+    assert (await _worth("reasoning", task, "")).reward == 0.0
+    with pytest.raises(AbruzziError, match="Did you mean 'gcd'"):
+        gym("reasoning", {"datasets": ["gcdd"]})
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(AbruzziError) as caught:
+        gym("reasoning")
+    assert caught.value.code == "missing_package"
+
+
+async def test_real_reasoning_tasks_are_worth_one_with_their_answers() -> None:
+    pytest.importorskip("reasoning_gym", reason="the extra `reasoning` is not installed")
+    found = gym("reasoning")
+    for family in found.families:
+        for task in found.tasks(0, 3, family=family):
+            outcome = await played(found, task, found.solution(task))
+            assert outcome.reward == 1.0, (task.data["dataset"], outcome)
+            assert (await _worth("reasoning", task, "Answer: I do not know")).reward != 1.0
+
+
+async def test_tools_are_solved_by_the_plan_and_not_by_doing_nothing() -> None:
+    found = gym("tools", {"tools": 4})
+    for family in found.families:
+        for task in found.tasks(0, 2, family=family):
+            said = [message for message in found.solution(task) if message["role"] == "assistant"]
+            outcome = await played(found, task, said)
+            assert outcome.reward == 1.0, outcome
+            idle = await played(found, task, [as_assistant("I will see.")] * 20)
+            assert idle.reward == 0.0, idle
+            row = await found.conversation(task)
+            assert row is not None
+            assert read_conversation(row).tools
+    train = {found.task(0, index).data["source"] for index in range(15)}
+    held_out = {found.task(0, index, split="held_out").data["source"] for index in range(15)}
+    assert not train & held_out
+
+
+async def test_half_of_the_work_earns_part_and_harm_earns_nothing() -> None:
+    found = gym("tools")
+    for task in found.tasks(1, 12, family="complex"):
+        said = [message for message in found.solution(task) if message["role"] == "assistant"]
+        acting = [m for m in said if m.get("tool_calls")]
+        if len(acting) > 2 and not task.data["task"]["is_impossible"]:
+            begun = await played(found, task, [*acting[:-1], as_assistant("That is it.")])
+            assert begun.reward is not None
+            assert begun.reward <= 0.5
+            break
+    else:
+        raise AssertionError("no task of several calls")
+    strange = {"id": "functions.fly:0", "type": "function", "function": {"name": "fly", "arguments": "{"}}
+    wrong = await played(found, task, [{"role": "assistant", "content": "", "tool_calls": [strange] * 9}] * 3)
+    assert wrong.reward is not None
+    assert wrong.reward < 0.5
+
+
+async def test_code_passes_hidden_tests_or_has_no_reward_whatever_it_does() -> None:
+    found = gym("coding")
+    task = found.task(0, 0, family="digit_sum")
+    right = "```python\ndef digit_sum(n):\n    return sum(int(c) for c in str(n))\n```"
+    shown_only = "def digit_sum(n):\n    return 4"
+    for text, reward in (
+        (right, 1.0),
+        (shown_only, 0.0),
+        ("def digit_sum(n):\n    while True: pass", 0.0),
+        ("import os\ndef digit_sum(n):\n    os._exit(0)", 0.0),
+        ("import os, signal\ndef digit_sum(n):\n    os.kill(os.getppid(), signal.SIGKILL)", 0.0),
+        ("class Equal(int):\n    def __eq__(self, other): return True\ndef digit_sum(n): return Equal(0)", 0.0),
+        ("digit_sum = (", 0.0),
+        ("", 0.0),
+    ):
+        outcome = await _worth("coding", task, text)
+        assert outcome.reward == reward, (text, outcome)
+
+
+def test_expressions_cannot_disturb_each_other() -> None:
+    files = {"program.py": "seen = []\n", "deep/er.txt": "x"}
+    spoil = "seen.append(1) or len(seen)"
+    found = evaluate(files, "from program import *", [spoil, spoil, "1 / 0", "open('deep/er.txt').read()"])
+    assert found.values == ("1", "1", None, "'x'")
+    assert found.fault == "1 / 0 raised ZeroDivisionError"
+
+
+def test_where_nothing_isolates_there_is_no_coding_and_a_reason(monkeypatch) -> None:
+    monkeypatch.setattr(evaluating, "isolators", tuple)
+    with pytest.raises(AbruzziError) as caught:
+        gym("coding")
+    assert (caught.value.code, caught.value.status) == ("no_sandbox", 503)
+    assert "user namespaces" in str(caught.value)
