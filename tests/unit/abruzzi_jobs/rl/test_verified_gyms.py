@@ -75,7 +75,7 @@ async def test_reasoning_makes_the_same_entry_again_for_its_verifier(monkeypatch
 
 
 async def test_real_reasoning_tasks_are_worth_one_with_their_answers() -> None:
-    pytest.importorskip("reasoning_gym", reason="the extra `reasoning` is not installed")
+    pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
     found = gym("reasoning")
     for family in found.families:
         for task in found.tasks(0, 3, family=family):

@@ -84,6 +84,6 @@ def _package() -> Any:
         raise AbruzziError(
             "missing_package",
             f"The environment reasoning needs the package reasoning-gym, which is not installed here ({error}).",
-            hint="Install abruzzi-jobs[reasoning].",
+            hint="pip install reasoning-gym==0.1.25 (it wants a C compiler), or serve it from an installation of its own.",
         ) from error
     return reasoning_gym

@@ -149,7 +149,7 @@ class WorldPlay:
         if index < CALLS_AT_MOST:
             read = self.toolbox.read(ToolCall(call["id"], function["name"], function["arguments"]))
         if isinstance(read, Slip):
-            record = {"source": "", "arguments": {}, "answer": read.answer(), "ok": False}
+            record: dict[str, Any] = {"source": "", "arguments": {}, "answer": read.answer(), "ok": False}
         else:
             tool, arguments = read
             done = self._world.call(tool, arguments)
