@@ -34,6 +34,8 @@ _COMPUTING = [
     *(_JOBS / noun for noun in ("distributed", "evals", "models", "optim", "train")),
 ]
 """Folders of tests that have no deadline but their own patience."""
+# A platform of tests keeps no stage waiting that stands still on purpose; tests/integration/test_machine_turns.py looks at the queue itself.
+os.environ.setdefault("ABRUZZI_PARALLEL_STAGES", "64")
 # A slow moment of the machine is no fault. (With CI=true hypothesis says so itself, and tries the same examples each time.)
 settings.register_profile("patient", deadline=None)
 if settings.get_current_profile_name() == "default":

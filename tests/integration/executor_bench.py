@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
+from abruzzi.contracts.pool import Capacity
 from abruzzi.contracts.stage import DirectoryStore, StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase, Seen
@@ -121,13 +122,17 @@ class Bench:
 
     def __init__(self, home: Path, api: LogApi) -> None:
         self.home, self.api, self.number = home, api, 0
+        self.capacity = Capacity(cpus=64.0, memory=1 << 40, share=1.0)
+        """Of the next executor: what a test starts is not kept waiting."""
         self.renew()
 
     def renew(self) -> None:
         async def issue(spec: StageSpec) -> str:
             return f"token-of-{spec.attempt_id}"
 
-        self.executor = LocalExecutor(self.home / "attempts", api_url=self.api.url, issue_token=issue)
+        self.executor = LocalExecutor(
+            self.home / "attempts", capacity=self.capacity, api_url=self.api.url, issue_token=issue
+        )
 
     def spec(self, code: str, *, ranks: int = 1, env: dict[str, str] | None = None) -> StageSpec:
         self.number += 1

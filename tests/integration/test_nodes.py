@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,12 +17,14 @@ from typer.testing import CliRunner, Result
 
 from abruzzi.cli.main import app
 from abruzzi.contracts.node import FaultKind, NodeFacts, NodeFault, NodeGpus, NodeState, lemon_score
+from abruzzi.contracts.pool import Capacity
 from abruzzi.contracts.states import Role
 from abruzzi.kit.db import Sessions, create_engine, create_sessions, transaction
 from abruzzi.nodes import keeping
 from abruzzi.nodes.records import NodeRecord, Quarantine
 from abruzzi.runs import heartbeat
 from abruzzi_operators.controller.this_machine import report
+from abruzzi_operators.executors.machine import Machine
 
 WEEK = timedelta(days=7)
 
@@ -197,13 +200,14 @@ def test_the_api_writes_nothing_of_a_node_but_what_people_decide(shared_database
 
 
 async def test_the_machine_of_a_local_platform_is_its_one_node(
-    sessions: Sessions, server: ApiServer, admin: httpx.Client
+    sessions: Sessions, server: ApiServer, admin: httpx.Client, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)
     _, attempt = server.run_with_attempt()
+    machine = Machine(tmp_path, Capacity(cpus=2.0, memory=1 << 30, share=1.0))
     await write(sessions, found("old-name", kind="local", pool="local"), now=now - timedelta(hours=1))
     for _ in range(2):
-        await report(sessions, "laptop", since=now, now=now)
+        await report(sessions, "laptop", machine, since=now, now=now)
     answer = admin.get("nodes").json()
     assert ([n["name"] for n in answer["items"]], answer["note"]) == (["laptop"], None)
     (node,) = answer["items"]
@@ -211,6 +215,9 @@ async def test_the_machine_of_a_local_platform_is_its_one_node(
     assert node["cpus"] >= 1
     assert node["memory"] > 1 << 28
     assert attempt in [a["attempt_id"] for a in node["attempts"]]
+    [pool] = [p for p in admin.get("pools").json()["items"] if p["name"] == "local"]
+    assert pool["status"]["capacity"] == {"cpus": 2.0, "memory": 1 << 30, "gpus": 0, "share": 1.0}
+    assert (pool["status"]["ready"], pool["status"]["used"], pool["status"]["pending"]) == (True, {"cpu": 0.0}, 0)
 
 
 async def test_the_command_line_lists_shows_drains_and_returns(sessions: Sessions, server: ApiServer) -> None:

@@ -289,3 +289,38 @@ def test_the_commands_say_that_a_queued_run_is_pending_and_what_it_waits_for(
         assert (run_id in told.output and "pending" in told.output) or command[0] == "why"
         assert "No node takes it." in told.output or command[0] == "list"
     assert run_id not in CliRunner().invoke(app, ["runs", "list", "--state", "running"]).output
+
+
+# A machine
+
+
+async def test_on_a_machine_the_reason_has_the_numbers_and_the_end_is_estimated_in_turn(gangs: Gangs) -> None:
+    world = gangs.world
+    capacity = {"cpus": 2.0, "memory": 1 << 34, "gpus": 0, "share": 1.0}
+    status = {**UNSEEN, "ready": True, "capacity": capacity, "used": {"cpu": 2.0}}
+    async with transaction(world.sessions) as session:
+        await pools.observe(session, "local", status)
+    recipe = RECIPE.replace('pool = "h800"\nranks = 8', "threads = {}")
+    world.born = Seen(Phase.RUNNING)
+    running = await world.submit(recipe.format(2))
+    await world.steps(running)
+    await gangs.beat(running, 10)
+    world.clock.turn(60)
+    await gangs.beat(running, 20)
+    said = f"It waits for processors: 2 of 2 are in use by stage 'train' of run {running}. It asks for {{}}."
+    waiting = []
+    for threads in (8, 1):
+        world.born = Seen(Phase.PENDING, reason=said.format(threads), waits_for=Reason.WAITS_FOR_CPUS)
+        waiting.append(await world.submit(recipe.format(threads)))
+        for _ in range(2):
+            await world.steps(waiting[-1])
+        world.clock.turn(1)
+    first, second = [(await gangs.why("default", run_id)) for run_id in waiting]
+    assert first.sentence == f"Stage 'train' can't run yet: {said.format(8)} It may start in about 8 min."
+    assert second.sentence == f"Stage 'train' can't run yet: {said.format(1)}", "behind one whose length nobody knows"
+    wait = second.facts[0].waits_for
+    assert wait is not None
+    assert (wait.code, wait.position, wait.queue_length, wait.asked.cpus) == (Reason.WAITS_FOR_CPUS, 2, 2, 1.0)
+    async with transaction(gangs.app_sessions, ["default"]) as session:
+        found = await queue.queue(session, "local", now=world.clock.now(), limit=10)
+    assert (found.order, [item.run_id for item in found.items]) == ("machine", waiting)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from simulation.memory_store import Switch
 
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import Cause
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Leave, Phase, RankBeat, Seen
+from abruzzi_operators.executors.turns import Claim, next_in, wait_reason
 
 
 @dataclass(slots=True)
@@ -38,8 +41,13 @@ class Process:
     kill_at: float | None = None
     stops_at: float | None = None
     beat_at: float = 0.0
+    has_turn: bool = False
     steps: int = 0
     stacks: bool = False
+    created_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.created_at = self.born_at
 
     @property
     def is_alive(self) -> bool:
@@ -50,12 +58,19 @@ class MemoryExecutor:
     """`fates(attempt_id)` says what becomes of a new process."""
 
     def __init__(
-        self, fates: Callable[[str], Fate], *, now: Callable[[], float], rng: random.Random, switches: bool = False
+        self,
+        fates: Callable[[str], Fate],
+        *,
+        now: Callable[[], float],
+        rng: random.Random,
+        switches: bool = False,
+        cpus: float = math.inf,
     ) -> None:
+        """`cpus`: of the machine; each process asks for one."""
         self.processes: dict[str, Process] = {}
         self.started: list[str] = []
         self._removed: set[str] = set()
-        self._fates, self._now, self._rng = fates, now, rng
+        self._fates, self._now, self._rng, self.cpus = fates, now, rng, cpus
         self._switch = Switch(switches)
 
     async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
@@ -69,6 +84,7 @@ class MemoryExecutor:
             return
         self.started.append(spec.attempt_id)
         self.processes[spec.attempt_id] = Process(spec, self._fates(spec.attempt_id), self._now(), beat_at=self._now())
+        self._give_turns()
 
     async def observe(self, attempt_ids: Sequence[str]) -> Mapping[str, Seen]:
         await self._switch
@@ -77,7 +93,9 @@ class MemoryExecutor:
     async def stop(self, attempt_id: str, *, grace_seconds: float) -> None:
         await self._switch
         process = self.processes.get(attempt_id)
-        if process is not None and process.is_alive:
+        if process is not None and process.is_alive and not process.has_turn:
+            self._exit(process, 143)
+        elif process is not None and process.is_alive:
             kill_at = self._now() + grace_seconds
             process.kill_at = kill_at if process.kill_at is None else min(process.kill_at, kill_at)
             if process.fate.listens and process.fate.exit_code is not None and process.stops_at is None:
@@ -99,7 +117,7 @@ class MemoryExecutor:
 
     def successor(self) -> MemoryExecutor:
         """Another object before the same processes."""
-        made = MemoryExecutor(self._fates, now=self._now, rng=self._rng)
+        made = MemoryExecutor(self._fates, now=self._now, rng=self._rng, cpus=self.cpus)
         made.processes, made.started, made._removed = self.processes, self.started, self._removed
         return made
 
@@ -113,8 +131,9 @@ class MemoryExecutor:
     def tick(self) -> None:
         """The world moves on."""
         now = self._now()
+        self._give_turns()
         for process in self.processes.values():
-            if not process.is_alive:
+            if not process.is_alive or not process.has_turn:
                 continue
             if process.phase is Phase.PENDING and now - process.born_at > 1:
                 process.phase = Phase.RUNNING
@@ -127,6 +146,18 @@ class MemoryExecutor:
             elif process.fate.exit_code is not None and now - process.born_at >= process.fate.seconds:
                 self._exit(process, process.fate.exit_code)
 
+    def claims(self) -> list[Claim]:
+        return [
+            Claim(name, f"stage {name}", p.spec.project_id, 1.0, p.created_at, p.has_turn)
+            for name, p in self.processes.items()
+            if p.is_alive
+        ]
+
+    def _give_turns(self) -> None:
+        for claim in next_in(self.claims(), self.cpus):
+            process = self.processes[claim.attempt_id]
+            process.has_turn, process.born_at, process.beat_at = True, self._now(), self._now()
+
     def _exit(self, process: Process, code: int) -> None:
         process.phase, process.exit_code = Phase.EXITED, code
 
@@ -134,6 +165,11 @@ class MemoryExecutor:
         process = self.processes.get(attempt_id)
         if process is None:
             return Seen(Phase.GONE, observed_at=self._now())
+        if process.is_alive and not process.has_turn:
+            claims = self.claims()
+            mine = next(claim for claim in claims if claim.attempt_id == attempt_id)
+            reason = wait_reason(mine, claims, self.cpus)
+            return Seen(Phase.PENDING, reason=reason, waits_for=Reason.WAITS_FOR_CPUS, observed_at=self._now())
         natural = process.exit_code == process.fate.exit_code
         return Seen(
             process.phase, process.exit_code, out_of_memory=process.fate.out_of_memory and natural and process.phase is Phase.EXITED,

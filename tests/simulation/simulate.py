@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -162,6 +163,8 @@ class Watch:
         self.check_workloads()
 
     def check_workloads(self) -> None:
+        running = sum(p.is_alive and p.has_turn for p in self._executor.processes.values())
+        self._require(running <= self._executor.cpus, f"{running} processes run on {self._executor.cpus} processors")
         if len(self._executor.processes) < 2:
             return
         seen: set[str] = set()
@@ -239,7 +242,8 @@ def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome
     rng = world.rng
     store = MemoryRunStore(_runs(rng), now=lambda: world.now, switches=True)
     fates = _Fates(world)
-    executor = MemoryExecutor(fates, now=lambda: world.now, rng=rng, switches=True)
+    cpus = random.Random(-1 - seed).choice([math.inf, 1.0, 2.0])  # of its own: the other draws stay as they are
+    executor = MemoryExecutor(fates, now=lambda: world.now, rng=rng, switches=True, cpus=cpus)
     watch = Watch(world, store, executor)
     rate = rng.choice([0.0, 0.02, 0.08, 0.2])
     controllers = [_Turns(f"c{i}", world, store, executor, watch, rate) for i in range(rng.choice([1, 2, 2]))]

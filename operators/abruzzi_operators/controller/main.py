@@ -30,7 +30,7 @@ from abruzzi.workers.dispatcher import dispatch
 from abruzzi_operators.controller import fate
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 from abruzzi_operators.controller.hearing import Hearing
-from abruzzi_operators.controller.this_machine import report_this_machine
+from abruzzi_operators.controller.this_machine import capacity_of_machine, report_this_machine
 from abruzzi_operators.executors.local import LocalExecutor
 
 logger = logging.getLogger("abruzzi.controller")
@@ -86,7 +86,8 @@ async def serve(settings: Settings) -> None:
         )
         changed = on_cluster.changed
     else:
-        executor = LocalExecutor(settings.home / "attempts", api_url=api_url, issue_token=issue)
+        capacity = capacity_of_machine(settings.parallel_stages)
+        executor = LocalExecutor(settings.home / "attempts", capacity=capacity, api_url=api_url, issue_token=issue)
     controller = Controller(
         store, executor, now=clock.seconds, config=config, heard_since=lambda: hearing.since, changed=changed
     )
@@ -96,7 +97,7 @@ async def serve(settings: Settings) -> None:
     if ends_with_us:
         helpers.append(asyncio.create_task(fate.resume_runs(sessions, clock)))
     if isinstance(executor, LocalExecutor):
-        helpers.append(asyncio.create_task(report_this_machine(sessions, clock)))
+        helpers.append(asyncio.create_task(report_this_machine(sessions, clock, executor.machine)))
     if settings.redis_url is None:
         # No broker, no Celery workers: the side work is done here.
         helpers.append(asyncio.create_task(dispatch(Ground(sessions, objects, settings, clock))))

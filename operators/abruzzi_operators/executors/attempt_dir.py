@@ -4,6 +4,7 @@ spec.json       the resolved spec; its appearance is the creation of the workloa
 token           0600, the attempt's own
 launch.json     {"url": address of the API}
 launcher.lock   held by the living launcher, whatever its pid
+turn.json       {"at"}: it may have its processors; before that nothing is started
 stop.json       {"kill_at"}: asked to end
 outcome.json    how it ended
 removed.json    {"at"}: forgotten by the engine; kept until retention
@@ -85,6 +86,19 @@ class AttemptDir:
 
     def outcome(self) -> dict[str, Any] | None:
         return self.read("outcome.json")
+
+    @property
+    def has_turn(self) -> bool:
+        """Also of one that was launched before there were turns."""
+        return (self.path / "turn.json").exists() or (self.path / "launches.json").exists()
+
+    def give_turn(self) -> None:
+        if not self.has_turn:
+            write_whole(self.path / "turn.json", {"at": time.time()})
+
+    def end_unstarted(self) -> None:
+        """Of one that never had its turn."""
+        self._end(ExitCode.PREEMPTED, "Stopped while it waited for its turn.")
 
     def ranks(self) -> list[Path]:
         return sorted(self.path.glob("rank-*"), key=lambda p: int(p.name.removeprefix("rank-")))
@@ -190,16 +204,18 @@ class AttemptDir:
                 with suppress(ProcessLookupError):
                     os.kill(int(shim["pid"]), signal.SIGUSR2)
         reason = f"The launcher ended {LAUNCHES_LIMIT} times within {LAUNCHES_WINDOW_SECONDS:.0f} s; launcher.log in the attempt's directory says why."
-        write_whole(
-            self.path / "outcome.json",
-            {
-                "exit_code": int(ExitCode.TRY_AGAIN),
-                "out_of_memory": False,
-                "node_lost": False,
-                "reason": reason,
-                "ranks": [],
-            },
-        )
+        self._end(ExitCode.TRY_AGAIN, reason)
+
+    def _end(self, code: ExitCode, reason: str) -> None:
+        """Its outcome, of which no launcher tells."""
+        outcome = {
+            "exit_code": int(code),
+            "out_of_memory": False,
+            "node_lost": False,
+            "reason": reason,
+            "ranks": [],
+        }
+        write_whole(self.path / "outcome.json", outcome)
 
 
 def write_private(path: Path, text: str) -> None:

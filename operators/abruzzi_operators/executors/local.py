@@ -1,8 +1,8 @@
-"""Attempts as process groups of this machine.
+"""Attempts as process groups of this machine, as many at a time as its processors allow (executors/machine.py).
 
 Everything that it knows lies in the attempts' directories, so a new executor (after a crash of the control plane) sees what the old
-one saw. An attempt exists from the moment its spec.json appears; a launcher that was killed is started again on the next look and
-adopts the ranks.
+one saw. An attempt exists from the moment its spec.json appears, and is started when it has its turn; a launcher that was killed is started again
+on the next look and adopts the ranks.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.metric import Heartbeat
+from abruzzi.contracts.pool import Capacity
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Phase, RankBeat, Seen
 from abruzzi_operators.executors.attempt_dir import AttemptDir
+from abruzzi_operators.executors.machine import Machine
 from abruzzi_operators.launcher.procfs import is_same_process
 from abruzzi_operators.launcher.stacks import dump_stacks
 
@@ -46,12 +49,14 @@ class LocalExecutor:
         self,
         attempts_dir: Path,
         *,
+        capacity: Capacity,
         api_url: str,
         issue_token: IssueToken,
         keep_removed_seconds: float = KEEP_REMOVED_SECONDS,
     ) -> None:
         self._attempts_dir = attempts_dir.absolute()
         self._attempts_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.machine = Machine(self._attempts_dir, capacity)
         self._api_url = api_url
         self._issue_token = issue_token
         self._keep_removed_seconds = keep_removed_seconds
@@ -80,9 +85,12 @@ class LocalExecutor:
 
     async def stop(self, attempt_id: str, *, grace_seconds: float) -> None:
         attempt = self._attempt(attempt_id)
-        if attempt.exists and attempt.outcome() is None:
-            await asyncio.to_thread(attempt.request_stop, kill_at=time.time() + grace_seconds)
-            await asyncio.to_thread(self._ensure_launcher, attempt)
+        if not attempt.exists or attempt.outcome() is not None:
+            return
+        if not attempt.has_turn and await asyncio.to_thread(self.machine.withdraw, attempt):
+            return
+        await asyncio.to_thread(attempt.request_stop, kill_at=time.time() + grace_seconds)
+        await asyncio.to_thread(self._ensure_launcher, attempt)
 
     async def dump_stacks(self, attempt_id: str, rank: int) -> None:
         rank_dir = self._attempt(attempt_id).path / f"rank-{rank}"
@@ -129,7 +137,7 @@ class LocalExecutor:
             raise SpecConflict(f"Attempt {spec.attempt_id} exists with spec {found.digest()}, not {spec.digest()}.")
         if not attempt.is_removed:
             attempt.move_to(self._api_url)
-            self._ensure_launcher(attempt)
+            self._go_on(attempt)
 
     def _look(self, attempt_id: str) -> Seen:
         attempt = self._attempt(attempt_id)
@@ -139,10 +147,25 @@ class LocalExecutor:
         outcome = attempt.outcome()
         if outcome is None:
             attempt.move_to(self._api_url)
-            self._ensure_launcher(attempt)
+            reason = self._go_on(attempt)
+            if reason is not None:
+                waits_for = Reason.WAITS_FOR_CPUS
+                return Seen(Phase.PENDING, node=self._node, reason=reason, waits_for=waits_for, observed_at=now)
         else:
             self._reap(attempt_id)
         return _seen(attempt, outcome, node=self._node, now=now)
+
+    def _go_on(self, attempt: AttemptDir) -> str | None:
+        """Whatever has its turn has a launcher then. None; or why this one has to wait."""
+        if attempt.has_turn:
+            self._ensure_launcher(attempt)
+            return None
+        reason = self.machine.reason(attempt.path.name)
+        if reason is None:
+            for given in self.machine.give_turns():
+                self._ensure_launcher(given)
+            reason = self.machine.reason(attempt.path.name)
+        return reason
 
     def _ensure_launcher(self, attempt: AttemptDir) -> None:
         self._reap(attempt.path.name)

@@ -39,6 +39,13 @@ class Toleration(Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
+class Capacity(Amounts):
+    """Of the machine behind a local pool: all that its stages can have together."""
+
+    share: StrictFloat = Field(gt=0)
+    """CPUs that a stage counts for whose recipe names no threads."""
+
+
 class PoolSpec(Strict):
     name: PoolName
     kind: Literal["local", "kubernetes"]
@@ -50,7 +57,7 @@ class PoolSpec(Strict):
     rank: Amounts = Amounts(cpus=1.0, memory=2 << 30)
     """What one rank gets."""
     quota: Amounts | None = None
-    """Of all its runs together, held by Kueue; absent: nobody queues."""
+    """Of all its runs together, held by Kueue; absent: nobody queues. A local pool's stages share what the machine has."""
     cohort: PoolName | None = None
     """Pools of one cohort lend each other what they do not use, where their nodes are the same: labels, tolerations and topology."""
     borrow: Amounts | None = None
@@ -75,10 +82,11 @@ class PoolSpec(Strict):
             raise ValueError("borrow: only pools of a cohort can borrow; set cohort, or leave borrow out")
         return self
 
-    def needs(self, ranks: int, *, threads: int | None = None) -> Amounts:
-        """`threads`: of a rank, where the recipe says so."""
-        cpus = float(threads) if threads is not None else self.rank.cpus
-        return Amounts(cpus=cpus * ranks, memory=self.rank.memory * ranks, gpus=self.rank.gpus * ranks)
+    def needs(self, ranks: int, *, threads: int | None = None, capacity: Capacity | None = None) -> Amounts:
+        """`threads`: of a rank, where the recipe says so. `capacity`: of the machine, where the pool is one."""
+        share = capacity.share if capacity is not None else self.rank.cpus * ranks
+        cpus = stage_cpus(ranks, threads=threads, share=share)
+        return Amounts(cpus=cpus, memory=self.rank.memory * ranks, gpus=self.rank.gpus * ranks)
 
     def never_fits(self, ranks: int, *, threads: int | None = None) -> str | None:
         """A sentence when so many ranks can never run here, whatever else does."""
@@ -105,6 +113,12 @@ class PoolSpec(Strict):
         )
 
 
+def stage_cpus(ranks: int, *, threads: int | None, share: float) -> float:
+    """CPUs that a stage counts for on a machine. Without `threads` of its own its ranks divide all cores among them, however many they are:
+    it counts for the `share` that the platform is set to, or a machine would do one such stage at a time."""
+    return float(threads * ranks) if threads is not None else share
+
+
 class _Most(Resource):
     cpus: float | None
     memory: int | None
@@ -128,6 +142,8 @@ class PoolStatus(Resource):
     admitted: int
     kinds: list[str]
     """Workloads that its cluster can make: Job, PyTorchJob, TrainJob."""
+    capacity: Capacity | None
+    """Of a local pool, once its controller has told."""
     observed_at: datetime | None
 
 
@@ -152,6 +168,7 @@ UNSEEN: dict[str, Any] = {
     "pending": 0,
     "admitted": 0,
     "kinds": [],
+    "capacity": None,
     "observed_at": None,
 }
 """Status of a pool that nobody has looked at."""

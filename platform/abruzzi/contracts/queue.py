@@ -9,12 +9,13 @@ from abruzzi.contracts.pool import Amounts
 from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.resources import Resource
 
-OrderedBy = Literal["kueue", "priority", "engine"]
+OrderedBy = Literal["kueue", "priority", "engine", "machine"]
 
 ORDERS: dict[OrderedBy, str] = {
     "kueue": "As Kueue itself counts its queue.",
     "priority": "By the priority and age of Kueue's Workloads: this cluster does not serve Kueue's own word on positions.",
     "engine": "Nobody queues here: stages start as they come.",
+    "machine": "As they came: each starts when those ahead of it have started and the machine has processors for it.",
 }
 
 

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     """Others are ahead of it."""
     WAITS_FOR_QUOTA = "waits_for_quota"
     """It is its turn, and what is free of the pool's quota is less than it asks for."""
+    WAITS_FOR_CPUS = "waits_for_cpus"
+    """Other stages have the machine's processors."""
     WAITS_FOR_TOPOLOGY = "waits_for_topology"
     """No block, rack or host has room for all of its pods."""
     WAITS_FOR_NODES = "waits_for_nodes"
@@ -61,6 +63,7 @@ SENTENCES: dict[Reason, str] = {
         (
             Reason.WAITS_IN_QUEUE,
             Reason.WAITS_FOR_QUOTA,
+            Reason.WAITS_FOR_CPUS,
             Reason.WAITS_FOR_TOPOLOGY,
             Reason.WAITS_FOR_NODES,
             Reason.WAITS_FOR_TAINT,

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
 
     executor: Literal["local", "kubernetes"] = "local"
     """Where stages run: as processes of the controller's machine, or as workloads of a cluster."""
+    parallel_stages: int = Field(default=2, ge=1)
+    """Of the local executor: so many stages run side by side that name no `resources.threads`, each counting for its share of the machine's
+    cores. The others wait for their turn; a stage that names its threads counts for those."""
     namespace: str = "abruzzi-stages"
     """Of all stages in the cluster; restricted Pod Security."""
     stage_image: str | None = None

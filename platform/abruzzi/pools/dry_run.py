@@ -42,7 +42,7 @@ async def place_all(
 
 def _place(stage: StageBase, view: QueueView, training: Mapping[str, Any] | None) -> PlacementOut:
     pool, resources = view.spec, stage.resources
-    asked = pool.needs(resources.ranks, threads=resources.threads)
+    asked = pool.needs(resources.ranks, threads=resources.threads, capacity=view.status.capacity)
     is_local = pool.kind == "local"
     nodes = 1 if is_local else node_count(resources.ranks, pool.ranks_per_node)
     on_a_node = resources.ranks if is_local else min(resources.ranks, pool.ranks_per_node)
@@ -60,7 +60,7 @@ def _place(stage: StageBase, view: QueueView, training: Mapping[str, Any] | None
         ranks=resources.ranks,
         ranks_per_node=on_a_node,
         asked=asked,
-        per_pod=pool.needs(on_a_node, threads=resources.threads),
+        per_pod=pool.needs(on_a_node, threads=resources.threads, capacity=view.status.capacity),
         verdict=verdict,
         sentence=sentence,
         position=len(view.waiting) + 1 if verdict is Verdict.QUEUES else None,
@@ -84,10 +84,11 @@ def _judge(stage: StageBase, view: QueueView, asked: Amounts, estimate: Estimate
     never = pool.never_fits(stage.resources.ranks, threads=stage.resources.threads)
     if never is not None:
         return Verdict.NEVER_FITS, f"It can never run here: {never}."
-    if view.free is None or pool.quota is None:
+    if view.free is None or view.quota is None:
         return Verdict.NO_QUOTA, f"Pool {pool.name!r} has no quota: nobody queues."
     field = lacking(asked, view.free) or ("gpus" if asked.gpus else "cpus")
-    free = f"{_amount(field, view.free)} of {_amount(field, pool.quota)} {_UNITS[field]} of quota are free"
+    whose = "of quota" if pool.quota is not None else "of this machine"
+    free = f"{_amount(field, view.free)} of {_amount(field, view.quota)} {_UNITS[field]} {whose} are free"
     if estimate.seconds == 0 and lacking(asked, view.free) is None:
         return Verdict.FITS, f"It would be let in at once: it asks for {_amount(field, asked)}, and {free}."
     until = f"in about {estimate.seconds:.0f} s" if estimate.seconds is not None else "no estimate"

@@ -49,8 +49,8 @@ class Estimate:
     basis: str = ""
 
 
-def estimates(queue: Sequence[Ask], holders: Sequence[Holder], free: Ask) -> list[Estimate]:
-    """One for each of the queue, in its order. `free`: of the quota, now."""
+def estimates(queue: Sequence[Ask], holders: Sequence[Holder], free: Ask, *, in_turn: bool = False) -> list[Estimate]:
+    """One for each of the queue, in its order. `free`: of the quota, now. `in_turn`: nobody goes in before those ahead of it."""
     played = list(queue[:MOST_PLAYED])
     admitted: dict[int, Estimate] = {}
     ending = sorted((h for h in holders if h.seconds_left is not None), key=lambda h: h.seconds_left or 0.0)
@@ -62,6 +62,8 @@ def estimates(queue: Sequence[Ask], holders: Sequence[Holder], free: Ask) -> lis
             if index not in admitted and ask.fits(free):
                 free = free - ask
                 admitted[index] = Estimate(at, count, _basis(count, len(holders)))
+            elif index not in admitted and in_turn:
+                break
         if len(admitted) == len(played):
             break
     silent = len(holders) - len(ending)

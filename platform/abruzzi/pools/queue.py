@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,8 +31,8 @@ _PLACE = text("""
     WHERE (queue_entries.pool, queue_entries.position, queue_entries.since, queue_entries.ordered_by)
           IS DISTINCT FROM (excluded.pool, excluded.position, excluded.since, excluded.ordered_by)
 """)
-_QUEUEING = (Reason.WAITS_IN_QUEUE, Reason.WAITS_FOR_QUOTA)
-"""Reasons that end when quota becomes free: of others nobody knows when."""
+_QUEUEING = (Reason.WAITS_IN_QUEUE, Reason.WAITS_FOR_QUOTA, Reason.WAITS_FOR_CPUS)
+"""Reasons that end when something becomes free: of others nobody knows when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ class QueueView:
 
     spec: PoolSpec
     status: PoolStatus
+    quota: Amounts | None
+    """The pool's, or what the machine has that it is."""
     waiting: Sequence[tuple[Row[Any], int]]
     """With positions, in their order."""
     holders: Sequence[Holder]
@@ -91,7 +93,8 @@ class QueueView:
         """Of one more at the queue's end."""
         if self.free is None:
             return Estimate(0.0, basis=_NO_QUEUE)
-        return estimates([*(_ask(row) for row, _ in self.waiting), ask_of(asked)], self.holders, ask_of(self.free))[-1]
+        asks = [*(_ask(row) for row, _ in self.waiting), ask_of(asked)]
+        return _estimates(asks, self.holders, self.free, self.spec, self.status)[-1]
 
 
 _NO_QUEUE = "nobody queues in this pool"
@@ -105,15 +108,18 @@ async def look(session: AsyncSession, name: str, *, now: datetime) -> QueueView:
     spec, status = PoolSpec.model_validate(row.spec), PoolStatus.model_validate({**UNSEEN, **row.status})
     waiting = _positions((await session.execute(_QUEUE, {"pool": name})).all())
     holders = [_holder(held, now) for held in (await session.execute(_HOLDERS, {"pool": name})).all()]
-    used = _used(status, holders) if spec.quota is not None else None
-    free = _minus(spec.quota, used) if spec.quota is not None and used is not None else None
+    quota = spec.quota or status.capacity
+    used = _used(status, holders) if quota is not None else None
+    free = _minus(quota, used) if quota is not None and used is not None else None
     if free is not None:
-        estimated = estimates([_ask(w) for w, _ in waiting], holders, ask_of(free))
+        estimated = _estimates([_ask(row) for row, _ in waiting], holders, free, spec, status)
     else:
         estimated = [Estimate(None, basis=_NO_QUEUE)] * len(waiting)
     ordered_by = next((w.ordered_by for w, _ in waiting if w.ordered_by), None)
-    order: OrderedBy = "engine" if spec.quota is None else ordered_by or "priority"
-    return QueueView(spec, status, waiting, holders, free, used, order, estimated)
+    order: OrderedBy = ordered_by or "priority"
+    if spec.quota is None:
+        order = "engine" if quota is None else "machine"
+    return QueueView(spec, status, quota, waiting, holders, free, used, order, estimated)
 
 
 def wait_of(
@@ -133,7 +139,7 @@ def wait_of(
         queue_length=len(view.waiting),
         ranks=ranks,
         asked=asked,
-        quota=view.spec.quota,
+        quota=view.quota,
         used=view.used,
         free=view.free,
         message=message,
@@ -141,6 +147,15 @@ def wait_of(
         eta_seconds=estimate.seconds,
         eta_basis=estimate.basis,
     )
+
+
+def _estimates(
+    asks: Sequence[Ask], holders: Sequence[Holder], free: Amounts, spec: PoolSpec, status: PoolStatus
+) -> list[Estimate]:
+    """A machine lets nobody pass, and a stage that asks for more than it has gets all of it."""
+    if status.capacity is not None:
+        asks = [replace(ask, cpus=min(ask.cpus, status.capacity.cpus)) for ask in asks]
+    return estimates(asks, holders, ask_of(free), in_turn=spec.kind == "local")
 
 
 def _trusted(estimate: Estimate, code: str | None, has_queue: bool) -> Estimate:

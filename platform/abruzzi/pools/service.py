@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
 from abruzzi.contracts.graph import nearest
-from abruzzi.contracts.pool import LOCAL, UNSEEN, PoolOut, PoolSpec, PoolStatus
+from abruzzi.contracts.pool import LOCAL, UNSEEN, Amounts, PoolOut, PoolSpec, PoolStatus
 from abruzzi.contracts.recipe import Recipe
 from abruzzi.pools.models import PoolRow
 
@@ -32,9 +32,13 @@ async def spec_of(session: AsyncSession, name: str) -> PoolSpec:
     return PoolSpec.model_validate((await _row(session, name)).spec)
 
 
-async def find_spec(session: AsyncSession, name: str) -> PoolSpec | None:
+async def asked(session: AsyncSession, name: str, ranks: int, *, threads: int | None) -> Amounts | None:
+    """What so many ranks get in the pool as it is now; None for a pool that there is not."""
     row = await session.get(PoolRow, name)
-    return PoolSpec.model_validate(row.spec) if row is not None else None
+    if row is None:
+        return None
+    capacity = PoolStatus.model_validate({**UNSEEN, **row.status}).capacity
+    return PoolSpec.model_validate(row.spec).needs(ranks, threads=threads, capacity=capacity)
 
 
 async def list_specs(session: AsyncSession) -> list[PoolSpec]:

@@ -316,9 +316,9 @@ async def _ask(session: AsyncSession, attempt: AttemptRow, stage: StageRow) -> N
     query = select(StageRow.config["resources"]).where(StageRow.run_id == stage.run_id, StageRow.id == stage.id)
     resources = (await session.execute(query)).scalar_one() or {}
     pool: str = resources.get("pool", LOCAL)
-    attempt.pool, spec = pool, await pools.find_spec(session, pool)
-    if spec is not None:
-        asked = spec.needs(stage.world_size, threads=resources.get("threads"))
+    attempt.pool = pool
+    asked = await pools.asked(session, pool, stage.world_size, threads=resources.get("threads"))
+    if asked is not None:
         attempt.gpus, attempt.cpus, attempt.memory = asked.gpus, asked.cpus, asked.memory
 
 

@@ -40,7 +40,7 @@ async def _waits_of(session: AsyncSession, run: RunOut, now: datetime) -> dict[s
             continue
         if row.pool not in views:
             views[row.pool] = await places.look(session, row.pool, now=now)
-        if row.waits_for is None and views[row.pool].free is None:
+        if row.waits_for is None and views[row.pool].spec.quota is None:
             continue  # nothing in the cluster holds it, and there is no queue: it is being started
         found[stage.id] = places.wait_of(
             views[row.pool],
@@ -146,7 +146,7 @@ def _running(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> str
         return tell(Reason.STOPPING, stage=stage.id, number=attempt.number) + said
     again = f" (attempt {attempt.number})" if attempt and attempt.number > 1 else ""
     if attempt and _is_queued(stage):
-        said = " ".join([*filter(None, (_numbers(wait),)), attempt.reason or ""])
+        said = " ".join(filter(None, (_numbers(wait), attempt.reason, _start_of(wait))))
         return tell(reason_of(stage, now, wait), stage=stage.id, attempt=again, reason=said)
     left = f", about {_seconds(stage.eta_seconds)} left" if stage.eta_seconds else ""
     note = f" {attempt.reason}" if attempt and attempt.reason else ""
@@ -184,8 +184,10 @@ def _waiting(stages: Sequence[StageOut]) -> list[str]:
 
 
 def _numbers(wait: WaitOut | None) -> str | None:
-    """Position, what is asked for, what is free, and until when; None where no queue holds it."""
+    """Position, what is asked for, what is free, and until when; None where no queue holds it, or the reason says so itself."""
     if wait is None or wait.position is None or wait.quota is None or wait.free is None:
+        return None
+    if wait.code is Reason.WAITS_FOR_CPUS:
         return None
     place = (
         f"It is number {wait.position} of {max(wait.queue_length, wait.position)} in the queue of pool {wait.pool!r}"
@@ -194,6 +196,13 @@ def _numbers(wait: WaitOut | None) -> str | None:
     asked, free, quota = (_amount(field, getattr(amounts, field)) for amounts in (wait.asked, wait.free, wait.quota))
     until = f"about {_seconds(wait.eta_seconds)} to go" if wait.eta_seconds is not None else "no estimate"
     return f"{place}, asks for {asked}, and {free} of {quota} of quota are free ({until}: {wait.eta_basis})."
+
+
+def _start_of(wait: WaitOut | None) -> str | None:
+    """When its turn comes on a machine."""
+    if wait is None or wait.code is not Reason.WAITS_FOR_CPUS or wait.eta_seconds is None:
+        return None
+    return f"It may start in about {_seconds(wait.eta_seconds)}."
 
 
 def _amount(field: str, amount: float) -> str:

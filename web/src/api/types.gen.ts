@@ -271,6 +271,32 @@ export type BranchIn = {
 export type By = 'project' | 'cause' | 'pool' | 'day' | 'run';
 
 /**
+ * Capacity
+ *
+ * Of the machine behind a local pool: all that its stages can have together.
+ */
+export type Capacity = {
+    /**
+     * Cpus
+     */
+    cpus: number;
+    /**
+     * Gpus
+     */
+    gpus?: number;
+    /**
+     * Memory
+     */
+    memory: number;
+    /**
+     * Share
+     *
+     * CPUs that a stage counts for whose recipe names no threads.
+     */
+    share: number;
+};
+
+/**
  * Cause
  *
  * Why an attempt ended otherwise than well. Retry policy is by cause (design section 4.4).
@@ -1262,7 +1288,7 @@ export type PoolSpec = {
      */
     preferred_topology?: string | null;
     /**
-     * Of all its runs together, held by Kueue; absent: nobody queues.
+     * Of all its runs together, held by Kueue; absent: nobody queues. A local pool's stages share what the machine has.
      */
     quota?: Amounts | null;
     /**
@@ -1309,6 +1335,7 @@ export type PoolStatus = {
     borrowed: {
         [key: string]: number;
     };
+    capacity: Capacity | null;
     /**
      * Kinds
      */
@@ -1570,7 +1597,7 @@ export type QueueOut = {
     /**
      * Order
      */
-    order: 'kueue' | 'priority' | 'engine';
+    order: 'kueue' | 'priority' | 'engine' | 'machine';
     /**
      * Order Note
      */
@@ -1618,7 +1645,7 @@ export type RankOut = {
 /**
  * Reason
  */
-export type Reason = 'accepted' | 'cancelling' | 'cancelled' | 'interrupted' | 'succeeded' | 'waits_for_stages' | 'waits_for_gate' | 'backing_off' | 'starting' | 'waits_for_pods' | 'waits_in_queue' | 'waits_for_quota' | 'waits_for_topology' | 'waits_for_nodes' | 'waits_for_taint' | 'waits_for_image' | 'waits_for_container' | 'running' | 'silent' | 'stopping' | 'done' | 'failed' | 'quarantined' | 'not_started' | 'stopped';
+export type Reason = 'accepted' | 'cancelling' | 'cancelled' | 'interrupted' | 'succeeded' | 'waits_for_stages' | 'waits_for_gate' | 'backing_off' | 'starting' | 'waits_for_pods' | 'waits_in_queue' | 'waits_for_quota' | 'waits_for_cpus' | 'waits_for_topology' | 'waits_for_nodes' | 'waits_for_taint' | 'waits_for_image' | 'waits_for_container' | 'running' | 'silent' | 'stopping' | 'done' | 'failed' | 'quarantined' | 'not_started' | 'stopped';
 
 /**
  * RecipeIn

@@ -5,7 +5,7 @@ import type { PoolOut } from "@/api";
 import { quotaSentence, quotasOf, sharesOf } from "./quota";
 
 function pool(spec: Partial<PoolOut["spec"]>, used: Record<string, number> = {}, borrowed: Record<string, number> = {}): Parameters<typeof quotasOf>[0] {
-  return { spec: { name: "h800", kind: "kubernetes", ...spec }, status: { used, borrowed } };
+  return { spec: { name: "h800", kind: "kubernetes", ...spec }, status: { used, borrowed, capacity: null } };
 }
 
 describe("quota of a pool", () => {
@@ -15,6 +15,11 @@ describe("quota of a pool", () => {
   });
   it("is nothing where nobody queues", () => {
     expect(quotasOf(pool({}))).toEqual([]);
+  });
+  it("is the processors of a machine that its stages share", () => {
+    const status = { used: { cpu: 1.5 }, borrowed: {}, capacity: { cpus: 2, memory: 2 ** 34, gpus: 0, share: 1 } };
+    const [cpus, ...others] = quotasOf({ spec: { name: "local", kind: "local" }, status });
+    expect([cpus && quotaSentence(cpus), others]).toEqual(["1.5 of 2 used", []]);
   });
   it("ends with the quota without a cohort, with what may be borrowed in one, and nowhere when that has no limit", () => {
     const quota = { cpus: 8, memory: 0, gpus: 4 };

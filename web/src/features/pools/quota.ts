@@ -21,8 +21,9 @@ const RESOURCES = [
 ] as const;
 
 /** GPUs, CPUs and memory, those of which it has or uses any; nothing for a pool in which nobody queues. */
-export function quotasOf({ spec, status }: { spec: PoolOut["spec"]; status: Pick<PoolOut["status"], "used" | "borrowed"> }): Quota[] {
-  const own = spec.quota;
+export function quotasOf({ spec, status }: { spec: PoolOut["spec"]; status: Pick<PoolOut["status"], "used" | "borrowed" | "capacity"> }): Quota[] {
+  // A machine divides its processors; what its stages use of the memory nobody counts.
+  const own: Partial<NonNullable<PoolOut["spec"]["quota"]>> | null = spec.quota ?? (status.capacity && { cpus: status.capacity.cpus });
   if (!own) return [];
   return RESOURCES.map(({ resource, title, name, format }): Quota => {
     const quota = own[resource] ?? 0;

@@ -38,7 +38,7 @@ export function othersSentence({ asked }: Pick<WaitOut, "asked">, but: Resource)
 }
 
 const WORDS: Partial<Record<WaitOut["code"], string>> = {
-  waits_in_queue: "in the queue", waits_for_quota: "for quota", waits_for_topology: "for topology", waits_for_image: "for its image",
+  waits_in_queue: "in the queue", waits_for_quota: "for quota", waits_for_cpus: "for processors", waits_for_topology: "for topology", waits_for_image: "for its image",
   waits_for_taint: "for a taint", waits_for_nodes: "for nodes", waits_for_container: "for its container",
 };
 
