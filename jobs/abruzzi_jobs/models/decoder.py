@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.models.config import DecoderConfig, ModelConfig
-from abruzzi_jobs.models.loss import IGNORE, linear_cross_entropy, token_losses
+from abruzzi_jobs.models.loss import IGNORE, linear_cross_entropy, token_logprobs, token_losses
 from abruzzi_jobs.models.moe import MixtureOfExperts
 from abruzzi_jobs.models.norm import RMSNorm
 from abruzzi_jobs.models.rope import rotations
@@ -43,6 +43,18 @@ class ForwardOutput:
     """Sum over layers of the sequence-wise balance loss, times alpha, mean over this batch's sequences."""
     hidden_BLD: Tensor
     """After this stage's last layer, before the final norm."""
+
+
+@dataclass
+class PolicyOutput:
+    """T targets that count, row by row."""
+
+    logprob_T: Tensor
+    """Natural logarithm, float32, with gradient."""
+    entropy_T: Tensor
+    """Of the distribution that the target was drawn from, nats."""
+    max_logit_per_layer: Tensor
+    expert_counts: Tensor
 
 
 class Cache(Protocol):
@@ -159,7 +171,6 @@ class Decoder(nn.Module):
     ) -> ForwardOutput:
         """Targets are aligned with tokens (already shifted by the loader); -100 counts nowhere. Stages after the first take `hidden_BLD`."""
         hidden_BLD, max_logits, routings, _ = self._run_layers(tokens_BL, hidden_BLD, segment_ids_BL)
-        counts = [routing.counts_E for routing in routings]
         aux_loss = torch.stack([r.aux_loss for r in routings]).sum() if routings else hidden_BLD.new_zeros(())
         loss = loss_sum = num_targets = None
         if targets_BL is not None and self.is_last:
@@ -173,11 +184,35 @@ class Decoder(nn.Module):
             loss_sum=loss_sum,
             num_targets=num_targets,
             max_logit_per_layer=torch.stack(max_logits),
-            expert_counts=torch.stack(counts)
-            if counts
-            else torch.zeros(0, getattr(self.config, "num_experts", 0), dtype=torch.int64, device=hidden_BLD.device),
+            expert_counts=self._expert_counts(routings, hidden_BLD.device),
             aux_loss=aux_loss,
             hidden_BLD=hidden_BLD,
+        )
+
+    def policy_logprobs(
+        self,
+        tokens_BL: Tensor,
+        targets_BL: Tensor,
+        segment_ids_BL: Tensor | None = None,
+        *,
+        positions_L: Tensor | None = None,
+        temperature_T: Tensor | None = None,
+    ) -> PolicyOutput:
+        """log softmax(logits / temperature)[target] of the targets that are not -100; the head sees no other rows.
+
+        `positions_L` of a single packed row: with positions that begin anew in each segment, a segment is computed as if it stood alone, also in
+        what rotations round away at high positions.
+        """
+        hidden_BLD, max_logits, routings, _ = self._run_layers(tokens_BL, None, segment_ids_BL, positions_L)
+        counts_T = (targets_BL != IGNORE).flatten().nonzero().squeeze(1)
+        logprob_T, entropy_T = token_logprobs(
+            self._final_norm(hidden_BLD.flatten(0, 1).index_select(0, counts_T)),
+            self.head_weight,
+            targets_BL.flatten().index_select(0, counts_T),
+            temperature_T,
+        )
+        return PolicyOutput(
+            logprob_T, entropy_T, torch.stack(max_logits), self._expert_counts(routings, hidden_BLD.device)
         )
 
     @torch.no_grad()
@@ -255,8 +290,18 @@ class Decoder(nn.Module):
             )
         return self.norm(hidden)
 
+    def _expert_counts(self, routings: list[Routing], device: torch.device) -> Tensor:
+        """int64 [expert layers of this stage, E]"""
+        counts = [routing.counts_E for routing in routings]
+        width = getattr(self.config, "num_experts", 0)
+        return torch.stack(counts) if counts else torch.zeros(0, width, dtype=torch.int64, device=device)
+
     def _run_layers(
-        self, tokens_BL: Tensor | None, hidden_BLD: Tensor | None, segment_ids_BL: Tensor | None
+        self,
+        tokens_BL: Tensor | None,
+        hidden_BLD: Tensor | None,
+        segment_ids_BL: Tensor | None,
+        positions_L: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Routing], list[Cache]]:
         if self.embed_tokens is not None:
             if tokens_BL is None:
@@ -265,6 +310,8 @@ class Decoder(nn.Module):
         if hidden_BLD is None:
             raise ValueError("hidden_BLD: this pipeline stage takes the previous stage's hidden states")
         cis_LR = rotations(self.config, hidden_BLD.shape[1], device=hidden_BLD.device)
+        if positions_L is not None:
+            cis_LR = cis_LR.index_select(0, positions_L)
         max_logits: list[Tensor] = []
         routings: list[Routing] = []
         caches: list[Cache] = []

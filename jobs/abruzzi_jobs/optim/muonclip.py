@@ -171,6 +171,13 @@ class MuonClip:
         return state
 
     @torch.no_grad()
+    def reset(self) -> None:
+        """Momenta, averages and the count of steps begin anew; the weights stay."""
+        for name, tensor in self.state_dict().items():
+            if not name.startswith("master."):
+                tensor.zero_()
+
+    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Exactly the tensors of `state_dict`, copied in; parameters of another dtype are rounded from their masters again."""
         own = self.state_dict()

@@ -6,21 +6,28 @@ import torch
 
 from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.train.trainer import StepResult
+from abruzzi_jobs.train.update import UpdateResult
 
 
 def step_metrics(
     result: StepResult, *, lr: float, tokens: int, seconds: float, tokens_per_second: float
 ) -> dict[str, float]:
-    """Per layer: the largest attention logit, and the busiest expert's load over the mean."""
-    found: dict[str, float] = {
+    return {
         "train/loss": result.loss,
         "train/bits_per_byte": result.bits_per_byte,
         "train/aux_loss": result.aux_loss,
         "train/lr": lr,
-        "train/grad_norm": result.grad_norm,
         "train/tokens": float(tokens),
         "train/step_seconds": seconds,
         "train/tokens_per_second": tokens_per_second,
+        **weight_metrics(result),
+    }
+
+
+def weight_metrics(result: UpdateResult) -> dict[str, float]:
+    """Per layer: the largest attention logit, and the busiest expert's load over the mean."""
+    found: dict[str, float] = {
+        "train/grad_norm": result.grad_norm,
         "train/clipped_heads": float(result.clip.clipped_heads),
         "train/qk_clip_gamma_min": float(result.clip.gamma_min),
     }

@@ -1,0 +1,1 @@
+"""The learner: scored groups to one update of the weights."""
