@@ -161,7 +161,7 @@ def padded_gradients(model: KimiK2, groups: Sequence[Group], config: ObjectiveCo
         trajectory = sample.trajectory
         tokens = torch.tensor([[*trajectory.tokens, 0, 0, 0]])
         out = model(tokens, None, torch.cat([torch.zeros(1, len(trajectory.tokens)), torch.ones(1, 3)], 1))
-        logits_LV = (model.norm(out.hidden_BLD[0]) @ model.lm_head.weight.t()).float()
+        logits_LV = F.linear(model._final_norm(out.hidden_BLD[0]), model.head_weight)
         at, rho = 0, torch.zeros((), dtype=torch.float64)
         for piece in trajectory.segments:
             for token in piece.tokens:
