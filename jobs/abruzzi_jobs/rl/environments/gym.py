@@ -38,6 +38,8 @@ class Gym(ABC):
     """Budgets, temperatures and difficulties are set by them."""
     roles: ClassVar[tuple[str, ...]] = ()
     """That its sessions ask where they are there."""
+    replays: ClassVar[bool] = True
+    """Whether the same actions in a new session give the same observations, to the letter: what a rollout that lost its session goes on from."""
     Options: ClassVar[type[Strict]] = Options
 
     def __init__(self, options: Mapping[str, Any] | None = None, *, key: str | None = None) -> None:

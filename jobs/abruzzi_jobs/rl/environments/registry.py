@@ -22,6 +22,7 @@ SHIPPED = {
     "logic@1": f"{_GYMS}.logic:Logic",
     "mathematics@1": f"{_GYMS}.mathematics:Mathematics",
     "reasoning@1": f"{_GYMS}.reasoning:Reasoning",
+    "software@1": f"{_GYMS}.software:Software",
     "tools@1": f"{_GYMS}.tools:Tools",
 }
 """reference → module:class. A change of what tasks or rewards are is a new version; the old one stays as long as runs may be resumed with it."""
