@@ -15,12 +15,15 @@ from abruzzi.contracts.graph import nearest
 from abruzzi_jobs.rl.environments.gym import Gym
 
 _GYMS = "abruzzi_jobs.rl.environments.gyms"
+_ADAPTERS = "abruzzi_jobs.rl.environments.adapters"
 SHIPPED = {
     "arithmetic@1": f"{_GYMS}.arithmetic:Arithmetic",
     "coding@1": f"{_GYMS}.coding:Coding",
+    "gymnasium@1": f"{_ADAPTERS}.gymnasium_text:Gymnasium",
     "instructions@1": f"{_GYMS}.instructions:Instructions",
     "logic@1": f"{_GYMS}.logic:Logic",
     "mathematics@1": f"{_GYMS}.mathematics:Mathematics",
+    "openenv@1": f"{_ADAPTERS}.openenv_client:OpenEnv",
     "reasoning@1": f"{_GYMS}.reasoning:Reasoning",
     "software@1": f"{_GYMS}.software:Software",
     "tools@1": f"{_GYMS}.tools:Tools",
