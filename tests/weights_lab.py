@@ -1,0 +1,211 @@
+"""Groups of processes that update weights, for tests: members that may be killed at any bucket. Started from a server that has torch already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abruzzi_jobs.rl.weights.collective import Collective
+from abruzzi_jobs.rl.weights.group import Group, WeightUpdateFailed
+from abruzzi_jobs.rl.weights.registered import Registered, as_bytes, checksum
+from abruzzi_jobs.rl.weights.shared_memory import SharedMemory
+from abruzzi_jobs.rl.weights.transport import Transport
+from abruzzi_jobs.rl.weights.worker import CheckpointWorker
+
+SECONDS = 240.0
+"""Any wait of a test; only a failure takes so long."""
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["abruzzi_jobs.rl.weights.worker", "abruzzi_jobs.rl.weights.collective"])
+
+
+class Parameters:
+    """A sink: parameters of an engine that serves a version. `at_load` is called before it loads its n-th bucket."""
+
+    def __init__(self, tensors: dict[str, Tensor], *, version: int = 0) -> None:
+        self.served, self.version = tensors, version
+        self._next: dict[str, Tensor] | None = None
+        self.loads = 0
+        self.at_load: Callable[[int], None] = lambda number: None
+
+    def begin_update(self, version: int) -> None:
+        assert self._next is None
+        assert version > self.version
+        self._next, self.loads = {}, 0
+
+    def load_bucket(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        assert self._next is not None
+        self.at_load(self.loads)
+        self.loads += 1
+        for name, tensor in tensors:
+            self._next[name] = tensor.clone()
+
+    def finish_update(self, version: int) -> None:
+        assert self._next is not None
+        if missing := self.served.keys() - self._next.keys():
+            raise ValueError(f"parameters are missing: {sorted(missing)}")
+        self.served, self.version, self._next = self._next, version, None
+
+    def abandon_update(self) -> None:
+        self._next = None
+
+    def sums(self) -> dict[str, str]:
+        return {name: checksum(as_bytes(tensor)) for name, tensor in self.served.items()}
+
+
+class InPieces(Parameters):
+    """As an engine that takes large parameters in pieces."""
+
+    def load_piece(self, name: str, start: int, flat_N: Tensor) -> None:
+        assert self._next is not None
+        self.at_load(self.loads)
+        self.loads += 1
+        whole = self._next.setdefault(name, torch.empty_like(self.served[name]))
+        whole.view(-1)[start : start + len(flat_N)] = flat_N
+
+
+def weights(version: int, *, count: int = 12) -> dict[str, Tensor]:
+    """Of several dtypes and shapes: some fit into a bucket of 4 KiB together, one is larger, one is a scalar, one is empty."""
+    generator = torch.Generator().manual_seed(version)
+    found = {f"layers.{i}.weight": torch.randn(16, 24, generator=generator) for i in range(count)}
+    found["embed.weight"] = torch.randn(70, 40, generator=generator)
+    found["norm.weight"] = torch.randn(33, generator=generator).to(torch.bfloat16)
+    found["steps"] = torch.tensor(version)
+    found["none"] = torch.empty(0, 4)
+    found["turned.weight"] = torch.randn(24, 16, generator=generator).t()
+    return found
+
+
+def sums(tensors: dict[str, Tensor]) -> dict[str, str]:
+    return {name: checksum(as_bytes(tensor)) for name, tensor in tensors.items()}
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def meeting_place(size: int) -> Iterator[list[str]]:
+    """Addresses of a group's members; short paths, as sockets need them."""
+    folder = tempfile.mkdtemp(prefix="w-")
+    try:
+        yield [f"{folder}/{rank}" for rank in range(size)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def members(targets: list[Callable[..., Any]], *arguments: Any) -> Iterator[list[Any]]:
+    """A process for each: `target(pipe, rank, addresses, *arguments)`; yields the pipes' other ends. All are ended afterwards."""
+    with meeting_place(len(targets)) as addresses:
+        pipes, processes = [], []
+        for rank, target in enumerate(targets):
+            here, there = PROCESSES.Pipe()
+            process = PROCESSES.Process(target=_run, args=(target, there, rank, addresses, *arguments), daemon=True)
+            process.start()
+            there.close()
+            pipes.append(here)
+            processes.append(process)
+        try:
+            yield pipes
+        finally:
+            for process in processes:
+                process.kill()
+                process.join(SECONDS)
+
+
+def heard(pipe: Any) -> Any:
+    """What a member says next. Raises EOFError where it has died."""
+    assert pipe.poll(SECONDS), "a member said nothing"
+    return pipe.recv()
+
+
+def _run(target: Callable[..., Any], *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    target(*arguments)
+
+
+def transport_of(name: str) -> Transport:
+    return SharedMemory() if name == "shm" else Collective("gloo")
+
+
+def trainer(pipe: Any, rank: int, addresses: list[str], transport: str, plan: dict[str, Any]) -> None:
+    """Registers and updates, a version a word it hears; `kill` and `at`: which rank dies before it writes which bucket of version 2."""
+    worker = _worker(rank, addresses, transport, plan, None)
+    while (word := pipe.recv()) is not None:
+        if isinstance(word, list):
+            worker = _worker(rank, word, transport, plan, None)
+            continue
+        share = {name: t for i, (name, t) in enumerate(weights(word).items()) if i % plan["shares"] == rank}
+        worker.register(word, share)
+        if word == 2 and plan.get("kill") == rank:
+            worker.registered = _Dying(worker.registered, plan["at"])
+        pipe.send(_updated(worker))
+
+
+def replica(pipe: Any, rank: int, addresses: list[str], transport: str, plan: dict[str, Any]) -> None:
+    """An engine that updates at every word; `kill` or `hang`, and `at`: which rank dies, or stands still, before it loads which bucket of version 2."""
+    sink = (InPieces if plan.get("pieces") else Parameters)(weights(0))
+    worker = _worker(rank, addresses, transport, plan, sink)
+    while (word := pipe.recv()) is not None:
+        if isinstance(word, list):
+            worker = _worker(rank, word, transport, plan, sink)
+            continue
+        if word == 2 and plan.get("kill") == rank:
+            sink.at_load = lambda number: kill_self() if number == plan["at"] else None
+        if word == 2 and plan.get("hang") == rank:
+            sink.at_load = lambda number, worker=worker: _hang(worker) if number == plan["at"] else None
+        pipe.send((*_updated(worker), sink.version, sink.sums()))
+
+
+def _worker(
+    rank: int, addresses: list[str], transport: str, plan: dict[str, Any], sink: Parameters | None
+) -> CheckpointWorker:
+    return CheckpointWorker(
+        Group.join(rank, addresses, seconds=SECONDS),
+        transport_of(transport),
+        sink=sink,
+        bucket_bytes=4096,
+        deadline_seconds=plan["deadline"],
+    )
+
+
+def _hang(worker: CheckpointWorker) -> None:
+    """The deadline passes while this member stands still."""
+    worker.expire()
+    threading.Event().wait(SECONDS)
+
+
+def _updated(worker: CheckpointWorker) -> tuple[Any, ...]:
+    """(report or None, what failed, seconds)."""
+    began = time.monotonic()
+    try:
+        report = worker.update()
+    except WeightUpdateFailed as error:
+        return None, str(error), time.monotonic() - began
+    return report, "", time.monotonic() - began
+
+
+class _Dying(Registered):
+    """Dies before it writes a bucket."""
+
+    def __init__(self, other: Registered, at: int) -> None:
+        vars(self).update(vars(other))
+        self._left = at
+
+    def pack(self, *arguments: Any) -> None:
+        if not self._left:
+            kill_self()
+        self._left -= 1
+        super().pack(*arguments)
