@@ -34,7 +34,8 @@ class ScriptedEngine:
         self.version = 0
         self.requests: list[Request] = []
         self._speak, self._opening, self._capacity = speak, opening_ends_with, capacity
-        self._running: dict[str, tuple[Request, list[int]]] = {}
+        self._running: dict[str, tuple[Request, list[int], Sequence[int]]] = {}
+        """By id: what was drawn, and what is to come."""
         self._is_paused = False
         self._generated = 0
 
@@ -42,14 +43,14 @@ class ScriptedEngine:
         if request.id in self._running:
             raise ValueError(f"request {request.id} is in use")
         self.requests.append(request)
-        self._running[request.id] = (request, [])
+        begins = len(request.tokens) - request.tokens[::-1].index(self._opening)
+        turn = self._speak(request.tokens[:begins], request.seed)
+        self._running[request.id] = (request, [], turn[len(request.tokens) - begins :])
 
     def step(self) -> list[Generated]:
         ended = []
-        for name, (request, drawn) in [] if self._is_paused else list(self._running.items()):
-            tokens = [*request.tokens, *drawn]
-            begins = len(tokens) - tokens[::-1].index(self._opening)
-            drawn.append(self._speak(tokens[:begins], request.seed)[len(tokens) - begins])
+        for name, (request, drawn, rest) in [] if self._is_paused else list(self._running.items()):
+            drawn.append(rest[len(drawn)])
             self._generated += 1
             if drawn[-1] in request.stop_tokens:
                 ended.append(self._end(name, Ending.STOP))
@@ -88,7 +89,7 @@ class ScriptedEngine:
             version=self.version,
             running=len(self._running),
             waiting=0,
-            cache_tokens=sum(len(request.tokens) + len(drawn) for request, drawn in self._running.values()),
+            cache_tokens=sum(len(request.tokens) + len(drawn) for request, drawn, _ in self._running.values()),
             cache_capacity=self._capacity,
             prompt_tokens=0,
             shared_tokens=0,
@@ -96,7 +97,7 @@ class ScriptedEngine:
         )
 
     def _end(self, name: str, ending: Ending) -> Generated:
-        request, drawn = self._running.pop(name)
+        request, drawn, _ = self._running.pop(name)
         segment = Segment(
             source=TokenSource.POLICY,
             tokens=tuple(drawn),

@@ -20,6 +20,8 @@ from abruzzi_jobs.rl.rollout.events import (
     End,
     Ended,
     Event,
+    Halt,
+    Halted,
     KnownGroup,
     Offered,
     Pause,
@@ -86,6 +88,7 @@ class RolloutWorld:
         self.kinds: Counter[str] = Counter()
         self.source_left = 10_000
         self.drawn = 0
+        self.is_halted = False
 
     # Iterations
 
@@ -94,11 +97,17 @@ class RolloutWorld:
         self.version += 1
         self.capped.clear()
         complete = self.tell(Begin(self.version))
-        for _ in range(MOST_EVENTS):
+        halt_at = self.rng.randint(0, 100)
+        for number in range(MOST_EVENTS):
+            if self.is_halted:
+                self.is_halted = False
+                self.check(not self.running, f"halted while {list(self.running)[:3]} run")
+                self.restart()
+                complete = self.tell(Begin(self.version))
             if complete is not None:
                 self.check(not self.running, f"complete while {list(self.running)[:3]} run")
                 return complete
-            complete = self.tell(self.next_event())
+            complete = self.tell(Halt() if number == halt_at else self.next_event())
         raise Violation(f"seed {self.seed}: iteration {self.version} does not end\n" + "\n".join(self.trace[-40:]))
 
     def stop(self) -> None:
@@ -178,6 +187,8 @@ class RolloutWorld:
                     self._end(command)
                 case Drop():
                     self._close(command.group, "dropped")
+                case Halted():
+                    self.is_halted = True
                 case Complete():
                     complete = command.groups
                     self._complete(complete)

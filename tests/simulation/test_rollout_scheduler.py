@@ -16,6 +16,8 @@ from abruzzi_jobs.rl.rollout.events import (
     Draw,
     End,
     Ended,
+    Halt,
+    Halted,
     KnownGroup,
     Offered,
     Play,
@@ -45,7 +47,7 @@ def test_every_trajectory_ends_once_and_no_group_is_mixed_whatever_happens() -> 
         kinds += world.kinds
         statuses += Counter(world.status.values())
         fates += Counter(world.fate.values())
-    expected = {"Draw", "Play", "Pause", "Preempt", "Release", "End", "Drop", "Complete", "restart"}
+    expected = {"Draw", "Play", "Pause", "Preempt", "Release", "End", "Drop", "Complete", "Halted", "restart"}
     assert set(kinds) == expected, f"the seeds do not reach everything: {kinds}"
     assert {Status.OK, Status.STALE, Status.CANCELLED, Status.ENGINE_ERROR, Status.ENVIRONMENT_TIMEOUT} <= set(statuses)
     assert set(fates) == {"complete", "dropped"}
@@ -173,6 +175,19 @@ def test_groups_of_another_process_go_on_where_they_were() -> None:
     assert one.decide(Begin(1), 0.0) == [Play("part/1", 1, is_resumed=True)]
     ends = one.decide(Ended("part/1", 1, Status.OK), 1.0)
     assert ends == [End("part/1", Status.OK), Complete(("whole", "part"))]
+
+
+def test_a_process_that_is_to_end_pauses_and_hands_nothing_out() -> None:
+    one = scheduler(ahead=1.0)
+    dispatches = begun(one, "a", "b")
+    for member in ("a/0", "a/1", "b/0"):
+        one.decide(Ended(member, dispatches[member], Status.OK), 1.0)
+    assert one.decide(Halt(), 1.0) == [], "it is pausing already"
+    assert one.decide(Stood("b/1", dispatches["b/1"]), 1.1) == [Halted()]
+    assert [group.id for group in one.known()] == ["a", "b"]
+    assert one.decide(Begin(0), 2.0) == [Complete(("a",))]
+    with pytest.raises(ValueError, match="no iteration"):
+        one.decide(Halt(), 3.0)
 
 
 def test_concurrency_grows_where_it_holds_somebody_back_and_retreats_before_the_cache_is_full() -> None:

@@ -65,11 +65,16 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """The process is to end (SIGTERM): pause, and keep everything for another."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more iterations."""
 
 
-Event = Begin | Offered | Stood | Ended | Used | Tick | Stop
+Event = Begin | Offered | Stood | Ended | Used | Tick | Halt | Stop
 
 # Commands
 
@@ -134,7 +139,12 @@ class Complete:
     groups: tuple[str, ...]
 
 
-Command = Draw | Play | Pause | Preempt | Release | End | Drop | Complete
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """After `Halt`: nothing runs any more, and no groups are handed out."""
+
+
+Command = Draw | Play | Pause | Preempt | Release | End | Drop | Complete | Halted
 
 # What outlives a process
 

@@ -103,8 +103,12 @@ class Player:
         return self._session is not None
 
     @property
-    def waits_for_environment(self) -> bool:
-        return self._work is not None
+    def drawn(self) -> int:
+        """Tokens of the policy so far."""
+        return sum(len(segment.tokens) for segment in self._segments if segment.source is TokenSource.POLICY)
+
+    def so_far(self) -> Played:
+        return self._played(Status.PARTIAL)
 
     def pause(self) -> None:
         """It stands soon: at once where the environment is at work, else when the engine gives back the request that it waits for."""
@@ -130,7 +134,7 @@ class Player:
 
     async def _play(self, terms: Terms) -> Played:
         self.is_capped = False
-        drawn_before = self._drawn()
+        drawn_before = self.drawn
         try:
             if not self._is_open:
                 await self._environment(self._open)
@@ -149,7 +153,7 @@ class Player:
             return await self._ended(over)
 
     async def _speak(self, terms: Terms, drawn_before: int) -> None:
-        drawn, tokens = self._drawn(), tuple(token for segment in self._segments for token in segment.tokens)
+        drawn, tokens = self.drawn, tuple(token for segment in self._segments for token in segment.tokens)
         if drawn >= self._limits.budget_tokens:
             raise _Over(Status.BUDGET)
         if len(tokens) >= self._limits.positions:
@@ -307,9 +311,6 @@ class Player:
 
     def _length(self) -> int:
         return sum(len(segment.tokens) for segment in self._segments)
-
-    def _drawn(self) -> int:
-        return sum(len(segment.tokens) for segment in self._segments if segment.source is TokenSource.POLICY)
 
 
 def _told(error: BaseException) -> str:

@@ -30,6 +30,8 @@ from abruzzi_jobs.rl.rollout.events import (
     End,
     Ended,
     Event,
+    Halt,
+    Halted,
     KnownGroup,
     Offered,
     Pause,
@@ -139,7 +141,7 @@ class Scheduler:
         self._ready: list[_Group] = []
         self._timers: list[tuple[float, str, int]] = []
         self._asked_for = 0
-        self._is_exhausted = False
+        self._is_exhausted = self._is_halted = False
         self._dispatches = 0
         self._orders = 0
         self._out: list[Command] = []
@@ -212,6 +214,8 @@ class Scheduler:
                 self._used(event.cache, now)
             case Tick():
                 self._tick(now)
+            case Halt():
+                self._halt(now)
             case Stop():
                 self._stop()
         self._advance(now)
@@ -310,6 +314,13 @@ class Scheduler:
                 self.counts["released"] += 1
                 self._out.append(Release(name))
 
+    def _halt(self, now: float) -> None:
+        if self.is_idle:
+            raise ValueError("halt: no iteration is under way")
+        self._is_halted = True
+        if self._phase is _Phase.ROLLING:
+            self._pause(now)
+
     def _stop(self) -> None:
         self._phase = _Phase.STOPPED
         for group in list(self._groups.values()):
@@ -361,6 +372,10 @@ class Scheduler:
                 self._pause(now)
         if self._phase is _Phase.PAUSING and not self._running:
             self._phase = _Phase.IDLE
+            if self._is_halted:
+                self._is_halted = False
+                self._out.append(Halted())
+                return
             whole = sorted(self._ready, key=lambda group: group.order)[: self.policy.groups]
             for group in whole:
                 self._forget(group)

@@ -1,0 +1,460 @@
+"""An iteration's rollouts: what the scheduler decides is done here, with players, an engine and a store.
+
+One event loop, one reader of events: players report, the scheduler decides, its commands are carried out. Whoever was ended by the scheduler is not waited
+for. When `collect` returns, the engine is paused and empty, and what was cut short is kept: in memory with the environment's session, in the store without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from abruzzi.contracts.rollout import Outcome, Segment, Status, Task, Trajectory
+from abruzzi_jobs.rl.engine.protocol import EngineStats, Request
+from abruzzi_jobs.rl.environments.environment import Environment
+from abruzzi_jobs.rl.rollout.accounting import Attribution, metrics
+from abruzzi_jobs.rl.rollout.dialogue import Dialogue
+from abruzzi_jobs.rl.rollout.events import (
+    Begin,
+    Cause,
+    Command,
+    Complete,
+    Draw,
+    Drop,
+    End,
+    Ended,
+    Event,
+    Halt,
+    Halted,
+    KnownGroup,
+    Offered,
+    Pause,
+    Play,
+    Preempt,
+    Release,
+    Stood,
+    Stop,
+    Tick,
+    Used,
+)
+from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
+from abruzzi_jobs.rl.rollout.player import Limits, Player, Terms, member_seed
+from abruzzi_jobs.rl.rollout.scheduler import Scheduler, SchedulerPolicy
+from abruzzi_jobs.rl.rollout.store import HeldGroup, Kept, RolloutStore
+
+LOOK_SECONDS = 0.5
+"""How often the engine's cache is looked at."""
+
+logger = logging.getLogger(__name__)
+
+
+class RolloutEngine(Protocol):
+    """What rollouts want of the engine's asynchronous front."""
+
+    async def generate(self, request: Request) -> Segment: ...
+
+    async def cancel(self, request_id: str) -> Any:
+        """Whoever waits for it gets what there is, as `aborted`."""
+        ...
+
+    async def pause(self, mode: Literal["keep", "abort"]) -> Any: ...
+
+    async def resume(self) -> Any: ...
+
+    def stats(self) -> EngineStats: ...
+
+
+class Interrupted(Exception):
+    """Everything stands, and is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    groups: tuple[PlayedGroup, ...]
+    """Whole, oldest first, not scored."""
+    dropped: tuple[Played, ...]
+    """Ended in this iteration, or of a group that was dropped in it, and never trained on."""
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+    """Of the call's wall time, to which they sum: `engine` (a request in it), `environment` (none, and one of these at work), `other`."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    number: int
+    task: Task
+    born: int | None = None
+    members: dict[int, Played] = field(default_factory=dict)
+    """As they last stood or ended."""
+
+
+class Rollouts:
+    """Of one stage. `task_of` is a pure function of the group's number; None: there are no more. `limits` and `terms` by task family, `terms` by version,
+    too: temperature, and tokens of one iteration. `make` opens a session of a task's environment. `on_end` hears of each end at once."""
+
+    def __init__(
+        self,
+        policy: SchedulerPolicy,
+        *,
+        engine: RolloutEngine,
+        dialogue: Dialogue,
+        make: Callable[[Task], Environment],
+        task_of: Callable[[int], Task | None],
+        limits: Callable[[str], Limits],
+        terms: Callable[[str, int], Terms],
+        seed: int,
+        store: RolloutStore | None = None,
+        on_end: Callable[[Played], None] = lambda played: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy = policy
+        self._engine, self._dialogue, self._make = engine, dialogue, make
+        self._task_of, self._limits, self._terms, self._seed = task_of, limits, terms, seed
+        self._store, self._on_end, self._clock = store, on_end, clock
+        self._scheduler = Scheduler(policy)
+        self._groups: dict[str, _UnderWay] = {}
+        self._taken: frozenset[str] = frozenset()
+        """Groups of an earlier process: their numbers are not drawn again."""
+        self._players: dict[str, Player] = {}
+        self._playing: dict[str, asyncio.Task[None]] = {}
+        self._cap_from: dict[str, int] = {}
+        """Tokens that a trajectory had when this iteration's began to count."""
+        self._beside: set[asyncio.Task[Any]] = set()
+        """Sessions being closed, ends being written."""
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        """And what a player raised, which is a bug."""
+        self._version = self._next_number = 0
+        self._looked_at, self._looked_every_s = -math.inf, LOOK_SECONDS
+        self._is_collecting = self._is_interrupted = False
+        self._is_fresh = True
+        self._handed: tuple[PlayedGroup, ...] | None = None
+        self._is_halted = False
+        self._dropped: list[Played] = []
+        self._spent = Attribution(clock)
+
+    # From outside
+
+    async def collect(self, version: int) -> Collected:
+        """The groups of the iteration that begins with this version of the policy, which the engine serves. Asked again for the same iteration, by whatever
+        process, it hands out the same groups. Raises Interrupted, and AbruzziError of the store."""
+        began, counts = self._clock(), self._scheduler.counts.copy()
+        self._spent.begin()
+        self._version, self._handed, self._is_halted, self._dropped = version, None, False, []
+        is_fresh, self._is_fresh = self._is_fresh, False
+        if self._store is not None and (is_fresh or await asyncio.to_thread(self._store.is_begun, version)):
+            over = await self._restore(version)
+            counts = Counter()
+            if over is not None:
+                return self._collected(over.handed or (), over.dropped, counts, began)
+        self._cap_from.clear()
+        self._is_collecting = True
+        try:
+            await self._engine.resume()
+            await self._tell(Begin(version))
+            if self._is_interrupted:
+                await self._tell(Halt())
+            while self._handed is None and not self._is_halted:
+                await self._tell(await self._next_event())
+            await self._engine.pause("abort")
+            await self._settle()
+        finally:
+            self._is_collecting = False
+        await self._keep()
+        if self._handed is None:
+            raise Interrupted
+        return self._collected(self._handed, tuple(self._dropped), counts, began)
+
+    def interrupt(self) -> None:
+        """`collect` raises Interrupted soon, now or when it is called next; from the event loop's thread."""
+        self._is_interrupted = True
+        if self._is_collecting:
+            self._events.put_nowait(Halt())
+
+    async def close(self) -> None:
+        """Ends what is under way and closes all sessions."""
+        await self._tell(Stop())
+        await self._settle()
+
+    async def play_all(self, tasks: Sequence[Task], terms: Terms, *, name: str, at_once: int) -> list[Played]:
+        """Each task once, to its end, in their order; for evaluations. `name`: of this lot, as of a group. Not while an iteration is collected."""
+        gate = asyncio.Semaphore(at_once)
+
+        async def one(number: int, task: Task) -> Played:
+            group = f"{name}-{number:05d}"
+            player = self._player(_begun(group, 0, task), number)
+            async with gate:
+                try:
+                    return await player.play(terms)
+                finally:
+                    await self._released(player)
+
+        await self._engine.resume()
+        async with asyncio.TaskGroup() as lot:
+            playing = [lot.create_task(one(number, task)) for number, task in enumerate(tasks)]
+        await self._engine.pause("abort")
+        return [task.result() for task in playing]
+
+    # Events
+
+    async def _next_event(self) -> Event:
+        now, timer = self._clock(), self._scheduler.next_time()
+        if timer is not None and timer <= now:
+            return Tick()
+        if now - self._looked_at >= self._looked_every_s:
+            self._looked_at = now
+            await asyncio.sleep(0)
+            stats = self._engine.stats()
+            return Used(stats.cache_tokens / stats.cache_capacity if stats.cache_capacity else 0.0)
+        try:
+            async with asyncio.timeout(min(LOOK_SECONDS, math.inf if timer is None else timer - now)):
+                event = await self._events.get()
+        except TimeoutError:
+            return Tick()
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def _tell(self, event: Event) -> None:
+        if isinstance(event, Halt) and (self._scheduler.is_idle or self._is_halted):
+            return
+        for command in self._scheduler.decide(event, self._clock()):
+            await self._do(command)
+
+    async def _do(self, command: Command) -> None:
+        match command:
+            case Draw():
+                self._draw(command.count)
+            case Play():
+                self._play(command)
+            case Pause():
+                for name in self._playing:
+                    self._players[name].pause()
+                await self._engine.pause("abort")
+            case Preempt():
+                self._players[command.member].pause()
+                await self._engine.cancel(command.member)
+            case Release():
+                self._besides(self._released(self._players[command.member]))
+            case End():
+                await self._end(command)
+            case Drop():
+                logger.info("group %s is dropped: %s", command.group, command.reason)
+                self._dropped += self._groups.pop(command.group).members.values()
+            case Complete():
+                self._handed = tuple(self._whole(name) for name in command.groups)
+            case Halted():
+                self._is_halted = True
+
+    def _draw(self, count: int) -> None:
+        names: list[str] = []
+        while len(names) < count:
+            name = group_id(self._next_number)
+            if name not in self._taken:
+                task = self._task_of(self._next_number)
+                if task is None:
+                    break
+                self._groups[name] = _UnderWay(self._next_number, task)
+                names.append(name)
+            self._next_number += 1
+        self._events.put_nowait(Offered(tuple(names)))
+
+    def _play(self, command: Play) -> None:
+        name = command.member
+        group, index = _parts(name)
+        under_way = self._groups[group]
+        if under_way.born is None:
+            under_way.born = self._version
+        player = self._players.get(name)
+        if player is None:
+            known = under_way.members.get(index)
+            begun = known.trajectory if known is not None else _begun(group, index, under_way.task)
+            player = self._players[name] = self._player(begun, under_way.number)
+        terms = self._terms(under_way.task.family, self._version)
+        if terms.cap_tokens is not None:
+            drawn = player.drawn
+            left = self._cap_from.setdefault(name, drawn) + terms.cap_tokens - drawn
+            if left <= 0:
+                # Another round: nothing else could run.
+                self._cap_from[name], left = drawn, terms.cap_tokens
+            terms = Terms(temperature=terms.temperature, cap_tokens=left)
+        playing = player.play(terms)
+        self._playing[name] = asyncio.create_task(self._report(name, command.dispatch, player, playing))
+        self._note()
+
+    async def _report(self, name: str, dispatch: int, player: Player, playing: Coroutine[Any, Any, Played]) -> None:
+        try:
+            played = await playing
+        except Exception as error:
+            self._events.put_nowait(error)
+            return
+        trajectory = played.trajectory
+        group, index = _parts(name)
+        if self._playing.get(name) is not asyncio.current_task():
+            return  # ended by the scheduler meanwhile
+        del self._playing[name]
+        self._groups[group].members[index] = played
+        if trajectory.status is Status.PARTIAL:
+            self._events.put_nowait(Stood(name, dispatch, Cause.CAP if player.is_capped else Cause.ASKED))
+        else:
+            self._events.put_nowait(Ended(name, dispatch, trajectory.status))
+        self._note()
+
+    # Ends
+
+    async def _end(self, command: End) -> None:
+        name = command.member
+        group, index = _parts(name)
+        player = self._players.pop(name, None)
+        under_way = self._groups[group]
+        if command.is_by_scheduler:
+            if (playing := self._playing.pop(name, None)) is not None:
+                playing.cancel()
+                self._besides(asyncio.wait({playing}))
+                await self._engine.cancel(name)
+            known = player.so_far() if player is not None else under_way.members[index]
+            under_way.members[index] = _as_ended(known, command.status)
+        if player is not None:
+            self._besides(self._released(player))
+        played = under_way.members[index]
+        if self._store is not None and self._is_collecting:
+            self._besides(asyncio.to_thread(self._store.ended, self._version, played))
+        self._on_end(played)
+        self._note()
+
+    def _whole(self, name: str) -> PlayedGroup:
+        members = self._groups.pop(name).members
+        return PlayedGroup(members=tuple(members[index] for index in sorted(members)))
+
+    async def _released(self, player: Player) -> None:
+        try:
+            await player.release()
+        except Exception as error:
+            # Its trajectory is whole all the same; what may leak is named.
+            logger.warning("%s: its session did not close: %s", player.begun.id, repr(error))
+
+    def _besides(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or task.exception() is None:
+            self._beside.discard(task)
+
+    async def _settle(self) -> None:
+        """What is done beside has been done; raises what went wrong in it."""
+        beside, self._beside = self._beside, set()
+        await asyncio.gather(*beside)
+
+    # What is kept
+
+    async def _keep(self) -> None:
+        if self._store is None:
+            return
+        held = tuple(
+            HeldGroup(id=name, number=one.number, task=one.task, born=one.born, members=one.members)
+            for name, one in self._groups.items()
+        )
+        kept = Kept(next_number=self._next_number, held=held, handed=self._handed, dropped=tuple(self._dropped))
+        write = self._store.interrupted if self._handed is None else self._store.finished
+        await asyncio.to_thread(write, self._version, kept)
+
+    async def _restore(self, version: int) -> Kept | None:
+        """All from the store, as the process left it that began this iteration; its end, where it had come to it."""
+        assert self._store is not None
+        over = await asyncio.to_thread(self._store.iteration, version)
+        kept = over or await asyncio.to_thread(self._store.before, version)
+        for player in self._players.values():
+            self._besides(self._released(player))
+        self._players.clear()
+        self._groups = {
+            one.id: _UnderWay(one.number, one.task, one.born, dict(one.members))
+            for one in (kept.held if kept is not None else ())
+        }
+        self._next_number = kept.next_number if kept is not None else 0
+        if over is None:
+            for played in (await asyncio.to_thread(self._store.ended_in, version)).values():
+                trajectory = played.trajectory
+                known = _UnderWay(_number(trajectory.group), trajectory.task, version)
+                under_way = self._groups.setdefault(trajectory.group, known)
+                under_way.members[trajectory.member] = played
+        self._taken, self._events = frozenset(self._groups), asyncio.Queue()
+        self._scheduler = Scheduler(self.policy)
+        self._scheduler.restore(tuple(_known(name, one) for name, one in self._groups.items()))
+        return over
+
+    def _player(self, begun: Trajectory, number: int) -> Player:
+        return Player(
+            begun,
+            seed=member_seed(self._seed, begun.task, begun=number, member=begun.member),
+            limits=self._limits(begun.task.family),
+            dialogue=self._dialogue,
+            make=self._make,
+            generate=self._generate,
+            clock=self._clock,
+        )
+
+    # What is told of it
+
+    async def _generate(self, request: Request) -> Segment:
+        self._spent.requests += 1
+        self._note()
+        try:
+            return await self._engine.generate(request)
+        finally:
+            self._spent.requests -= 1
+            self._note()
+
+    def _note(self) -> None:
+        self._spent.note(playing=len(self._playing))
+
+    def _collected(
+        self, groups: tuple[PlayedGroup, ...], dropped: tuple[Played, ...], before: Counter[str], began: float
+    ) -> Collected:
+        self._spent.note(playing=0)
+        trained = [played.trajectory for group in groups for played in group.members]
+        under_way = (played for one in self._groups.values() for played in one.members.values())
+        found = metrics(trained, dropped, under_way, self._scheduler.counts - before)
+        found["rollout/seconds"] = self._clock() - began
+        found["rollout/groups"] = float(len(groups))
+        found["rollout/held_sessions"] = float(sum(player.is_held for player in self._players.values()))
+        found["rollout/concurrency"] = float(self._scheduler.concurrency.limit)
+        return Collected(groups, dropped, found, dict(self._spent.seconds))
+
+
+def group_id(number: int) -> str:
+    return f"g{number:07d}"
+
+
+def _number(group: str) -> int:
+    return int(group.removeprefix("g"))
+
+
+def _parts(member: str) -> tuple[str, int]:
+    group, _, index = member.rpartition("/")
+    return group, int(index)
+
+
+def _begun(group: str, member: int, task: Task) -> Trajectory:
+    return Trajectory(id=f"{group}/{member}", group=group, member=member, task=task, segments=(), status=Status.PARTIAL)
+
+
+def _as_ended(played: Played, status: Status) -> Played:
+    outcome = Outcome(status=status, detail="Ended by the scheduler.")
+    trajectory = played.trajectory.model_copy(update={"status": status, "outcome": outcome})
+    return played.model_copy(update={"trajectory": trajectory})
+
+
+def _known(name: str, one: _UnderWay) -> KnownGroup:
+    statuses = {index: played.trajectory.status for index, played in one.members.items()}
+    return KnownGroup(
+        id=name,
+        born=one.born,
+        members={index: None if status is Status.PARTIAL else status for index, status in statuses.items()},
+    )
