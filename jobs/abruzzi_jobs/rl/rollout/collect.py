@@ -130,7 +130,7 @@ class Rollouts:
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         """And what a player raised, which is a bug."""
         self._version = self._next_number = 0
-        self._looked_at, self._looked_every_s = -math.inf, LOOK_SECONDS
+        self._looked_at, self._looked_every_s, self._has_looked = -math.inf, LOOK_SECONDS, False
         self._is_collecting = self._is_interrupted = False
         self._is_fresh = True
         self._handed: tuple[PlayedGroup, ...] | None = None
@@ -206,13 +206,13 @@ class Rollouts:
         now, timer = self._clock(), self._scheduler.next_time()
         if timer is not None and timer <= now:
             return Tick()
-        if now - self._looked_at >= self._looked_every_s:
-            self._looked_at = now
-            await asyncio.sleep(0)
+        if now - self._looked_at >= self._looked_every_s and not self._has_looked:
+            self._looked_at, self._has_looked = now, True
             stats = self._engine.stats()
             return Used(stats.cache_tokens / stats.cache_capacity if stats.cache_capacity else 0.0)
+        self._has_looked = False
         try:
-            async with asyncio.timeout(min(LOOK_SECONDS, math.inf if timer is None else timer - now)):
+            async with asyncio.timeout(min(self._looked_every_s, math.inf if timer is None else timer - now)):
                 event = await self._events.get()
         except TimeoutError:
             return Tick()
