@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +67,18 @@ class Cache(Protocol):
         ...
 
 
+class CacheDims(NamedTuple):
+    heads: int
+    key_dim: int
+    value_dim: int
+    own_values: bool
+    """False: values are the first dims of the keys."""
+
+
 class Attention(nn.Module, ABC):
     """What a layer's attention offers."""
+
+    scale: float
 
     @abstractmethod
     def forward(
@@ -78,6 +89,19 @@ class Attention(nn.Module, ABC):
     @abstractmethod
     def decode(self, x_B1D: Tensor, cis_1R: Tensor, cache: Any) -> Tensor:
         """One more position, against the cache."""
+
+    # Over flat rows, for `rows.py`: Q query heads read one of G heads of keys and values.
+
+    @abstractmethod
+    def grouped(self, x_TD: Tensor, cis_TR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(q_TGQK, k_TGK, v_TGV), rotated."""
+
+    @abstractmethod
+    def merged(self, out_TGQV: Tensor) -> Tensor:
+        """The layer's output_TD of what attention gave."""
+
+    @abstractmethod
+    def cache_dims(self) -> CacheDims: ...
 
 
 class Block(nn.Module):
@@ -113,6 +137,15 @@ class Block(nn.Module):
     def decode(self, x_B1D: Tensor, cis_1R: Tensor, cache: Cache) -> Tensor:
         x_B1D = x_B1D + self.self_attn.decode(self.input_layernorm(x_B1D), cis_1R, cache)
         return self._feed_forward(x_B1D)[0]
+
+    def rows(
+        self, x_TD: Tensor, cis_TR: Tensor, attend: Callable[[Tensor, Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Routing | None]:
+        """Over flat rows; `attend(q_TGQK, k_TGK, v_TGV)` knows whose they are."""
+        attention = cast(Attention, self.self_attn)
+        attended_TD = attention.merged(attend(*attention.grouped(self.input_layernorm(x_TD), cis_TR)))
+        out_1TD, routing = self._feed_forward((x_TD + attended_TD).unsqueeze(0))
+        return out_1TD.squeeze(0), routing
 
     def _feed_forward(self, x_BLD: Tensor) -> tuple[Tensor, Routing | None]:
         normed = self.post_attention_layernorm(x_BLD)
@@ -221,7 +254,7 @@ class Decoder(nn.Module):
         hidden_BLD, _, _, _ = self._run_layers(tokens_BL, None, segment_ids_BL)
         if last_only:
             hidden_BLD = hidden_BLD[:, -1]
-        return F.linear(self._final_norm(hidden_BLD), self.head_weight).float()
+        return self.head(hidden_BLD).float()
 
     @torch.no_grad()
     def token_losses(self, tokens_BL: Tensor, targets_BL: Tensor, segment_ids_BL: Tensor | None = None) -> Tensor:
@@ -234,7 +267,7 @@ class Decoder(nn.Module):
     def prefill(self, tokens_BL: Tensor) -> tuple[Tensor, list[Cache]]:
         """(logits of the last position [B, V], caches) for `decode`."""
         hidden_BLD, _, _, caches = self._run_layers(tokens_BL, None, None)
-        return F.linear(self._final_norm(hidden_BLD[:, -1]), self.head_weight).float(), caches
+        return self.head(hidden_BLD[:, -1]).float(), caches
 
     @torch.no_grad()
     def decode(self, tokens_B: Tensor, caches: list[Cache]) -> Tensor:
@@ -244,13 +277,16 @@ class Decoder(nn.Module):
         cis_LR = rotations(self.config, max(self.config.max_position, position + 1), device=hidden_B1D.device)
         for block, cache in zip(self.layers.values(), caches, strict=True):
             hidden_B1D = cast(Block, block).decode(hidden_B1D, cis_LR[position : position + 1], cache)
-        return F.linear(self._final_norm(hidden_B1D[:, 0]), self.head_weight).float()
+        return self.head(hidden_B1D[:, 0]).float()
 
     def update_router_bias(self, counts_ME: Tensor, *, rate: float | None = None) -> None:
         """One balancing step from the global batch's counts (summed over ranks and micro-batches), a row for each expert layer."""
         for moe, counts_E in zip(self.moe_layers(), counts_ME, strict=True):
             default = cast(ModelConfig, self.config).router_bias_update_rate
             moe.gate.update_bias(counts_E, rate=default if rate is None else rate)
+
+    def attentions(self) -> list[Attention]:
+        return [cast(Attention, cast(Block, block).self_attn) for block in self.layers.values()]
 
     def moe_layers(self) -> list[MixtureOfExperts]:
         mlps = [cast(Block, block).mlp for block in self.layers.values()]
@@ -274,6 +310,10 @@ class Decoder(nn.Module):
                 part.copy_(torch.randn(part.shape, generator=generator).mul_(self.config.init_std))
         for moe in self.moe_layers():
             moe.gate.e_score_correction_bias.zero_()
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states."""
+        return F.linear(self._final_norm(hidden), self.head_weight)
 
     @property
     def head_weight(self) -> Tensor:

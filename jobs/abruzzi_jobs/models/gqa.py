@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from abruzzi_jobs.models.attention import attention
 from abruzzi_jobs.models.config import LlamaConfig
-from abruzzi_jobs.models.decoder import Attention
+from abruzzi_jobs.models.decoder import Attention, CacheDims
 from abruzzi_jobs.models.rope import rotate, softmax_scale
 
 
@@ -70,6 +70,17 @@ class GroupedQueryAttention(Attention):
         logits_BGQL = q_BGQK @ cache.k_BGLK.transpose(2, 3)
         weights_BGQL = torch.softmax(logits_BGQL.float() * self.scale, -1).to(x_B1D.dtype)
         return self.o_proj((weights_BGQL @ cache.v_BGLK).flatten(1).unsqueeze(1))
+
+    def grouped(self, x_TD: Tensor, cis_TR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q_HTK, k_GTK, v_GTK = (x.squeeze(0) for x in self._heads(x_TD.unsqueeze(0), cis_TR))
+        q_TGQK = q_HTK.transpose(0, 1).unflatten(1, (self.config.num_kv_heads, self.group))
+        return q_TGQK, k_GTK.transpose(0, 1), v_GTK.transpose(0, 1)
+
+    def merged(self, out_TGQV: Tensor) -> Tensor:
+        return self.o_proj(out_TGQV.flatten(1))
+
+    def cache_dims(self) -> CacheDims:
+        return CacheDims(self.config.num_kv_heads, self.config.head_dim, self.config.head_dim, own_values=True)
 
     def _heads(self, x_BLD: Tensor, cis_LR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q_BHLK, k_BGLK, v_BGLK = (

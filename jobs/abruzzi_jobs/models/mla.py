@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from abruzzi_jobs.models.attention import attention
 from abruzzi_jobs.models.config import ModelConfig
-from abruzzi_jobs.models.decoder import Attention
+from abruzzi_jobs.models.decoder import Attention, CacheDims
 from abruzzi_jobs.models.norm import RMSNorm
 from abruzzi_jobs.models.rope import rotate, softmax_scale
 
@@ -82,15 +82,39 @@ class LatentAttention(Attention):
         cache.append(latent_B1C, rotate(k_rope_B1R, cis_1R))
         q_BHK = query.view(B, config.num_heads, -1)
         q_nope_BHN, q_rope_BHR = q_BHK.split((config.qk_nope_head_dim, config.qk_rope_head_dim), -1)
-        k_HNC, v_HVC = self.kv_b_proj.weight.view(config.num_heads, -1, config.kv_lora_rank).split(
-            (config.qk_nope_head_dim, config.v_head_dim), 1
-        )
+        k_HNC, v_HVC = self._absorbed()
         q_latent_BHC = torch.einsum("bhn,hnc->bhc", q_nope_BHN, k_HNC)
         logits_BHL = q_latent_BHC @ cache.latent_BLC.transpose(1, 2)
         logits_BHL += rotate(q_rope_BHR, cis_1R) @ cache.k_rope_BLR.transpose(1, 2)
         weights_BHL = torch.softmax(logits_BHL.float() * self.scale, -1).to(x_B1D.dtype)
         out_BHV = torch.einsum("bhc,hvc->bhv", weights_BHL @ cache.latent_BLC, v_HVC)
         return self.o_proj(out_BHV.reshape(B, 1, -1))
+
+    def grouped(self, x_TD: Tensor, cis_TR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        config = self.config
+        query_TQ, latent_TC, k_rope_TR = self._latents(x_TD)
+        q_nope_THN, q_rope_THR = query_TQ.unflatten(-1, (config.num_heads, -1)).split(
+            (config.qk_nope_head_dim, config.qk_rope_head_dim), -1
+        )
+        q_latent_HTC = torch.bmm(q_nope_THN.transpose(0, 1), self._absorbed()[0])
+        q_THK = torch.cat((q_latent_HTC.transpose(0, 1), rotate(q_rope_THR, cis_TR.unsqueeze(1))), -1)
+        k_TK = torch.cat((latent_TC, rotate(k_rope_TR, cis_TR)), -1)
+        return q_THK.unsqueeze(1), k_TK.unsqueeze(1), latent_TC.unsqueeze(1)
+
+    def merged(self, out_TGQV: Tensor) -> Tensor:
+        out_HTV = torch.bmm(out_TGQV.squeeze(1).transpose(0, 1), self._absorbed()[1].transpose(1, 2))
+        return self.o_proj(out_HTV.transpose(0, 1).flatten(1))
+
+    def cache_dims(self) -> CacheDims:
+        latent = self.config.kv_lora_rank
+        return CacheDims(1, latent + self.config.qk_rope_head_dim, latent, own_values=False)
+
+    def _absorbed(self) -> tuple[Tensor, Tensor]:
+        """kv_b as (k_HNC, v_HVC)."""
+        k_HNC, v_HVC = self.kv_b_proj.weight.view(self.config.num_heads, -1, self.config.kv_lora_rank).split(
+            (self.config.qk_nope_head_dim, self.config.v_head_dim), 1
+        )
+        return k_HNC, v_HVC
 
     def _latents(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BLD)))

@@ -3,7 +3,7 @@
 Tokens are sorted by expert, multiplied group by group, and added back; experts are 3D tensors [E, out, in] that can later be
 split on dimension 0. Measured on CPU, forward and backward of `grouped_mm` run at the speed of one dense product of the same size.
 
-Shapes: B batch, L positions, D hidden, I expert width, G = 2·I, E experts, K experts a token, T = B·L, R = T·K rows.
+Shapes: B batch, L positions, D hidden, I expert width, G = 2·I, E experts, K experts a token, T = B·L, R = T·K rows (and those that fill up).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.invariance import GROUP
 from abruzzi_jobs.models.router import Router, Routing
 from abruzzi_jobs.models.swiglu import SwiGLU, weighted_swiglu
 
@@ -52,18 +53,38 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(E, D, I, device=device, dtype=dtype))
 
     def forward(self, x_TD: Tensor, routing: Routing) -> Tensor:
-        K = routing.experts_TK.shape[1]
-        order_R = routing.experts_TK.flatten().argsort(stable=True)
-        inverse_R = torch.empty_like(order_R)
-        inverse_R[order_R] = torch.arange(order_R.numel(), device=order_R.device)
-        ends_E = routing.counts_E.cumsum(0).to(torch.int32)
-        rows_RD = _Dispatch.apply(x_TD, order_R // K, inverse_R.view(-1, K))
-        hidden_RI = weighted_swiglu(
-            grouped_linear(rows_RD, self.gate_up_proj, ends_E), routing.weights_TK.flatten()[order_R]
-        )
+        token_R, row_TK, place_R, ends_E = expert_rows(routing)
+        rows_RD = _Dispatch.apply(x_TD, token_R, row_TK)
+        weights_R = routing.weights_TK.flatten()[place_R]
+        hidden_RI = weighted_swiglu(grouped_linear(rows_RD, self.gate_up_proj, ends_E), weights_R)
         return _Combine.apply(  # type: ignore[no-any-return]
-            grouped_linear(hidden_RI, self.down_proj, ends_E), order_R // K, inverse_R.view(-1, K)
+            grouped_linear(hidden_RI, self.down_proj, ends_E), token_R, row_TK
         )
+
+
+def expert_rows(routing: Routing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(token_R, row_TK, place_R, ends_E): rows in expert order, where each token's K rows are, whose weight a row has (of T·K), ends of the experts.
+
+    On CPU an expert's rows are filled up to a multiple of `GROUP`, so that a row is the same whatever others the expert has (invariance.py);
+    what fills up is some token's row again, which nobody reads.
+    """
+    K = routing.experts_TK.shape[1]
+    experts_R = routing.experts_TK.flatten()
+    order_R = experts_R.argsort(stable=True)
+    counts_E = routing.counts_E
+    places = torch.arange(order_R.numel(), device=order_R.device)
+    if not order_R.is_cuda:
+        filled_E = (counts_E + GROUP - 1) // GROUP * GROUP
+        before_E = (filled_E - counts_E).cumsum(0) - (filled_E - counts_E)
+        places = places + before_E[experts_R[order_R]]
+        filled_R = order_R.new_zeros(int(filled_E.sum()))
+        filled_R[places] = order_R
+        counts_E = filled_E
+    else:
+        filled_R = order_R
+    row_R = torch.empty_like(order_R)
+    row_R[order_R] = places
+    return filled_R // K, row_R.view(-1, K), filled_R, counts_E.cumsum(0).to(torch.int32)
 
 
 def grouped_linear(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor:
@@ -97,13 +118,18 @@ class _Combine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows_RD: Tensor, token_R: Tensor, row_TK: Tensor) -> Tensor:
-        ctx.save_for_backward(token_R)
+        ctx.save_for_backward(token_R, row_TK)
         return _sum_rows(rows_RD, row_TK)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (token_R,) = ctx.saved_tensors
-        return grads[0].index_select(0, token_R), None, None
+        token_R, row_TK = ctx.saved_tensors
+        grad_RD = grads[0].index_select(0, token_R)
+        if row_TK.numel() < token_R.numel():  # rows that fill up have no gradient
+            is_read_R = torch.zeros(len(token_R), 1, dtype=torch.bool, device=token_R.device)
+            is_read_R[row_TK.flatten()] = True
+            grad_RD *= is_read_R
+        return grad_RD, None, None
 
 
 def _sum_rows(rows_RD: Tensor, row_TK: Tensor) -> Tensor:

@@ -43,7 +43,10 @@ class Router(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Routing:
         config = self.config
-        scores_BLE = F.linear(x_BLD.to(self.weight.dtype), self.weight).sigmoid()
+        logits_BLE = F.linear(x_BLD.to(self.weight.dtype), self.weight)
+        # sigmoid, by the one exponential that gives the same bits wherever in a tensor it is computed (invariance.py); clamped: its gradient
+        # would be 0 · inf.
+        scores_BLE = 1 / (1 + torch.exp(-logits_BLE.clamp(min=-60)))
         scores_TE = scores_BLE.flatten(0, 1)
         experts_TK = torch.topk(
             scores_TE.detach() + self.e_score_correction_bias, config.num_experts_per_token, sorted=False

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.memory import widened
+from abruzzi_jobs.models.invariance import row_pieces
 
 
 class SwiGLU(nn.Module):
@@ -40,8 +41,7 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, -1)
-        return F.silu(gate).mul_(up)
+        return _gated(gate_up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -54,8 +54,7 @@ class _WeightedSwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up, weight)
-        gate, up = gate_up.chunk(2, -1)
-        return F.silu(gate).mul_(up).mul_(weight.to(gate_up.dtype).unsqueeze(-1))
+        return _gated(gate_up).mul_(weight.to(gate_up.dtype).unsqueeze(-1))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,6 +62,15 @@ class _WeightedSwiGLU(torch.autograd.Function):
         grad_gate_up, hidden = _swiglu_backward(gate_up, grads[0] * weight.to(gate_up.dtype).unsqueeze(-1))
         grad_weight = torch.linalg.vecdot(widened(hidden), widened(grads[0]))
         return grad_gate_up, grad_weight.to(weight.dtype)
+
+
+def _gated(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up, the same bits for a row whatever the number of rows and threads (invariance.py)."""
+    rows = gate_up.view(-1, gate_up.shape[-1])
+    pieces = [rows] if gate_up.is_cuda else [rows[piece] for piece in row_pieces(rows.shape[0], rows.shape[1] // 2)]
+    halves = [piece.chunk(2, -1) for piece in pieces]
+    gated = [F.silu(gate).mul_(up) for gate, up in halves]
+    return (gated[0] if len(gated) == 1 else torch.cat(gated)).view(*gate_up.shape[:-1], -1)
 
 
 def _swiglu_backward(gate_up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What an inference engine for rollouts does: tokens in, tokens out, in steps; paused, put to sleep and given new weights between two of them.
 
-`step` advances all requests by one token, so pausing, updating and cancelling happen between steps and need no locks. Draws are by (seed, position of the
+`step` advances all running requests by one token, so pausing, updating and cancelling happen between steps and need no locks. Draws are by (seed, position of the
 token in its sequence): a request's tokens do not depend on what is decoded beside it, and a resumed request goes on as if it had never been paused
 (reference/rl.md 8, invariants 2 and 3).
 """
@@ -16,6 +16,16 @@ from torch import Tensor
 from abruzzi.contracts.rollout import Segment
 
 
+class Constraint(Protocol):
+    """What a request may say, token by token: a grammar, tokens that are never to be drawn."""
+
+    def mask(self, logits_V: Tensor) -> None:
+        """Sets those of tokens that may not come next to −inf, in place."""
+        ...
+
+    def accept(self, token: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     id: str
@@ -27,7 +37,15 @@ class Request:
     seed: int
     stop_tokens: frozenset[int]
     group: str = ""
-    """Requests of one group share the prefix of their tokens in the cache."""
+    """Those that begin alike share what is alike in the cache in any case; of one group, one waits until the other's beginning is computed."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of likeliest tokens whose probability reaches it. Log-probabilities are of the distribution that is left."""
+    constraint: Constraint | None = None
+    """In this process only, and this request's own. Log-probabilities are of the distribution that it leaves."""
+    streamed: bool = False
+    """Its tokens are handed out by `drawn` as they come."""
+    top_logprobs: int = 0
+    """Of a streamed request: so many of the likeliest tokens beside each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +54,25 @@ class Generated:
     segment: Segment
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One token of a streamed request."""
+
+    request_id: str
+    token: int
+    logprob: float
+    """At temperature 1, whatever it was drawn with."""
+    top: tuple[tuple[int, float], ...] = ()
+    """(token, log-probability), the likeliest first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
     version: int
     running: int
     waiting: int
     cache_tokens: int
-    """Positions held in the cache."""
+    """Positions in the cache that running requests need; what is kept for others to come gives way."""
     cache_capacity: int
     prompt_tokens: int
     """Computed since the start; those that a prefix spared are not in it."""
@@ -62,7 +92,11 @@ class Engine(Protocol):
         ...
 
     def step(self) -> list[Generated]:
-        """One token for each running request (and a share of the waiting prompts); those that ended. [] when idle or paused."""
+        """One token for each running request (and a share of the waiting prompts); those that ended. None moves while paused."""
+        ...
+
+    def drawn(self) -> list[Drawn]:
+        """Of streamed requests, since the last call."""
         ...
 
     def cancel(self, request_id: str) -> Generated | None:
@@ -70,7 +104,8 @@ class Engine(Protocol):
         ...
 
     def pause(self, mode: Literal["keep", "abort"]) -> list[Generated]:
-        """`keep`: requests stay and go on after `resume`; over a weight update, their cache is computed anew. `abort`: all end as `paused`, with their tokens."""
+        """`keep`: requests stay and go on after `resume`; a weight update ends them as `paused` after all, given by the next `step`. `abort`: all end as
+        `paused`, with their tokens."""
         ...
 
     def resume(self) -> None: ...
@@ -86,11 +121,15 @@ class Engine(Protocol):
         ...
 
     def load_bucket(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Parameters by their logical names; copied, so that the caller may use the memory again."""
+        """Parameters by their logical names; copied, so that the caller may use the memory again. Raises ValueError for a strange name or shape."""
+        ...
+
+    def load_piece(self, name: str, start: int, flat: Tensor) -> None:
+        """Elements from `start` on of one parameter, in its order in memory, for buckets that are smaller than it."""
         ...
 
     def finish_update(self, version: int) -> None:
-        """All or nothing: raises where a parameter is missing, and the old version stays."""
+        """All or nothing: raises ValueError where a parameter is missing, and the old version stays."""
         ...
 
     def abandon_update(self) -> None:

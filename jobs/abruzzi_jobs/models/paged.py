@@ -1,0 +1,185 @@
+"""Decoding against a cache in pages: each position of a sequence is stored once, pages may belong to several sequences, nothing is padded to a longest one.
+
+A page holds `BLOCK` positions of one layer's keys and values. Where nearly all pages are in use they are multiplied in place, without being gathered: one product
+with the query of each page's reader; readers that share a page stand side by side in its product. Sums over a sequence's pages go in their
+order, so that the result is that of `ragged.py`, bit for bit.
+
+Shapes: T rows, S tiles (consecutive rows of one sequence, R each), G key heads, Q query heads of each, M = R · Q (and what fills up) rows of a product, D key dims, E value
+dims, L = BLOCK keys, P pages, X readers beside each other, N = P · X products of a tile with a page, J pages of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from abruzzi_jobs.models.attention import LOG2_E
+from abruzzi_jobs.models.decoder import CacheDims
+from abruzzi_jobs.models.invariance import BLOCK, GROUP, exp2_rows_, multiple
+
+
+class LayerPages:
+    """Keys [pages, G, BLOCK, D] and values [pages, G, BLOCK, E]; values may be the first dims of the keys (a latent cache)."""
+
+    def __init__(self, pages: int, dims: CacheDims, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._own_values = dims.own_values
+        shape = (pages, dims.heads, BLOCK)
+        self.keys = torch.zeros(*shape, dims.key_dim, device=device, dtype=dtype)
+        self.values = (
+            torch.zeros(*shape, dims.value_dim, device=device, dtype=dtype)
+            if dims.own_values
+            else self.keys[..., : dims.value_dim]
+        )
+
+    def write(self, slots_T: Tensor, k_TGD: Tensor, v_TGE: Tensor) -> None:
+        """`slots_T`: page · BLOCK + place in it."""
+        pages_T, places_T = slots_T // BLOCK, slots_T % BLOCK
+        self.keys[pages_T, :, places_T] = k_TGD
+        if self._own_values:
+            self.values[pages_T, :, places_T] = v_TGE
+
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        self.keys.index_copy_(0, targets, self.keys.index_select(0, sources))
+        if self._own_values:
+            self.values.index_copy_(0, targets, self.values.index_select(0, sources))
+
+    @property
+    def size_bytes(self) -> int:
+        return self.keys.nbytes + (self.values.nbytes if self._own_values else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Pages with their readers."""
+
+    pages: slice | Tensor
+    readers_PX: Tensor
+    """Tiles; the number of tiles stands for none."""
+    hidden_NML: Tensor
+    """Keys that come after the row [P · X, M, BLOCK]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Some rows of a step, and what they read. Made once for all layers."""
+
+    rows: slice
+    tile_rows: int
+    products: tuple[Products, ...]
+    table_SJ: Tensor
+    """Of each tile, its products in the order of its pages; one past the last stands for none."""
+
+
+def plan_tiles(
+    rows: slice,
+    spans: Sequence[tuple[int, int]],
+    pages: Sequence[Sequence[int]],
+    *,
+    tile_rows: int,
+    queries: int,
+    in_use: int,
+    device: torch.device,
+) -> Tiles:
+    """Tiles of the rows with positions `spans` (first, last), which read `pages`: those of their sequence, from position 0 on, of a cache whose first `in_use` may hold something.
+
+    Rows that fill up a tile are its last one again; tiles that fill up `rows` are the first one again.
+    """
+    tiles = len(spans)
+    readers: dict[int, list[tuple[int, int]]] = {}
+    for tile, own in enumerate(pages):
+        for place, page in enumerate(own):
+            readers.setdefault(page, []).append((tile, place))
+    # A page's first reader is served where the page lies, its others beside each other.
+    dense = tile_rows == 1 and 2 * len(readers) >= in_use
+    order = list(range(in_use)) if dense else sorted(readers)
+    nobody = (tiles, 0)
+    first = [readers.get(page, [nobody])[:1] for page in order]
+    shared = sorted(page for page, them in readers.items() if len(them) > 1)
+    width = max((len(readers[page]) - 1 for page in shared), default=0)
+    others = [readers[page][1:] + [nobody] * (width + 1 - len(readers[page])) for page in shared]
+    numbers = {reader: n for n, reader in enumerate(reader for beside in (*first, *others) for reader in beside)}
+    position_SM = _row_positions(spans, tile_rows, queries, device)
+    products = [_products(slice(0, in_use) if dense else torch.tensor(order, device=device), first, position_SM)]
+    if shared:
+        products.append(_products(torch.tensor(shared, device=device), others, position_SM))
+    none = len(order) + len(shared) * width
+    longest = max(map(len, pages))
+    table = [
+        [numbers[tile, place] for place in range(len(own))] + [none] * (longest - len(own))
+        for tile, own in enumerate(pages)
+    ]
+    table += [table[0]] * ((rows.stop - rows.start) // tile_rows - tiles)
+    return Tiles(rows, tile_rows, tuple(products), torch.tensor(table, device=device))
+
+
+def _row_positions(spans: Sequence[tuple[int, int]], tile_rows: int, queries: int, device: torch.device) -> Tensor:
+    """[S + 1, M], the last for a tile that is nobody's."""
+    first_S1, last_S1 = torch.tensor([*spans, (0, 0)], device=device).unsqueeze(-1).unbind(1)
+    position_SR = torch.minimum(first_S1 + torch.arange(tile_rows, device=device), last_S1)
+    filled = multiple(tile_rows * queries, GROUP) - tile_rows * queries
+    return F.pad(position_SR.repeat_interleave(queries, 1), (0, filled))
+
+
+def _products(pages: slice | Tensor, readers: Sequence[Sequence[tuple[int, int]]], position_SM: Tensor) -> Products:
+    device = position_SM.device
+    readers_PX = torch.tensor([[tile for tile, _ in beside] for beside in readers], device=device)
+    first_N = torch.tensor([place * BLOCK for beside in readers for _, place in beside], device=device)
+    key_NL = first_N.unsqueeze(1) + torch.arange(BLOCK, device=device)
+    hidden_NML = key_NL.unsqueeze(1) > position_SM[readers_PX.flatten()].unsqueeze(2)
+    return Products(pages, readers_PX, hidden_NML)
+
+
+def paged_attention(q_TGQD: Tensor, cache: LayerPages, tiles: Tiles, scale: float) -> Tensor:
+    """out_TGQE of the tiles' rows, whose own keys and values stand in the cache already."""
+    q_TGQD = q_TGQD[tiles.rows]
+    R, (T, G, Q, D) = tiles.tile_rows, q_TGQD.shape
+    S, M = T // R, multiple(R * Q, GROUP)
+    q_SGMD = (q_TGQD * (scale * LOG2_E)).view(S, R, G, Q, D).transpose(1, 2).reshape(S, G, R * Q, D)
+    q_SGMD = F.pad(q_SGMD, (0, 0, 0, M - R * Q, 0, 0, 0, 1))  # one more tile, nobody's
+    logits = [_logits(q_SGMD, cache, products) for products in tiles.products]
+    max_NGM = torch.cat([*(x.amax(-1) for x in logits), logits[0].new_full((1, G, M), -torch.inf)])
+    max_SGM = F.pad(max_NGM[tiles.table_SJ].amax(1), (0, 0, 0, 0, 0, 1))
+    outs, sums = [], []
+    for logits_NGML, products in zip(logits, tiles.products, strict=True):
+        p_NGML = exp2_rows_(logits_NGML.sub_(max_SGM[products.readers_PX.flatten()].unsqueeze(-1)))
+        outs.append(_weighted(p_NGML, cache, products))
+        sums.append(p_NGML.sum(-1))
+    out_NGME = torch.cat([*outs, outs[0].new_zeros(1, *outs[0].shape[1:])])
+    sum_NGM = torch.cat([*sums, sums[0].new_zeros(1, *sums[0].shape[1:])])
+    out_SGME, total_SGM = out_NGME[tiles.table_SJ[:, 0]], sum_NGM[tiles.table_SJ[:, 0]]
+    for place in range(1, tiles.table_SJ.shape[1]):
+        number_S = tiles.table_SJ[:, place]
+        out_SGME += out_NGME[number_S]
+        total_SGM += sum_NGM[number_S]
+    out_SGME.div_(total_SGM.unsqueeze(-1))
+    return out_SGME[:, :, : R * Q].reshape(S, G, R, Q, -1).transpose(1, 2).reshape(T, G, Q, -1)
+
+
+def _pages(x: Tensor, products: Products) -> Tensor:
+    """[P · G, BLOCK, X]; in place where they are a slice."""
+    picked = x[products.pages] if isinstance(products.pages, slice) else x.index_select(0, products.pages)
+    return picked.flatten(0, 1)
+
+
+def _logits(q_SGMD: Tensor, cache: LayerPages, products: Products) -> Tensor:
+    """[P · X, G, M, BLOCK]; −inf where a key comes after the row."""
+    P, X = products.readers_PX.shape
+    _, G, M, D = q_SGMD.shape
+    picked_NGMD = q_SGMD.index_select(0, products.readers_PX.flatten())
+    q_NMD = picked_NGMD.view(P, X, G, M, D).transpose(1, 2).reshape(P * G, X * M, D)
+    logits_NML = torch.bmm(q_NMD, _pages(cache.keys, products).transpose(1, 2))
+    logits_NGML = logits_NML.view(P, G, X, M, BLOCK).transpose(1, 2).reshape(P * X, G, M, BLOCK)
+    return logits_NGML.masked_fill_(products.hidden_NML.unsqueeze(1), -torch.inf)
+
+
+def _weighted(p_NGML: Tensor, cache: LayerPages, products: Products) -> Tensor:
+    """p·v of each product [P · X, G, M, E]."""
+    P, X = products.readers_PX.shape
+    _, G, M, L = p_NGML.shape
+    p_NML = p_NGML.view(P, X, G, M, L).transpose(1, 2).reshape(P * G, X * M, L)
+    out_NME = torch.bmm(p_NML, _pages(cache.values, products))
+    return out_NME.view(P, G, X, M, -1).transpose(1, 2).reshape(P * X, G, M, -1)

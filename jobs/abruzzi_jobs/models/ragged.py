@@ -1,0 +1,184 @@
+"""Causal attention of sequences that stand one after the other, without padding; a sequence's result does not depend on its neighbours, bit for bit.
+
+Keys are taken in blocks from the sequence's own start, maxima over all, sums block after block: the order that decoding against a cache
+keeps, too (`paged.py`), so that both give the same numbers (see `invariance.py`). Grouped: Q query heads read one head of keys and values; values may be narrower.
+
+Shapes: T rows (all sequences), G key heads, Q query heads of each, D key dims, E value dims; inside a batch of sequences with equally many
+blocks: N = sequences · G, L positions, M = rows of a stripe · Q, S its visible keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abruzzi_jobs.models.attention import LOG2_E
+from abruzzi_jobs.models.invariance import BLOCK, exp2_rows_
+
+_STRIPE_ELEMENTS = 1 << 20
+"""Logits held at once."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences with equally many blocks."""
+
+    index_BL: Tensor
+    """Rows; a sequence's last one again where it is shorter: later than all its own, so that causality hides it."""
+    is_own_BL: Tensor
+
+
+@dataclass(frozen=True)
+class RaggedLayout:
+    """Where sequences lie in the rows. Made once for all layers."""
+
+    rows: int
+    batches: tuple[Batch, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], rows: int, *, heads: int, device: Any) -> RaggedLayout:
+        starts, start = [], 0
+        for length in lengths:
+            starts.append(start)
+            start += length
+        order = sorted((index for index, length in enumerate(lengths) if length), key=lambda i: lengths[i])
+        batches: list[Batch] = []
+        for blocks, members in groupby(order, key=lambda i: -(-lengths[i] // BLOCK)):
+            most = max(1, _STRIPE_ELEMENTS // (heads * BLOCK * BLOCK * blocks))
+            there = list(members)
+            for first in range(0, len(there), most):
+                part = there[first : first + most]
+                start_B1 = torch.tensor([starts[i] for i in part], device=device).unsqueeze(1)
+                length_B1 = torch.tensor([lengths[i] for i in part], device=device).unsqueeze(1)
+                position_L = torch.arange(blocks * BLOCK, device=device)
+                index_BL = start_B1 + torch.minimum(position_L, length_B1 - 1)
+                batches.append(Batch(index_BL, position_L < length_B1))
+        return cls(rows, tuple(batches))
+
+
+def ragged_attention(
+    q_TGQD: Tensor, k_TGD: Tensor, v_TGE: Tensor, layout: RaggedLayout, scale: float
+) -> tuple[Tensor, Tensor]:
+    """(out_TGQE, maximum logit of each head [G·Q] in float32, without gradient). Rows of no sequence give zeros."""
+    return _Ragged.apply(q_TGQD, k_TGD, v_TGE, layout, scale)  # type: ignore[no-any-return]
+
+
+class _Ragged(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_TGQD: Tensor, k_TGD: Tensor, v_TGE: Tensor, layout: RaggedLayout, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        T, G, Q, _ = q_TGQD.shape
+        E = v_TGE.shape[-1]
+        out_TGQE = q_TGQD.new_zeros(T, G, Q, E)
+        lse_TGQ1 = q_TGQD.new_zeros(T, G, Q, 1)
+        max_GQ = q_TGQD.new_full((G, Q), -torch.inf)
+        for batch in layout.batches:
+            B, L = batch.index_BL.shape
+            q_NXD = _query(q_TGQD, batch, scale)
+            k_NLD, v_NLE = _gathered(k_TGD, batch), _gathered(v_TGE, batch)
+            out_NXE, lse_NX1 = q_NXD.new_empty(*q_NXD.shape[:2], E), q_NXD.new_empty(*q_NXD.shape[:2], 1)
+            for rows, keys in _stripes(L, Q):
+                logits_NMS = _logits(q_NXD[:, rows], k_NLD[:, :keys], Q)
+                max_NM1 = logits_NMS.amax(-1, keepdim=True)
+                out_NXE[:, rows], total_NM1 = weighted_blocks(exp2_rows_(logits_NMS.sub_(max_NM1)), v_NLE[:, :keys])
+                lse_NX1[:, rows] = total_NM1.log2_().add_(max_NM1)
+                max_GQ = torch.maximum(max_GQ, max_NM1.view(B, G, -1, Q).amax((0, 2)))
+            _scatter_(out_TGQE, out_NXE.view(B, G, L, Q, E), batch)
+            _scatter_(lse_TGQ1, lse_NX1.view(B, G, L, Q, 1), batch)
+        ctx.save_for_backward(q_TGQD, k_TGD, v_TGE, out_TGQE, lse_TGQ1)
+        ctx.layout, ctx.scale = layout, scale
+        max_logit_H = max_GQ.flatten().float() / LOG2_E
+        ctx.mark_non_differentiable(max_logit_H)
+        return out_TGQE, max_logit_H
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q_TGQD, k_TGD, v_TGE, out_TGQE, lse_TGQ1 = ctx.saved_tensors
+        Q = q_TGQD.shape[2]
+        delta_TGQ1 = torch.linalg.vecdot(grads[0], out_TGQE).unsqueeze_(-1)
+        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q_TGQD, k_TGD, v_TGE))
+        for batch in ctx.layout.batches:
+            B, L = batch.index_BL.shape
+            q_NXD = _query(q_TGQD, batch, ctx.scale)
+            k_NLD, v_NLE = _gathered(k_TGD, batch), _gathered(v_TGE, batch)
+            own_BL = batch.is_own_BL.view(B, 1, L, 1, 1)
+            # Rows that repeat a sequence's last have no gradient, and give none to the keys that repeat.
+            grad_NXE, lse_NX1, delta_NX1 = (
+                x.index_select(0, batch.index_BL.flatten()).view(B, L, *x.shape[1:]).transpose(1, 2)
+                for x in (grads[0], lse_TGQ1, delta_TGQ1)
+            )
+            grad_NXE, delta_NX1 = ((x * own_BL).flatten(0, 1).flatten(1, 2) for x in (grad_NXE, delta_NX1))
+            lse_NX1 = lse_NX1.flatten(0, 1).flatten(1, 2)
+            grad_q_NXD, grad_k_NLD, grad_v_NLE = (
+                torch.empty_like(q_NXD),
+                torch.zeros_like(k_NLD),
+                torch.zeros_like(v_NLE),
+            )
+            for rows, keys in _stripes(L, Q):
+                p_NMS = _logits(q_NXD[:, rows], k_NLD[:, :keys], Q).sub_(lse_NX1[:, rows]).exp2_()
+                grad_v_NLE[:, :keys] += torch.bmm(p_NMS.transpose(1, 2), grad_NXE[:, rows])
+                ds_NMS = (
+                    torch.bmm(grad_NXE[:, rows], v_NLE[:, :keys].transpose(1, 2)).sub_(delta_NX1[:, rows]).mul_(p_NMS)
+                )
+                torch.mul(torch.bmm(ds_NMS, k_NLD[:, :keys]), ctx.scale, out=grad_q_NXD[:, rows])
+                grad_k_NLD[:, :keys] += torch.bmm(ds_NMS.transpose(1, 2), q_NXD[:, rows])
+            grad_k_NLD.div_(LOG2_E)
+            _scatter_(grad_q, grad_q_NXD.view(B, -1, L, *q_TGQD.shape[2:]), batch)
+            _scatter_(grad_k, grad_k_NLD.view(B, -1, L, k_TGD.shape[-1]), batch)
+            _scatter_(grad_v, grad_v_NLE.view(B, -1, L, v_TGE.shape[-1]), batch)
+        return grad_q, grad_k, grad_v, None, None
+
+
+def weighted_blocks(p_NMS: Tensor, v_NSE: Tensor) -> tuple[Tensor, Tensor]:
+    """(Σ p·v / Σ p, Σ p with a last dimension of 1): block after block of keys, the order that all attention here keeps."""
+    sums_NMJ = p_NMS.view(*p_NMS.shape[:2], -1, BLOCK).sum(-1)
+    out_NME = torch.bmm(p_NMS[..., :BLOCK], v_NSE[:, :BLOCK])
+    total_NM = sums_NMJ[..., 0].clone()
+    for block in range(1, sums_NMJ.shape[-1]):
+        keys = slice(block * BLOCK, (block + 1) * BLOCK)
+        out_NME += torch.bmm(p_NMS[..., keys], v_NSE[:, keys])
+        total_NM += sums_NMJ[..., block]
+    return out_NME.div_(total_NM.unsqueeze(-1)), total_NM.unsqueeze(-1)
+
+
+def _query(q_TGQD: Tensor, batch: Batch, scale: float) -> Tensor:
+    """[N, L·Q, D], times the scale, for logits in base 2."""
+    B, L = batch.index_BL.shape
+    picked = (q_TGQD.index_select(0, batch.index_BL.flatten()) * (scale * LOG2_E)).view(B, L, *q_TGQD.shape[1:])
+    return picked.transpose(1, 2).flatten(0, 1).flatten(1, 2)
+
+
+def _gathered(x_TGX: Tensor, batch: Batch) -> Tensor:
+    """[N, L, X]"""
+    B, L = batch.index_BL.shape
+    return x_TGX.index_select(0, batch.index_BL.flatten()).view(B, L, *x_TGX.shape[1:]).transpose(1, 2).flatten(0, 1)
+
+
+def _scatter_(out_T: Tensor, x_BGL: Tensor, batch: Batch) -> None:
+    out_T[batch.index_BL[batch.is_own_BL]] = x_BGL.transpose(1, 2)[batch.is_own_BL]
+
+
+def _stripes(length: int, queries: int) -> Iterator[tuple[slice, int]]:
+    """(rows of L·Q, keys that the last of them sees)"""
+    for start in range(0, length, BLOCK):
+        yield slice(start * queries, (start + BLOCK) * queries), start + BLOCK
+
+
+def _logits(q_NMD: Tensor, k_NSD: Tensor, queries: int) -> Tensor:
+    logits_NMS = torch.bmm(q_NMD, k_NSD.transpose(1, 2))
+    logits_NMS[..., -BLOCK:] += _future(queries, logits_NMS.dtype, str(logits_NMS.device))
+    return logits_NMS
+
+
+@lru_cache(maxsize=16)
+def _future(queries: int, dtype: torch.dtype, device: str) -> Tensor:
+    """−inf where a key comes after the row's position [BLOCK · Q, BLOCK]."""
+    hidden = torch.full((BLOCK, BLOCK), -torch.inf, dtype=dtype, device=device).triu_(1)
+    return hidden.repeat_interleave(queries, 0)
