@@ -172,7 +172,7 @@ def _logits(q_SGMD: Tensor, cache: LayerPages, products: Products) -> Tensor:
     picked_NGMD = q_SGMD.index_select(0, products.readers_PX.flatten())
     q_NMD = picked_NGMD.view(P, X, G, M, D).transpose(1, 2).reshape(P * G, X * M, D)
     logits_NML = torch.bmm(q_NMD, _pages(cache.keys, products).transpose(1, 2))
-    logits_NGML = logits_NML.view(P, G, X, M, BLOCK).transpose(1, 2).reshape(P * X, G, M, BLOCK)
+    logits_NGML = logits_NML.view(P, G, X, M, BLOCK).transpose(1, 2).reshape(P * X, G, M, BLOCK).contiguous()
     return logits_NGML.masked_fill_(products.hidden_NML.unsqueeze(1), -torch.inf)
 
 

@@ -247,6 +247,8 @@ class TorchEngine:
         rows, products = PREFILL_ROWS, PREFILL_PRODUCTS
         for sequence in list(self._running):
             left = len(sequence.tokens) - sequence.computed
+            if sequence not in self._running:  # put back for another's sake
+                continue
             if left == 1:
                 if self._has_room(sequence):
                     work.append((sequence, 1))
