@@ -42,7 +42,7 @@ def faults_of(text: str, finish_reason: str, config: AnswerRulesConfig) -> list[
         found.append("markers")
     if finish_reason == "length" and config.cut_answers == "reject":
         found.append("cut")
-    if config.refusals == "reject" and len(stripped) <= _REFUSAL_CHARACTERS and _REFUSAL.match(stripped):
+    if config.refusals == "reject" and is_refusal(stripped):
         found.append("refusal")
     if len(stripped) > config.max_characters:
         found.append("too_long")
@@ -51,6 +51,10 @@ def faults_of(text: str, finish_reason: str, config: AnswerRulesConfig) -> list[
     if config.languages and _other_language(stripped, config.languages):
         found.append("language")
     return found
+
+
+def is_refusal(text: str) -> bool:
+    return len(text.strip()) <= _REFUSAL_CHARACTERS and _REFUSAL.match(text.strip()) is not None
 
 
 def repetition(text: str) -> float:

@@ -19,12 +19,14 @@ _ADAPTERS = "abruzzi_jobs.rl.environments.adapters"
 SHIPPED = {
     "arithmetic@1": f"{_GYMS}.arithmetic:Arithmetic",
     "coding@1": f"{_GYMS}.coding:Coding",
+    "faithfulness@1": f"{_GYMS}.faithfulness:Faithfulness",
     "gymnasium@1": f"{_ADAPTERS}.gymnasium_text:Gymnasium",
     "instructions@1": f"{_GYMS}.instructions:Instructions",
     "logic@1": f"{_GYMS}.logic:Logic",
     "mathematics@1": f"{_GYMS}.mathematics:Mathematics",
     "openenv@1": f"{_ADAPTERS}.openenv_client:OpenEnv",
     "reasoning@1": f"{_GYMS}.reasoning:Reasoning",
+    "safety@1": f"{_GYMS}.safety:Safety",
     "software@1": f"{_GYMS}.software:Software",
     "tools@1": f"{_GYMS}.tools:Tools",
 }
