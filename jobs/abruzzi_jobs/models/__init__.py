@@ -2,7 +2,7 @@
 
 from abruzzi_jobs.models.attention import attention, max_logit_per_head
 from abruzzi_jobs.models.config import DecoderConfig, LlamaConfig, ModelConfig, YarnConfig, config_from_table
-from abruzzi_jobs.models.decoder import Decoder, ForwardOutput, PolicyOutput
+from abruzzi_jobs.models.decoder import Decoder, ForwardOutput
 from abruzzi_jobs.models.generate import generate
 from abruzzi_jobs.models.llama import Llama, model_from_table
 from abruzzi_jobs.models.loss import IGNORE
@@ -17,7 +17,6 @@ __all__ = [
     "Llama",
     "LlamaConfig",
     "ModelConfig",
-    "PolicyOutput",
     "YarnConfig",
     "attention",
     "config_from_table",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.models.config import DecoderConfig, ModelConfig
-from abruzzi_jobs.models.loss import IGNORE, linear_cross_entropy, token_logprobs, token_losses
+from abruzzi_jobs.models.loss import IGNORE, linear_cross_entropy, token_losses
 from abruzzi_jobs.models.moe import MixtureOfExperts
 from abruzzi_jobs.models.norm import RMSNorm
 from abruzzi_jobs.models.rope import rotations
@@ -44,18 +44,6 @@ class ForwardOutput:
     """Sum over layers of the sequence-wise balance loss, times alpha, mean over this batch's sequences."""
     hidden_BLD: Tensor
     """After this stage's last layer, before the final norm."""
-
-
-@dataclass
-class PolicyOutput:
-    """T targets that count, row by row."""
-
-    logprob_T: Tensor
-    """Natural logarithm, float32, with gradient."""
-    entropy_T: Tensor
-    """Of the distribution that the target was drawn from, nats."""
-    max_logit_per_layer: Tensor
-    expert_counts: Tensor
 
 
 class Cache(Protocol):
@@ -102,6 +90,12 @@ class Attention(nn.Module, ABC):
 
     @abstractmethod
     def cache_dims(self) -> CacheDims: ...
+
+
+def expert_counts(config: DecoderConfig, counts: Sequence[Tensor], device: torch.device) -> Tensor:
+    """int64 [expert layers, E]"""
+    width = getattr(config, "num_experts", 0)
+    return torch.stack(list(counts)) if counts else torch.zeros(0, width, dtype=torch.int64, device=device)
 
 
 class Block(nn.Module):
@@ -208,7 +202,7 @@ class Decoder(nn.Module):
         loss = loss_sum = num_targets = None
         if targets_BL is not None and self.is_last:
             loss_sum = linear_cross_entropy(
-                self._final_norm(hidden_BLD).flatten(0, 1), self.head_weight, targets_BL.flatten()
+                self.final_norm(hidden_BLD).flatten(0, 1), self.head_weight, targets_BL.flatten()
             )
             num_targets = (targets_BL != IGNORE).sum()
             loss = loss_sum / num_targets.clamp(min=1) + aux_loss
@@ -217,35 +211,9 @@ class Decoder(nn.Module):
             loss_sum=loss_sum,
             num_targets=num_targets,
             max_logit_per_layer=torch.stack(max_logits),
-            expert_counts=self._expert_counts(routings, hidden_BLD.device),
+            expert_counts=expert_counts(self.config, [r.counts_E for r in routings], hidden_BLD.device),
             aux_loss=aux_loss,
             hidden_BLD=hidden_BLD,
-        )
-
-    def policy_logprobs(
-        self,
-        tokens_BL: Tensor,
-        targets_BL: Tensor,
-        segment_ids_BL: Tensor | None = None,
-        *,
-        positions_L: Tensor | None = None,
-        temperature_T: Tensor | None = None,
-    ) -> PolicyOutput:
-        """log softmax(logits / temperature)[target] of the targets that are not -100; the head sees no other rows.
-
-        `positions_L` of a single packed row: with positions that begin anew in each segment, a segment is computed as if it stood alone, also in
-        what rotations round away at high positions.
-        """
-        hidden_BLD, max_logits, routings, _ = self._run_layers(tokens_BL, None, segment_ids_BL, positions_L)
-        counts_T = (targets_BL != IGNORE).flatten().nonzero().squeeze(1)
-        logprob_T, entropy_T = token_logprobs(
-            self._final_norm(hidden_BLD.flatten(0, 1).index_select(0, counts_T)),
-            self.head_weight,
-            targets_BL.flatten().index_select(0, counts_T),
-            temperature_T,
-        )
-        return PolicyOutput(
-            logprob_T, entropy_T, torch.stack(max_logits), self._expert_counts(routings, hidden_BLD.device)
         )
 
     @torch.no_grad()
@@ -260,7 +228,7 @@ class Decoder(nn.Module):
     def token_losses(self, tokens_BL: Tensor, targets_BL: Tensor, segment_ids_BL: Tensor | None = None) -> Tensor:
         """−log probability of each target in nats, float32 [B, L]; 0 where the target is -100."""
         hidden_BLD, _, _, _ = self._run_layers(tokens_BL, None, segment_ids_BL)
-        losses = token_losses(self._final_norm(hidden_BLD).flatten(0, 1), self.head_weight, targets_BL.flatten())
+        losses = token_losses(self.final_norm(hidden_BLD).flatten(0, 1), self.head_weight, targets_BL.flatten())
         return losses.view_as(targets_BL)
 
     @torch.no_grad()
@@ -313,7 +281,7 @@ class Decoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states."""
-        return F.linear(self._final_norm(hidden), self.head_weight)
+        return F.linear(self.final_norm(hidden), self.head_weight)
 
     @property
     def head_weight(self) -> Tensor:
@@ -323,25 +291,18 @@ class Decoder(nn.Module):
             raise ValueError("this pipeline stage has no head: only the stage with the last layer computes logits")
         return self.lm_head.weight
 
-    def _final_norm(self, hidden: Tensor) -> Tensor:
+    def final_norm(self, hidden: Tensor) -> Tensor:
         if self.norm is None:
             raise ValueError(
                 "this pipeline stage has no final norm: only the stage with the last layer computes logits"
             )
         return self.norm(hidden)
 
-    def _expert_counts(self, routings: list[Routing], device: torch.device) -> Tensor:
-        """int64 [expert layers of this stage, E]"""
-        counts = [routing.counts_E for routing in routings]
-        width = getattr(self.config, "num_experts", 0)
-        return torch.stack(counts) if counts else torch.zeros(0, width, dtype=torch.int64, device=device)
-
     def _run_layers(
         self,
         tokens_BL: Tensor | None,
         hidden_BLD: Tensor | None,
         segment_ids_BL: Tensor | None,
-        positions_L: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Routing], list[Cache]]:
         if self.embed_tokens is not None:
             if tokens_BL is None:
@@ -350,8 +311,6 @@ class Decoder(nn.Module):
         if hidden_BLD is None:
             raise ValueError("hidden_BLD: this pipeline stage takes the previous stage's hidden states")
         cis_LR = rotations(self.config, hidden_BLD.shape[1], device=hidden_BLD.device)
-        if positions_L is not None:
-            cis_LR = cis_LR.index_select(0, positions_L)
         max_logits: list[Tensor] = []
         routings: list[Routing] = []
         caches: list[Cache] = []

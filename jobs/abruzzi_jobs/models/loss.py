@@ -16,6 +16,7 @@ from torch import Tensor
 
 from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.attention import LOG2_E
+from abruzzi_jobs.models.invariance import ROWS
 
 IGNORE = -100
 """Targets of this value count nowhere."""
@@ -117,7 +118,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _chunk_rows(x_TD: Tensor, weight_VD: Tensor) -> int:
     budget = _CHUNK_ELEMENTS.get(x_TD.device.type, _CHUNK_ELEMENTS["cpu"])
-    return max(64, budget // weight_VD.shape[0])
+    return max(64, budget // weight_VD.shape[0] // ROWS * ROWS)
 
 
 def _chunks(x_TD: Tensor, weight_VD: Tensor, targets_T: Tensor) -> zip[tuple[Tensor, Tensor]]:

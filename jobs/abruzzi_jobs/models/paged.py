@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.attention import LOG2_E
 from abruzzi_jobs.models.decoder import CacheDims
 from abruzzi_jobs.models.invariance import BLOCK, GROUP, exp2_rows_, multiple
@@ -135,7 +136,7 @@ def _products(pages: slice | Tensor, readers: Sequence[Sequence[tuple[int, int]]
 
 def paged_attention(q_TGQD: Tensor, cache: LayerPages, tiles: Tiles, scale: float) -> Tensor:
     """out_TGQE of the tiles' rows, whose own keys and values stand in the cache already."""
-    q_TGQD = q_TGQD[tiles.rows]
+    dtype, q_TGQD = q_TGQD.dtype, widened(q_TGQD[tiles.rows])
     R, (T, G, Q, D) = tiles.tile_rows, q_TGQD.shape
     S, M = T // R, multiple(R * Q, GROUP)
     q_SGMD = (q_TGQD * (scale * LOG2_E)).view(S, R, G, Q, D).transpose(1, 2).reshape(S, G, R * Q, D)
@@ -156,13 +157,13 @@ def paged_attention(q_TGQD: Tensor, cache: LayerPages, tiles: Tiles, scale: floa
         out_SGME += out_NGME[number_S]
         total_SGM += sum_NGM[number_S]
     out_SGME.div_(total_SGM.unsqueeze(-1))
-    return out_SGME[:, :, : R * Q].reshape(S, G, R, Q, -1).transpose(1, 2).reshape(T, G, Q, -1)
+    return out_SGME[:, :, : R * Q].reshape(S, G, R, Q, -1).transpose(1, 2).reshape(T, G, Q, -1).to(dtype)
 
 
 def _pages(x: Tensor, products: Products) -> Tensor:
     """[P · G, BLOCK, X]; in place where they are a slice."""
     picked = x[products.pages] if isinstance(products.pages, slice) else x.index_select(0, products.pages)
-    return picked.flatten(0, 1)
+    return widened(picked.flatten(0, 1))
 
 
 def _logits(q_SGMD: Tensor, cache: LayerPages, products: Products) -> Tensor:

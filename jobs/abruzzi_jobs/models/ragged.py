@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.attention import LOG2_E
 from abruzzi_jobs.models.invariance import BLOCK, exp2_rows_
 
@@ -66,7 +67,8 @@ def ragged_attention(
     q_TGQD: Tensor, k_TGD: Tensor, v_TGE: Tensor, layout: RaggedLayout, scale: float
 ) -> tuple[Tensor, Tensor]:
     """(out_TGQE, maximum logit of each head [G·Q] in float32, without gradient). Rows of no sequence give zeros."""
-    return _Ragged.apply(q_TGQD, k_TGD, v_TGE, layout, scale)  # type: ignore[no-any-return]
+    out_TGQE, max_logit_H = _Ragged.apply(widened(q_TGQD), widened(k_TGD), widened(v_TGE), layout, scale)
+    return out_TGQE.to(v_TGE.dtype), max_logit_H
 
 
 class _Ragged(torch.autograd.Function):

@@ -4,7 +4,7 @@ against a cache (`paged_forward`). Both give a token the same numbers, bit for b
 
 Latent attention is taken in its absorbed form in both: a latent and a rotary key of each position serve all heads.
 
-Shapes: T rows, D hidden, R rotary dims, Y layers, H heads, M expert layers, E experts, V vocabulary.
+Shapes: T rows, D hidden, R rotary dims, Y layers, H heads, M expert layers, E experts, V vocabulary, C rows with a target.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from abruzzi_jobs.models.decoder import Block, Decoder
+from abruzzi_jobs.models.decoder import Block, Decoder, expert_counts
 from abruzzi_jobs.models.invariance import ROWS, multiple
+from abruzzi_jobs.models.loss import IGNORE, token_logprobs
 from abruzzi_jobs.models.paged import LayerPages, Tiles, paged_attention
 from abruzzi_jobs.models.ragged import RaggedLayout, ragged_attention
 from abruzzi_jobs.models.rope import rotations
@@ -57,11 +58,39 @@ def ragged_forward(model: Decoder, tokens_T: Tensor, lengths: Sequence[int]) -> 
     hidden_TD, chosen = _run(model, F.pad(tokens_T, (0, rows - count)), positions_T, attend)
     experts = getattr(model.config, "num_experts", 0)
     counts = [torch.bincount(experts_TK[:count].flatten(), minlength=experts) for experts_TK in chosen]
-    return RowsOutput(
-        hidden_TD[:count],
-        torch.stack(maxima),
-        torch.stack(counts) if counts else torch.zeros(0, experts, dtype=torch.int64, device=tokens_T.device),
+    return RowsOutput(hidden_TD[:count], torch.stack(maxima), expert_counts(model.config, counts, tokens_T.device))
+
+
+@dataclass
+class PolicyOutput:
+    """C targets that count, in their order."""
+
+    logprob_C: Tensor
+    """Natural logarithm, float32, with gradient."""
+    entropy_C: Tensor
+    """Of the distribution that the target was drawn from, nats."""
+    max_logit_per_layer: Tensor
+    expert_counts: Tensor
+
+
+def policy_logprobs(
+    model: Decoder, tokens_T: Tensor, targets_T: Tensor, lengths: Sequence[int], temperature_C: Tensor | None = None
+) -> PolicyOutput:
+    """log softmax(logits / temperature)[target] of the targets that are not -100, of whole sequences one after the other; the head sees no other rows.
+
+    A target's bits do not depend on what else is in the batch.
+    """
+    out = ragged_forward(model, tokens_T, lengths)
+    counts_C = (targets_T != IGNORE).nonzero().squeeze(1)
+    C = len(counts_C)
+    filled = multiple(max(C, 1), ROWS) - C
+    logprob_C, entropy_C = token_logprobs(
+        model.final_norm(F.pad(out.hidden_TD.index_select(0, counts_C), (0, 0, 0, filled))),
+        model.head_weight,
+        F.pad(targets_T.index_select(0, counts_C), (0, filled)),
+        None if temperature_C is None else F.pad(temperature_C, (0, filled), value=1.0),
     )
+    return PolicyOutput(logprob_C[:C], entropy_C[:C], out.max_logit_per_layer, out.expert_counts)
 
 
 def new_pages(model: Decoder, pages: int) -> list[LayerPages]:

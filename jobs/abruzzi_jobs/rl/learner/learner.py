@@ -21,7 +21,8 @@ from torch import Tensor
 from abruzzi.contracts.objective import ObjectiveConfig
 from abruzzi.contracts.rollout import Group
 from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.models import Decoder, PolicyOutput
+from abruzzi_jobs.models import Decoder
+from abruzzi_jobs.models.rows import PolicyOutput, policy_logprobs
 from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.rl.learner.metrics import StepSums
 from abruzzi_jobs.rl.learner.packing import (
@@ -139,7 +140,7 @@ class Learner:
 
     @torch.no_grad()
     def _anchored(self, minibatch: Minibatch) -> Minibatch:
-        rows = [replace(row, anchor_T=self._forward(row).logprob_T) for row in minibatch.rows]
+        rows = [replace(row, anchor_T=self._forward(row).logprob_C) for row in minibatch.rows]
         return replace(minibatch, rows=tuple(rows))
 
     def _learn_row(self, row: PackedRow, counts: Counts, sums: StepSums) -> None:
@@ -150,14 +151,14 @@ class Learner:
                 raise ValueError(
                     "minibatch: π_old of an iteration's first minibatch is the policy before any step; step minibatches in order, each once"
                 )
-            anchor_T = out.logprob_T.detach()
+            anchor_T = out.logprob_C.detach()
         mismatch_T = anchor_T - row.behaviour_T
         keep_S = self._agreeing(mismatch_T, row)
         keep_T = keep_S.repeat_interleave(row.length_S)
         old_T = row.behaviour_T if self.config.partial == "anchor_behaviour" else anchor_T
-        tokens = PolicyTokens(out.logprob_T[keep_T], old_T[keep_T], row.advantage_S[keep_S], row.length_S[keep_S])
+        tokens = PolicyTokens(out.logprob_C[keep_T], old_T[keep_T], row.advantage_S[keep_S], row.length_S[keep_S])
         loss = LOSSES[self.config.loss](tokens, counts, self.config)
-        sums.add(tokens, loss, entropy_T=out.entropy_T, mismatch_T=mismatch_T[row.age_T == 0], rejected=~keep_S)
+        sums.add(tokens, loss, entropy_T=out.entropy_C, mismatch_T=mismatch_T[row.age_T == 0], rejected=~keep_S)
         self._updates.backward(loss, max_logit_YH=out.max_logit_per_layer, expert_counts_ME=out.expert_counts)
 
     def _agreeing(self, mismatch_T: Tensor, row: PackedRow) -> Tensor:
@@ -185,9 +186,7 @@ class Learner:
         return max(1, self._micro_tokens // rows.tokens_BL.shape[1])
 
     def _forward(self, row: PackedRow) -> PolicyOutput:
-        return self.model.policy_logprobs(
-            row.tokens_1L, row.targets_1L, row.segments_1L, positions_L=row.positions_L, temperature_T=row.temperature_T
-        )
+        return policy_logprobs(self.model, row.tokens_L, row.targets_L, row.positions, row.temperature_T)
 
 
 def _mean_tokens(groups: Sequence[Group], config: ObjectiveConfig, version: int) -> float:

@@ -1,8 +1,7 @@
 """Trajectories as packed rows: sequences one after the other in rows of their own length, without padding.
 
 Padding would be more than waste: it is routed to experts, so it would turn the router's balance, and its logits would count for QK-Clip. What comes
-after a sequence's last learned token has no influence and is left out. Positions begin anew with each sequence, so that it is computed as if
-it stood alone.
+after a sequence's last learned token has no influence and is left out. A sequence is computed as if it stood alone, bit for bit (`models/rows.py`).
 
 Legend: L positions of a row, T policy tokens in it that count, S its sequences.
 """
@@ -27,11 +26,11 @@ from abruzzi_jobs.sft.packing import pack
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    tokens_1L: Tensor
-    targets_1L: Tensor
+    tokens_L: Tensor
+    targets_L: Tensor
     """The next token where it counts, else IGNORE."""
-    segments_1L: Tensor
-    positions_L: Tensor
+    positions: tuple[int, ...]
+    """Of each sequence."""
     temperature_T: Tensor
     """float32; 1 where the token was drawn greedily."""
     behaviour_T: Tensor
@@ -137,10 +136,9 @@ def _row(sequences: Sequence[LearnedSequence], device: torch.device) -> PackedRo
 
     targets = [np.where(s.counts_N[1:], s.tokens_N[1:], IGNORE) for s in sequences]
     return PackedRow(
-        tokens_1L=column([s.tokens_N[:-1] for s in sequences]).unsqueeze(0),
-        targets_1L=column(targets).unsqueeze(0),
-        segments_1L=column([np.full(s.positions, i, np.int32) for i, s in enumerate(sequences)]).unsqueeze(0),
-        positions_L=column([np.arange(s.positions) for s in sequences]),
+        tokens_L=column([s.tokens_N[:-1] for s in sequences]),
+        targets_L=column(targets),
+        positions=tuple(s.positions for s in sequences),
         temperature_T=column([s.temperature_N[s.counts_N] for s in sequences]),
         behaviour_T=column([s.behaviour_N[s.counts_N] for s in sequences]),
         age_T=column([s.age_N[s.counts_N] for s in sequences]),

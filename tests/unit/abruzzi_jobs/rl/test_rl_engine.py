@@ -9,12 +9,18 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from rl_groups import group_of, member, read
 
-from abruzzi.contracts.rollout import Ending, Segment
+from abruzzi.contracts.objective import ObjectiveConfig
+from abruzzi.contracts.rollout import Ending, Segment, TokenSource
+from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.models import Decoder, KimiK2, Llama, LlamaConfig, ModelConfig
-from abruzzi_jobs.models.rows import head_logits, ragged_forward
+from abruzzi_jobs.models.rows import head_logits, policy_logprobs, ragged_forward
+from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
 from abruzzi_jobs.rl.engine.protocol import Request
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
+from abruzzi_jobs.rl.learner.learner import Learner
+from abruzzi_jobs.train.divergence import DivergenceWatch
 
 KIMI = ModelConfig(
     vocab_size=96, hidden_size=32, num_layers=2, num_heads=2, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4,
@@ -340,3 +346,35 @@ def test_draws_follow_the_distribution() -> None:
     often = expected > 20
     chi = float((((counts - expected) ** 2) / expected)[often].sum())
     assert chi < 2.0 * int(often.sum()), (chi, int(often.sum()))
+
+
+def test_what_the_engine_recorded_is_what_the_learner_computes_bit_for_bit_over_turns_and_packing() -> None:
+    model = new_model()
+    engine, groups = TorchEngine(new_model()), []
+    for index in range(3):
+        first = {n: r for n, r in enumerate(requests()[3 * index : 3 * index + 3])}
+        said = play(engine, first.values())
+        observation = (11, 12, 13)
+        second = {
+            n: replace(r, tokens=(*r.tokens, *said[r.id].tokens, *observation), temperature=0.9)
+            for n, r in first.items()
+        }
+        again = play(engine, second.values())
+        members = [
+            member(
+                f"g{index}", n,
+                [read(TokenSource.PROMPT, r.tokens), said[r.id], read(TokenSource.ENVIRONMENT, observation), again[r.id]],
+                reward=float(n),
+            )
+            for n, r in first.items()
+        ]  # fmt: skip
+        groups.append(group_of(members))
+    optimizer = build_optimizer(model.named_parameters(), OptimizerConfig(), model=KIMI)
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    learner = Learner(model, optimizer, ranks, ObjectiveConfig(), watch=DivergenceWatch(), micro_tokens=300)
+    (minibatch,) = learner.anchor(groups, version=0)
+    assert len(minibatch.rows) > 1
+    for row in minibatch.rows:
+        out = policy_logprobs(model, row.tokens_L, row.targets_L, row.positions, row.temperature_T)
+        assert torch.equal(out.logprob_C, row.behaviour_T)
+    assert learner.step(0, minibatch).metrics["rl/mismatch_kl"] == 0.0

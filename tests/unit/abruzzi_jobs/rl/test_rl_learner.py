@@ -20,6 +20,7 @@ from abruzzi.contracts.objective import LengthRewardConfig, ObjectiveConfig
 from abruzzi.contracts.rollout import Group, Status, TokenSource
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.models import KimiK2, ModelConfig
+from abruzzi_jobs.models.rows import policy_logprobs
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
 from abruzzi_jobs.rl.learner.learner import Learner, LearnerStep
 from abruzzi_jobs.rl.learner.metrics import group_metrics
@@ -161,7 +162,7 @@ def padded_gradients(model: KimiK2, groups: Sequence[Group], config: ObjectiveCo
         trajectory = sample.trajectory
         tokens = torch.tensor([[*trajectory.tokens, 0, 0, 0]])
         out = model(tokens, None, torch.cat([torch.zeros(1, len(trajectory.tokens)), torch.ones(1, 3)], 1))
-        logits_LV = F.linear(model._final_norm(out.hidden_BLD[0]), model.head_weight)
+        logits_LV = F.linear(model.final_norm(out.hidden_BLD[0]), model.head_weight)
         at, rho = 0, torch.zeros((), dtype=torch.float64)
         for piece in trajectory.segments:
             for token in piece.tokens:
@@ -200,9 +201,7 @@ def test_log_probabilities_of_the_anchor_are_those_of_the_first_step_bit_for_bit
 
 
 def forward(learner: Learner, row: PackedRow) -> Tensor:
-    return learner.model.policy_logprobs(
-        row.tokens_1L, row.targets_1L, row.segments_1L, positions_L=row.positions_L, temperature_T=row.temperature_T
-    ).logprob_T
+    return policy_logprobs(learner.model, row.tokens_L, row.targets_L, row.positions, row.temperature_T).logprob_C
 
 
 def test_later_minibatches_are_held_against_the_policy_of_the_start() -> None:
@@ -226,7 +225,7 @@ def test_minibatches_hold_whole_groups_in_an_order_that_rollouts_have_no_part_in
     backwards = SeenLearner(config).anchor(groups[::-1], version=0, minibatches=2)
     for one, other in zip(forwards, backwards, strict=True):
         assert one.counts == other.counts
-        assert [row.tokens_1L.tolist() for row in one.rows] == [row.tokens_1L.tolist() for row in other.rows]
+        assert [row.tokens_L.tolist() for row in one.rows] == [row.tokens_L.tolist() for row in other.rows]
     assert [part.learned_sequences for part in forwards] == [6, 4]
 
 
