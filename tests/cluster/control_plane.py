@@ -18,7 +18,7 @@ from cluster.layout import (
 )
 
 ETCD_URL = f"http://127.0.0.1:{ETCD_PORT}"
-READY_SECONDS = 60.0
+READY_SECONDS = 240.0
 
 
 def admin_tls(layout: Layout) -> ssl.SSLContext:

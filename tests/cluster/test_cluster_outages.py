@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from cluster.handle import ClusterHandle
 from cluster.held_requests import HeldRequests
@@ -86,10 +87,23 @@ def until_runs(platform: PlatformProcess, run_id: str) -> None:
     platform.until(runs, seconds=DEADLINE_SECONDS)
 
 
+def waiting(go: Path) -> list[int]:
+    """Process ids of stages that wait for the file: pods are processes of this machine."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            continue  # it has just ended
+        if command[1:2] == ["-c"] and str(go) in command[-1]:
+            found.append(process.pid)
+    return found
+
+
 def assert_ran_once(platform: PlatformProcess, run_id: str) -> None:
-    assert platform.wait_end(run_id, seconds=DEADLINE_SECONDS).state is RunState.SUCCEEDED
+    assert platform.wait_end(run_id, seconds=DEADLINE_SECONDS).state is RunState.SUCCEEDED, platform.last_words()
     [only] = attempts(platform, run_id)
-    assert printed(platform, only) == ["began", "ended"]
+    platform.until(lambda: printed(platform, only) == ["began", "ended"], seconds=DEADLINE_SECONDS)
 
 
 def until_nothing_is_left(cluster: ClusterHandle, platform: PlatformProcess) -> None:
@@ -177,14 +191,21 @@ def test_a_run_that_an_older_etcd_has_forgotten_is_run_again_by_the_same_control
     run_id = platform.submit(recipe(go))
     until_runs(platform, run_id)
     cluster.local.restore_etcd(shared.name)
-    platform.until(lambda: len(attempts(platform, run_id)) == 2, seconds=DEADLINE_SECONDS)
+    platform.until(lambda: len(attempts(platform, run_id)) > 1, seconds=DEADLINE_SECONDS)
     until_runs(platform, run_id)
+    # Nobody but the kubelet knows of the first pod any more; it ends it when it has heard that it should not be there.
+    platform.until(lambda: len(waiting(go)) == 1, seconds=DEADLINE_SECONDS)
     go.touch()
-    assert platform.wait_end(run_id, seconds=DEADLINE_SECONDS).state is RunState.SUCCEEDED
-    lost, again = attempts(platform, run_id)
-    assert (lost.state, lost.cause) == (AttemptState.FAILED, Cause.INFRASTRUCTURE)
+    assert platform.wait_end(run_id, seconds=DEADLINE_SECONDS).state is RunState.SUCCEEDED, platform.last_words()
+    lost, *others, again = attempts(platform, run_id)
+    assert (lost.state, lost.cause) == (AttemptState.FAILED, Cause.INFRASTRUCTURE), lost
     assert lost.reason, "people want to know why it was run again"
     assert again.state is AttemptState.SUCCEEDED
-    assert printed(platform, lost) == ["began"], "its pod ended with the object"
-    assert printed(platform, again) == ["began", "ended"]
+    platform.until(lambda: printed(platform, again) == ["began", "ended"], seconds=DEADLINE_SECONDS)
+    # A node that is slow to come back may cost another attempt; only one does the work.
+    assert [printed(platform, attempt)[1:] for attempt in (lost, *others)] == [[]] * (1 + len(others))
     until_nothing_is_left(cluster, platform)
+    # The tests that follow need the operators, whose leaders may have stepped down.
+    cluster.kubectl(
+        "wait", "--for=condition=Available", "deployments", "--all", "-A", f"--timeout={DEADLINE_SECONDS:.0f}s"
+    )

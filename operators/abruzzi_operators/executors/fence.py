@@ -115,8 +115,8 @@ class Fence:
 
 
 def refused(error: Denied | Invalid) -> bool:
-    """Whether it was the fence that said no."""
-    return NAME in error.message
+    """Whether it was the fence that said no. (An apiserver that has just started also refuses what its policies are not loaded for yet.)"""
+    return f"{NAME}: attempt" in error.message
 
 
 def was_removed(attempt_id: str, namespace: str) -> str:

@@ -6,8 +6,8 @@ What it survives, and how (reference: reliability.md §2.2; tests/unit/abruzzi_o
   there is told as deleted;
 - connections that break, end inside an event, or say nothing (half-open): watch again from the last version that was seen;
 - 429 and 5xx: back off with jitter, longer where Retry-After asks for it; 401: RestApi reads the credentials again;
-- an etcd that was restored from an older snapshot: versions that are given out a second time would be silence for a watch, so after every
-  broken stream the server's version is compared with ours, and the whole cache where the server was away for longer;
+- an etcd that was restored from an older snapshot: versions that are given out a second time would be silence for a watch, so whenever a
+  server answers again its version is compared with ours before it is listened to, and the whole cache where it was away for longer;
 - events that are lost for no known reason: every few minutes the list *at exactly the version of the cache* is compared with the cache.
   There a difference can't be a matter of timing; it is corrected and counted as drift.
 
@@ -53,8 +53,8 @@ class Tuning:
     """A stream without a byte for so long counts as half-open. Bookmarks come about once a minute, where the kind changes at all."""
     compare_seconds: float = 600.0
     """Between two comparisons of the whole cache with the server."""
-    away_seconds: float = 5.0
-    """A server that does not answer for so long may have been given another past."""
+    away_seconds: float = 1.0
+    """A server that does not answer for so long may have been given another past, which has grown beyond ours by now."""
     backoff_seconds: tuple[float, float] = (0.25, 30.0)
     short_watch_seconds: float = 1.0
     """A watch that ended sooner and told nothing counts as failed."""
@@ -162,7 +162,7 @@ class Reflector(Generic[T]):
         self._compare_at = 0.0
         self._failures = 0
         self._away_since: float | None = None
-        """Loop time of the first of the present calls without an answer."""
+        """Loop time of the first call without an answer since the server's history was last known to be ours."""
         self._synced = asyncio.Event()
         self._fault: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
@@ -249,9 +249,10 @@ class Reflector(Generic[T]):
     async def _step(self) -> None:
         """One list or comparison if it is due, then one watch to its end."""
         loop = asyncio.get_running_loop()
-        if not self._version or loop.time() >= self._compare_at:
+        if self._must_read():
             await self._read_all()
             self._compare_at = loop.time() + self._tuning.compare_seconds
+            self._away_since = None
         began, told = loop.time(), self.counts.events + self.counts.bookmarks
         try:
             await self._watch(max(1.0, min(self._rng.uniform(*self._tuning.watch_seconds), self._compare_at - began)))
@@ -260,7 +261,7 @@ class Reflector(Generic[T]):
         except Unreachable as error:
             self._count("broken", error.http_status == 0)
             self._count("refused", error.http_status != 0)
-            await self._check_history()
+            self._note_absence(error)
             is_silence = loop.time() - began >= self._tuning.silence_seconds
             if not is_silence:
                 raise
@@ -268,6 +269,8 @@ class Reflector(Generic[T]):
             self._count("refused")
             raise
         else:
+            if self._must_read():
+                return
             is_short = loop.time() - began < self._tuning.short_watch_seconds
             if is_short and told == self.counts.events + self.counts.bookmarks:
                 raise Unreachable(f"watch {self.resource.full_name}: ended at once.", reason="Short")
@@ -278,15 +281,25 @@ class Reflector(Generic[T]):
         HAPPENED.labels(self.resource.full_name, what).inc(number)
 
     def _well(self) -> None:
-        self._failures, self.problem, self._away_since = 0, None, None
+        self._failures, self.problem = 0, None
 
     def _note_absence(self, failure: ApiError) -> None:
-        """Who was away for long may come back with another past that has grown beyond ours by then (a restored etcd): compare all of it."""
-        if failure.http_status == 0:
-            now = asyncio.get_running_loop().time()
-            self._away_since = now if self._away_since is None else self._away_since
-            if now - self._away_since >= self._tuning.away_seconds:
-                self._compare_at = 0.0
+        if isinstance(failure, Unreachable) and self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+
+    async def _is_our_history(self) -> bool:
+        """Of a server that answers again. Who was away may come back with another past (a restored etcd). Raises ApiError."""
+        if self._away_since is None:
+            return True
+        seconds = asyncio.get_running_loop().time() - self._away_since
+        await self._check_history()
+        if seconds >= self._tuning.away_seconds:
+            self._compare_at = 0.0
+        self._away_since = None
+        return not self._must_read()
+
+    def _must_read(self) -> bool:
+        return not self._version or asyncio.get_running_loop().time() >= self._compare_at
 
     def _pause(self, failure: ApiError) -> float:
         """Seconds. The first loss of history or of a connection is no reason to wait; what repeats is."""
@@ -363,6 +376,8 @@ class Reflector(Generic[T]):
         async with aclosing(stream):  # type: ignore[type-var]
             async for event in stream:
                 if event.kind == "OPENED":
+                    if not await self._is_our_history():
+                        return
                     # What happened meanwhile is on its way. The failures are forgotten when something comes.
                     self.problem = None
                 else:
@@ -384,7 +399,7 @@ class Reflector(Generic[T]):
         self._version = event.resource_version
 
     async def _check_history(self) -> None:
-        """Raises what the server answers; forgets the version when the server is behind it: its past was replaced."""
+        """Forgets the version when the server is behind it: its past was replaced. Raises ApiError."""
         page = await self._api.page(self.resource, namespace=self._namespace, limit=1, **self._selectors)
         if int(page.resource_version) < int(self._version):
             log.warning(
