@@ -79,6 +79,12 @@ class ClusterHandle:
                 f"this cluster has no {', '.join(absent)}, and the suite installs operators only on its own one"
             )
 
+    def restore_etcd(self, name: str) -> None:
+        """As LocalCluster's; then the operators are started anew, too, as an administrator would do it: what they have cached of the lost
+        future they believe for minutes (Kueue then refuses the pods of every new Job, which it does not find)."""
+        self.local.restore_etcd(name)
+        installs.restart(self.kubectl)
+
     def add_simulated_nodes(self, count: int) -> list[str]:
         """Names of `count` Ready H800 nodes of 8 GPUs each; they stay for the tests after."""
         simulated_nodes.add(self.local.layout, self.tools, count)

@@ -147,6 +147,20 @@ def install(kubectl: Kubectl, layout: Layout, tools: Toolbox, names: Iterable[st
         wait_available(kubectl, operator)
 
 
+def restart(kubectl: Kubectl) -> None:
+    """Starts those that are there anew, Kueue first: its webhook looks at every pod that is made. Returns when they work again."""
+    there = served_crds(kubectl)
+    kueue, others = OPERATORS["kueue"], [each for each in OPERATORS.values() if each.name != "kueue"]
+    for group in ([kueue], others):
+        found = [operator for operator in group if operator.crd in there]
+        for operator in found:
+            kubectl("rollout", "restart", f"deployment/{operator.deployment}", "-n", operator.namespace)
+        for operator in found:
+            seconds, deployment = f"--timeout={READY_SECONDS:.0f}s", f"deployment/{operator.deployment}"
+            kubectl("rollout", "status", deployment, "-n", operator.namespace, seconds)
+            wait_available(kubectl, operator)
+
+
 def served_crds(kubectl: Kubectl) -> set[str]:
     words = kubectl("get", "customresourcedefinitions", "-o", "name").split()
     return {word.partition("/")[2] for word in words}

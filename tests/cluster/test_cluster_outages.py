@@ -190,7 +190,7 @@ def test_a_run_that_an_older_etcd_has_forgotten_is_run_again_by_the_same_control
     cluster.local.save_etcd(shared.name)
     run_id = platform.submit(recipe(go))
     until_runs(platform, run_id)
-    cluster.local.restore_etcd(shared.name)
+    cluster.restore_etcd(shared.name)
     platform.until(lambda: len(attempts(platform, run_id)) > 1, seconds=DEADLINE_SECONDS)
     until_runs(platform, run_id)
     # Nobody but the kubelet knows of the first pod any more; it ends it when it has heard that it should not be there.
@@ -205,7 +205,3 @@ def test_a_run_that_an_older_etcd_has_forgotten_is_run_again_by_the_same_control
     # A node that is slow to come back may cost another attempt; only one does the work.
     assert [printed(platform, attempt)[1:] for attempt in (lost, *others)] == [[]] * (1 + len(others))
     until_nothing_is_left(cluster, platform)
-    # The tests that follow need the operators, whose leaders may have stepped down.
-    cluster.kubectl(
-        "wait", "--for=condition=Available", "deployments", "--all", "-A", f"--timeout={DEADLINE_SECONDS:.0f}s"
-    )

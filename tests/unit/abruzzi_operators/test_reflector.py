@@ -167,7 +167,7 @@ async def test_429_is_waited_for_as_long_as_the_server_asks(place: ScriptedPlace
 
 async def test_an_apiserver_that_answers_500_for_a_while_is_asked_ever_more_slowly(place: ScriptedPlace) -> None:
     await place.put("one", "1")
-    async with place.following(Tuning(backoff_seconds=(0.05, 0.4))) as reflector:
+    async with place.following(Tuning(backoff_seconds=(0.05, 0.4), away_seconds=60.0)) as reflector:
         await break_stream(place, *[Fault("watch", status=500, body=b"etcdserver: request timed out")] * 5)
         await place.put("one", "2")
         await until_true(place, reflector)
