@@ -22,6 +22,7 @@ from cluster.errors import ClusterError
 from cluster.images import import_image, imported, operator_image
 from cluster.kubectl import Kubectl
 from cluster.layout import CACHE, Layout
+from cluster.pod_processes import kill_pod
 
 CPU_REQUEST = "20m"
 READY_SECONDS = 240.0
@@ -148,17 +149,27 @@ def install(kubectl: Kubectl, layout: Layout, tools: Toolbox, names: Iterable[st
 
 
 def restart(kubectl: Kubectl) -> None:
-    """Starts those that are there anew, Kueue first: its webhook looks at every pod that is made. Returns when they work again."""
+    """Kills those that are there; the kubelet starts them anew. Returns when they work again."""
     there = served_crds(kubectl)
-    kueue, others = OPERATORS["kueue"], [each for each in OPERATORS.values() if each.name != "kueue"]
-    for group in ([kueue], others):
-        found = [operator for operator in group if operator.crd in there]
-        for operator in found:
-            kubectl("rollout", "restart", f"deployment/{operator.deployment}", "-n", operator.namespace)
-        for operator in found:
-            seconds, deployment = f"--timeout={READY_SECONDS:.0f}s", f"deployment/{operator.deployment}"
-            kubectl("rollout", "status", deployment, "-n", operator.namespace, seconds)
-            wait_available(kubectl, operator)
+    found = [operator for operator in OPERATORS.values() if operator.crd in there]
+    restarts = {operator.name: _restarts(kubectl, operator) for operator in found}
+    for operator in found:
+        kill_pod(f"{operator.deployment}-")
+    for operator in found:
+        wait_until(
+            f"{operator.name} has started again",
+            lambda operator=operator: _restarts(kubectl, operator) > restarts[operator.name],
+            seconds=READY_SECONDS,
+        )
+        wait_available(kubectl, operator)
+
+
+def _restarts(kubectl: Kubectl, operator: Operator) -> int:
+    """Of its containers that are ready."""
+    pods = kubectl.json("get", "pods", "-n", operator.namespace)["items"]
+    own = [pod for pod in pods if pod["metadata"]["name"].startswith(f"{operator.deployment}-")]
+    containers = [each for pod in own for each in pod["status"].get("containerStatuses", ())]
+    return sum(each["restartCount"] for each in containers if each["ready"])
 
 
 def served_crds(kubectl: Kubectl) -> set[str]:

@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from cluster.handle import ClusterHandle
 from cluster.held_requests import HeldRequests
 from cluster.layout import CACHE
 from cluster.platform_process import PlatformProcess, open_platform
+from cluster.pod_processes import pod_processes
 
 from abruzzi.contracts.resources import AttemptOut
+from abruzzi.contracts.stage import workload_name
 from abruzzi.contracts.states import AttemptState, Cause, RunState
 from abruzzi_operators.executors.fence import NAME
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
@@ -85,19 +86,6 @@ def until_runs(platform: PlatformProcess, run_id: str) -> None:
         return bool(found) and "began" in printed(platform, found[-1])
 
     platform.until(runs, seconds=DEADLINE_SECONDS)
-
-
-def waiting(go: Path) -> list[int]:
-    """Process ids of stages that wait for the file: pods are processes of this machine."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command = process.cmdline()
-        except psutil.Error:
-            continue  # it has just ended
-        if command[1:2] == ["-c"] and str(go) in command[-1]:
-            found.append(process.pid)
-    return found
 
 
 def assert_ran_once(platform: PlatformProcess, run_id: str) -> None:
@@ -194,7 +182,7 @@ def test_a_run_that_an_older_etcd_has_forgotten_is_run_again_by_the_same_control
     platform.until(lambda: len(attempts(platform, run_id)) > 1, seconds=DEADLINE_SECONDS)
     until_runs(platform, run_id)
     # Nobody but the kubelet knows of the first pod any more; it ends it when it has heard that it should not be there.
-    platform.until(lambda: len(waiting(go)) == 1, seconds=DEADLINE_SECONDS)
+    platform.until(lambda: not pod_processes(workload_name(f"{run_id}-work-1")), seconds=DEADLINE_SECONDS)
     go.touch()
     assert platform.wait_end(run_id, seconds=DEADLINE_SECONDS).state is RunState.SUCCEEDED, platform.last_words()
     lost, *others, again = attempts(platform, run_id)
