@@ -53,7 +53,7 @@ def test_a_pool_is_opened_by_keyboard_and_by_the_palette(cluster_page):
 
 def test_where_there_is_only_this_machine_the_page_says_how_to_define_a_pool(page):
     page.goto("/pools")
-    expect(row_of(page, "local")).to_contain_text("No quota")
+    expect(row_of(page, "local").get_by_role("img", name=re.compile(r"^CPUs: .* used"))).to_be_visible()
     expect(page.get_by_role("region", name="Define a pool")).to_contain_text("abruzzi pools apply h800.toml")
 
 

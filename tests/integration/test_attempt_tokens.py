@@ -117,8 +117,20 @@ def test_a_heartbeat_may_come_with_the_points(committed: Committed) -> None:
     points = {"series": {"train/loss": {"steps": [7], "values": [0.1], "at": [0.0]}}}
     with committed.server.client(committed.server.token_of(committed.attempt_id)) as stage:
         answer = stage.post(f"{path}/metrics", json={**points, "heartbeat": beat_of(7)})
-        assert answer.json() == {"accepted": 1, "new": 1, "attempt_ended": False}
+        assert answer.json() == {"accepted": 1, "new": 1, "attempt_ended": False, "heartbeat_refused": None}
     assert committed.steps_of_ranks() == [7]
+
+
+def test_a_heartbeat_that_is_refused_takes_no_points_with_it(committed: Committed) -> None:
+    points = {"series": {"train/loss": {"steps": [7], "values": [0.1], "at": [0.0]}}}
+    body = {**points, "heartbeat": {**beat_of(7), "rank": 5}}
+    with psycopg.connect(committed.server.owner_url, autocommit=True) as connection:
+        connection.execute("UPDATE attempts SET spec = '{\"world_size\": 2}' WHERE id = %s", (committed.attempt_id,))
+    with committed.server.client(committed.server.token_of(committed.attempt_id)) as stage:
+        answer = stage.post(f"attempts/{committed.attempt_id}/metrics", json=body)
+    assert (answer.status_code, answer.json()["new"]) == (202, 1), answer.text
+    assert "has ranks 0 to 1, not 5" in answer.json()["heartbeat_refused"]
+    assert committed.steps_of_ranks() == []
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "interrupted"])
@@ -134,7 +146,7 @@ def test_an_ended_attempt_may_send_the_rest_of_its_telemetry_and_nothing_else(co
         assert stage.post(f"{path}/metrics", json=points).json()["new"] == 1
         points["series"]["train/loss"]["steps"] = [2]
         both = stage.post(f"{path}/metrics", json={**points, "heartbeat": beat_of(2)}).json()
-        assert both == {"accepted": 1, "new": 1, "attempt_ended": True}
+        assert both == {"accepted": 1, "new": 1, "attempt_ended": True, "heartbeat_refused": None}
         assert committed.steps_of_ranks() == []
         assert stage.put(f"{path}/logs/0", params={"offset": 0}, content=b"last words\n").status_code == 200
 

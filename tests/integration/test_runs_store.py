@@ -249,6 +249,25 @@ async def test_a_checkpoint_that_is_damaged_when_it_is_collected_is_no_artifact_
     assert (await world.store.load(run_id)).stages[0].facts == {}
 
 
+async def test_an_artifact_of_a_kind_that_this_process_does_not_know_is_told_of_and_keeps_the_run_going(world):
+    """The stage's image is newer than the controller: nothing of it is dropped in silence."""
+    run_id = await world.submit()
+    await world.steps(run_id)
+    key, manifest = await world.commit(f"{run_id}-first-1", "files", "files")
+    await world.commit(f"{run_id}-first-1", "files", "others")
+    world.objects.delete(key)
+    world.objects.put(key, manifest.canonical_bytes().replace(b'"kind":"files"', b'"kind":"dreams"'))
+    await world.end(f"{run_id}-first-1")
+    async with transaction(world.sessions) as session:
+        made = await artifacts.list_artifacts(session, run_id=run_id)
+        told = [e.body for e in await events.read(session, run_id=run_id) if e.kind == "artifact.corrupt"]
+    assert [a.name for a in made] == ["others"]
+    assert [(body["stage"], body["key"]) for body in told] == [("first", key)]
+    assert "kind: Input should be" in told[0]["reason"]
+    assert "update the platform" in told[0]["reason"]
+    assert (await world.get(run_id)).detail[0].state == "succeeded"
+
+
 async def with_two_models(world):
     """(run, the older manifest, the newer one): `second` has succeeded with both, `third` is being started."""
     run_id = await world.submit()

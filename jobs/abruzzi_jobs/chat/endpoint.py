@@ -91,10 +91,10 @@ class EndpointClient:
         """The answer to `body`, which is `request` with model and seed. `tell_retry` is called with the reason of each try that failed and
         is made again. Raises a ChatFailure."""
         started = time.monotonic()
-        tries, spent = 0, 0.0
+        tries, spent, failed_at = 0, 0.0, float("inf")
 
         async def attempt() -> ChatResponse:
-            nonlocal tries, spent
+            nonlocal tries, spent, failed_at
             tries += 1
             try:
                 async with self._slots:
@@ -109,6 +109,7 @@ class EndpointClient:
                     self._tokens.give_back(need - response.usage.total if need else 0)
                     return response
             except TryFailed as failed:
+                failed_at = min(failed_at, time.monotonic())
                 if failed.fate is Fate.RETRY and tries < self.limits.max_tries:
                     tell_retry(failed.reason)
                 if failed.retry_after:
@@ -118,7 +119,9 @@ class EndpointClient:
         try:
             response = await self._retrying(attempt)
         except TryFailed as failed:
-            raise self._failure(failed, started, tries) from None
+            # That it was away or overloaded says nothing of the question: others must have been answered since, not only before that began.
+            since = failed_at if failed.reason in ("unavailable", "rate_limited") else started
+            raise self._failure(failed, since, tries) from None
         self._answered_at, self._refused = time.monotonic(), 0
         return replace(response, seconds=spent, tries=tries)
 
@@ -170,8 +173,8 @@ class EndpointClient:
         pause = random.uniform(longest / 2, longest)
         return pause + (failed.retry_after or 0.0) if isinstance(failed, TryFailed) else pause
 
-    def _failure(self, failed: TryFailed, started: float, tries: int) -> ChatFailure:
-        """Of a call whose last try was `failed`. Where others were answered meanwhile it is this question; else it is the endpoint."""
+    def _failure(self, failed: TryFailed, since: float, tries: int) -> ChatFailure:
+        """Of a call whose last try was `failed`. Where others were answered `since` then it is this question; else it is the endpoint."""
         if failed.fate is Fate.STOP:
             return EndpointRefused(self.name, f"{failed.message}.", failed.hint)
         if failed.fate is Fate.REJECT:
@@ -184,7 +187,7 @@ class EndpointClient:
                 )
             return CallRejected(failed.reason, f"Endpoint {self.name!r}: {failed.message}.")
         times = f"in {tries} {'try' if tries == 1 else 'tries'}: {failed.message}"
-        if self._answered_at >= started:
+        if self._answered_at >= since:
             return CallRejected(failed.reason, f"Endpoint {self.name!r} did not answer this question {times}.")
         if failed.reason in ("garbage", "truncated"):
             return EndpointFailed(self.name, f"no usable answer {times}.")

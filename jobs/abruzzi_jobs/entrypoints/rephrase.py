@@ -14,6 +14,8 @@ from abruzzi_jobs.entrypoints.progress import StageProgress, now_and_then
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
 from abruzzi_jobs.rephrase.run import rephrase_corpus
 
+_TOLD = ("prompt_version", "teacher", "rewrites", "documents", "budget")
+
 
 def run(context: StageContext, reporter: Reporter) -> None:
     """Raises AbruzziError bad_data, too_many_rejected, and what an endpoint raises. Answers so far are kept for the next attempt."""
@@ -59,5 +61,5 @@ def _meta(corpus: dict[str, Any]) -> dict[str, Any]:
         **{key: corpus[key] for key in counted if key in corpus},
         "licences": {s["name"]: s["licence"] for s in corpus["sources"]},
         "domains": corpus["domains"],
-        "rephrase": {key: corpus["rephrase"][key] for key in ("prompt_version", "teacher", "rewrites", "documents")},
+        "rephrase": {key: corpus["rephrase"][key] for key in _TOLD if key in corpus["rephrase"]},
     }

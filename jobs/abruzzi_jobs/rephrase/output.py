@@ -24,6 +24,8 @@ from abruzzi_jobs.rephrase.plan import Planned
 from abruzzi_jobs.rephrase.rewriting import Rewrite
 
 NOUN = "rewrites"
+UNASKED = "unasked"
+"""Documents that a budget was not enough for."""
 TOO_FEW_TO_JUDGE = 20
 _REMEDIES = {
     FaultKind.TRUNCATED: "Answers are cut: raise max_tokens of the role rephraser, or make rephrase.part_tokens smaller.",
@@ -47,7 +49,7 @@ class RephrasedCorpus:
         self._domains: dict[str, Counter[str]] = defaultdict(Counter)
         self._examples: dict[str, str] = {}
         self.documents: Counter[str] = Counter()
-        """rewritten (one kept at least), rejected, untouched, raw (of them all, those that stay as they are)."""
+        """rewritten (one kept at least), rejected, untouched, unasked, raw (of them all, those that stay as they are)."""
 
     @property
     def fates(self) -> Counter[str]:
@@ -73,8 +75,15 @@ class RephrasedCorpus:
             )
         self._refuse_too_many_rejected(at_least=TOO_FEW_TO_JUDGE)
 
-    def close(self) -> dict[str, Any]:
-        """Returns what corpus.json says. Raises AbruzziError where too many were rejected or nothing is left to train on."""
+    def leave(self, plan: Planned) -> None:
+        """Of a document that nobody was asked about."""
+        self.documents[UNASKED] += 1
+        if self._config.keep_raw in ("all", "rejected"):
+            self.documents["raw"] += 1
+            self._write(plan.record)
+
+    def close(self, *, budget: str | None = None) -> dict[str, Any]:
+        """Returns what corpus.json says. `budget`: which was used up before all was done. Raises AbruzziError where too many were rejected or nothing is left to train on."""
         self._refuse_too_many_rejected(at_least=1)
         shards = self._train.close()
         if not shards:
@@ -106,6 +115,7 @@ class RephrasedCorpus:
                 "documents": dict(sorted(self.documents.items())),
                 "source_train_bytes": self._described.get("train_bytes"),
                 "evaluation_sets": self._foreign.described,
+                **({"budget": budget} if budget else {}),
             },
         }
         content = json.dumps(corpus, indent=1, ensure_ascii=False) + "\n"

@@ -111,7 +111,7 @@ def parse_recipe(
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        found = [_mistake(detail, data, positions, file) for detail in error.errors()]
+        found = [_mistake(d, data, positions, file) for d in error.errors() if not _is_echo(d, data)]
     else:
         found = [_at(positions, w.path, data, file, w.message, w.hint) for w in mistakes(recipe)]
         for path, message, hint in _unknown_sources(recipe):
@@ -121,6 +121,11 @@ def parse_recipe(
         if not found:
             return recipe, []
     return None, [_blamed(mistake, overrides or {}) for mistake in found]
+
+
+def _is_echo(detail: ErrorDetails, data: Mapping[str, Any]) -> bool:
+    """Pydantic leaves out the stages that are wrong, and where none is left finds too few; each of them has said what is wrong with it."""
+    return detail["type"] == "too_short" and detail["loc"] == ("stage",) and bool(data.get("stage"))
 
 
 def _blamed(mistake: RecipeMistake, overrides: Mapping[str, str]) -> RecipeMistake:
@@ -257,6 +262,8 @@ def _explain(detail: ErrorDetails, path: Path, data: Mapping[str, Any]) -> tuple
             else "Correct the value."
         )
         return message, hint
+    if kind == "too_short" and path == ("stage",):
+        return "there is no stage", "Begin each stage with [[stage]], in double brackets."
     if path == ("stage",):
         return "stages are an array of tables", "Begin each stage with [[stage]], in double brackets."
     return f"{detail['msg'][:1].lower()}{detail['msg'][1:]} (got {given!r})", "Correct the value."

@@ -188,11 +188,19 @@ class PostgresRunStore:
     ) -> tuple[list[tuple[str, Manifest]], set[str], dict[str, str]]:
         """(sound manifests of the attempt's epoch, keys of all of the stage's, sentences about damaged ones), steps in order."""
         prefix = output_prefix(attempt)
-        manifests = list(list_manifests(self._objects, prefix))
         sound: list[tuple[str, Manifest]] = []
         corrupt: dict[str, str] = {}
+        mine = f"{prefix}e{attempt.epoch}/"
+        present: set[str] = set()
+
+        def unreadable(key: str, error: AbruzziError) -> None:
+            present.add(key)
+            if key.startswith(mine):
+                corrupt[key] = f"{error.message} {error.hint}"
+
+        manifests = list(list_manifests(self._objects, prefix, unreadable=unreadable))
         for key, manifest in manifests:
-            if not key.startswith(f"{prefix}e{attempt.epoch}/"):
+            if not key.startswith(mine):
                 continue
             try:
                 require_own(attempt, key, manifest)
@@ -204,7 +212,7 @@ class PostgresRunStore:
                     raise
                 corrupt[key] = error.message
         sound.sort(key=lambda found: (found[1].step or 0, found[1].created_at, found[0]))
-        return sound, {key for key, _ in manifests}, corrupt
+        return sound, present | {key for key, _ in manifests}, corrupt
 
     async def _write(self, session: AsyncSession, rows: RunRows, write: Write) -> None:
         now, run = self._clock.now(), rows.run

@@ -6,6 +6,7 @@ A reader trusts only a manifest whose every digest verifies. A crash before the 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,6 +23,8 @@ from abruzzi.contracts.stage import StageSpec, StoreConfig
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.store.objects import DirectoryStore, ObjectStore
 from abruzzi.store.s3 import S3Store
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 
@@ -106,8 +109,13 @@ def read_manifest(store: ObjectStore, key: str) -> Manifest:
     try:
         return Manifest.model_validate_json(store.get(key))
     except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
         raise AbruzziError(
-            "corrupt_manifest", f"{key} is no manifest: {error.errors()[0]['msg']}.", status=409
+            "corrupt_manifest",
+            f"{key} is no manifest that this process can read: {where + ': ' if where else ''}{first['msg']}.",
+            status=409,
+            hint="If the stage that wrote it is of a newer version, update the platform; else make the artifact again.",
         ) from error
 
 
@@ -123,8 +131,11 @@ def verify_manifest(store: ObjectStore, manifest: Manifest, output_prefix: str) 
             raise CorruptArtifact(manifest, entry.path, "does not hash to its digest")
 
 
-def list_manifests(store: ObjectStore, prefix: str) -> Iterator[tuple[str, Manifest]]:
-    """Committed and readable manifests below `prefix`, in the order of their keys."""
+def list_manifests(
+    store: ObjectStore, prefix: str, *, unreadable: Callable[[str, AbruzziError], None] | None = None
+) -> Iterator[tuple[str, Manifest]]:
+    """Committed and readable manifests below `prefix`, in the order of their keys. `unreadable` hears of the others: damaged ones, and those of a
+    kind that this process does not know because it is older than the stage's image."""
     for key in store.list(prefix):
         if key.endswith("/manifest.json"):
             try:
@@ -132,6 +143,10 @@ def list_manifests(store: ObjectStore, prefix: str) -> Iterator[tuple[str, Manif
             except AbruzziError as error:
                 if error.code not in ("corrupt_manifest", "not_found"):
                     raise
+                if error.code == "corrupt_manifest":
+                    logger.warning("%s It is left out. %s", error.message, error.hint)
+                    if unreadable is not None:
+                        unreadable(key, error)
 
 
 def missing_manifests(store: ObjectStore, keys: Collection[str]) -> set[str]:

@@ -301,6 +301,20 @@ def test_set_overrides_one_value_and_is_validated_like_the_file() -> None:
     assert "'pretrain'" in found[0].hint
 
 
+@pytest.mark.parametrize(
+    ("stages", "found"),
+    [
+        ('[[stage]]\nid = "x"\nkind = "corpus"\n[stage.data]\nsources = ["sympy"]\nsize = 1\n', ["unknown key 'size'"]),
+        ('[stage]\nid = "x"\n', ["stages are an array of tables"]),
+        ("stage = []\n", ["there is no stage"]),
+        ("", ["'stage' is missing"]),
+    ],
+)  # fmt: skip
+def test_the_only_stage_is_blamed_for_what_is_wrong_and_for_nothing_else(stages: str, found: list[str]) -> None:
+    _, mistakes = parse_recipe(f'version = 1\nname = "one"\n{stages}')
+    assert [mistake.message for mistake in mistakes] == found
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.text(alphabet=string.printable, max_size=8), st.integers(0, 12))
 def test_no_edit_of_a_recipe_can_crash_the_reader(at: int, inserted: str, removed: int) -> None:

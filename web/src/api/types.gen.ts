@@ -17,6 +17,10 @@ export type Accepted = {
      */
     attempt_ended?: boolean;
     /**
+     * Heartbeat Refused
+     */
+    heartbeat_refused?: string | null;
+    /**
      * New
      */
     new: number;

@@ -30,6 +30,8 @@ class Accepted(Resource):
     new: int
     attempt_ended: bool = False
     """The platform has given the attempt up: its points are kept, its heartbeat is not, and it had better stop."""
+    heartbeat_refused: str | None = None
+    """Why the heartbeat that came with points was not taken; they were."""
 
 
 class LogAppended(Resource):
@@ -57,13 +59,19 @@ async def report_metrics(attempt_id: AttemptId, body: MetricBatch, work: ReportW
     """Points, idempotent by (attempt, key, step): sending a batch again changes nothing. Durable when answered. With or without a heartbeat."""
     attempt = await query.attempt_row(work.session, attempt_id)
     ended = AttemptState(attempt.state).is_terminal
+    refused = None
     if body.heartbeat is not None and not ended:
-        await heartbeat.record_of_living(work.session, attempt, body.heartbeat, now=work.clock.now())
+        try:
+            await heartbeat.record_of_living(work.session, attempt, body.heartbeat, now=work.clock.now())
+        except AbruzziError as error:
+            if error.code != "no_such_rank":
+                raise
+            refused = error.message
     new = await metrics.ingest(  # and ring, for both
         work.session, project_id=attempt.project_id, run_id=attempt.run_id, attempt_id=attempt_id, batch=body
     )
     accepted = sum(len(s.steps) for s in body.series.values())
-    return Accepted(accepted=accepted, new=new, attempt_ended=ended)
+    return Accepted(accepted=accepted, new=new, attempt_ended=ended, heartbeat_refused=refused)
 
 
 @router.post("/{attempt_id}/heartbeats", operation_id="attempts_report_heartbeat", status_code=202)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,9 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import nearest
 from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.tool import ToolSpec
+from abruzzi_jobs.data.processing.shard import write_atomic
 from abruzzi_jobs.synthesis.catalogue import write_catalogue
+from abruzzi_jobs.synthesis.coverage import COVERAGE_FILE, coverage_of
 from abruzzi_jobs.synthesis.embedding import EMBEDDER, NEAR, distinct
 from abruzzi_jobs.synthesis.evolution import GENERATOR, evolve
 from abruzzi_jobs.synthesis.evolution.tools_of import tools_of
@@ -106,8 +109,9 @@ def write_tools(folder: Path, found: StageTools, config: SynthesisConfig, *, see
         if told["call"] is not None:
             told["call"] = {key: told["call"][key] for key in ("tool", "arguments")}
         servers.append(told)
+    coverage = coverage_of(found.all)
     origin = {"generator": GENERATOR, "is_llm": False, "seed": seed, "generations": config.generations}
-    return write_catalogue(
+    manifest = write_catalogue(
         folder,
         found.all,
         **origin,
@@ -115,3 +119,7 @@ def write_tools(folder: Path, found: StageTools, config: SynthesisConfig, *, see
         servers=servers,
         quarantined=found.imported.quarantined,
     )
+    if coverage is not None:
+        content = json.dumps(coverage, separators=(",", ":"), ensure_ascii=False) + "\n"
+        write_atomic(folder / COVERAGE_FILE, content.encode())
+    return manifest

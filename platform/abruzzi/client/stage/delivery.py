@@ -69,7 +69,10 @@ class Delivery:
             return self._later()
         if answer.is_success:
             self._pause = _AWAY_SECONDS
-            return Answer.FENCED if _said(answer).get("attempt_ended") else Answer.TAKEN
+            said = _said(answer)
+            if said.get("heartbeat_refused"):
+                logger.warning("telemetry: the platform refused the heartbeat: %s", said["heartbeat_refused"])
+            return Answer.FENCED if said.get("attempt_ended") else Answer.TAKEN
         if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
             return self._later()
         if answer.status_code == 409 and _said(answer).get("code") == "attempt_ended":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -22,8 +23,15 @@ from chat_server import (
 )
 
 from abruzzi.contracts.endpoint import ChatRole, OpenAiEndpoint, RoleConfig
-from abruzzi_jobs.chat.failures import CallRejected, EndpointFailed, EndpointRefused, EndpointUnavailable
-from abruzzi_jobs.chat.request import ChatRequest
+from abruzzi_jobs.chat.failures import (
+    CallRejected,
+    EndpointFailed,
+    EndpointRefused,
+    EndpointUnavailable,
+    Fate,
+    TryFailed,
+)
+from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Usage
 from abruzzi_jobs.chat.roles import open_roles
 from abruzzi_jobs.chat.wire import retry_after
 
@@ -130,6 +138,33 @@ async def test_one_question_that_never_gets_through_is_rejected_where_others_do(
         with pytest.raises(CallRejected) as raised:
             await hard
     assert raised.value.reason == "truncated"
+
+
+@pytest.mark.parametrize(("others_go_on", "end"), [(False, EndpointUnavailable), (True, CallRejected)])
+async def test_an_outage_is_the_endpoints_also_for_a_question_beside_which_others_were_answered(
+    others_go_on: bool, end: type[Exception]
+) -> None:
+    """Under concurrency an outage begins while questions are under way; no conversation may be given up for that."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: ChatRequest, body: bytes, role: str) -> ChatResponse:
+        if b"other" in body:
+            return ChatResponse(text="well", usage=Usage(1, 1), model="m", generator="m", is_llm=True)
+        asked.set()
+        await answered.wait()
+        if others_go_on:
+            client._answered_at = time.monotonic() + 1.0
+        raise TryFailed("unavailable", "it is gone", Fate.RETRY)
+
+    async with judge("http://127.0.0.1:1/v1") as role:
+        client = role.endpoint
+        client._try = answer
+        hard = asyncio.create_task(role.complete(ask("hard")))
+        await asked.wait()
+        await role.complete(ask("other"))
+        answered.set()
+        with pytest.raises(end, match="it is gone"):
+            await hard
 
 
 async def test_an_endpoint_that_refuses_every_question_is_told_from_bad_questions() -> None:

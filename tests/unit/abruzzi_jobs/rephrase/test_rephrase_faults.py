@@ -89,6 +89,22 @@ def test_a_budget_that_is_used_up_ends_the_stage_and_answers_are_kept(tmp_path: 
     assert calls[0] == calls[1], "no question that was answered is asked again"
 
 
+def test_what_a_budget_was_enough_for_is_committed_and_the_rest_stays_as_it_was(tmp_path: Path, corpus: Path) -> None:
+    lab, config = Lab(tmp_path, corpus), {**EASY, "keep_raw": "rejected"}
+    one_at_a_time = {"rules": {"kind": "standin", "concurrency": 1}}
+    few = {"rephraser": {"endpoint": "rules", "budget_calls": 1}}
+    out = lab.run({**STANDIN, "endpoint": one_at_a_time, "roles": few, "rephrase": config})
+    told, rows = described(out)["rephrase"], list(read_rows(out, "rewrites"))
+    assert 1 <= len(rows) <= 4, "those that were under way"
+    assert told["budget"].startswith("Role 'rephraser' has used")
+    assert told["documents"]["unasked"] > 0
+    assert described(out)["train_documents"] == len(rows) + told["documents"]["unasked"]
+    assert lab.manifests[-1].meta["rephrase"]["budget"] == told["budget"]
+    whole = lab.run({**STANDIN, "rephrase": config}, attempt=2)
+    assert "budget" not in described(whole)["rephrase"]
+    assert described(whole)["rephrase"]["documents"]["rewritten"] > len(rows)
+
+
 def test_a_stage_that_is_told_to_stop_ends_as_preempted_and_goes_on_later(tmp_path: Path, corpus: Path) -> None:
     lab = Lab(tmp_path, corpus)
     context = lab.context({**STANDIN, "rephrase": EASY})

@@ -60,6 +60,9 @@ async def test_a_stage_makes_a_catalogue_and_trajectories_that_replay(tmp_path: 
     folder, tools = stage.pulled("trajectories"), stage.pulled("tools")
     rows = list(read_rows(folder, "trajectories"))
     assert {(row["generator"], row["is_llm"]) for row in rows} == {("standin-rule-v1", False)}
+    points = json.loads(stage.files("tools")["coverage.json"])["points"]
+    assert [(p["name"], p["source"]) for p in points] == [(tool.name, tool.source) for tool in read_catalogue(tools)]
+    assert len({(p["x"], p["y"]) for p in points}) > len(points) // 2
     assert {row["source"] for row in rows} <= {tool.source for tool in read_catalogue(tools)}
     told = _told(await _replay(folder, tools, set(), simulated=True))
     assert (told["same"], told["replayed"]) == (24, 24), told["differs"]
