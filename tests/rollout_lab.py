@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from torch import Tensor
 
 from abruzzi.contracts.rollout import Ending, Segment, Status, Task, TokenSource, Trajectory
 from abruzzi_jobs.data.encoding import special_id
@@ -28,7 +26,7 @@ ADD = {
 
 
 class ScriptedEngine:
-    """The Engine protocol. A token a step; a log-probability is of (seed, position), so that a wrong one shows."""
+    """What of the Engine protocol rollouts meet. A token a step; a log-probability is of (seed, position), so that a wrong one shows."""
 
     def __init__(self, speak: Speak, *, opening_ends_with: int, capacity: int = 10_000) -> None:
         self.version = 0
@@ -68,22 +66,6 @@ class ScriptedEngine:
     def resume(self) -> None:
         self._is_paused = False
 
-    def sleep(self, level: Literal[1, 2]) -> None: ...
-
-    def wake(self) -> None: ...
-
-    def begin_update(self, version: int) -> None: ...
-
-    def load_bucket(self, tensors: Iterable[tuple[str, Tensor]]) -> None: ...
-
-    def finish_update(self, version: int) -> None:
-        self.version = version
-
-    def abandon_update(self) -> None: ...
-
-    def logprobs(self, sequences: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
-        return [[logprob(0, position) for position in range(1, len(sequence))] for sequence in sequences]
-
     def stats(self) -> EngineStats:
         return EngineStats(
             version=self.version,
@@ -118,7 +100,7 @@ def uniform(*of: Any) -> float:
 
 
 class ScriptedFront:
-    """What a rollout wants of AsyncEngine, one step at each turn of the event loop."""
+    """What a rollout wants of AsyncEngine, without its thread: one step at each turn of the event loop, so that a seed decides all."""
 
     def __init__(self, engine: ScriptedEngine) -> None:
         self.engine = engine

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.data.row_choice import drawn, rows_at
 
 _ANSWER_AT_MOST = 1200
 _MARK = {True: "✓", False: "✗", None: "?"}
@@ -32,7 +30,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Print trajectories readable, as Markdown."""
-    chosen = drawn(_rows(where), ids=row or (), sample=sample, seed=seed, fate=fate)
+    chosen = drawn(rows_at(where, "trajectories"), ids=row or (), sample=sample, seed=seed, fate=fate)
     pages = [(one["id"], markdown(one)) for one in chosen]
     if as_json:
         sys.stdout.write(json.dumps(chosen, indent=1, ensure_ascii=False) + "\n")
@@ -45,38 +43,6 @@ def show(
         (to / f"{name}.md").write_text(page)
         if not as_json:
             sys.stdout.write(f"{to / name}.md\n")
-
-
-def _rows(where: str) -> list[Row]:
-    from abruzzi.client import Client
-    from abruzzi_jobs.data.row_shards import read_rows
-
-    if Path(where).is_dir():
-        return list(read_rows(Path(where), "trajectories"))
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", where):
-        raise AbruzziError(
-            "not_found", f"{where}: no such folder.", hint="Pull the artifact first: abruzzi artifacts pull ARTIFACT"
-        )
-    with tempfile.TemporaryDirectory(prefix="abruzzi-show-") as folder, Client() as connection:
-        connection.artifacts.pull(where, Path(folder))
-        return list(read_rows(Path(folder), "trajectories"))
-
-
-def drawn(
-    rows: Sequence[Row], *, ids: Sequence[str] = (), sample: int, seed: int, fate: str | None = None
-) -> list[Row]:
-    """Those named, or some at random, in the order of the file. Raises AbruzziError `not_found`."""
-    known = {row["id"] for row in rows}
-    if missing := [name for name in ids if name not in known]:
-        raise AbruzziError("not_found", f"There is no row {missing[0]!r}.", status=404)
-    fit = [row for row in rows if (row["id"] in ids if ids else fate in (None, row["fate"]))]
-    if not fit:
-        fates = ", ".join(sorted({row["fate"] for row in rows})) or "none"
-        raise AbruzziError(
-            "not_found", f"There is no row with the fate {fate!r}.", hint=f"There are: {fates}.", status=404
-        )
-    chosen = set(random.Random(seed).sample(range(len(fit)), min(len(fit), len(fit) if ids else sample)))
-    return [row for number, row in enumerate(fit) if number in chosen]
 
 
 def markdown(row: Row) -> str:

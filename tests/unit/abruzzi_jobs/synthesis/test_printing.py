@@ -11,10 +11,11 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.data.row_choice import drawn
 from abruzzi_jobs.data.row_shards import RowShardWriter
 from abruzzi_jobs.synthesis.judge import checks, judged
 from abruzzi_jobs.synthesis.players import ScriptedAgent
-from abruzzi_jobs.synthesis.trajectories.printing import drawn, markdown, show
+from abruzzi_jobs.synthesis.trajectories.printing import markdown, show
 from abruzzi_jobs.synthesis.user import UserSimulator
 
 
