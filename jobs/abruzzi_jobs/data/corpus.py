@@ -18,6 +18,7 @@ import numpy as np
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import CorpusData
 from abruzzi_jobs.data import cloze
+from abruzzi_jobs.data.distributions import Distributions
 from abruzzi_jobs.data.documents import Document, Fact, clean, cut_score, document_id, fingerprint, split_score
 from abruzzi_jobs.data.sources import Source
 from abruzzi_jobs.data.text_shards import CORPUS_FILE, TextRecord, TextShardWriter
@@ -80,6 +81,7 @@ def build_corpus(
     tallies = {s.name: _Tally() for s in sources}
     writers = {split: TextShardWriter(out, split) for split in ("train", "heldout")}
     facts: list[Fact] = []
+    distributions = Distributions()
     domains: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for kept in _surviving(sources, config, tallies, progress):
         if cut_score(kept.print_32) > limits.get(_share_of(kept, config), 2**64):
@@ -96,6 +98,7 @@ def build_corpus(
             name=kept.document.name,
         )
         writers[split].write(record)
+        distributions.add(domain, kept.text)
         tallies[kept.source.name].add(split, kept.size)
         domains[domain][f"{split}_documents"] += 1
         domains[domain][f"{split}_bytes"] += kept.size
@@ -110,6 +113,7 @@ def build_corpus(
         "config": config.model_dump(mode="json", exclude=config.absent()),
         "sources": [_source_entry(s, tallies[s.name], near=config.near_dedup is not None) for s in sources],
         "domains": {d: dict(sorted(c.items())) for d, c in sorted(domains.items())},
+        "distributions": distributions.as_dict(),
         "shards": shards,
         "train_bytes": sum(s["text_bytes"] for s in shards if s["split"] == "train"),
         "train_documents": sum(s["documents"] for s in shards if s["split"] == "train"),

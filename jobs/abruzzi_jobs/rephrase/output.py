@@ -12,6 +12,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi_jobs.chat.provenance import require_teacher
 from abruzzi_jobs.data.corpus import CLOZE_FILE
+from abruzzi_jobs.data.distributions import Distributions
 from abruzzi_jobs.data.documents import clean, document_id, fingerprint
 from abruzzi_jobs.data.processing.shard import KEPT
 from abruzzi_jobs.data.row_shards import RowShardWriter
@@ -47,6 +48,7 @@ class RephrasedCorpus:
         self._foreign = Decontamination(config, source)
         self._ids: set[str] = set()
         self._domains: dict[str, Counter[str]] = defaultdict(Counter)
+        self._distributions = Distributions()
         self._examples: dict[str, str] = {}
         self.documents: Counter[str] = Counter()
         """rewritten (one kept at least), rejected, untouched, unasked, raw (of them all, those that stay as they are)."""
@@ -105,6 +107,7 @@ class RephrasedCorpus:
         corpus = {
             **self._described,
             "domains": self._domains_now(),
+            "distributions": self._distributions.as_dict(),
             "shards": [*shards, *held],
             "train_bytes": sum(s["text_bytes"] for s in shards),
             "train_documents": sum(s["documents"] for s in shards),
@@ -173,6 +176,7 @@ class RephrasedCorpus:
     def _write(self, record: TextRecord) -> None:
         self._ids.add(record.id)
         self._train.write(record)
+        self._distributions.add(record.domain, record.text)
         counts = self._domains[record.domain]
         counts["train_documents"] += 1
         counts["train_bytes"] += len(record.text.encode("utf-8", "replace"))

@@ -1,9 +1,12 @@
+import { figure } from "@/lib/format";
 import { countsOf, type Json, numberOf, recordOf, recordsOf, textOf } from "@/lib/unknown";
 
 /** corpus.json as far as the page shows it. Pure. */
 
 export type Count = readonly [name: string, count: number];
-export type CorpusSource = { readonly name: string; readonly domain: string; readonly licence: string; readonly origin: string; readonly train: number; readonly heldout: number; readonly lost: number; readonly bytes: number };
+export type CorpusSource = { readonly name: string; readonly domain: string; readonly licence: string; readonly origin: string; readonly train: number; readonly heldout: number; readonly lost: number; readonly reasons: readonly Count[]; readonly bytes: number };
+/** Documents by value, in bins; `label` says from where to where. */
+export type Histogram = { readonly name: string; readonly title: string; readonly domains: readonly string[]; readonly bins: readonly { readonly label: string; readonly total: number; readonly counts: readonly number[] }[] };
 export type Domain = { readonly name: string; readonly documents: number; readonly bytes: number };
 export type Corpus = {
   readonly domains: readonly Domain[];
@@ -13,6 +16,7 @@ export type Corpus = {
   /** Bytes of what was kept. */
   readonly licences: readonly Count[];
   readonly notes: readonly Count[];
+  readonly histograms: readonly Histogram[];
   readonly evaluationSets: readonly { readonly name: string; readonly items: number; readonly licence: string }[];
   readonly examples: readonly { readonly reason: string; readonly texts: readonly string[] }[];
 };
@@ -30,12 +34,13 @@ export function corpusOf(raw: Json): Corpus {
     const ends = Object.entries(source).filter(([, value]) => numberOf(recordOf(value).documents) !== null);
     const rejected = Object.entries(recordOf(recordOf(curation.sources)[name])).filter(([fate]) => fate !== "kept");
     for (const [fate, value] of [...ends, ...rejected]) add(fates, fate, documentsOf(value));
+    const lost = [...ends.filter(([fate]) => !DIVIDED.includes(fate)), ...rejected].map(([fate, value]): Count => [fate, documentsOf(value)]);
     const bytes = DIVIDED.reduce((sum, split) => sum + (numberOf(recordOf(source[split]).bytes) ?? 0), 0);
     add(licences, textOf(source.licence) || "not said", bytes);
     return {
       name, domain: textOf(source.domain), licence: textOf(source.licence), bytes, origin: [textOf(source.distribution), textOf(source.version)].filter(Boolean).join(" "),
       train: documentsOf(source.train), heldout: documentsOf(source.heldout),
-      lost: [...ends.filter(([fate]) => !DIVIDED.includes(fate)), ...rejected].reduce((sum, [, value]) => sum + documentsOf(value), 0),
+      lost: lost.reduce((sum, [, count]) => sum + count, 0), reasons: ordered(new Map(lost)),
     };
   });
   return {
@@ -44,10 +49,27 @@ export function corpusOf(raw: Json): Corpus {
     fates: ordered(fates),
     licences: ordered(licences),
     notes: countsOf(curation.notes),
+    histograms: Object.entries(recordOf(raw.distributions)).flatMap(([name, entry]) => histogramOf(name, recordOf(entry))),
     evaluationSets: recordsOf(curation.evaluation_sets).map((set) => ({ name: textOf(set.name), items: numberOf(set.items) ?? 0, licence: textOf(set.licence) })),
     examples: Object.entries(recordOf(curation.examples)).map(([reason, examples]) => ({ reason, texts: recordsOf(examples).map(exampleText) })),
   };
 }
+
+/** Without the empty bins at both ends; nothing where all is empty. */
+export function histogramOf(name: string, raw: Json): Histogram[] {
+  const edges = numbersOf(raw.edges);
+  const domains = Object.entries(recordOf(raw.domains));
+  const bins = [...edges, Infinity].map((end, i) => {
+    const counts = domains.map(([, counted]) => numbersOf(counted)[i] ?? 0);
+    const label = i === 0 ? `below ${figure(end)}` : end === Infinity ? `${figure(edges[i - 1] ?? 0)} and more` : `${figure(edges[i - 1] ?? 0)} to ${figure(end)}`;
+    return { label, counts, total: counts.reduce((sum, count) => sum + count, 0) };
+  });
+  const filled = bins.map(({ total }) => total > 0);
+  const [first, last] = [filled.indexOf(true), filled.lastIndexOf(true)];
+  return first < 0 ? [] : [{ name, title: textOf(raw.title) || name, domains: domains.map(([domain]) => domain), bins: bins.slice(first, last + 1) }];
+}
+
+const numbersOf = (raw: unknown): number[] => (Array.isArray(raw) ? raw.map((value) => numberOf(value) ?? 0) : []);
 
 export type Bar = { readonly name: string; readonly count: number; readonly length: number; readonly share: number };
 

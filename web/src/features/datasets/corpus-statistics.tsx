@@ -3,6 +3,7 @@ import { bytes, whole } from "@/lib/format";
 
 import { Bars } from "./bars";
 import type { Corpus } from "./corpus-shape";
+import { Histograms } from "./histograms";
 import { fateTone } from "./marks";
 
 /** Statistics of a corpus: mixture, licences, what was rejected and why, its sources. */
@@ -15,6 +16,7 @@ export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere:
         <Bars title="Licences" counts={corpus.licences} unit={bytes} />
         {corpus.notes.length > 0 && <Bars title="Masked and mended" counts={corpus.notes} />}
       </div>
+      {corpus.histograms.length > 0 && <Histograms histograms={corpus.histograms} />}
       <section aria-label="Sources" className="-mx-4">
         <h3 className="mb-1 px-4 font-medium">Sources</h3>
         <Table label="Sources">
@@ -43,7 +45,10 @@ export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere:
                 <Cell className="text-muted">{source.origin || "–"}</Cell>
                 <Cell right>{whole(source.train)}</Cell>
                 <Cell right>{whole(source.heldout)}</Cell>
-                <Cell right>{whole(source.lost)}</Cell>
+                <Cell right title={source.reasons.map(([reason, count]) => `${reason} ${whole(count)}`).join(", ")}>
+                  {whole(source.lost)}
+                  {source.reasons[0] && <span className="block text-sm text-muted">mostly {source.reasons[0][0]}</span>}
+                </Cell>
                 <Cell right>{bytes(source.bytes)}</Cell>
               </tr>
             ))}

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { barsOf, corpusOf } from "./corpus-shape";
+import { barsOf, corpusOf, histogramOf } from "./corpus-shape";
 import { marksOf, readRewrite } from "./rewrite-shape";
 import { readSchema } from "./schema-shape";
 import { pieces, spanOf, starts } from "./spans";
@@ -113,9 +113,23 @@ describe("corpora", () => {
     expect(corpus.licences).toEqual([["MIT", 890]]);
     expect(corpus.notes).toEqual([["email.masked", 4]]);
     expect(corpusOf({}).sources).toEqual([]);
+    expect(corpusOf({}).histograms).toEqual([]);
   });
   it("gives bars their share of the longest", () => {
     expect(barsOf([["a", 4], ["b", 1]])).toEqual([{ name: "a", count: 4, length: 1, share: 0.8 }, { name: "b", count: 1, length: 0.25, share: 0.2 }]);
     expect(barsOf([["a", 0]])).toEqual([{ name: "a", count: 0, length: 0, share: 0 }]);
+  });
+});
+
+describe("distributions of a corpus", () => {
+  it("are bins with their domains, without the empty ones at both ends", () => {
+    const raw = { title: "Words a document", edges: [8, 16, 32], domains: { code: [0, 1, 0, 0], web: [0, 2, 5, 0] } };
+    const [histogram] = histogramOf("words", raw);
+    expect(histogram?.domains).toEqual(["code", "web"]);
+    expect(histogram?.bins).toEqual([
+      { label: "8 to 16", counts: [1, 2], total: 3 },
+      { label: "16 to 32", counts: [0, 5], total: 5 },
+    ]);
+    expect(histogramOf("words", { edges: [8], domains: { web: [0, 0] } })).toEqual([]);
   });
 });
