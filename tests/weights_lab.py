@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from abruzzi_jobs.rl.weights.collective import Collective
 from abruzzi_jobs.rl.weights.group import Group, WeightUpdateFailed
+from abruzzi_jobs.rl.weights.late import PullServer, pull
 from abruzzi_jobs.rl.weights.registered import Registered, as_bytes, checksum
 from abruzzi_jobs.rl.weights.shared_memory import SharedMemory
+from abruzzi_jobs.rl.weights.startup import File, Weights, files_of_folder, start_from
 from abruzzi_jobs.rl.weights.transport import Transport
 from abruzzi_jobs.rl.weights.worker import CheckpointWorker
 
@@ -27,7 +30,7 @@ SECONDS = 240.0
 """Any wait of a test; only a failure takes so long."""
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["abruzzi_jobs.rl.weights.worker", "abruzzi_jobs.rl.weights.collective"])
+PROCESSES.set_forkserver_preload(["abruzzi_jobs.rl.weights.late", "abruzzi_jobs.rl.weights.startup"])
 
 
 class Parameters:
@@ -209,3 +212,60 @@ class _Dying(Registered):
             kill_self()
         self._left -= 1
         super().pack(*arguments)
+
+
+def keeper(pipe: Any, rank: int, addresses: list[str], plan: dict[str, Any]) -> None:
+    """A trainer that gives what it has registered to whoever joins late; `shares`: of so many trainers."""
+    share = {name: t for i, (name, t) in enumerate(weights(3).items()) if i % plan["shares"] == rank}
+    registered = Registered(3, share, copy=True)
+    with PullServer(addresses[rank], lambda: registered, token="secret", deadline_seconds=SECONDS):
+        pipe.send("listening")
+        pipe.recv()
+
+
+def newcomer(pipe: Any, rank: int, addresses: list[str], plan: dict[str, Any]) -> None:
+    """A replica without weights."""
+    sink = Parameters(weights(0))
+    if plan.get("kill") == rank:
+        sink.at_load = lambda number: kill_self() if number == plan["at"] else None
+    pipe.recv()
+    sources = addresses[: plan["shares"]]
+    report = pull(sources, sink, token="secret", bucket_bytes=4096, deadline_seconds=SECONDS)
+    pipe.send((report, sink.version, sink.sums()))
+
+
+def starter(pipe: Any, rank: int, addresses: list[str], folder: Path, digests: dict[str, str]) -> None:
+    """Begins from a checkpoint: (what failed, sums, bytes read by this member, by file)."""
+    read: dict[str, int] = {}
+    files = [counted(file, read, digests) for file in files_of_folder(folder)]
+    sink = Weights()
+    try:
+        start_from(
+            Group.join(rank, addresses, seconds=SECONDS), SharedMemory(), files, sink, version=1, bucket_bytes=4096,
+            deadline_seconds=SECONDS,
+        )  # fmt: skip
+    except WeightUpdateFailed as error:
+        pipe.send((str(error), sums(sink.tensors), read))
+        return
+    pipe.send(("", sums(sink.tensors), read))
+
+
+def counted(file: File, read: dict[str, int], digests: dict[str, str]) -> File:
+    """As `file`, with the digest that its name has, and its bytes counted as they are read."""
+
+    class Counting:
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self._stream.close()
+
+        def readinto(self, buffer: Any) -> int:
+            count = self._stream.readinto(buffer)
+            read[file.name] = read.get(file.name, 0) + count
+            return count
+
+    return File(file.name, lambda start: Counting(file.open_at(start)), digests.get(file.name))

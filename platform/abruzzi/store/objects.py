@@ -25,8 +25,8 @@ class ObjectStore(Protocol):
         """Raises NotFound."""
         ...
 
-    def open(self, key: str) -> BinaryIO:
-        """A stream over the object. Raises NotFound."""
+    def open(self, key: str, *, start: int = 0) -> BinaryIO:
+        """A stream over the object, from byte `start` on. Raises NotFound."""
         ...
 
     def put(self, key: str, content: bytes | Path) -> None: ...
@@ -75,12 +75,14 @@ class DirectoryStore:
         with self.open(key) as file:
             return file.read()
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, start: int = 0) -> BinaryIO:
         try:
             # A link below the root could lead out of it; the store itself makes none.
-            return os.fdopen(os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW), "rb")
+            file = os.fdopen(os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW), "rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound("object", key) from None
+        file.seek(start)
+        return file
 
     def put(self, key: str, content: bytes | Path) -> None:
         target = self.path(key)

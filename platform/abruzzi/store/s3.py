@@ -65,9 +65,9 @@ class S3Store:
         with self.open(key) as stream:
             return stream.read()
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, start: int = 0) -> BinaryIO:
         with _talking(key):
-            response = self._client.get_object(self.bucket, _readable(key))
+            response = self._client.get_object(self.bucket, _readable(key), offset=start)
         return cast(BinaryIO, io.BufferedReader(_Stream(response, key), 1 << 20))  # type: ignore[arg-type]
 
     def put(self, key: str, content: bytes | Path) -> None:

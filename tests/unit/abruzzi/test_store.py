@@ -101,6 +101,8 @@ def test_what_is_put_is_got_listed_and_deleted(store: ObjectStore, tmp_path: Pat
     assert store.get("a/one") == b"1"
     assert store.get("a/two") == b"again"
     assert store.size("a/two") == 5
+    with store.open("a/two", start=2) as stream:
+        assert stream.read() == b"ain"
     assert list(store.list("a/")) == ["a/one", "a/two"]
     store.delete("a/one")
     store.delete("a/one")

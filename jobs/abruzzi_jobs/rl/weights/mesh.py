@@ -23,7 +23,9 @@ from typing import Any
 Message = dict[str, Any]
 
 _HEADER = struct.Struct("<I")
-_LIMIT_BYTES = 256 << 20
+_HELLO_BYTES = 64 << 10
+_HELLO_SECONDS = 10.0
+"""That one who has connected may take to say who it is, while others wait."""
 _RETRY_SECONDS = 0.01
 _PATH_BYTES = 103
 """The smallest limit of the systems that we run on (macOS)."""
@@ -60,7 +62,7 @@ class Mesh:
 
         `deadline` on the clock of `time.monotonic`. Raises TimeoutError that names who has not come.
         """
-        with _listen(addresses[rank]) as listener:
+        with listen(addresses[rank]) as listener:
             peers: dict[int, socket.socket] = {}
             try:
                 for other in range(rank):
@@ -160,7 +162,7 @@ class Mesh:
             self._peers[peer].close()
 
 
-def _listen(address: str) -> socket.socket:
+def listen(address: str) -> socket.socket:
     if "/" in address:
         if len(os.fsencode(address)) > _PATH_BYTES:
             raise ValueError(
@@ -179,19 +181,18 @@ def _listen(address: str) -> socket.socket:
 def _connect(address: str, rank: int, token: str, other: int, deadline: float) -> socket.socket:
     while True:
         try:
-            connection = _dial(address, deadline - time.monotonic())
+            connection = dial(address, deadline - time.monotonic())
             break
         except OSError as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"rank {other} does not listen at {address}: {error}") from error
             threading.Event().wait(_RETRY_SECONDS)
     connection.settimeout(max(0.001, deadline - time.monotonic()))
-    content = json.dumps({"rank": rank, "token": token}).encode()
-    connection.sendall(_HEADER.pack(len(content)) + content)
+    send_message(connection, {"rank": rank, "token": token})
     return connection
 
 
-def _dial(address: str, seconds: float) -> socket.socket:
+def dial(address: str, seconds: float) -> socket.socket:
     if "/" not in address:
         host, port = address.rsplit(":", 1)
         connection = socket.create_connection((host, int(port)), timeout=max(0.001, seconds))
@@ -214,14 +215,26 @@ def _accept(listener: socket.socket, token: str, missing: Sequence[int], deadlin
             connection, _ = listener.accept()
         except TimeoutError as error:
             raise TimeoutError(f"ranks {', '.join(map(str, missing))} did not come") from error
-        with contextlib.suppress(OSError, ValueError, KeyError, struct.error):
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
-            (size,) = _HEADER.unpack(_exactly(connection, _HEADER.size))
-            if size < 4096:
-                hello = json.loads(_exactly(connection, size))
-                if hmac.compare_digest(str(hello["token"]), token) and hello["rank"] in missing:
-                    return hello["rank"], connection
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            connection.settimeout(min(_HELLO_SECONDS, max(0.001, deadline - time.monotonic())))
+            hello = read_message(connection)
+            if hmac.compare_digest(str(hello["token"]), token) and hello["rank"] in missing:
+                return hello["rank"], connection
         connection.close()
+
+
+def send_message(connection: socket.socket, message: Message) -> None:
+    """Outside of a mesh, by a socket that blocks with a timeout."""
+    content = json.dumps(message).encode()
+    connection.sendall(_HEADER.pack(len(content)) + content)
+
+
+def read_message(connection: socket.socket) -> Message:
+    """Of a peer that has proved nothing yet: small. Raises OSError or ValueError."""
+    (size,) = _HEADER.unpack(_exactly(connection, _HEADER.size))
+    if size > _HELLO_BYTES:
+        raise ValueError(f"a message of {size} bytes")
+    return json.loads(_exactly(connection, size))
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -39,8 +39,9 @@ class TakesPieces(Protocol):
 class Reloader:
     """Of one update, into one sink."""
 
-    def __init__(self, plan: Plan, sink: Sink) -> None:
-        self._plan, self._sink = plan, sink
+    def __init__(self, plan: Plan, sink: Sink, saw: Callable[[Parameter, Tensor], None]) -> None:
+        """`saw`: is shown every piece."""
+        self._plan, self._sink, self._saw = plan, sink, saw
         self._hashers: dict[int, xxhash.xxh3_64] = {}
         self._partial: dict[int, Tensor] = {}
         self.sums: dict[str, str] = {}
@@ -52,6 +53,7 @@ class Reloader:
         for piece, flat_N in zip(bucket.pieces, contents, strict=True):
             parameter = self._plan.parameters[piece.parameter]
             self._hash(piece, parameter, flat_N)
+            self._saw(parameter, flat_N)
             if piece.nbytes == parameter.nbytes:
                 whole.append((parameter.name, as_parameter(flat_N, parameter)))
             elif isinstance(self._sink, TakesPieces):

@@ -66,7 +66,7 @@ class CheckpointWorker:
     ) -> None:
         self.group = group
         self.registered = Registered(0, {}, copy=False)
-        self._transport, self._sink = transport, sink
+        self._transport, self.sink = transport, sink
         self._bucket_bytes = -(-bucket_bytes // ALIGNMENT) * ALIGNMENT
         self._deadline_seconds = deadline_seconds
         self._planner = Planner(interleave=interleave)
@@ -103,7 +103,7 @@ class CheckpointWorker:
             if begun.sink is not None:
                 begun.sink.abandon_update()
             self._transport.close()
-            raise WeightUpdateFailed(faults, serving=None if self._sink is None else self._sink.version) from error
+            raise WeightUpdateFailed(faults, serving=None if self.sink is None else self.sink.version) from error
         except BaseException as error:
             self.group.report(error)
             self.close()
@@ -118,6 +118,7 @@ class CheckpointWorker:
     def _update(self, begun: _Begun) -> UpdateReport:
         group, started = self.group, time.perf_counter()
         self._number += 1
+        self._prepare()
         group.place = "planning"
         version, readers = self._offer()
         plan, cached = self._plan()
@@ -154,7 +155,7 @@ class CheckpointWorker:
     def _offer(self) -> tuple[int, frozenset[int]]:
         """What everybody has and serves: (version to come, ranks that load it). Shapes are told only where they are new."""
         group, own = self.group, self.registered
-        serves = None if self._sink is None else self._sink.version
+        serves = None if self.sink is None else self.sink.version
         facts: Message = {
             "version": own.version if own.flat else None,
             "serves": serves,
@@ -191,10 +192,10 @@ class CheckpointWorker:
         return plan, self._planner.made == made
 
     def _begin(self, version: int, plan: Plan, begun: _Begun) -> Reloader:
-        assert self._sink is not None
-        self._sink.begin_update(version)
-        begun.sink = self._sink
-        return Reloader(plan, self._sink)
+        assert self.sink is not None
+        self.sink.begin_update(version)
+        begun.sink = self.sink
+        return Reloader(plan, self.sink, self._saw)
 
     def _run(self, tick: Tick, plan: Plan, reloader: Reloader | None) -> None:
         group, transport = self.group, self._transport
@@ -222,8 +223,20 @@ class CheckpointWorker:
         if reloader is not None:
             sums = {name: value for message in told.values() for name, value in message["sums"].items()}
             compare(sums | self.registered.sums, reloader.sums)
+        self._check()
         group.tell("complete", self._number)
         group.expect("complete", self._number)
+
+    # What a kind of update may do besides
+
+    def _prepare(self) -> None:
+        """Before it has begun: the last moment to register something."""
+
+    def _saw(self, parameter: Parameter, flat_N: Tensor) -> None:
+        """A piece that has arrived, uint8; in the plan's order."""
+
+    def _check(self) -> None:
+        """Raises where what was seen must not be served."""
 
     def expire(self) -> None:
         """The watchdog: what blocks without a deadline of its own (an engine, a collective) is named to the others and aborted."""
