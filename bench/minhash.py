@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rival_environments import environment
 
 from abruzzi.contracts.recipe import CorpusData
 from abruzzi_jobs.data.corpus import build_corpus
@@ -41,8 +42,6 @@ from abruzzi_jobs.data.text_shards import read_split
 
 DATATROVE = "datatrove==0.10.1"
 NEEDS = ("spacy>=3.8", "tokenizers", "xxhash<4", "orjson", "nltk", "tldextract", "regex", "fasteners")
-ENVIRONMENT = Path(__file__).resolve().parent.parent / ".bench-envs" / "datatrove"
-CACHED_UV = ENVIRONMENT.parent.parent / ".cache" / "uv" / "bin"
 RIVAL = Path(__file__).with_name("minhash_datatrove.py")
 PARAMETERS = MinHash()
 WORKERS = 2
@@ -66,7 +65,7 @@ def main() -> int:
         return ours(*options.ours)
     from interleaved import machine, report  # with torch, which the timed command does without
 
-    python = datatrove_environment()
+    python = environment("datatrove", [DATATROVE, *NEEDS])
     with tempfile.TemporaryDirectory(prefix="minhash-") as folder:
         result = measure(Path(folder), python, options)
     result["machine"] = machine(threads=WORKERS)
@@ -230,25 +229,11 @@ def sign(python: Path, folder: Path, texts: list[str], shape: list[str]) -> tupl
 
 
 def run(command: list[str]) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:4])}… ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout
-
-
-def datatrove_environment() -> Path:
-    python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / "ready").exists():
-        uv = shutil.which("uv", path=f"{CACHED_UV}{os.pathsep}{os.environ.get('PATH', '')}")
-        if uv is None:
-            raise SystemExit(
-                "uv is not on the PATH; it makes datatrove's environment: run `make dev`, which fetches it"
-            )
-        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, ENVIRONMENT], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", python, DATATROVE, *NEEDS], check=True)
-        (ENVIRONMENT / "ready").touch()
-    return python
 
 
 if __name__ == "__main__":
