@@ -79,7 +79,7 @@ def learner_of(model: Decoder, config: ObjectiveConfig, *, lr: float, micro_toke
     return Learner(model, optimizer, ranks, config, watch=DivergenceWatch(), micro_tokens=micro_tokens)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+@pytest.mark.parametrize("temperature", [0.7, 0.0])
 @pytest.mark.parametrize("architecture", ["kimi", "llama"])
 def test_engine_and_learner_have_the_same_log_probabilities_to_the_last_bit(
     architecture: str, temperature: float
