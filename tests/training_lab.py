@@ -102,6 +102,13 @@ class Ranks:
         except FileNotFoundError:
             return -1
 
+    def phase(self, rank: int = 0) -> str:
+        """By the heartbeat file; empty before the first."""
+        try:
+            return str(json.loads((self.directory / f"rank-{rank}" / "heartbeat.json").read_text())["phase"])
+        except FileNotFoundError:
+            return ""
+
     def until_held(self, step: int, condition: Callable[[], object] = lambda: True) -> None:
         """All ranks stand at the step that `Lab.start` was told, and `condition` holds."""
         self.until(lambda: all(self.step(rank) >= step for rank in range(len(self.processes))) and condition())
@@ -188,13 +195,21 @@ class Lab:
         key, manifest = commit_artifact(self.store, maker, kind=kind, name=name, files=files)
         return ArtifactRef(kind=kind, manifest_key=key, digest=manifest.digest())
 
-    def start(self, spec: StageSpec, *, environment: dict[str, str] | None = None, hold_at: int | None = None) -> Ranks:
-        """`hold_at`: the step at which each rank waits for a signal of the test (held_stage.py)."""
+    def start(
+        self,
+        spec: StageSpec,
+        *,
+        environment: dict[str, str] | None = None,
+        hold_at: int | None = None,
+        program: Path | None = None,
+    ) -> Ranks:
+        """`hold_at`: the step at which each rank waits for a signal of the test (held_stage.py). `program`: what runs instead of the stage's own."""
         directory = self.root / "attempts" / spec.attempt_id
         directory.mkdir(parents=True)
         (directory / "spec.json").write_text(spec.model_dump_json())
         port = free_port()
-        program = ["-m", "abruzzi_jobs.entrypoints.main"] if hold_at is None else [str(HELD_STAGE)]
+        program = program if hold_at is None else HELD_STAGE
+        arguments = ["-m", "abruzzi_jobs.entrypoints.main"] if program is None else [str(program)]
         hold = {} if hold_at is None else {"HOLD_AT": str(hold_at), "HOLD_UNTIL": str(directory / GO)}
         processes = []
         for rank in range(spec.world_size):
@@ -210,7 +225,7 @@ class Lab:
                 clean = {k: v for k, v in os.environ.items() if not k.startswith("ABRUZZI_")}
                 processes.append(
                     subprocess.Popen(
-                        [sys.executable, *program],
+                        [sys.executable, *arguments],
                         env=clean | variables | hold | (environment or {}),
                         stdout=log,
                         stderr=subprocess.STDOUT,

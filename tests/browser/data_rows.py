@@ -180,3 +180,55 @@ def calls() -> dict[str, Any]:
             "judge": role("llm", "smollm2-135m-q8", 96),
         },
     }
+
+
+def rollouts() -> Iterator[dict[str, Any]]:
+    """Eight groups of four; every third was begun by one policy and ended by the next, after a call."""
+    for number in range(32):
+        group, member = divmod(number, 4)
+        a, b = 3 + group, 4 + member
+        is_right, is_partial = number % 2 == 0, number % 3 == 0
+        said = f"{a + b if is_right else a + b + 1}"
+        spoken = [
+            {"role": "assistant", "content": None, "tool_calls": [call(0, "add", {"a": a, "b": b})]},
+            answer(0, "add", a + b),
+        ]
+        segments = [
+            segment("prompt", f"<|im_user|>user<|im_middle|>{a} + {b} =<|im_end|><|im_assistant|>assistant<|im_middle|>", 12),
+            segment("policy", f'functions.add:0{{"a":{a},', 9, version=group, ending="paused"),
+            segment("policy", f'"b":{b}}}<|im_end|>', 8, version=group + is_partial, ending="stop"),
+            segment("environment", f"<|im_system|>tool<|im_middle|>## Return of functions.add:0\n{a + b}<|im_end|>", 14),
+            segment("policy", f"{said}<|im_end|>", 2, version=group + is_partial, ending="stop"),
+        ]  # fmt: skip
+        yield {
+            "id": f"g{group:07d}/{member}", "fate": "budget" if number == 31 else "kept", "iteration": group + 1, "group": f"g{group:07d}", "member": member,
+            "family": "addition", "environment": "arithmetic@1", "task": f"arithmetic-{group}", "reward": -0.5 if number == 31 else float(is_right),
+            "components": {"correct": float(is_right), "format": 1.0, **({"budget_penalty": -1.5} if number == 31 else {})}, "reward_version": "arithmetic@1",
+            "detail": "" if is_right else f"{a + b} is right, not {said!r}", "turns": 2, "policy_tokens": 19, "versions": sorted({group, group + is_partial}),
+            "segments": segments, "messages": [{"role": "user", "content": f"{a} + {b} ="}, *spoken, {"role": "assistant", "content": said}],
+            "generator": "policy", "is_llm": False,
+        }  # fmt: skip
+
+
+def segment(source: str, text: str, tokens: int, *, version: int | None = None, ending: str = "") -> dict[str, Any]:
+    drawn = {"policy_version": version, "temperature": 1.0, "ending": ending, "mean_logprob": -0.41}
+    return {"source": source, "text": text, "tokens": tokens, **(drawn if version is not None else {})}
+
+
+def rl_metrics(iteration: int) -> dict[str, float]:
+    seconds = {
+        "infer": 2.0,
+        "environment": 0.4 * (iteration % 3),
+        "score": 0.3,
+        "train": 1.2,
+        "switch": 0.1,
+        "save": 0.1,
+        "idle": 0.05,
+    }
+    found = {f"time/{cause}": value for cause, value in seconds.items()} | {"time/iteration": sum(seconds.values())}
+    return found | {
+        "rl/reward": 1 - 0.9**iteration,
+        "rl/reward/addition": 1 - 0.9**iteration,
+        "rl/component/format": 0.9,
+        "rl/entropy": 2 / iteration,
+    }

@@ -1,4 +1,4 @@
-"""A stage for the browser tests that commits artifacts with rows: a corpus, rewrites, tools, trajectories and conversations, by their real writers.
+"""A stage for the browser tests that commits artifacts with rows: a corpus, rewrites, tools, trajectories, conversations and rollouts, by their real writers.
 
 Environment: ROWS (rewrites), WAITING (conversations about which people decide).
 """
@@ -25,6 +25,7 @@ from abruzzi_jobs.data.sources import resolve
 from abruzzi_jobs.synthesis.catalogue import write_catalogue
 
 TEXTS = 120
+NOUNS = ("corpus", "tools", "trajectories", "conversations", "rollouts")
 
 
 def corpus(context: StageContext, folder: Path) -> None:
@@ -67,7 +68,7 @@ def write(folder: Path, noun: str, rows: Iterable[dict[str, Any]]) -> None:
 def main() -> int:
     context = StageContext.from_env()
     with Reporter.from_context(context) as reporter:
-        folders = {name: context.scratch / name for name in ("corpus", "tools", "trajectories", "conversations")}
+        folders = {name: context.scratch / name for name in NOUNS}
         for name, folder in folders.items():
             if name != "tools":
                 folder.mkdir()
@@ -75,6 +76,9 @@ def main() -> int:
         tools(folders["tools"])
         write(folders["trajectories"], "trajectories", data_rows.trajectories())
         write(folders["conversations"], "conversations", data_rows.conversations(int(os.environ.get("WAITING", "3"))))
+        write(folders["rollouts"], "rollouts", data_rows.rollouts())
+        for iteration in range(1, 21):
+            reporter.log(data_rows.rl_metrics(iteration), step=iteration)
         reporter.log(
             {"chat/judge/calls": 96.0, "chat/judge/prompt_tokens": 39_360.0, "chat/judge/seconds": 230.0}, step=1
         )

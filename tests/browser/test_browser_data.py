@@ -215,3 +215,36 @@ def test_a_damaged_shard_says_what_to_do(signed_in, world: World, data: dict[str
         expect(alert).to_contain_text("abruzzi runs retry")
     finally:
         blob.write_bytes(content)
+
+
+def test_a_rollout_shows_which_policy_drew_which_tokens_and_what_its_reward_is_made_of(
+    page: Page, data: dict[str, str]
+) -> None:
+    page.goto(f"/data/{data['rollouts']}?tab=rollouts")
+    listed = page.get_by_role("list", name="Rollouts")
+    first = listed.get_by_role("listitem").first
+    expect(first).to_contain_text("3 + 4 =")
+    expect(first).to_contain_text("iteration 1 · addition · 19 tokens · 2 policies")
+    expect(page.get_by_role("list", name="Policies")).to_have_text("policy 0policy 1")
+    tokens = page.get_by_role("region", name="Tokens")
+    expect(tokens.locator("[data-version='0']")).to_have_text('functions.add:0{"a":3,')
+    expect(tokens.locator("[data-version='1']")).to_have_count(2)
+    reward = page.get_by_role("region", name="Reward")
+    expect(reward).to_contain_text("Reward 1.00")
+    expect(reward).to_contain_text("correct1.00")
+    expect(page.get_by_role("region", name="Conversation")).to_contain_text("add")
+    assert grave_violations(page) == []
+    page.get_by_role("button", name="group g0000000").click()
+    expect(page.get_by_role("status", name="Rows shown")).to_have_text(re.compile("^4 rows"))
+    page.goto(f"/data/{data['rollouts']}?tab=rollouts&fate=budget")
+    expect(reward).to_contain_text("budget penalty-1.50")
+
+
+def test_a_run_shows_where_the_time_of_its_iterations_went_beside_the_reward(page: Page, data: dict[str, str]) -> None:
+    page.goto(f"/runs/{data['run']}")
+    timeline = page.get_by_role("region", name="Where the time went")
+    expect(timeline.get_by_role("table")).to_contain_text("environment")
+    expect(timeline.get_by_title(re.compile("^Iteration 20: infer 2"))).to_be_visible()
+    expect(page.get_by_role("region", name="Reward", exact=True)).to_be_visible()
+    expect(page.get_by_role("region", name="time/infer")).to_have_count(0)
+    assert grave_violations(page) == []

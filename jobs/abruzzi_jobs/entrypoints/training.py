@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from abruzzi.client.stage import Preempted, StageContext
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.recipe import TrainingStage
+from abruzzi.contracts.recipe import StageBase
 from abruzzi_jobs.checkpoint import randomness
 from abruzzi_jobs.distributed import Ranks, start_ranks, stop_ranks
 
@@ -18,7 +18,7 @@ _PEER_SECONDS = 8.0
 _LOST_PEER = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo", "nccl", "socket")
 
 
-def run_training(context: StageContext, stage: TrainingStage, train: Callable[[Ranks], None]) -> None:
+def run_training(context: StageContext, stage: StageBase, train: Callable[[Ranks], None]) -> None:
     """`train` on this rank, once all have found each other."""
     torch.set_num_threads(stage.resources.threads or int(os.environ.get("OMP_NUM_THREADS", "1")))
     randomness.seed(context.spec.seed + context.rank)

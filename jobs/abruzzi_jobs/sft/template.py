@@ -30,6 +30,8 @@ from abruzzi_jobs.sft.markers import Markers
 
 RESULT_HEADING = "## Return of "
 _DECLARE = "tool_declare"
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
+"""For a token that the model has room for and the tokenizer does not know: a policy draws such ones before it has learned not to."""
 
 
 class MalformedTurn(AbruzziError):
@@ -183,7 +185,7 @@ class ChatTemplate:
         for token in tokens:
             marker = self._names.get(token)
             if marker is None:
-                said += self._bytes[token]
+                said += self._bytes[token] if token < len(self._bytes) else _UNKNOWN
                 continue
             if said:
                 pieces.append(Piece(None, said.decode("utf-8", "replace")))

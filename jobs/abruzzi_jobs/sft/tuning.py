@@ -6,7 +6,6 @@ any tokenizer and any checkpoint of ours will do; what belongs to the new checkp
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import SftStage
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi_jobs.checkpoint import load_weights
-from abruzzi_jobs.checkpoint.state import STATE_FILE
+from abruzzi_jobs.checkpoint.table import model_table
 from abruzzi_jobs.data.corpus import Progress
 from abruzzi_jobs.data.curation import evaluation_sets
 from abruzzi_jobs.data.curation.decontamination import NgramIndex
 from abruzzi_jobs.data.encoding import special_id, token_bytes
 from abruzzi_jobs.data.shards import PAD
-from abruzzi_jobs.data.tokenizer import load_tokenizer
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.export.bases import read_base, write_base
 from abruzzi_jobs.sft.declarations import Style
@@ -50,7 +48,7 @@ class FineTuning(Training):
         for folder in folders:
             folder.mkdir(exist_ok=True)
         start = _start(context, stage, ranks.rank)
-        table = _model_table(start.checkpoint / STATE_FILE, start.tokenizer, stage)
+        table = _table(start, stage)
         markers = marker_sets()[stage.template.markers]
         # Whoever serves the model declares tools as most of its conversations did.
         declarations: Style = "json" if stage.template.json_fraction > 0.5 else "typescript"
@@ -111,24 +109,10 @@ def _start(context: StageContext, stage: SftStage, rank: int) -> _Start:
     return start
 
 
-def _model_table(state: Path, tokenizer: Path, stage: SftStage) -> dict[str, Any]:
-    """The `[stage.model]` table that the checkpoint was trained with. Raises AbruzziError bad_data, invalid_config."""
-    try:
-        table = dict(json.loads(state.read_text(encoding="utf-8"))["config"]["model"])
-        known, positions = int(table["vocab_size"]), int(table["max_position"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AbruzziError(
-            "bad_data",
-            f"{STATE_FILE} of the input checkpoint names no model ({error}).",
-            hint="Give the stage the `checkpoint` output of a pretrain or sft stage.",
-        ) from error
-    vocabulary = load_tokenizer(tokenizer).get_vocab_size()
-    if vocabulary > known:
-        raise AbruzziError(
-            "bad_data",
-            f"The tokenizer has {vocabulary} tokens, the checkpoint's model {known}.",
-            hint="Give the stage the tokenizer that the checkpoint was trained with.",
-        )
+def _table(start: _Start, stage: SftStage) -> dict[str, Any]:
+    """The model's. Raises AbruzziError bad_data, invalid_config."""
+    table = model_table(start.checkpoint, start.tokenizer)
+    positions = int(table["max_position"])
     if stage.batch.sequence_length > positions and table.get("yarn") is None:
         raise AbruzziError(
             "invalid_config",

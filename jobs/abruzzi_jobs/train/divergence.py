@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from typing import Any
 
+from abruzzi.client.stage import StageContext
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.store.resume import DATA_STEP, DIVERGENCE
+
+logger = logging.getLogger(__name__)
 
 _MEMORY = 0.98
 _WARM_STEPS = 50
@@ -51,3 +58,14 @@ class DivergenceWatch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.mean, self.variance = float(state["mean"]), float(state["variance"])
         self.steps, self.high = int(state["steps"]), int(state["high"])
+
+
+def note_divergence(context: StageContext, error: AbruzziError, *, step: int, data_step: int) -> None:
+    """For the next attempt: which data it came with. It goes back to an earlier checkpoint, and on with data from `data_step` on. One rank does it."""
+    facts = {"diverged_at_step": step, DATA_STEP: data_step}
+    note = context.scratch / "divergence.json"
+    try:
+        note.write_text(json.dumps({**facts, "message": error.message}), encoding="utf-8")
+        context.commit(ArtifactKind.FILES, DIVERGENCE, {note.name: note}, facts, step)
+    except (AbruzziError, OSError) as failed:
+        logger.warning("The next attempt will be shown the same data again: %s", failed)

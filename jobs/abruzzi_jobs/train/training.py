@@ -6,7 +6,6 @@ with the same bits as one that was not; clocks only decide when to save and what
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -17,15 +16,15 @@ import torch
 from abruzzi.client.stage import Preempted, Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import TrainingStage
-from abruzzi.contracts.states import ArtifactKind
-from abruzzi.store.resume import DATA_STEP, DIVERGENCE
+from abruzzi.contracts.training import MemoryConfig
+from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
 from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.memory import MemoryPolicy
 from abruzzi_jobs.models import Decoder, model_from_table
-from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
-from abruzzi_jobs.train.divergence import DivergenceWatch
+from abruzzi_jobs.optim import MuonClip, OptimizerConfig, build_optimizer
+from abruzzi_jobs.train.divergence import DivergenceWatch, note_divergence
 from abruzzi_jobs.train.feed import Feeding
 from abruzzi_jobs.train.metrics import spectral_metrics, step_metrics, update_metrics
 from abruzzi_jobs.train.progress import Pace, duration
@@ -59,11 +58,7 @@ class Training:
         self.context, self.reporter, self.stage, self.ranks = context, reporter, stage, ranks
         self.model, self.schedule, self.feed = model, schedule, feed
         self._table, self._origin = table, origin
-        try:
-            config = OptimizerConfig.from_dict(stage.optimizer.model_dump())
-            self.optimizer = build_optimizer(model.named_parameters(), config, model=model.config)
-        except ValueError as error:
-            raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error
+        self.optimizer = optimizer_of(stage.id, stage.optimizer, model)
         self.watch = DivergenceWatch()
         self.trainer = Trainer(
             model, self.optimizer, ranks, micro_sequences=stage.batch.micro_sequences, watch=self.watch
@@ -87,8 +82,8 @@ class Training:
             self._loop()
         except BaseException as error:
             self._finish_last_save()
-            if isinstance(error, AbruzziError) and error.code == "divergence":
-                self._note_divergence(error)
+            if isinstance(error, AbruzziError) and error.code == "divergence" and self.ranks.rank == 0:
+                note_divergence(self.context, error, step=self.step, data_step=self.feed.data_step(self.step) + 1)
             raise
         self.ranks.barrier()  # all end together: the launcher stops what outlives a failed peer
         self._beat("done")
@@ -212,18 +207,6 @@ class Training:
             except (AbruzziError, OSError) as error:
                 logger.warning("The last save failed too: %s", error)
 
-    def _note_divergence(self, error: AbruzziError) -> None:
-        """For the next attempt: which data it came with. It goes back to an earlier checkpoint and on with what comes after that."""
-        if self.ranks.rank != 0:
-            return
-        facts = {"diverged_at_step": self.step, DATA_STEP: self.feed.data_step(self.step) + 1}
-        note = self.context.scratch / "divergence.json"
-        try:
-            note.write_text(json.dumps({**facts, "message": error.message}), encoding="utf-8")
-            self.context.commit(ArtifactKind.FILES, DIVERGENCE, {note.name: note}, facts, self.step)
-        except (AbruzziError, OSError) as failed:
-            logger.warning("The next attempt will be shown the same data again: %s", failed)
-
     def _resume(self) -> None:
         self._load()
         if self.context.spec.data_step is not None:
@@ -286,11 +269,28 @@ class Training:
 def build_model(stage: TrainingStage, ranks: Ranks, table: Mapping[str, Any], *, seed: int | None) -> Decoder:
     """Of a `[stage.model]` table, in the stage's precision. Raises AbruzziError `invalid_config`, also for what this version does not execute."""
     _refuse_unexecuted(stage, ranks)
+    return model_of(stage.id, stage.memory, ranks, table, seed=seed)
+
+
+def model_of(
+    stage_id: str, memory: MemoryConfig, ranks: Ranks, table: Mapping[str, Any], *, seed: int | None
+) -> Decoder:
+    """`seed` None: weights are loaded later. Raises AbruzziError `invalid_config`."""
     try:
-        policy = MemoryPolicy.from_dict(stage.memory.model_dump())
+        policy = MemoryPolicy.from_dict(memory.model_dump())
         return model_from_table(table, device=ranks.device, dtype=policy.compute_dtype, seed=seed)
     except (ValueError, TypeError) as error:
-        raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error
+        raise AbruzziError("invalid_config", f"Stage {stage_id!r}: {error}.") from error
+
+
+def optimizer_of(stage_id: str, config: OptimizerTable, model: Decoder) -> MuonClip:
+    """Over all parameters. Raises AbruzziError `invalid_config`."""
+    try:
+        return build_optimizer(
+            model.named_parameters(), OptimizerConfig.from_dict(config.model_dump()), model=model.config
+        )
+    except ValueError as error:
+        raise AbruzziError("invalid_config", f"Stage {stage_id!r}: {error}.") from error
 
 
 def _refuse_unexecuted(stage: TrainingStage, ranks: Ranks) -> None:

@@ -72,7 +72,7 @@ export function ConversationView({ row }: { row: Json }) {
   );
 }
 
-function Conversation({ row }: { row: Json }) {
+export function Conversation({ row }: { row: Json }) {
   const [isOpen, setIsOpen] = useState(false);
   const turns = turnsOf(row);
   const tools = recordsOf(row.tools);
@@ -110,7 +110,7 @@ function Conversation({ row }: { row: Json }) {
   );
 }
 
-function Facts({ facts }: { facts: readonly (readonly [string, string])[] }) {
+export function Facts({ facts }: { facts: readonly (readonly [string, string])[] }) {
   return (
     <dl className="grid grid-cols-[max-content_minmax(0,1fr)] gap-x-3 text-sm">
       {facts.filter(([, value]) => value !== "").map(([name, value]) => (

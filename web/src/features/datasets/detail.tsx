@@ -15,6 +15,7 @@ import { nounOf, valueAt } from "./listing";
 import { FateMark, ReviewMark, StandinTag } from "./marks";
 import { useRow } from "./queries";
 import { RewriteView } from "./rewrite-view";
+import { RolloutView } from "./rollout-view";
 import { TextView } from "./text-view";
 import { ToolView } from "./tool-view";
 
@@ -102,6 +103,7 @@ function Head({ item, noun, onWhere, onReview, onUndo }: { item: RowOut; noun: s
 function Body({ noun, row, artifact }: { noun: string; row: RowOut["row"]; artifact: ArtifactOut }) {
   if (noun === "rewrites") return <RewriteView row={row} />;
   if (noun === "trajectories") return <TrajectoryView row={row} artifactId={artifact.id} />;
+  if (noun === "rollouts") return <RolloutView row={row} />;
   if (noun === "conversations") return <ConversationView row={row} />;
   if (noun === "tools") return <ToolView row={row} />;
   if (typeof row.text === "string" && (noun === "train" || noun === "heldout")) return <TextView text={row.text} />;

@@ -52,6 +52,20 @@ const NOUNS: Record<string, Noun> = {
       return { title: firstLine(task.instruction), about: joined(task.difficulty, turns === null ? "" : `${turns} turns`, row.ended_by ? `ended by ${textOf(row.ended_by)}` : ""), figure: score(row) };
     },
   },
+  rollouts: {
+    title: "Rollouts",
+    fields: ["fate", "family", "iteration", "reward", "policy_tokens", "versions", "messages", "group"],
+    properties: ["iteration", "group", "family", "environment", "task", "turns", "reward_version"],
+    listed: (row) => {
+      const asked = recordsOf(row.messages).find((message) => message.role === "user");
+      const [tokens, versions] = [numberOf(row.policy_tokens), Array.isArray(row.versions) ? row.versions.length : 0];
+      return {
+        title: firstLine(asked?.content) || textOf(row.task),
+        about: joined(numberOf(row.iteration) === null ? "" : `iteration ${numberOf(row.iteration)}`, row.family, tokens === null ? "" : `${tokens} tokens`, versions > 1 ? `${versions} policies` : ""),
+        figure: numberOf(row.reward)?.toFixed(2) ?? "",
+      };
+    },
+  },
   conversations: {
     title: "Conversations",
     fields: ["fate", "domain", "source", "score", "reasons", "messages", "is_llm", "generator"],
@@ -85,7 +99,7 @@ export const manyOf = (noun: string): string => nounOf(noun).many ?? nounOf(noun
 
 /** Nouns in the order in which people look at them; what is not known comes last. */
 export function inOrder<T extends { readonly noun: string }>(nouns: readonly T[]): T[] {
-  const order = ["rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
+  const order = ["rollouts", "rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
   const place = (noun: string) => (noun === "calls" ? 99 : order.indexOf(noun) < 0 ? 50 : order.indexOf(noun));
   return [...nouns].sort((a, b) => place(a.noun) - place(b.noun));
 }

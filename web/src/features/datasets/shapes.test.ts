@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { barsOf, corpusOf, histogramOf } from "./corpus-shape";
 import { marksOf, readRewrite } from "./rewrite-shape";
+import { componentsOf, piecesOf, versionsOf } from "./rollout-shape";
 import { readSchema } from "./schema-shape";
 import { pieces, spanOf, starts } from "./spans";
 import { clausesOf, difference, turnsOf } from "./trajectory-shape";
@@ -131,5 +132,20 @@ describe("distributions of a corpus", () => {
       { label: "16 to 32", counts: [0, 5], total: 5 },
     ]);
     expect(histogramOf("words", { edges: [8], domains: { web: [0, 0] } })).toEqual([]);
+  });
+});
+
+describe("rollouts", () => {
+  const row = {
+    versions: [4, 3, 4], components: { format: 0, correct: 1, budget_penalty: -1.5 },
+    segments: [{ source: "prompt", text: "2 + 2 =", tokens: 5 }, { source: "policy", text: "4", tokens: 2, policy_version: 3, temperature: 1, ending: "stop", mean_logprob: -0.25 }],
+  };
+  it("know which version of the policy drew what", () => {
+    expect(versionsOf(row)).toEqual([3, 4]);
+    expect(piecesOf(row).map(({ version, logprob }) => [version, logprob])).toEqual([[null, null], [3, -0.25]]);
+  });
+  it("show what weighs most first, and survive anything", () => {
+    expect(componentsOf(row).map(([name]) => name)).toEqual(["budget_penalty", "correct", "format"]);
+    for (const raw of [{}, { segments: 3, versions: "x", components: [1] }]) expect([piecesOf(raw), versionsOf(raw), componentsOf(raw)]).toEqual([[], [], []]);
   });
 });

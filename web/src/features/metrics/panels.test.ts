@@ -17,6 +17,15 @@ describe("panelsOf", () => {
   });
 });
 
+describe("panels of reinforcement learning", () => {
+  it("begin with the reward, and leave seconds by cause to the timeline", () => {
+    const keys = ["time/infer", "time/train", "time/iteration", "train/grad_norm", "rl/reward", "rl/reward/addition", "rl/held_out_reward", "rl/entropy"];
+    const panels = panelsOf(keys);
+    expect(panels.map((panel) => panel.id)).toEqual(["reward", "reward-family", "policy-entropy", "grad-norm"]);
+    expect(panels[0]?.keys).toEqual(["rl/held_out_reward", "rl/reward"]);
+  });
+});
+
 describe("lineLabel", () => {
   it("names layers by number", () => {
     expect(lineLabel("train/max_logit/layer.03", { keys: [], isLayered: true })).toBe("layer 3");

@@ -15,6 +15,23 @@ export type Panel = {
 type Known = { readonly id: string; readonly match: RegExp; readonly title: string; readonly about: string; readonly isExact?: boolean };
 
 const KNOWN: readonly Known[] = [
+  { id: "reward", match: /^rl\/(reward|held_out_reward)$/, title: "Reward", about: "Mean over an iteration's trajectories that count, and of tasks that are never trained on, answered without sampling." },
+  { id: "reward-family", match: /^rl\/reward\/[^/]+$/, title: "Reward by family", about: "Of the tasks of each family." },
+  { id: "reward-component", match: /^rl\/component\//, title: "Reward components", about: "What rewards are made of, before penalties." },
+  { id: "response", match: /^rl\/length\//, title: "Tokens of the policy", about: "Mean of a trajectory; what environments say is not counted." },
+  { id: "policy-entropy", match: /^rl\/entropy$/, title: "Entropy", about: "Of the policy's next token, nats; it falls as the policy settles." },
+  { id: "mismatch", match: /^rl\/mismatch_(kl|max)$/, title: "Mismatch of engine and trainer", about: "Of log-probabilities of the same tokens by the same weights: KL, nats a token, and the largest difference. 0 where both compute alike." },
+  { id: "staleness", match: /^rl\/staleness$/, title: "Staleness", about: "Policy versions between drawing a token and training on it, on average." },
+  { id: "truncated", match: /^rl\/(truncated|uncounted)$/, title: "Cut off, and without reward", about: "Shares of trajectories: cut at a budget, at turns or at the last position; and those that failed, which count nowhere." },
+  { id: "policy-kl", match: /^rl\/(policy_kl|tau_rho_ratio)$/, title: "Distance from the iteration's start", about: "KL in nats a token after the last step, and what the objective's pull back (τρ) is of the advantages." },
+  { id: "advantages", match: /^rl\/(advantage_abs|tau_rho_abs)$/, title: "Advantages and pull back", about: "Mean sizes of the two terms of the objective, (A − τρ)²." },
+  { id: "rl-loss", match: /^rl\/(loss|ptx_loss)$/, title: "Losses of the policy", about: "The objective, and cross entropy on texts that must not be forgotten (PTX)." },
+  { id: "groups", match: /^rl\/(groups|zero_variance_groups)$/, title: "Groups", about: "Trained on; and those of them whose members all had the same reward, which teach nothing." },
+  { id: "learned", match: /^rl\/learned_(sequences|tokens)$/, title: "Learned from", about: "Trajectories and tokens that the loss counts, an iteration." },
+  { id: "rollout-ends", match: /^rollout\/ended\//, title: "How trajectories ended", about: "By status, an iteration." },
+  { id: "rollout-partial", match: /^rollout\/(held|dropped|partial_fraction|versions_max)$/, title: "Partial rollouts", about: "Trajectories held for the next iteration or dropped, and policy versions within one." },
+  { id: "phase-memory", match: /^memory\/.+_bytes$/, title: "Peak memory by phase", about: "Of the GPU, or of the process where there is none." },
+  { id: "weights-seconds", match: /^weights\/.+_seconds$/, title: "Weights to the engine, seconds", about: "By phase of the checkpoint engine." },
   { id: "loss", match: /^(train|valid)\/loss$/, title: "Loss", about: "Cross entropy in nats a token." },
   { id: "bits", match: /bits_per_byte$/, title: "Bits per byte", about: "Comparable across tokenizers; lower is better." },
   { id: "max-logit", match: /^train\/max_logit(\/layer\.\d+)?$/, title: "Max attention logit", about: "Largest pre-softmax score by layer. QK-Clip holds it at τ." },
@@ -38,14 +55,18 @@ const KNOWN: readonly Known[] = [
   { id: "role-cache", match: /^chat\/[^/]+\/cache_hits$/, title: "Answers from the cache by role", about: "Of this attempt.", isExact: true },
   { id: "role-retries", match: /^chat\/[^/]+\/retries$/, title: "Retries by role", about: "All attempts.", isExact: true },
   { id: "role-rejected", match: /^chat\/[^/]+\/rejected$/, title: "Rejected calls by role", about: "All attempts.", isExact: true },
-  { id: "tokens", match: /^train\/tokens$/, title: "Tokens seen", about: "Since the first step.", isExact: true },
+  { id: "tokens", match: /^(train|rl)\/tokens$/, title: "Tokens seen", about: "Since the first step.", isExact: true },
 ];
+
+/** Causes of an iteration's seconds, which sum to its wall time, in the order in which they are stacked. */
+export const CAUSES = ["infer", "environment", "score", "train", "switch", "save", "evaluate", "idle"] as const;
+export const isOfTimeline = (key: string): boolean => key === "time/iteration" || CAUSES.some((cause) => key === `time/${cause}`);
 
 const LAYER = /\/layer\.\d+(?=\.|$)/;
 
-/** Known panels in their order, then one for each other key or layered family, by name. */
+/** Known panels in their order, then one for each other key or layered family, by name. Seconds by cause are the timeline's (timeline.tsx). */
 export function panelsOf(keys: readonly string[]): Panel[] {
-  const sorted = [...new Set(keys)].sort();
+  const sorted = [...new Set(keys)].filter((key) => !isOfTimeline(key)).sort();
   const left = new Set(sorted);
   const panels: Panel[] = [];
   for (const known of KNOWN) {

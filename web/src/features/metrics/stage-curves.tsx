@@ -13,9 +13,10 @@ import { linesOf, type Scale, type Source, stepsOf } from "./lines";
 import { spliced, stitch } from "./merge";
 import { Panel, PANEL_PIXELS } from "./panel";
 import { rampOf, strokeOf } from "./palette";
-import { lineLabel, type Panel as PanelSpec, panelsOf } from "./panels";
+import { isOfTimeline, lineLabel, type Panel as PanelSpec, panelsOf } from "./panels";
 import { useCurves, useMetricKeys } from "./queries";
 import { thresholdMarks } from "./threshold";
+import { Timeline } from "./timeline";
 import { type CurveView, useCurveView } from "./view";
 
 /** Live curves of a stage. */
@@ -37,6 +38,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
       <CurveControls view={view} />
       <Stale error={keys.error} />
       <LiveCosts metrics={keys.data.items.filter((item) => item.stage_id === stage.id)} />
+      {mine.some(isOfTimeline) && <Timeline run={run} stage={stage} />}
       <div className="grid grid-cols-[repeat(auto-fill,minmax(24rem,1fr))] gap-3 max-sm:grid-cols-1">
         {panelsOf(mine).map((panel) => (
           <WhenVisible key={panel.id} height={PANEL_PIXELS} isWide={view.of(panel.id).large ?? false}>

@@ -1,0 +1,78 @@
+"""Rollouts as the recipe wants them: environments, budgets, temperatures, held-out tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from abruzzi.contracts.rl import RlConfig
+from abruzzi_jobs.rl.controller.tasks import Curriculum
+from abruzzi_jobs.rl.objective.temperature import temperature_at
+from abruzzi_jobs.rl.rollout.collect import Collected, RolloutEngine, Rollouts
+from abruzzi_jobs.rl.rollout.concurrency import ConcurrencyPolicy
+from abruzzi_jobs.rl.rollout.dialogue import Dialogue
+from abruzzi_jobs.rl.rollout.played import Played
+from abruzzi_jobs.rl.rollout.player import Limits, Terms
+from abruzzi_jobs.rl.rollout.scheduler import SchedulerPolicy
+from abruzzi_jobs.rl.rollout.store import RolloutStore
+
+
+class StagePlayer:
+    def __init__(
+        self,
+        config: RlConfig,
+        curriculum: Curriculum,
+        *,
+        engine: RolloutEngine,
+        dialogue: Dialogue,
+        positions: int,
+        seed: int,
+        store: RolloutStore,
+    ) -> None:
+        """`positions`: of the model."""
+        self._config, self._curriculum, self._positions = config, curriculum, positions
+        self._on_end: Callable[[Played], None] = lambda played: None
+        self._rollouts = Rollouts(
+            SchedulerPolicy(
+                groups=config.groups_per_iteration,
+                members=config.group_size,
+                ahead=config.over_provision - 1,
+                max_span=config.max_span,
+                concurrency=ConcurrencyPolicy(most=config.concurrency),
+            ),
+            engine=engine,
+            dialogue=dialogue,
+            make=curriculum.session,
+            task_of=curriculum.task,
+            limits=self._limits,
+            terms=self._terms,
+            seed=seed,
+            store=store,
+            on_end=lambda played: self._on_end(played),
+        )
+
+    async def collect(self, version: int, on_end: Callable[[Played], None]) -> Collected:
+        self._on_end = on_end
+        return await self._rollouts.collect(version)
+
+    def interrupt(self) -> None:
+        self._rollouts.interrupt()
+
+    async def answer(self, version: int, count: int) -> Sequence[Played]:
+        self._on_end = lambda played: None
+        tasks = self._curriculum.held_out(count)
+        at_once = self._config.concurrency
+        return await self._rollouts.play_all(tasks, Terms(temperature=0.0), name=f"h{version:06d}", at_once=at_once)
+
+    async def close(self) -> None:
+        await self._rollouts.close()
+
+    def _limits(self, family: str) -> Limits:
+        return Limits(
+            budget_tokens=self._config.budget_of(family).tokens,
+            positions=self._positions,
+            turns=self._curriculum.max_turns(family),
+        )
+
+    def _terms(self, family: str, version: int) -> Terms:
+        temperature = temperature_at(self._config.temperature_of(family), version)
+        return Terms(temperature=temperature, cap_tokens=self._config.iteration_tokens)

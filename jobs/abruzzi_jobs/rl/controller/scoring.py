@@ -1,0 +1,24 @@
+"""Rewards of what was played: by the environment's reward, in a process of its own; budgets' penalties."""
+
+from __future__ import annotations
+
+from abruzzi.contracts.rl import RlConfig
+from abruzzi.contracts.rollout import Outcome, Status
+from abruzzi_jobs.rl.objective.budget import penalised
+from abruzzi_jobs.rl.rewards import RewardPool
+from abruzzi_jobs.rl.rollout.played import Played
+
+
+class PoolScorer:
+    def __init__(self, pool: RewardPool, config: RlConfig) -> None:
+        self._pool, self._config = pool, config
+
+    async def score(self, played: Played) -> Outcome:
+        """Without a reward where the trajectory failed: a failure of the platform is no fault of the policy."""
+        trajectory = played.trajectory
+        if not trajectory.status.counted:
+            return Outcome(status=trajectory.status)
+        outcome = await self._pool.score(trajectory, played.messages, played.state)
+        if trajectory.status is Status.BUDGET:
+            return penalised(outcome, self._config.budget_of(trajectory.task.family))
+        return outcome

@@ -1,0 +1,54 @@
+"""Which task a group plays: a pure function of the stage's seed and the group's number, so that no cursor need be kept."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.graph import nearest
+from abruzzi.contracts.rl import PlayedGym
+from abruzzi.contracts.rollout import Task
+from abruzzi_jobs.rl.environments import Environment, Gym, Services, Split, gym
+
+
+class Curriculum:
+    """Raises AbruzziError `unknown_environment`, `bad_options`, `unknown_family`, and what an environment lacks on this machine."""
+
+    def __init__(self, chosen: Sequence[PlayedGym], *, seed: int) -> None:
+        self._chosen, self._seed = tuple(chosen), seed
+        self._gyms = [_ready(each) for each in chosen]
+        self._by_reference = {each.reference: each for each in self._gyms}
+
+    def task(self, number: int, *, split: Split = "train") -> Task:
+        """Of group `number`."""
+        draw = random.Random(f"{self._seed}/{split}/{number}")
+        place = draw.choices(range(len(self._gyms)), [each.weight for each in self._chosen])[0]
+        made, families = self._gyms[place], self._chosen[place].families
+        return made.task(self._seed, number, split=split, family=draw.choice(families or made.families))
+
+    def held_out(self, count: int) -> list[Task]:
+        """Different ones, as many as there are up to `count`; the same ones whenever they are asked for."""
+        drawn = (self.task(number, split="held_out") for number in range(4 * count))
+        return list({task.id: task for task in drawn}.values())[:count]
+
+    def max_turns(self, family: str) -> int:
+        """The most that any environment with this family allows."""
+        return max(
+            chosen.max_turns for chosen, made in zip(self._chosen, self._gyms, strict=True) if family in made.families
+        )
+
+    def session(self, task: Task, services: Services = Services()) -> Environment:
+        return self._by_reference[task.environment].session(services)
+
+
+def _ready(chosen: PlayedGym) -> Gym:
+    made = gym(chosen.name, chosen.options)
+    for family in chosen.families:
+        if family not in made.families:
+            raise AbruzziError(
+                "unknown_family",
+                f"The environment {chosen.name} has no family {family!r}.",
+                hint=nearest(family, list(made.families)),
+            )
+    return made
