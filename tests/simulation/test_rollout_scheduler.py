@@ -203,5 +203,6 @@ def test_concurrency_grows_where_it_holds_somebody_back_and_retreats_before_the_
     assert one.limit == 30, "those beyond it end by themselves"
     assert one.used(0.95, running=36, waiting=5, now=5.0) == 36 - 22
     assert one.limit == 22
-    with pytest.raises(ValueError, match="least <= start"):
-        ConcurrencyPolicy(start=300)
+    assert Concurrency(ConcurrencyPolicy(most=8)).limit == 8
+    with pytest.raises(ValueError, match="least is 9; give 1 to 8"):
+        ConcurrencyPolicy(least=9, most=8)

@@ -14,6 +14,7 @@ class ConcurrencyPolicy:
     most: int = 256
     """Trajectories."""
     start: int = 64
+    """At first; `most`, where that is less."""
     grow: int = 8
     """Trajectories more, each time there is room and somebody waits."""
     shrink: float = 0.75
@@ -26,8 +27,8 @@ class ConcurrencyPolicy:
     """Between two changes: a change shows in the cache only when prompts are computed or trajectories have ended."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.least <= self.start <= self.most:
-            raise ValueError(f"concurrency: 1 <= least <= start <= most, not {self.least}, {self.start}, {self.most}")
+        if not 1 <= self.least <= min(self.start, self.most):
+            raise ValueError(f"concurrency: least is {self.least}; give 1 to {min(self.start, self.most)}")
         if not 0 < self.room_below < self.retreat_above < self.preempt_above <= 1:
             raise ValueError(
                 "concurrency: 0 < room_below < retreat_above < preempt_above <= 1, not "
@@ -39,7 +40,7 @@ class ConcurrencyPolicy:
 
 class Concurrency:
     def __init__(self, policy: ConcurrencyPolicy) -> None:
-        self.policy, self.limit = policy, policy.start
+        self.policy, self.limit = policy, min(policy.start, policy.most)
         self._changed_at: float | None = None
 
     def used(self, fraction: float, *, running: int, waiting: int, now: float) -> int:
