@@ -104,6 +104,7 @@ class ScriptedFront:
 
     def __init__(self, engine: ScriptedEngine) -> None:
         self.engine = engine
+        self.failure: Exception = ConnectionError("the engine is gone")
         self.failures = 0
         """Requests that fail from now on."""
         self._waiting: dict[str, asyncio.Future[Segment]] = {}
@@ -112,7 +113,7 @@ class ScriptedFront:
     async def generate(self, request: Request) -> Segment:
         if self.failures:
             self.failures -= 1
-            raise ConnectionError("the engine is gone")
+            raise self.failure
         future: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
         self.engine.submit(request)
         self._waiting[request.id] = future

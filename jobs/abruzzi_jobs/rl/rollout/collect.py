@@ -15,7 +15,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Outcome, Segment, Status, Task, Trajectory
+from abruzzi_jobs.rl.engine.front import EngineFailed
 from abruzzi_jobs.rl.engine.protocol import EngineStats, Request
 from abruzzi_jobs.rl.environments.environment import Environment
 from abruzzi_jobs.rl.rollout.accounting import Attribution, metrics
@@ -48,8 +50,12 @@ from abruzzi_jobs.rl.rollout.player import Limits, Player, Terms, member_seed
 from abruzzi_jobs.rl.rollout.scheduler import Scheduler, SchedulerPolicy
 from abruzzi_jobs.rl.rollout.store import HeldGroup, Kept, RolloutStore
 
+LOST_AT_MOST = 4
+"""Times as many groups as an iteration needs may be lost to errors in it: beyond that it is not the tasks."""
 LOOK_SECONDS = 0.5
 """How often the engine's cache is looked at."""
+
+FAULTS = (Status.ENGINE_ERROR, Status.ENVIRONMENT_ERROR, Status.ENVIRONMENT_TIMEOUT)
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +139,8 @@ class Rollouts:
         self._looked_at, self._looked_every_s, self._has_looked = -math.inf, LOOK_SECONDS, False
         self._is_collecting = self._is_interrupted = False
         self._is_fresh = True
+        self._lost = 0
+        """Groups that errors have cost in this iteration; an earlier process's are not counted again."""
         self._handed: tuple[PlayedGroup, ...] | None = None
         self._is_halted = False
         self._dropped: list[Played] = []
@@ -142,8 +150,9 @@ class Rollouts:
 
     async def collect(self, version: int) -> Collected:
         """The groups of the iteration that begins with this version of the policy, which the engine serves. Asked again for the same iteration, by whatever
-        process, it hands out the same groups. Raises Interrupted, and AbruzziError of the store."""
+        process, it hands out the same groups. Raises Interrupted, EngineFailed, and AbruzziError of the store or where errors cost one group after the other."""
         began, counts = self._clock(), self._scheduler.counts.copy()
+        self._lost = 0
         self._spent.begin()
         self._version, self._handed, self._is_halted, self._dropped = version, None, False, []
         is_fresh, self._is_fresh = self._is_fresh, False
@@ -244,8 +253,7 @@ class Rollouts:
             case End():
                 await self._end(command)
             case Drop():
-                logger.info("group %s is dropped: %s", command.group, command.reason)
-                self._dropped += self._groups.pop(command.group).members.values()
+                self._drop(command)
             case Complete():
                 self._handed = tuple(self._whole(name) for name in command.groups)
             case Halted():
@@ -327,6 +335,20 @@ class Rollouts:
         self._on_end(played)
         self._note()
 
+    def _drop(self, command: Drop) -> None:
+        logger.info("group %s is dropped: %s", command.group, command.reason)
+        members = self._groups.pop(command.group).members.values()
+        self._dropped += members
+        failed = [one.trajectory.outcome for one in members if one.trajectory.status in FAULTS]
+        self._lost += bool(failed) and command.group not in self._taken
+        if failed and failed[0] is not None and self._lost > LOST_AT_MOST * self.policy.groups:
+            raise AbruzziError(
+                "rollouts_fail",
+                f"{self._lost} groups of iteration {self._version} were lost to errors, {failed[0].status.value} at last: "
+                f"{failed[0].detail}",
+                hint="Try the environment by itself; what has ended so far is kept.",
+            )
+
     def _whole(self, name: str) -> PlayedGroup:
         members = self._groups.pop(name).members
         return PlayedGroup(members=tuple(members[index] for index in sorted(members)))
@@ -407,6 +429,10 @@ class Rollouts:
         self._note()
         try:
             return await self._engine.generate(request)
+        except EngineFailed as error:
+            # No fault of the trajectory's, and no other would fare better.
+            self._events.put_nowait(error)
+            raise
         finally:
             self._spent.requests -= 1
             self._note()

@@ -16,6 +16,7 @@ from rollout_lab import Adding, ScriptedEngine, ScriptedFront, adding_policy, ad
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Status, Task
 from abruzzi.store.objects import DirectoryStore
+from abruzzi_jobs.rl.engine.front import EngineFailed
 from abruzzi_jobs.rl.rollout.collect import Collected, Interrupted, Rollouts
 from abruzzi_jobs.rl.rollout.concurrency import ConcurrencyPolicy
 from abruzzi_jobs.rl.rollout.dialogue import Dialogue
@@ -267,6 +268,21 @@ async def test_an_engine_that_fails_for_a_while_costs_no_trajectory(ground: Grou
     assert found.metrics["rollout/retried"] == 3
     assert not found.dropped
     await rollouts.close()
+
+
+async def test_a_dead_engine_and_a_broken_environment_end_the_iteration_with_the_reason(ground: Ground) -> None:
+    rollouts = ground.process()
+    ground.front.failures, ground.front.failure = 10**6, EngineFailed(MemoryError("no memory"))
+    with pytest.raises(EngineFailed, match="no memory"):
+        await collected(rollouts, 0)
+    await rollouts.close()
+    ground.make = lambda: Adding(raises={"reset": RuntimeError("no such image")})
+    rollouts = ground.process()
+    with pytest.raises(AbruzziError, match=r"9 groups of iteration 0 were lost .* no such image"):
+        await collected(rollouts, 0)
+    await rollouts.close()
+    ground.make = Adding
+    assert len((await collected(ground.process(), 0)).groups) == 2, "and it may be tried again"
 
 
 async def test_a_full_cache_preempts_and_what_was_preempted_goes_on(template: ChatTemplate, tmp_path: Path) -> None:
