@@ -125,8 +125,8 @@ class Rollouts:
         self._store, self._on_end, self._clock = store, on_end, clock
         self._scheduler = Scheduler(policy)
         self._groups: dict[str, _UnderWay] = {}
-        self._taken: frozenset[str] = frozenset()
-        """Groups of an earlier process: their numbers are not drawn again."""
+        self._restored: frozenset[str] = frozenset()
+        """Groups of an earlier process."""
         self._players: dict[str, Player] = {}
         self._playing: dict[str, asyncio.Task[None]] = {}
         self._cap_from: dict[str, int] = {}
@@ -262,13 +262,11 @@ class Rollouts:
     def _draw(self, count: int) -> None:
         names: list[str] = []
         while len(names) < count:
-            name = group_id(self._next_number)
-            if name not in self._taken:
-                task = self._task_of(self._next_number)
-                if task is None:
-                    break
-                self._groups[name] = _UnderWay(self._next_number, task)
-                names.append(name)
+            task = self._task_of(self._next_number)
+            if task is None:
+                break
+            names.append(group_id(self._next_number))
+            self._groups[names[-1]] = _UnderWay(self._next_number, task)
             self._next_number += 1
         self._events.put_nowait(Offered(tuple(names)))
 
@@ -340,7 +338,7 @@ class Rollouts:
         members = self._groups.pop(command.group).members.values()
         self._dropped += members
         failed = [one.trajectory.outcome for one in members if one.trajectory.status in FAULTS]
-        self._lost += bool(failed) and command.group not in self._taken
+        self._lost += bool(failed) and command.group not in self._restored
         if failed and failed[0] is not None and self._lost > LOST_AT_MOST * self.policy.groups:
             raise AbruzziError(
                 "rollouts_fail",
@@ -406,7 +404,15 @@ class Rollouts:
                 known = _UnderWay(_number(trajectory.group), trajectory.task, version)
                 under_way = self._groups.setdefault(trajectory.group, known)
                 under_way.members[trajectory.member] = played
-        self._taken, self._events = frozenset(self._groups), asyncio.Queue()
+            # Drawn in between, with no member that ended: long ones, which must not be passed over.
+            drawn = range(self._next_number, 1 + max((one.number for one in self._groups.values()), default=-1))
+            for number in drawn:
+                task = None if group_id(number) in self._groups else self._task_of(number)
+                if task is not None:
+                    self._groups[group_id(number)] = _UnderWay(number, task)
+            self._next_number = max(self._next_number, drawn.stop)
+        self._groups = dict(sorted(self._groups.items(), key=lambda item: item[1].number))
+        self._restored, self._events = frozenset(self._groups), asyncio.Queue()
         self._scheduler = Scheduler(self.policy)
         self._scheduler.restore(tuple(_known(name, one) for name, one in self._groups.items()))
         return over

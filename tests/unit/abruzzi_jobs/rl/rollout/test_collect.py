@@ -207,8 +207,8 @@ async def test_a_process_killed_anywhere_loses_no_trajectory_and_trains_none_twi
 ) -> None:
     expected = await undisturbed(Ground(template, tmp_path / "undisturbed"), 6)
     kills = 0
-    for seed in range(3):
-        kills += await killed_anywhere(Ground(template, tmp_path / str(seed)), expected, seed=seed, iterations=3)
+    for seed in (100, 101):
+        kills += await killed_anywhere(Ground(template, tmp_path / str(seed)), expected, seed=seed, iterations=6)
     assert kills > 5
 
 
