@@ -6,6 +6,7 @@ not used again: its members form a new one (without the dead), which takes milli
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -76,9 +77,18 @@ class Group:
         return cls(Mesh(0, {}))
 
     @classmethod
-    def join(cls, rank: int, addresses: Sequence[str], *, token: str = "", seconds: float = 60.0) -> Group:
+    def join(
+        cls,
+        rank: int,
+        addresses: Sequence[str],
+        *,
+        token: str = "",
+        seconds: float = 60.0,
+        listener: socket.socket | None = None,
+    ) -> Group:
         """As `Mesh.join`. Raises TimeoutError that names who has not come within `seconds`."""
-        return cls(Mesh.join(rank, addresses, token=token, deadline=time.monotonic() + seconds))
+        deadline = time.monotonic() + seconds
+        return cls(Mesh.join(rank, addresses, token=token, deadline=deadline, listener=listener))
 
     @property
     def others(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from typing import Self
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.rl.weights.collective import Collective
 from abruzzi_jobs.rl.weights.group import Group, WeightUpdateFailed
-from abruzzi_jobs.rl.weights.mesh import dial, listen, read_message, send_message
+from abruzzi_jobs.rl.weights.mesh import address_of, dial, listen, read_message, send_message
 from abruzzi_jobs.rl.weights.registered import Registered
 from abruzzi_jobs.rl.weights.reload import Sink
 from abruzzi_jobs.rl.weights.shared_memory import SharedMemory
@@ -53,8 +53,7 @@ class PullServer:
 
     def __enter__(self) -> Self:
         self._listener = listen(self.address)
-        if "/" not in self.address:
-            self.address = f"{self.address.rsplit(':', 1)[0]}:{self._listener.getsockname()[1]}"
+        self.address = address_of(self._listener)
         threading.Thread(target=self._accept, name="abruzzi-pulls", daemon=True).start()
         return self
 
@@ -81,24 +80,12 @@ class PullServer:
     def _serve(self, connection: socket.socket, number: int) -> None:
         try:
             with connection:
-                connection.settimeout(_HELLO_SECONDS)
-                if not hmac.compare_digest(str(read_message(connection)["token"]), self._token):
-                    return
-                own = f"{self.address}.{number}" if "/" in self.address else _free_address(self.address)
-                source = self._registered()
-                refusal = "" if source.copied else "what is registered here is no copy of its own"
-                send_message(connection, {"address": own, "refusal": refusal})
-                if refusal:
-                    return
-                invitation = read_message(connection)
-            group = Group.join(
-                invitation["rank"], invitation["addresses"], token=self._token, seconds=self._deadline_seconds
-            )
+                joined = self._meet(connection, number)
+            if joined is None:
+                return
+            group, transport, bucket_bytes, source = joined
             worker = CheckpointWorker(
-                group,
-                _transport(own, invitation["addresses"][0]),
-                bucket_bytes=invitation["bucket_bytes"],
-                deadline_seconds=self._deadline_seconds,
+                group, transport, bucket_bytes=bucket_bytes, deadline_seconds=self._deadline_seconds
             )
             worker.registered = source
             worker.update()
@@ -106,6 +93,32 @@ class PullServer:
         except (OSError, ValueError, KeyError, TypeError, WeightUpdateFailed) as error:
             # The replica has its own side of it, with this one's words where they reached it.
             logger.warning("a replica that pulled the weights got none: %s", error)
+
+    def _meet(self, connection: socket.socket, number: int) -> tuple[Group, Transport, int, Registered] | None:
+        """The group with one replica that has proved itself and been told where to come; None where it is turned away."""
+        connection.settimeout(_HELLO_SECONDS)
+        if not hmac.compare_digest(str(read_message(connection)["token"]), self._token):
+            return None
+        source = self._registered()
+        if not source.copied:
+            send_message(connection, {"refusal": "what is registered here is no copy of its own"})
+            return None
+        with listen(_beside(self.address, number)) as listener:
+            own = address_of(listener)
+            try:
+                send_message(connection, {"address": own, "refusal": ""})
+                invitation = read_message(connection)
+                group = Group.join(
+                    invitation["rank"],
+                    invitation["addresses"],
+                    token=self._token,
+                    seconds=self._deadline_seconds,
+                    listener=listener,
+                )
+            finally:
+                if "/" in own:
+                    Path(own).unlink(missing_ok=True)
+        return group, _transport(invitation["addresses"][0]), invitation["bucket_bytes"], source
 
 
 def pull(
@@ -125,16 +138,17 @@ def pull(
     local = all("/" in source for source in sources)
     folder = tempfile.mkdtemp(prefix="abruzzi-pull-")
     try:
-        own = f"{folder}/0" if local else _free_address(f"{host}:0")
         with contextlib.ExitStack() as open_:
+            listener = open_.enter_context(listen(f"{folder}/0" if local else f"{host}:0"))
+            own = address_of(listener)
             asked = [open_.enter_context(_ask(source, token, deadline)) for source in sources]
             addresses = [own, *(_answer(source, connection) for source, connection in zip(sources, asked, strict=True))]
             for rank, connection in enumerate(asked, start=1):
                 send_message(connection, {"rank": rank, "addresses": addresses, "bucket_bytes": bucket_bytes})
-        group = Group.join(0, addresses, token=token, seconds=deadline - time.monotonic())
+            group = Group.join(0, addresses, token=token, seconds=deadline - time.monotonic(), listener=listener)
         worker = CheckpointWorker(
             group,
-            _transport(own, own),
+            _transport(own),
             sink=sink,
             bucket_bytes=bucket_bytes,
             deadline_seconds=max(0.001, deadline - time.monotonic()),
@@ -175,11 +189,10 @@ def _no_weights(source: str, what: str) -> AbruzziError:
     )
 
 
-def _transport(own: str, first: str) -> Transport:
-    return SharedMemory() if "/" in own else Collective("gloo", host=first.rsplit(":", 1)[0])
+def _transport(first: str) -> Transport:
+    """By the address of the member that joins."""
+    return SharedMemory() if "/" in first else Collective("gloo", host=first.rsplit(":", 1)[0])
 
 
-def _free_address(address: str) -> str:
-    host = address.rsplit(":", 1)[0]
-    with socket.create_server((host, 0)) as probe:
-        return f"{host}:{probe.getsockname()[1]}"
+def _beside(address: str, number: int) -> str:
+    return f"{address}.{number}" if "/" in address else f"{address.rsplit(':', 1)[0]}:0"

@@ -57,19 +57,28 @@ class Mesh:
             self._selector.register(connection, selectors.EVENT_READ, peer)
 
     @classmethod
-    def join(cls, rank: int, addresses: Sequence[str], *, token: str = "", deadline: float) -> Mesh:
+    def join(
+        cls,
+        rank: int,
+        addresses: Sequence[str],
+        *,
+        token: str = "",
+        deadline: float,
+        listener: socket.socket | None = None,
+    ) -> Mesh:
         """Meets the other members: `addresses[r]` is where rank r listens, a path (one machine) or `host:port`. `token`: what all of them know.
 
+        `listener`: where its port had to be known before the others' addresses were, the socket of `listen`, which is closed here.
         `deadline` on the clock of `time.monotonic`. Raises TimeoutError that names who has not come.
         """
-        with listen(addresses[rank]) as listener:
+        with listener or listen(addresses[rank]) as own:
             peers: dict[int, socket.socket] = {}
             try:
                 for other in range(rank):
                     peers[other] = _connect(addresses[other], rank, token, other, deadline)
                 while len(peers) < len(addresses) - 1:
                     missing = [r for r in range(rank + 1, len(addresses)) if r not in peers]
-                    other, connection = _accept(listener, token, missing, deadline)
+                    other, connection = _accept(own, token, missing, deadline)
                     peers[other] = connection
             except BaseException:
                 for connection in peers.values():
@@ -163,6 +172,7 @@ class Mesh:
 
 
 def listen(address: str) -> socket.socket:
+    """At a path or `host:port`; port 0 is any that is free."""
     if "/" in address:
         if len(os.fsencode(address)) > _PATH_BYTES:
             raise ValueError(
@@ -176,6 +186,12 @@ def listen(address: str) -> socket.socket:
         listener = socket.create_server((host, int(port)))
     listener.listen(64)
     return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where others reach it."""
+    name = listener.getsockname()
+    return name if isinstance(name, str) else f"{name[0]}:{name[1]}"
 
 
 def _connect(address: str, rank: int, token: str, other: int, deadline: float) -> socket.socket:
