@@ -1,4 +1,4 @@
-"""Takes the pictures of data in docs/images: rewrites with their faults, a trajectory, the queue of what people decide about.
+"""Takes the pictures of data in docs/images: rewrites with their faults, a trajectory, the queue of what people decide about, a rollout, curves of rl.
 
     PYTHONPATH=.:tests:tests/integration python scripts/screenshots_data.py docs/images
 
@@ -54,6 +54,12 @@ def take_all(client: Client, open_page: Callable[[str, dict[str, int]], Page], f
     page.get_by_role("button", name="Unfold calls").click()
     expect(page.get_by_role("list", name="Changes by publish_report")).to_be_visible()
     picture(page, folder / "data-trajectory.png")
+    page.goto(f"/data/{made['rollouts']}?tab=rollouts")
+    expect(page.get_by_role("region", name="Tokens")).to_be_visible()
+    picture(page, folder / "data-rollout.png")
+    page.goto(f"/runs/{run.id}")
+    expect(page.get_by_role("region", name="Where the time went").get_by_title("Iteration 20")).to_be_visible()
+    picture(page, folder / "rl-curves.png")
 
 
 if __name__ == "__main__":
