@@ -1,1 +1,1 @@
-"""The platform's own engine behind OpenAI's protocol: any checkpoint that it trained, one request at a time."""
+"""The platform's own engine behind OpenAI's protocol: any checkpoint that it trained, many chats at a time."""

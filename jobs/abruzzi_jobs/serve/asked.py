@@ -32,6 +32,12 @@ class _Message(BaseModel):
     content: str
 
 
+class _StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    include_usage: StrictBool = False
+
+
 class Asked(BaseModel):
     """Parameters of the protocol that are served. Unknown ones are passed over, as servers of the protocol do; those that would change
     the answer and are not served are refused."""
@@ -46,8 +52,16 @@ class Asked(BaseModel):
     seed: StrictInt | None = None
     logprobs: StrictBool = False
     top_logprobs: StrictInt = Field(default=0, ge=0, le=20)
+    stream: StrictBool = False
+    """Server-sent events, text as it comes."""
+    stream_options: _StreamOptions | None = None
     conversation: SkipValidation[Conversation | None] = None
     """Messages and tools, where the model has a chat template."""
+
+    @property
+    def wants_usage(self) -> bool:
+        """Of a stream, at its end."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -63,7 +77,6 @@ class Asked(BaseModel):
 
 
 _NOT_SERVED = {
-    "stream": (None, False),
     "n": (None, 1),
     "response_format": (None, {"type": "text"}),
 }

@@ -1,11 +1,15 @@
-"""The engine over HTTP: a thread for the protocol, a thread for the model. What waits, waits in the order of its arrival."""
+"""The engine over HTTP: a thread for the protocol, a thread for the model, which decodes all chats that are asked at a time together."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +17,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from abruzzi_jobs.chat.servers.loopback import completion, error_response, loopback_server
-from abruzzi_jobs.serve.asked import BadRequest, read_asked
-from abruzzi_jobs.serve.engine import Answer, Cancelled, Engine
+from abruzzi_jobs.rl.engine.front import AsyncEngine
+from abruzzi_jobs.rl.engine.protocol import Drawn, Request
+from abruzzi_jobs.serve.answering import Answer, Answering
+from abruzzi_jobs.serve.asked import Asked, BadRequest, read_asked
+from abruzzi_jobs.serve.engine import Engine
+
+MODEL = "checkpoint"
 
 
 def start(settings: dict[str, Any]) -> int:
@@ -30,7 +39,10 @@ def start(settings: dict[str, Any]) -> int:
 
 async def _serve(engine: Engine, key: str, port: Future[int]) -> None:
     try:
-        async with loopback_server(Handler(engine), key=key, model="checkpoint") as url:
+        async with (
+            AsyncEngine(engine.inference) as front,
+            loopback_server(Handler(engine, front), key=key, model=MODEL) as url,
+        ):
             port.set_result(urlsplit(url).port or 0)
             await asyncio.Event().wait()
     except BaseException as error:
@@ -40,35 +52,99 @@ async def _serve(engine: Engine, key: str, port: Future[int]) -> None:
 
 
 class Handler:
-    """Of chats. The model's thread is one: batching of concurrent requests would change what a request's answer depends on."""
+    """Of chats. Who closes the connection cancels the request."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+    def __init__(self, engine: Engine, front: AsyncEngine) -> None:
+        self._engine, self._front = engine, front
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
         try:
             asked = read_asked(await request.json(), has_template=self._engine.template is not None)
         except json.JSONDecodeError as error:
             return error_response(400, "invalid_request_error", f"The body is no JSON: {error}.")
         except BadRequest as error:
             return error_response(400, "invalid_request_error", str(error))
-        cancelled = threading.Event()
-        loop = asyncio.get_running_loop()
         try:
-            answer: Answer = await loop.run_in_executor(self._thread, self._engine.answer, asked, cancelled)
+            drawing, taking = self._engine.prepare(asked)
         except BadRequest as error:
             return error_response(400, "context_length_exceeded", str(error))
-        except Cancelled:
-            return error_response(499, "cancelled", "The connection was closed.")
-        finally:
-            cancelled.set()  # the one who asked has left, or the answer is there
-        message: dict[str, Any] = {"role": "assistant", "content": answer.text}
-        if answer.tool_calls:
-            message |= {"content": answer.text or None, "tool_calls": answer.tool_calls}
+        if asked.stream:
+            return await self._stream(request, asked, drawing, taking)
+        async with aclosing(self._pieces(drawing, taking)) as pieces:
+            async for _ in pieces:
+                pass
+        answer = taking.answer()
         usage = answer.prompt_tokens, answer.completion_tokens
         return web.json_response(
             completion(
-                message, model="checkpoint", finish_reason=answer.finish_reason, usage=usage, logprobs=answer.logprobs
+                message_of(answer),
+                model=MODEL,
+                finish_reason=answer.finish_reason,
+                usage=usage,
+                logprobs=answer.logprobs,
             )
         )
+
+    async def _stream(
+        self, request: web.Request, asked: Asked, drawing: Request, taking: Answering
+    ) -> web.StreamResponse:
+        """Server-sent events: pieces of text as they are certain, calls when the turn is whole."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        events = _Events(response)
+        await events.delta({"role": "assistant", "content": ""})
+        async with aclosing(self._pieces(drawing, taking)) as pieces:
+            async for piece in pieces:
+                if piece:
+                    await events.delta({"content": piece})
+        answer = taking.answer()
+        if rest := taking.rest(answer):
+            await events.delta({"content": rest})
+        if answer.tool_calls:
+            calls = [{"index": index, **call} for index, call in enumerate(answer.tool_calls)]
+            await events.delta({"tool_calls": calls})
+        await events.delta({}, finish_reason=answer.finish_reason)
+        if asked.wants_usage:
+            await events.usage(answer.prompt_tokens, answer.completion_tokens)
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    async def _pieces(self, drawing: Request, taking: Answering) -> AsyncGenerator[str, None]:
+        async with aclosing(self._front.stream(drawing)) as items:
+            async for item in items:
+                if isinstance(item, Drawn):
+                    taking.take(item)
+                    yield taking.piece()
+                if taking.is_over:
+                    return
+
+
+class _Events:
+    """Chunks of one answer."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        self._response = response
+        self._head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": MODEL,
+        }
+
+    async def delta(self, delta: dict[str, Any], *, finish_reason: str | None = None) -> None:
+        await self._write({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
+
+    async def usage(self, prompt: int, answer: int) -> None:
+        usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+        await self._write({"choices": [], "usage": usage})
+
+    async def _write(self, more: dict[str, Any]) -> None:
+        await self._response.write(b"data: " + json.dumps({**self._head, **more}).encode() + b"\n\n")
+
+
+def message_of(answer: Answer) -> dict[str, Any]:
+    """The protocol's message."""
+    if answer.tool_calls:
+        return {"role": "assistant", "content": answer.text or None, "tool_calls": answer.tool_calls}
+    return {"role": "assistant", "content": answer.text}

@@ -86,6 +86,9 @@ class ChatTemplate:
         """The token between documents."""
         return self._ids[END_OF_TEXT]
 
+    def is_marker(self, token: int) -> bool:
+        return token in self._names
+
     # A conversation as tokens
 
     def encode(self, conversation: Conversation, style: Style = "typescript") -> Encoded:

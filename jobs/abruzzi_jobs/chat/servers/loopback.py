@@ -16,7 +16,7 @@ MAX_BODY_BYTES = 64 << 20
 
 @asynccontextmanager
 async def loopback_server(
-    complete: Callable[[web.Request], Awaitable[web.Response]], *, key: str, model: str
+    complete: Callable[[web.Request], Awaitable[web.StreamResponse]], *, key: str, model: str
 ) -> AsyncIterator[str]:
     """Base URL (with /v1) of a server that answers chats with `complete`. Calls under way are broken off at its end."""
 

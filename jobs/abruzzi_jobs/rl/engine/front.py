@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -81,7 +81,7 @@ class AsyncEngine:
         finally:
             self._waiting.pop(request.id, None)
 
-    async def stream(self, request: Request) -> AsyncIterator[Drawn | Segment]:
+    async def stream(self, request: Request) -> AsyncGenerator[Drawn | Segment, None]:
         """Tokens of a request with `streamed` as they come, its segment last. Closing the iterator cancels the request."""
         queue: asyncio.Queue[Drawn] = asyncio.Queue()
         self._streams[request.id] = queue

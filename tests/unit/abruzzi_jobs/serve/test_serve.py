@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,13 +18,16 @@ from abruzzi.contracts.recipe import TokenizerConfig
 from abruzzi_jobs.chat.failures import CallRejected
 from abruzzi_jobs.chat.request import ChatRequest
 from abruzzi_jobs.chat.roles import open_roles
+from abruzzi_jobs.chat.servers.loopback import loopback_server
 from abruzzi_jobs.data.text_shards import TextRecord, TextShardWriter
 from abruzzi_jobs.data.tokenizer import END_OF_TEXT, train_tokenizer
 from abruzzi_jobs.evals.checkpoint_model import load_model
 from abruzzi_jobs.models import KimiK2, generate
 from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.serve.asked import BadRequest, read_asked
 from abruzzi_jobs.serve.engine import Engine
+from abruzzi_jobs.serve.server import Handler
 
 VOCABULARY = 300
 MODEL = {
@@ -148,7 +152,7 @@ def test_positions_end_the_answer_and_a_prompt_without_room_is_refused(engine: E
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content"),
         ({"stop": [""]}, "stop"),
         ({"tools": [{"type": "function"}]}, "tools: not served"),
-        ({"stream": True}, "stream: not served"),
+        ({"stream": "yes"}, "stream"),
         ({"n": 2}, "n: not served"),
         ({"top_logprobs": 50}, "top_logprobs"),
     ],
@@ -185,3 +189,46 @@ async def test_the_endpoint_serves_it_from_a_process_of_its_own(
     with pytest.raises(AbruzziError, match="Endpoint 'own' serves a checkpoint that this stage was not given"):
         async with open_roles(roles, {"own": endpoint}):
             pass
+
+
+async def test_chats_that_are_asked_together_are_decoded_together_and_stream(engine: Engine) -> None:
+    async with (
+        AsyncEngine(engine.inference) as front,
+        loopback_server(Handler(engine, front), key="k", model="checkpoint") as url,
+        aiohttp.ClientSession(headers={"Authorization": "Bearer k"}) as session,
+    ):
+
+        async def ask(number: int, **more) -> str:
+            question = {"role": "user", "content": f"The cat number {number}"}
+            body = {"messages": [question], "max_tokens": 12, "seed": number, **more}
+            async with session.post(f"{url}/chat/completions", json=body) as response:
+                assert response.status == 200
+                return await response.text()
+
+        whole = [json.loads(text) for text in await asyncio.gather(*map(ask, range(6)))]
+        streams = await asyncio.gather(*(ask(n, stream=True, stream_options={"include_usage": True}) for n in range(6)))
+    for number, (answer, stream) in enumerate(zip(whole, streams, strict=True)):
+        events = [line.removeprefix("data: ") for line in stream.split("\n\n") if line]
+        assert events[-1] == "[DONE]"
+        chunks = [json.loads(event) for event in events[:-1]]
+        said = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
+        alone = engine.answer(asked(f"The cat number {number}", seed=number))
+        assert said == answer["choices"][0]["message"]["content"] == alone.text
+        assert chunks[-2]["choices"][0]["finish_reason"] == alone.finish_reason
+        assert chunks[-1]["usage"] == answer["usage"]
+        assert len(chunks) > 4
+
+
+def test_pieces_hold_back_what_may_be_the_beginning_of_a_stop_text(engine: Engine) -> None:
+    whole = engine.answer(asked(temperature=0))
+    stop = next(s for s in (whole.text[i : i + 3] for i in range(2, len(whole.text) - 3)) if "\ufffd" not in s)
+    request, taking = engine.prepare(asked(temperature=0, stop=[stop]))
+    shown = ""
+    for drawn in engine._draws(request):
+        taking.take(drawn)
+        shown += taking.piece()
+        assert stop not in shown
+        if taking.is_over:
+            break
+    answer = taking.answer()
+    assert shown + taking.rest(answer) == answer.text == whole.text[: whole.text.index(stop)]

@@ -15,6 +15,7 @@ from tuning_lab import WEATHER, chat, make_inputs
 from abruzzi.contracts.endpoint import ChatRole, CheckpointEndpoint, RoleConfig
 from abruzzi_jobs.chat.request import ChatRequest
 from abruzzi_jobs.chat.roles import open_roles
+from abruzzi_jobs.rl.engine.protocol import Drawn, Request
 from abruzzi_jobs.serve.asked import Asked, BadRequest, read_asked
 from abruzzi_jobs.serve.engine import Engine
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
@@ -44,12 +45,12 @@ class Scripted(Engine):
 
     script = ""
 
-    def _stream(self, prompt: list[int], asked: Asked) -> Iterator[tuple[int, torch.Tensor]]:
+    def _draws(self, request: Request) -> Iterator[Drawn]:
         self.tokenizer.encode_special_tokens = False
         ids = self.tokenizer.encode(self.script, add_special_tokens=False).ids
         self.tokenizer.encode_special_tokens = True
         for token in ids:
-            yield token, torch.zeros(self.model.config.vocab_size)
+            yield Drawn(request.id, token, 0.0)
 
 
 @pytest.fixture(scope="module")
