@@ -1,6 +1,6 @@
 """The tail of rollouts: an iteration's time with a barrier, with partial rollout, with APRIL's over-sampling, and where what is late is thrown away.
 
-    python bench/rollout_tail.py [--out FILE] [--iterations 150] [--seeds 5] [--no-real] [--real-iterations 40]
+    python bench/rollout_tail.py [--out FILE] [--iterations 150] [--seeds 5] [--no-real] [--real-iterations 60]
 
 Lengths are lognormal with the 99th percentile at ten times the median (reference/rl.md 5). The real scheduler runs all arms, with as many sequences at once in
 each. Simulated engine: a decode step takes a + b·n for n sequences, b/a of three kinds (`decode_step_doubles_at`: sequences that take twice as long as one); what is resumed
@@ -387,7 +387,7 @@ def main() -> None:
     parser.add_argument(
         "--real", action=argparse.BooleanOptionalAction, default=True, help="With the embedded engine, too."
     )
-    parser.add_argument("--real-iterations", type=int, default=40)
+    parser.add_argument("--real-iterations", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     grounds = {

@@ -119,9 +119,15 @@ class ScriptedFront:
         self._waiting[request.id] = future
         if self._driver is None or self._driver.done():
             self._driver = asyncio.create_task(self._drive())
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            await self.cancel(request.id)
+            raise
 
     async def cancel(self, request_id: str) -> None:
+        if self.failures:
+            raise self.failure
         ended = self.engine.cancel(request_id)
         self._hand_out([] if ended is None else [ended])
 

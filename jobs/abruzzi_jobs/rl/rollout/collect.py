@@ -63,7 +63,9 @@ logger = logging.getLogger(__name__)
 class RolloutEngine(Protocol):
     """What rollouts want of the engine's asynchronous front."""
 
-    async def generate(self, request: Request) -> Segment: ...
+    async def generate(self, request: Request) -> Segment:
+        """Cancelled, it cancels the request."""
+        ...
 
     async def cancel(self, request_id: str) -> Any:
         """Whoever waits for it gets what there is, as `aborted`."""
@@ -131,8 +133,10 @@ class Rollouts:
         self._playing: dict[str, asyncio.Task[None]] = {}
         self._cap_from: dict[str, int] = {}
         """Tokens that a trajectory had when this iteration's began to count."""
-        self._beside: set[asyncio.Task[Any]] = set()
-        """Sessions being closed, ends being written."""
+        self._writes: set[asyncio.Task[Any]] = set()
+        """Ends on their way to the store."""
+        self._closing: set[asyncio.Task[Any]] = set()
+        """Sessions, and players that were told to end; an iteration does not wait for them."""
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         """And what a player raised, which is a bug."""
         self._version = self._next_number = 0
@@ -171,7 +175,7 @@ class Rollouts:
             while self._handed is None and not self._is_halted:
                 await self._tell(await self._next_event())
             await self._engine.pause("abort")
-            await self._settle()
+            await self._written()
         finally:
             self._is_collecting = False
         await self._keep()
@@ -188,7 +192,7 @@ class Rollouts:
     async def close(self) -> None:
         """Ends what is under way and closes all sessions."""
         await self._tell(Stop())
-        await self._settle()
+        await asyncio.gather(*self._closing)
 
     async def play_all(self, tasks: Sequence[Task], terms: Terms, *, name: str, at_once: int) -> list[Played]:
         """Each task once, to its end, in their order; for evaluations. `name`: of this lot, as of a group. Not while an iteration is collected."""
@@ -249,9 +253,9 @@ class Rollouts:
                 self._players[command.member].pause()
                 await self._engine.cancel(command.member)
             case Release():
-                self._besides(self._released(self._players[command.member]))
+                self._close_beside(self._released(self._players[command.member]))
             case End():
-                await self._end(command)
+                self._end(command)
             case Drop():
                 self._drop(command)
             case Complete():
@@ -313,7 +317,7 @@ class Rollouts:
 
     # Ends
 
-    async def _end(self, command: End) -> None:
+    def _end(self, command: End) -> None:
         name = command.member
         group, index = _parts(name)
         player = self._players.pop(name, None)
@@ -321,15 +325,14 @@ class Rollouts:
         if command.is_by_scheduler:
             if (playing := self._playing.pop(name, None)) is not None:
                 playing.cancel()
-                self._besides(asyncio.wait({playing}))
-                await self._engine.cancel(name)
+                self._close_beside(asyncio.wait({playing}))
             known = player.so_far() if player is not None else under_way.members[index]
             under_way.members[index] = _as_ended(known, command.status)
         if player is not None:
-            self._besides(self._released(player))
+            self._close_beside(self._released(player))
         played = under_way.members[index]
         if self._store is not None and self._is_collecting:
-            self._besides(asyncio.to_thread(self._store.ended, self._version, played))
+            self._writes.add(asyncio.create_task(asyncio.to_thread(self._store.ended, self._version, played)))
         self._on_end(played)
         self._note()
 
@@ -358,19 +361,15 @@ class Rollouts:
             # Its trajectory is whole all the same; what may leak is named.
             logger.warning("%s: its session did not close: %s", player.begun.id, repr(error))
 
-    def _besides(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _close_beside(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._done)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() or task.exception() is None:
-            self._beside.discard(task)
-
-    async def _settle(self) -> None:
-        """What is done beside has been done; raises what went wrong in it."""
-        beside, self._beside = self._beside, set()
-        await asyncio.gather(*beside)
+    async def _written(self) -> None:
+        """All ends are in the store; raises what went wrong."""
+        writes, self._writes = self._writes, set()
+        await asyncio.gather(*writes)
 
     # What is kept
 
@@ -391,7 +390,7 @@ class Rollouts:
         over = await asyncio.to_thread(self._store.iteration, version)
         kept = over or await asyncio.to_thread(self._store.before, version)
         for player in self._players.values():
-            self._besides(self._released(player))
+            self._close_beside(self._released(player))
         self._players.clear()
         self._groups = {
             one.id: _UnderWay(one.number, one.task, one.born, dict(one.members))

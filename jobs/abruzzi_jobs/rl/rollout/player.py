@@ -128,7 +128,12 @@ class Player:
             work.cancel()
             await asyncio.wait({work}, timeout=self._limits.close_s)
         if session is not None:
-            await asyncio.wait_for(session.close(), self._limits.close_s)
+            closing = asyncio.ensure_future(session.close())
+            done, _ = await asyncio.wait({closing}, timeout=self._limits.close_s)
+            if not done:
+                closing.cancel()
+                raise TimeoutError(f"{self.begun.task.environment} has not closed within {self._limits.close_s:g} s")
+            closing.result()
 
     # What comes next
 

@@ -105,6 +105,7 @@ async def test_each_iteration_hands_out_whole_groups_and_its_tail_goes_on_in_the
     spans = [p.trajectory.versions for one in found for group in one.groups for p in group.members]
     assert any(len(versions) > 1 for versions in spans), "long ones are of several versions"
     assert sum(one.metrics["rollout/resumed"] for one in found) > 0
+    await asyncio.gather(*rollouts._closing)
     open_sessions = [session for session in ground.sessions if "close" not in session.log]
     assert len(open_sessions) == found[-1].metrics["rollout/held_sessions"] > 0
     await rollouts.close()
