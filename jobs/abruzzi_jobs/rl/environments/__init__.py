@@ -5,6 +5,17 @@
 
 from abruzzi_jobs.rl.environments.environment import Environment, Message, Observation, Reward, Services, StepResult
 from abruzzi_jobs.rl.environments.gym import Gym, Split
-from abruzzi_jobs.rl.environments.registry import gym, gyms
+from abruzzi_jobs.rl.environments.registry import gym, named_gyms
 
-__all__ = ["Environment", "Gym", "Message", "Observation", "Reward", "Services", "Split", "StepResult", "gym", "gyms"]
+__all__ = [
+    "Environment",
+    "Gym",
+    "Message",
+    "Observation",
+    "Reward",
+    "Services",
+    "Split",
+    "StepResult",
+    "gym",
+    "named_gyms",
+]

@@ -57,8 +57,8 @@ def gym(reference: str, options: Mapping[str, Any] | None = None) -> Gym:
     return made
 
 
-def gyms() -> dict[str, type[Gym]]:
-    """All that have names, by reference, in order."""
+def named_gyms() -> dict[str, type[Gym]]:
+    """All by reference, in order. (Not `gyms`: loading the subpackage of that name would take its place.)"""
     return {reference: _class(path, reference) for reference, path in sorted(_named().items())}
 
 

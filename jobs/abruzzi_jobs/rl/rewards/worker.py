@@ -1,6 +1,7 @@
-"""A process that computes rewards: a line of JSON in, a line out. `python -m abruzzi_jobs.rl.rewards.worker MEMORY_BYTES`.
+"""A process that computes rewards: a line of JSON in, a line out. `python -m abruzzi_jobs.rl.rewards.worker MEMORY_BYTES SOCKET`.
 
-Standard output is the pool's alone: what a verifier prints goes to standard error. A worker dies with its pool, in whatever it is stuck.
+What is said to the pool goes over a socket that nothing else knows: what a verifier prints goes to standard error, and what it starts inherits nothing.
+A worker dies with its pool, in whatever it is stuck.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
 import traceback
 from typing import Any
@@ -25,14 +27,15 @@ _SAID_AT_MOST = 2000
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "wb")
+    memory_bytes, number = map(int, sys.argv[1:])
+    os.set_inheritable(number, False)
     os.dup2(2, 1)
-    _bind_to_the_pool(int(sys.argv[1]))
+    _bind_to_the_pool(memory_bytes)
     rewards: dict[str, Reward] = {}
-    for line in sys.stdin.buffer:
-        answer = _answered(json.loads(line), rewards)
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
+    with socket.socket(fileno=number) as pool, pool.makefile("rb") as questions:
+        for line in questions:
+            answer = _answered(json.loads(line), rewards)
+            pool.sendall(json.dumps(answer).encode() + b"\n")
 
 
 def _bind_to_the_pool(memory_bytes: int) -> None:

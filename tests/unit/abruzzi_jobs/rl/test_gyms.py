@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from planted_gyms import answered, ended
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.rl.environments import Gym, gym, gyms
+from abruzzi_jobs.rl.environments import Gym, gym, named_gyms
 from abruzzi_jobs.sft.conversation import read_conversation
 
 TINY = ("arithmetic", "logic")
@@ -92,7 +92,7 @@ def test_an_unknown_family_is_named_with_the_nearest() -> None:
 
 
 def test_every_shipped_gym_says_what_it_is() -> None:
-    for reference, found in gyms().items():
+    for reference, found in named_gyms().items():
         assert reference == f"{found.name}@{found.version}"
         assert found.summary
         assert found.families

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
 import time
+from contextlib import suppress
 
 import pytest
 from planted_gyms import answered, ended
 
-from abruzzi.contracts.rollout import Outcome, Status
+from abruzzi.contracts.rollout import Group, Outcome, Status
 from abruzzi_jobs.rl.environments import gym
 from abruzzi_jobs.rl.rewards import RewardPool
 
@@ -124,3 +128,67 @@ async def test_a_trajectory_cut_at_its_budget_or_turns_keeps_its_status() -> Non
             assert (outcome.status, outcome.reward) == (status, 1.0)
         with pytest.raises(ValueError, match="engine_error"):
             await _score(pool, "right", status=Status.ENGINE_ERROR)
+
+
+async def test_what_has_no_reward_never_enters_the_mean_of_its_group() -> None:
+    """Invariant 8: an error is not a zero, and is not compared with."""
+    said = ["right", "wrong", "raises", "nan", "dies", "right"]
+    async with RewardPool(workers=2) as pool:
+        members = [ended(TASK, member=member) for member in range(len(said))]
+        outcomes = await asyncio.gather(
+            *(
+                pool.score(trajectory, answered(text), {}, deadline_seconds=PATIENT_SECONDS)
+                for trajectory, text in zip(members, said, strict=True)
+            )
+        )
+        hung = await _score(pool, "loop", seconds=0.3)
+    scored = [t.model_copy(update={"outcome": o}) for t, o in zip(members, outcomes, strict=True)]
+    late = ended(TASK, member=len(said)).model_copy(update={"outcome": hung})
+    group = Group(id="g1", task=TASK, trajectories=(*scored, late))
+    assert [t.member for t in group.counted] == [0, 1, 5]
+    assert group.mean_reward == pytest.approx(2 / 3)
+
+
+async def _under_fire(kills: int, seed: int) -> tuple[list[Outcome], RewardPool]:
+    """Workers are killed by their process ids while rewards are computed; each reward is asked for once."""
+    draw = random.Random(seed)
+    async with RewardPool(workers=2) as pool:
+        asked = [asyncio.create_task(_score(pool, "pid")) for _ in range(kills * 20)]
+        killed = 0
+        while killed < kills and not all(task.done() for task in asked):
+            await asyncio.sleep(draw.random() * 0.02)
+            victims = sorted(worker.pid for worker in pool._living)
+            if victims:
+                with suppress(ProcessLookupError):
+                    os.kill(draw.choice(victims), signal.SIGKILL)
+                    killed += 1
+        return await asyncio.gather(*asked), pool
+
+
+async def test_a_pool_that_is_cancelled_while_a_worker_starts_leaves_nothing() -> None:
+    for steps in range(8):
+        async with RewardPool(workers=1) as pool:
+            asked = asyncio.create_task(_score(pool, "right"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            pids = [worker.pid for worker in pool._living]
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(asked, PATIENT_SECONDS)
+            assert not pool._living
+        assert not any(_is_running(pid) for pid in pids)
+
+
+async def test_workers_killed_at_random_lose_no_reward_and_make_none_up() -> None:
+    outcomes, pool = await _under_fire(3, seed=0)
+    assert len(outcomes) == 60
+    assert {(o.status, o.reward) for o in outcomes} <= {(Status.OK, 1.0), (Status.REWARD_ERROR, None)}
+    assert pool.stats.scored + pool.stats.errors == 60
+    assert pool.stats.scored >= 54
+
+
+@pytest.mark.prove
+async def test_workers_killed_two_hundred_times_lose_no_reward() -> None:
+    outcomes, pool = await _under_fire(200, seed=1)
+    assert pool.stats.scored + pool.stats.errors == len(outcomes) == 4000
+    assert pool.stats.deaths >= 100

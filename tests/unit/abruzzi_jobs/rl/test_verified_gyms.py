@@ -51,6 +51,8 @@ class _Numbers:
         }
 
     def score_answer(self, answer: str | None, entry: dict[str, Any]) -> float:
+        if answer == "garbage" or entry["answer"] == "8":
+            raise ValueError(f"invalid literal: {answer!r}")
         return 1.0 if answer == entry["answer"] else 0.25 if answer else 0.0
 
 
@@ -66,6 +68,11 @@ async def test_reasoning_makes_the_same_entry_again_for_its_verifier(monkeypatch
     assert (await played(found, task, found.solution(task))).reward == 1.0
     assert (await _worth("reasoning", task, "Answer: no")).reward == 0.25
     assert (await _worth("reasoning", task, "")).reward == 0.0
+    unreadable = await _worth("reasoning", task, "Answer: garbage")
+    assert (unreadable.reward, "cannot read" in unreadable.detail) == (0.0, True)
+    broken = task.model_copy(update={"data": {**task.data, "seed": 1}})
+    with pytest.raises(ValueError, match="invalid literal"):
+        await _worth("reasoning", broken, "Answer: 9")
     with pytest.raises(AbruzziError, match="Did you mean 'gcd'"):
         gym("reasoning", {"datasets": ["gcdd"]})
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
