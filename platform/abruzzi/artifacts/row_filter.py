@@ -44,7 +44,9 @@ class RowFilter:
         try:
             raw = line.decode()
             wanted = self.text.casefold()
-            if wanted and not _may_hold(raw, wanted):
+            if wanted and not _may_hold(raw.casefold(), wanted):
+                return None
+            if self.fates and not any(_may_hold(raw, fate) for fate in self.fates):
                 return None
             row = json.loads(raw)
             if not isinstance(row, dict):
@@ -72,7 +74,7 @@ class RowFilter:
 
 def _may_hold(raw: str, wanted: str) -> bool:
     """Spares most lines the parsing. Escaped characters could be any, and some writers escape slashes."""
-    return json.dumps(wanted, ensure_ascii=False)[1:-1] in raw.casefold() or "\\u" in raw or "\\/" in raw
+    return json.dumps(wanted, ensure_ascii=False)[1:-1] in raw or "\\u" in raw or "\\/" in raw
 
 
 def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
