@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from recipe_parts import TRAINED
 
@@ -47,6 +49,9 @@ kind = "evaluate"
 needs = ["rl", "corpus"]
 """
 )
+
+
+SHIPPED = Path(__file__).parents[3] / "recipes" / "tiny-rl.toml"
 
 
 def bound(recipe: Recipe, stage: str) -> dict[str, str]:
@@ -96,3 +101,10 @@ def test_mistakes_are_named_with_their_line(old: str, new: str, sentence: str) -
     with pytest.raises(AbruzziError, match=sentence) as caught:
         load_recipe(RECIPE.replace(old, new), file="rewarded.toml")
     assert "rewarded.toml:" in str(caught.value)
+
+
+def test_the_shipped_recipe_goes_from_text_to_a_rewarded_policy() -> None:
+    recipe = load_recipe(SHIPPED.read_text())
+    assert [stage.kind.value for stage in recipe.stage] == ["corpus", "tokenize", "pretrain", "sft", "rl", "evaluate"]
+    assert bound(recipe, "rl") == {"checkpoint": "sft.checkpoint", "tokenizer": "sft.tokenizer"}
+    assert bound(recipe, "evaluate")["checkpoint"] == "rl.checkpoint"
