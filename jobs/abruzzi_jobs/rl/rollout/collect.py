@@ -155,7 +155,7 @@ class Rollouts:
     async def collect(self, version: int) -> Collected:
         """The groups of the iteration that begins with this version of the policy, which the engine serves. Asked again for the same iteration, by whatever
         process, it hands out the same groups. Raises Interrupted, EngineFailed, and AbruzziError of the store or where errors cost one group after the other."""
-        began, counts = self._clock(), self._scheduler.counts.copy()
+        counts = self._scheduler.counts.copy()
         self._lost = 0
         self._spent.begin()
         self._version, self._handed, self._is_halted, self._dropped = version, None, False, []
@@ -164,7 +164,7 @@ class Rollouts:
             over = await self._restore(version)
             counts = Counter()
             if over is not None:
-                return self._collected(over.handed or (), over.dropped, counts, began)
+                return self._collected(over.handed or (), over.dropped, counts)
         self._cap_from.clear()
         self._is_collecting = True
         try:
@@ -181,7 +181,7 @@ class Rollouts:
         await self._keep()
         if self._handed is None:
             raise Interrupted
-        return self._collected(self._handed, tuple(self._dropped), counts, began)
+        return self._collected(self._handed, tuple(self._dropped), counts)
 
     def interrupt(self) -> None:
         """`collect` raises Interrupted soon, now or when it is called next; from the event loop's thread."""
@@ -446,13 +446,13 @@ class Rollouts:
         self._spent.note(playing=len(self._playing))
 
     def _collected(
-        self, groups: tuple[PlayedGroup, ...], dropped: tuple[Played, ...], before: Counter[str], began: float
+        self, groups: tuple[PlayedGroup, ...], dropped: tuple[Played, ...], before: Counter[str]
     ) -> Collected:
         self._spent.note(playing=0)
         trained = [played.trajectory for group in groups for played in group.members]
         under_way = (played for one in self._groups.values() for played in one.members.values())
         found = metrics(trained, dropped, under_way, self._scheduler.counts - before)
-        found["rollout/seconds"] = self._clock() - began
+        found["rollout/seconds"] = sum(self._spent.seconds.values())
         found["rollout/groups"] = float(len(groups))
         found["rollout/held_sessions"] = float(sum(player.is_held for player in self._players.values()))
         found["rollout/concurrency"] = float(self._scheduler.concurrency.limit)

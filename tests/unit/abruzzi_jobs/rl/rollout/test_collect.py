@@ -97,7 +97,7 @@ async def test_each_iteration_hands_out_whole_groups_and_its_tail_goes_on_in_the
         ground.engine.version = version
         found.append(await collected(rollouts, version))
         assert [len(group.members) for group in found[-1].groups] == [2, 2]
-        assert sum(found[-1].seconds.values()) == pytest.approx(found[-1].metrics["rollout/seconds"], abs=0.05)
+        assert sum(found[-1].seconds.values()) == found[-1].metrics["rollout/seconds"] > 0
         for group in found[-1].groups:
             assert group.group().task == ground.task(int(group.id[1:]))
     groups = [group.id for one in found for group in one.groups]
