@@ -156,18 +156,20 @@ class AsyncEngine:
 
     def _obey(self) -> bool:
         """Does what is ordered, and waits while there is nothing else to do. False at the end."""
+        has_acted = False  # a weight update leaves requests that a step hands out
         while True:
             with self._rings:
                 if self._orders:
                     order = self._orders.popleft()
                 elif self._is_closing:
                     return False
-                elif self._is_paused or not (self._stats.running or self._stats.waiting):
+                elif not self._is_paused and (has_acted or self._stats.running or self._stats.waiting):
+                    return True
+                else:
                     self._rings.wait()
                     continue
-                else:
-                    return True
             self._carry_out(order)
+            has_acted = True
             self._stats = self._engine.stats()
 
     def _carry_out(self, order: _Order) -> None:

@@ -23,6 +23,7 @@ class Counting:
         self.is_paused = False
         self.steps = 0
         self._drawn: list[Drawn] = []
+        self._ended: list[Generated] = []
 
     def submit(self, request: Request) -> None:
         if request.max_tokens < 1:
@@ -34,7 +35,7 @@ class Counting:
         self.steps += 1
         if self.steps == self.fails_at:
             raise MemoryError("no memory")
-        ended = []
+        ended, self._ended = self._ended, []
         for name, (request, count) in list(self.running.items()):
             self.running[name] = (request, count + 1)
             if request.streamed:
@@ -62,6 +63,8 @@ class Counting:
     def wake(self) -> None: ...
 
     def begin_update(self, version: int) -> None:
+        """And `finish_update`: what was kept is handed out by the next step."""
+        self._ended += [self._end(name, Ending.PAUSED) for name in list(self.running)]
         self.version = version
 
     def load_bucket(self, tensors: Iterable[tuple[str, Tensor]]) -> None: ...
@@ -125,10 +128,16 @@ async def test_abort_gives_what_there_is_and_keep_goes_on() -> None:
         await front.resume()
         await front.pause("abort")
         assert {s.ending for s in await asyncio.gather(*waiting)} == {Ending.PAUSED}
+        await front.resume()
+        kept = asyncio.create_task(front.generate(asked("kept")))
+        await until_running(engine, 1)
+        await front.pause("keep")
+        await front.call(lambda e: e.begin_update(3))
         late = asyncio.create_task(front.generate(asked("late", 2)))
         await until_running(engine, 1)
-        await front.call(lambda e: e.begin_update(3))
         await front.resume()
+        segment = await kept
+        assert (segment.policy_version, segment.ending) == (0, Ending.PAUSED)
         assert (await late).policy_version == front.version == 3
 
 
@@ -167,3 +176,15 @@ async def test_a_failed_step_reaches_all_that_wait_and_all_that_come() -> None:
         assert [type(r) for r in results] == [EngineFailed] * 3
         with pytest.raises(EngineFailed, match="MemoryError: no memory"):
             await front.generate(asked("later"))
+
+
+async def test_what_an_update_ends_is_handed_out_though_nothing_else_is_left_to_do() -> None:
+    engine = Counting()
+    async with AsyncEngine(engine) as front:
+        kept = asyncio.create_task(front.generate(asked("kept")))
+        await until_running(engine, 1)
+        await front.pause("keep")
+        await front.call(lambda e: e.begin_update(1))
+        await front.resume()
+        async with asyncio.timeout(120):
+            assert (await kept).ending is Ending.PAUSED
