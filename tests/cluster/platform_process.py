@@ -123,12 +123,19 @@ class PlatformProcess:
         pods = self.cluster.kubectl.try_run("describe", "pods", "-n", self.namespace).stdout[-6000:]
         return "\n".join([*logs, self.cluster.what_happened(self.namespace), pods])
 
+    def objects(self) -> S3Store:
+        """Its object store, as a stage reaches it."""
+        return S3Store(self._store)
+
     # Its parts
+
+    @property
+    def _store(self) -> S3Config:
+        return S3Config(endpoint=f"{self.address}:{self._s3_port}", bucket=BUCKET, secure=False)
 
     def _environment(self) -> dict[str, str]:
         template = self.folder / "pod-template.json"
         template.write_text(json.dumps(pod_template()))
-        store = S3Config(endpoint=f"{self.address}:{self._s3_port}", bucket=BUCKET, secure=False)
         return {
             **os.environ,
             "AWS_ACCESS_KEY_ID": ACCESS,
@@ -140,7 +147,7 @@ class PlatformProcess:
             "ABRUZZI_URL": self.url,
             "ABRUZZI_DATABASE_URL": self._postgres.dsn("abruzzi_app", self._name),
             "ABRUZZI_CONTROLLER_DATABASE_URL": self._postgres.dsn("abruzzi_controller", self._name),
-            "ABRUZZI_STORE": store.model_dump_json(),
+            "ABRUZZI_STORE": self._store.model_dump_json(),
             "ABRUZZI_SIGNING_KEY": "a key for tests",
             "ABRUZZI_ADMIN_TOKEN": self.admin,
             "ABRUZZI_EXECUTOR": "kubernetes",
@@ -170,8 +177,7 @@ class PlatformProcess:
         health = f"http://{self.address}:{self._s3_port}/minio/health/ready"
         self._until(lambda: httpx.get(health, trust_env=False).is_success, "MinIO is not ready", "minio")
         os.environ.update(AWS_ACCESS_KEY_ID=ACCESS, AWS_SECRET_ACCESS_KEY=SECRET)
-        store = S3Config(endpoint=f"{self.address}:{self._s3_port}", bucket=BUCKET, secure=False)
-        S3Store(store).ensure_bucket()
+        self.objects().ensure_bucket()
 
     def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:

@@ -25,6 +25,7 @@ from abruzzi.contracts.stage import (
 )
 from abruzzi_operators.renderers.names import (
     ANNOTATION_FOREIGN,
+    ANNOTATION_PODSET_GROUP,
     ANNOTATION_PREFERRED_TOPOLOGY,
     ANNOTATION_REQUIRED_TOPOLOGY,
     ANNOTATION_STACKS,
@@ -41,6 +42,7 @@ USER_ID = 10001
 """Of the images; also the group that may read the Secret's files."""
 MASTER_PORT = 23456
 GPU = "nvidia.com/gpu"
+PODSET_GROUP = "ranks"
 LAUNCHER = ("python", "-m", "abruzzi_operators.launcher.pod")
 
 SECRET_SPEC, SECRET_TOKEN, SECRET_CREDENTIALS = "spec.json", "token", "credentials.json"
@@ -90,6 +92,13 @@ def pod_annotations(spec: StageSpec, placement: Placement) -> dict[str, str]:
     if placement.is_foreign(spec):
         annotations[ANNOTATION_FOREIGN] = "true"
     return annotations
+
+
+def keep_together(template: dict[str, Any], placement: Placement) -> None:
+    """For the two templates of a workload of one first pod and others: without it Kueue looks for a rack for the first, and for another,
+    perhaps, for the others."""
+    if placement.required_topology or placement.preferred_topology:
+        template["metadata"]["annotations"][ANNOTATION_PODSET_GROUP] = PODSET_GROUP
 
 
 def pod_settings(spec: StageSpec, placement: Placement) -> dict[str, Any]:

@@ -18,22 +18,19 @@ from kubeflow.training import (
 
 from abruzzi.contracts.stage import StageSpec
 from abruzzi_operators.renderers.metadata import workload_metadata
-from abruzzi_operators.renderers.names import ANNOTATION_PODSET_GROUP
 from abruzzi_operators.renderers.placement import Placement
-from abruzzi_operators.renderers.pod import MASTER_PORT, pod_template
+from abruzzi_operators.renderers.pod import MASTER_PORT, keep_together, pod_template
 
 CONTAINER = "pytorch"
 PORT_NAME = "pytorchjob-port"
-PODSET_GROUP = "ranks"
 
 
 def pytorchjob(spec: StageSpec, placement: Placement) -> dict[str, Any]:
     template = pod_template(spec, placement, container=CONTAINER)
     template["spec"]["containers"][0]["ports"] = [{"name": PORT_NAME, "containerPort": MASTER_PORT}]
     nodes = placement.nodes(spec.world_size)
-    if nodes > 1 and (placement.required_topology or placement.preferred_topology):
-        # Without it Kueue looks for a rack for the master, and for another, perhaps, for the workers.
-        template["metadata"]["annotations"][ANNOTATION_PODSET_GROUP] = PODSET_GROUP
+    if nodes > 1:
+        keep_together(template, placement)
     replicas = {"Master": _replicas(1, template)}
     if nodes > 1:
         replicas["Worker"] = _replicas(nodes - 1, template)

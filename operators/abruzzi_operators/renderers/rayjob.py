@@ -12,7 +12,7 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi_operators.renderers.metadata import workload_metadata
 from abruzzi_operators.renderers.names import ANNOTATION_FRAMEWORK
 from abruzzi_operators.renderers.placement import Placement
-from abruzzi_operators.renderers.pod import LAUNCHER, pod_template
+from abruzzi_operators.renderers.pod import LAUNCHER, keep_together, pod_template
 
 RAY_VERSION = "2.60.0"
 """Of the lock file; a test holds the two together."""
@@ -42,10 +42,12 @@ def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERS
     """`backoffLimit` 0: only the engine retries."""
     nodes = placement.nodes(spec.world_size)
     start = _start_parameters(spec, placement)
-    groups = []
+    head, groups = _ray_pod(spec, placement, ready=DASHBOARD_PORT, alive=GCS_PORT), []
     if nodes > 1:
         workers = {"groupName": "workers", "replicas": nodes - 1, "minReplicas": nodes - 1, "maxReplicas": nodes - 1}
         template = _ray_pod(spec, placement, ready=AGENT_PORT, alive=AGENT_PORT)
+        for each in (head, template):
+            keep_together(each, placement)
         groups = [{**workers, "rayStartParams": start, "template": template}]
     metadata = workload_metadata(spec, placement)
     metadata["annotations"][ANNOTATION_FRAMEWORK] = "ray"
@@ -66,7 +68,7 @@ def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERS
                 "enableInTreeAutoscaling": False,
                 "headGroupSpec": {
                     "rayStartParams": {**start, "dashboard-host": "0.0.0.0"},
-                    "template": _ray_pod(spec, placement, ready=DASHBOARD_PORT, alive=GCS_PORT),
+                    "template": head,
                 },
                 **({"workerGroupSpecs": groups} if groups else {}),
             },

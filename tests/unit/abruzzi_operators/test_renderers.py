@@ -45,6 +45,10 @@ CASES: dict[str, dict[str, Any]] = {
     "pytorchjob-h800": render(spec(ranks=64), h800(), WorkloadKind.PYTORCH_JOB),
     "trainjob-h800": render(spec(ranks=64), h800(), WorkloadKind.TRAIN_JOB),
     "trainingruntime": training_runtime("abruzzi-stages"),
+    "rayjob-synthesize": rayjob(
+        spec(StageKind.SYNTHESIZE, ranks=4, config={"resources": {"framework": "ray"}}),
+        placement(queue="cpu", preferred_topology="topology/rack"),
+    ),
     "rayjob-tokenize": rayjob(spec(StageKind.TOKENIZE, ranks=2), placement(queue="cpu")),
 }
 
@@ -174,7 +178,7 @@ def test_the_ray_of_the_cluster_is_the_ray_of_the_lock_file() -> None:
 
 
 def test_every_other_object_asks_for_restricted_pods_too() -> None:
-    for name in ("trainingruntime", "rayjob-tokenize"):
+    for name in ("trainingruntime", "rayjob-tokenize", "rayjob-synthesize"):
         for pod in pods_of(CASES[name]):
             assert_restricted(pod)
 

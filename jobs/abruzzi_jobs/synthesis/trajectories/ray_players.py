@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +16,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.tool import ToolSpec
 from abruzzi_jobs.chat.request import ChatBackend
-from abruzzi_jobs.data.ray_session import RETRIES
+from abruzzi_jobs.data.ray_session import ENV_ADDRESS, RETRIES
 from abruzzi_jobs.synthesis.trajectories.engine import Engine, Machine, Row, Take, cast_of
 from abruzzi_jobs.synthesis.trajectories.plan import Planned
 from abruzzi_jobs.synthesis.trajectories.programs import Programs
@@ -41,7 +42,7 @@ class RayPlayers:
         at_once = max(1, -(-self._config.concurrency // cpus))
         config = self._config.model_copy(update={"concurrency": at_once})
         task = self._ray.remote(_play_part).options(num_cpus=1, scheduling_strategy="SPREAD", max_retries=RETRIES)
-        host = "127.0.0.1" if len(self._ray.nodes()) == 1 else self._ray.util.get_node_ip_address()
+        host = self._ray.util.get_node_ip_address() if ENV_ADDRESS in os.environ else "127.0.0.1"
         async with serve_roles(self._roles, host) as asking:
             orders = [order_of(part, config, self._servers, asking) for part in parts]
             running = {asyncio.wrap_future(task.remote(order).future()) for order in orders}
