@@ -23,6 +23,9 @@ DASHBOARD_PORT = 8265
 """Where KubeRay submits the job."""
 AGENT_PORT = 52365
 """Of each node's agent; KubeRay's own probes ask it, too, but by a `wget` that the image need not have."""
+RUNTIME_AGENT_PORT = 52366
+"""Of the head's agent for environments of tasks. Where it is not fixed, Ray's server for remote clients, which nobody asks here, waits 30 s for
+the head to have told it, and takes the head down with it when that was busier."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 PATIENCE = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
@@ -67,7 +70,11 @@ def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERS
                 "authOptions": {"mode": "token"},
                 "enableInTreeAutoscaling": False,
                 "headGroupSpec": {
-                    "rayStartParams": {**start, "dashboard-host": "0.0.0.0"},
+                    "rayStartParams": {
+                        **start,
+                        "dashboard-host": "0.0.0.0",
+                        "runtime-env-agent-port": str(RUNTIME_AGENT_PORT),
+                    },
                     "template": head,
                 },
                 **({"workerGroupSpecs": groups} if groups else {}),
