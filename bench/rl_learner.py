@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from interleaved import machine, report, summary
@@ -47,6 +47,12 @@ ARMS = {
     "dapo_muonclip": ("dapo", "muonclip"),
     "opmd_muonclip": ("opmd", "muonclip"),
 }
+
+
+class Step(NamedTuple):
+    seconds: float
+    cpu_seconds: float
+    """Of all threads: what a busy machine changes least."""
 
 
 class TrlRival:
@@ -189,33 +195,37 @@ def main() -> int:
                 "tolerance": TOLERANCE,
             }
             settings = rival.ask("settings")
-            seconds = _in_turns(rival, model, make_groups(batch, anchor), arguments.rounds)
+            steps = _in_turns(rival, model, make_groups(batch, anchor), arguments.rounds)
         finally:
             rival.close()
-    result = _result(arguments, batch, parity, settings, seconds)
+    result = _result(arguments, batch, parity, settings, steps)
     report(result, out=arguments.out)
     return 0 if result["ok"] else 1
 
 
-def _in_turns(rival: TrlRival, model: KimiK2, groups: list[Group], rounds: int) -> dict[str, list[float]]:
-    def our_step(learner: Learner) -> Callable[[], float]:
-        def step() -> float:
-            started = time.perf_counter()
+def _in_turns(rival: TrlRival, model: KimiK2, groups: list[Group], rounds: int) -> dict[str, list[Step]]:
+    def our_step(learner: Learner) -> Callable[[], Step]:
+        def step() -> Step:
+            started, worked = time.perf_counter(), time.process_time()
             (minibatch,) = learner.anchor(groups, version=0)
             learner.step(0, minibatch)
-            return time.perf_counter() - started
+            return Step(time.perf_counter() - started, time.process_time() - worked)
 
         return step
 
+    def their_step() -> Step:
+        found = rival.ask("step")
+        return Step(found["seconds"], found["cpu_seconds"])
+
     steps = {name: our_step(learner_of(model, *arm, zero_variance="keep")) for name, arm in ARMS.items()}
-    steps["trl"] = lambda: rival.ask("step")["seconds"]
+    steps["trl"] = their_step
     for step in steps.values():
         step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    found: dict[str, list[Step]] = {name: [] for name in steps}
     for index in range(rounds):
         for name in list(steps) if index % 2 == 0 else reversed(list(steps)):
-            seconds[name].append(steps[name]())
-    return seconds
+            found[name].append(steps[name]())
+    return found
 
 
 def _result(
@@ -223,12 +233,13 @@ def _result(
     batch: dict[str, Any],
     parity: dict[str, Any],
     settings: dict[str, Any],
-    seconds: dict[str, list[float]],
+    steps: dict[str, list[Step]],
 ) -> dict[str, Any]:
     samples = len(batch["prompts"])
     tokens = sum(map(len, batch["prompts"])) + sum(map(len, batch["completions"]))
     widest = max(map(len, batch["prompts"])) + max(map(len, batch["completions"]))
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = {name: statistics.median(step.seconds for step in values) for name, values in steps.items()}
+    cpu = {name: statistics.median(step.cpu_seconds for step in values) for name, values in steps.items()}
     speedups = {name: medians["trl"] / medians[name] for name in ARMS}
     is_equal = parity["gradient_difference"] <= TOLERANCE and abs(parity["loss_ours"] - parity["loss_trl"]) <= TOLERANCE
     return {
@@ -242,10 +253,11 @@ def _result(
         "parity_of_dapo": {**parity, "equal": is_equal},
         "trl_settings": settings,
         **{
-            name: {**summary(values), "samples_per_second": samples / medians[name], "tokens_per_second": tokens / medians[name]}
-            for name, values in seconds.items()
+            name: {**summary([step.seconds for step in values]), "cpu_s": cpu[name], "samples_per_second": samples / medians[name], "tokens_per_second": tokens / medians[name]}
+            for name, values in steps.items()
         },
         "speedup": speedups,
+        "less_processor_time": {name: cpu["trl"] / cpu[name] for name in ARMS},
         "target_speedup_dapo_adamw": TARGET,
         "ok": is_equal and speedups["dapo_adamw"] >= TARGET,
     }  # fmt: skip

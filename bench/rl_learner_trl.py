@@ -114,12 +114,14 @@ class Rival:
 
     def step(self) -> dict[str, Any]:
         trainer = self.trainer
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         loss = trainer.training_step(trainer.model, self.inputs, None)
         trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
         trainer.optimizer.step()
         trainer.model.zero_grad(set_to_none=True)
-        return {"seconds": time.perf_counter() - started, "loss": float(loss)}
+        return {
+            "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked, "loss": float(loss),
+        }  # fmt: skip
 
     def _set(self, choice: str) -> None:
         attention, experts = choice.split("+")

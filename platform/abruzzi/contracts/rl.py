@@ -95,6 +95,10 @@ class RlConfig(Strict):
             raise ValueError(
                 f"minibatches: {self.minibatches} steps cannot be made of {self.groups_per_iteration} groups; set groups_per_iteration higher"
             )
+        if (self.ptx_sequences > 0) != (self.objective.ptx_weight > 0):
+            raise ValueError(
+                f"ptx_sequences: {self.ptx_sequences} with objective.ptx_weight {self.objective.ptx_weight}; set both, or neither"
+            )
         names = [(gym.name, gym.families, gym.options) for gym in self.environments]
         if any(each in names[:number] for number, each in enumerate(names)):
             raise ValueError("environments: one stands there twice; give it the weight of both instead")

@@ -8,6 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from abruzzi.contracts.objective import DifficultyBand, ObjectiveConfig, TemperatureSchedule, TokenBudget
+from abruzzi.contracts.rl import RlConfig
+
+RL: dict[str, Any] = {"environments": [{"name": "arithmetic"}], "budget": {"tokens": 64}}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,8 @@ from abruzzi.contracts.objective import DifficultyBand, ObjectiveConfig, Tempera
         (DifficultyBand, {"attempts": 4, "k": 8}, "cannot be told from 4 attempts"),
         (DifficultyBand, {"low": 0.9, "high": 0.1}, "low"),
         (TokenBudget, {"tokens": 0}, "tokens"),
+        (RlConfig, RL | {"ptx_sequences": 4}, "set both, or neither"),
+        (RlConfig, RL | {"objective": {"ptx_weight": 0.1}}, "set both, or neither"),
     ],
 )
 def test_a_table_names_what_cannot_be_meant(table: Any, values: dict[str, Any], said: str) -> None:

@@ -103,8 +103,10 @@ class Learner:
         sums = StepSums(self.ranks, self.config, minibatch)
         for row in minibatch.rows:
             self._learn_row(row, minibatch.counts, sums)
-        has_ptx = ptx is not None and self.config.ptx_weight > 0
-        if ptx is not None and has_ptx:
+        has_ptx = self.config.ptx_weight > 0
+        if has_ptx:
+            if ptx is None:
+                raise ValueError(f"ptx: no rows, but ptx_weight is {self.config.ptx_weight}")
             self._learn_ptx(ptx, sums)
         metrics = sums.metrics()
         if minibatch.learned_sequences == 0 and not has_ptx:

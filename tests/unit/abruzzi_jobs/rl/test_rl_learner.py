@@ -330,6 +330,8 @@ def test_ptx_has_its_own_denominator_and_off_it_leaves_every_bit() -> None:
     assert difference(both, added) < 2e-6
     assert step.metrics["rl/ptx_loss"] == pytest.approx(ptx_step.metrics["rl/ptx_loss"], rel=1e-6)
     assert 3.5 < step.metrics["rl/ptx_loss"] < 5.0, "nats a token of random ones among 64"
+    with pytest.raises(ValueError, match="no rows, but ptx_weight"):
+        learned(groups, ObjectiveConfig(ptx_weight=0.5))
 
 
 def test_momenta_begin_anew_with_each_iteration_where_asked() -> None:
