@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -157,18 +158,18 @@ def serve(
     found = gym(name, _table(options))
 
     async def run() -> None:
+        asked = asyncio.Event()
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(ending, asked.set)
         pool = RewardPool(workers=reward_workers)
         server = OpenEnvServer(found, pool=pool, max_sessions=sessions)
         async with pool, server.listening(host, port) as url:
             told = {"environment": found.reference, "url": url}
             _print(json.dumps(told) if as_json else f"{found.reference} is served at {url} (WebSocket {url}/ws)")
             sys.stdout.flush()
-            await asyncio.Event().wait()
+            await asked.wait()
 
-    try:
-        asyncio.run(run())
-    except KeyboardInterrupt:  # how a service in a terminal is ended
-        return
+    asyncio.run(run())
 
 
 def _table(options: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from abruzzi_jobs.rl.environments_command import app
@@ -39,11 +40,12 @@ def test_score_is_computed_as_in_training() -> None:
     assert found["outcome"]["reward"] == 0.0
 
 
-def test_serve_listens_until_it_is_interrupted() -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serve_listens_until_it_is_told_to_end(ending: signal.Signals) -> None:
     command = [sys.executable, "-c", "from abruzzi_jobs.rl.environments_command import app; app()", "serve", "logic"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     line = child.stdout.readline()
-    child.send_signal(signal.SIGINT)
+    child.send_signal(ending)
     assert re.fullmatch(r"logic@1 is served at (http://127\.0\.0\.1:\d+) \(WebSocket \1/ws\)\n", line)
     assert child.wait(120) == 0, os.times()

@@ -81,7 +81,9 @@ async def test_reasoning_makes_the_same_entry_again_for_its_verifier(monkeypatch
     assert caught.value.code == "missing_package"
 
 
+@pytest.mark.prove
 async def test_real_reasoning_tasks_are_worth_one_with_their_answers() -> None:
+    """With the package beside (`uv pip install reasoning-gym`): its own dependencies would put others of ours back by years."""
     pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
     found = gym("reasoning")
     for family in found.families:
