@@ -10,10 +10,10 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors.torch import save_file
-from training_lab import Lab, Ranks, merged
+from training_lab import Lab, merged
 from tuning_lab import small_tokenizer
 
 from abruzzi.contracts.artifact import Manifest
@@ -74,6 +74,8 @@ class Digits(QuestionGym):
 
 class RlLab(Lab):
     stage_id = "rl"
+    environment: ClassVar[dict[str, str]] = {"PYTHONPATH": TESTS}
+    """The environment's reward is imported by the processes that compute it."""
 
     def __init__(self, root: Path, *, made: Path) -> None:
         """`made`: a folder as `make_policy` leaves it."""
@@ -89,19 +91,6 @@ class RlLab(Lab):
         stage = RlStage.model_validate(merged(REINFORCEMENT, changes or {}))
         spec = self._spec("rl", stage.model_dump(mode="json"), epoch=epoch)
         return self.resuming(spec.model_copy(update={"inputs": self.inputs}), diverged=diverged)
-
-    def start(
-        self,
-        spec: StageSpec,
-        *,
-        environment: dict[str, str] | None = None,
-        hold_at: int | None = None,
-        program: Path | None = None,
-    ) -> Ranks:
-        """The environment's reward is imported by the processes that compute it."""
-        return super().start(
-            spec, environment={"PYTHONPATH": TESTS} | (environment or {}), hold_at=hold_at, program=program
-        )
 
     def output(self, kind: ArtifactKind) -> Manifest:
         """Of the newest attempt that made one."""

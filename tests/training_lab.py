@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ports import free_port
@@ -151,6 +151,8 @@ class Ranks:
 class Lab:
     stage_id = "pretrain"
     """Of the stage that is tried."""
+    environment: ClassVar[dict[str, str]] = {}
+    """Of every process."""
 
     def __init__(self, root: Path, *, run_id: str = "0123456789", dataset: Path | None = None) -> None:
         self.root, self.run_id = root, run_id
@@ -226,7 +228,7 @@ class Lab:
                 processes.append(
                     subprocess.Popen(
                         [sys.executable, *arguments],
-                        env=clean | variables | hold | (environment or {}),
+                        env=clean | variables | hold | self.environment | (environment or {}),
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         process_group=0,  # in this session, whose share of the machine it has (scripts/test)

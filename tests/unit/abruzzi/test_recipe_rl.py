@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recipe_parts import TRAINED
+from recipe_parts import TRAINED, bound
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.graph import bind_inputs
-from abruzzi.contracts.recipe import Recipe, RlStage
+from abruzzi.contracts.recipe import RlStage
 from abruzzi.contracts.states import StageKind
 from abruzzi.contracts.toml import load_recipe
 
@@ -52,11 +51,6 @@ needs = ["rl", "corpus"]
 
 
 SHIPPED = Path(__file__).parents[3] / "recipes" / "tiny-rl.toml"
-
-
-def bound(recipe: Recipe, stage: str) -> dict[str, str]:
-    bindings = bind_inputs(recipe, recipe.stage_by_id(stage))
-    return {name: f"{binding.stage_id}.{binding.output}" for name, binding in bindings.items()}
 
 
 def test_it_goes_on_from_the_fine_tuned_checkpoint_with_its_tokenizer_and_evaluate_judges_what_it_made() -> None:

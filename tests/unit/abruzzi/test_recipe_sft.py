@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from recipe_parts import TRAINED
+from recipe_parts import TRAINED, bound
 
-from abruzzi.contracts.graph import bind_inputs
-from abruzzi.contracts.recipe import Recipe
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.toml import load_recipe
 from abruzzi.plan.placement import workload_kind
@@ -33,11 +31,6 @@ kind = "evaluate"
 needs = ["sft", "corpus"]
 """
 )
-
-
-def bound(recipe: Recipe, stage: str) -> dict[str, str]:
-    bindings = bind_inputs(recipe, recipe.stage_by_id(stage))
-    return {name: f"{binding.stage_id}.{binding.output}" for name, binding in bindings.items()}
 
 
 def test_sft_goes_on_from_pretrain_and_evaluate_judges_what_it_made() -> None:

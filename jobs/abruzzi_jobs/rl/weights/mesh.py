@@ -31,14 +31,6 @@ _PATH_BYTES = 103
 """The smallest limit of the systems that we run on (macOS)."""
 
 
-class PeerLost(Exception):
-    """A member's sockets closed: its process ended, or it left."""
-
-    def __init__(self, rank: int) -> None:
-        super().__init__(f"rank {rank} is gone (its process ended, or it left the group)")
-        self.rank = rank
-
-
 class Mesh:
     """One member's sockets. `tell`, `take` and `wait` may be called from several threads."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -36,14 +35,6 @@ MODEL = {
     "num_experts_per_token": 2, "max_position": 64,
 }  # fmt: skip
 """More rows than the tokenizer has tokens, as a vocabulary that is padded to a round size."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

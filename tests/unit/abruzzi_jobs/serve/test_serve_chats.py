@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tuning_lab import WEATHER, chat, make_inputs
 
 from abruzzi.contracts.endpoint import ChatRole, CheckpointEndpoint, RoleConfig
@@ -21,14 +20,6 @@ from abruzzi_jobs.serve.engine import Engine
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
 
 QUESTION = {"role": "user", "content": "Weather in Lukla?"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rollout_lab import Adding, adding_task
 
 from abruzzi.contracts.rollout import Status, Task, TokenSource, Trajectory
@@ -24,14 +22,6 @@ from abruzzi_jobs.rl.rollout.store import RolloutStore
 from abruzzi_jobs.sft.template import ChatTemplate
 
 BUDGETS = {"short": 60, "long": 250}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def new_engine(template: ChatTemplate) -> TorchEngine:

@@ -7,8 +7,12 @@ import torch
 from safetensors.torch import save_file
 from weights_lab import SECONDS, counted, heard, members, starter, sums, weights
 
+from abruzzi.contracts.stage import DirectoryStore as StoreConfig
+from abruzzi.contracts.stage import StageSpec
+from abruzzi.contracts.states import ArtifactKind, StageKind
+from abruzzi.store import DirectoryStore, blob_key, commit_artifact
 from abruzzi_jobs.rl.weights.group import Group, WeightUpdateFailed
-from abruzzi_jobs.rl.weights.startup import Weights, files_of_folder, start_from
+from abruzzi_jobs.rl.weights.startup import Weights, files_of_folder, files_of_manifest, start_from
 from abruzzi_jobs.rl.weights.transport import InProcess
 
 
@@ -60,6 +64,31 @@ def test_one_process_begins_alone_and_reads_each_byte_once(checkpoint):
     assert sums(sink.tensors) == sums(weights(4))
     assert sum(read.values()) == sum(path.stat().st_size for path in checkpoint.iterdir())
     assert sink.tensors["norm.weight"].dtype is torch.bfloat16
+
+
+def test_a_committed_checkpoint_is_read_from_its_store_and_damage_is_found_by_its_manifest(checkpoint, tmp_path):
+    store = DirectoryStore(tmp_path / "store")
+    prefix = "projects/default/runs/0123456789/train/"
+    maker = StageSpec(
+        project_id="default", run_id="0123456789", stage_id="train", attempt_id="0123456789-train-1", epoch=1, kind=StageKind.PRETRAIN,
+        config={}, store=StoreConfig(root=str(tmp_path / "store")), output_prefix=prefix,
+    )  # fmt: skip
+    shards = {path.name: path for path in sorted(checkpoint.glob("*.safetensors"))}
+    _, manifest = commit_artifact(store, maker, kind=ArtifactKind.CHECKPOINT, name="step-00000001", files=shards)
+
+    def begun() -> Weights:
+        files = files_of_manifest(store, manifest, prefix, names=list(shards))
+        start_from(Group.alone(), InProcess(), files, sink := Weights(), version=1, deadline_seconds=SECONDS)
+        return sink
+
+    assert sums(begun().tensors) == sums(weights(4))
+    stored = tmp_path / "store" / blob_key(prefix, manifest.files[0].digest)
+    content = bytearray(stored.read_bytes())
+    content[-5] ^= 1
+    stored.chmod(0o644)
+    stored.write_bytes(content)
+    with pytest.raises(WeightUpdateFailed, match=r"model-00001\.safetensors does not hash to its digest"):
+        begun()
 
 
 @pytest.mark.parametrize(
