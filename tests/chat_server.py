@@ -19,6 +19,8 @@ class Behaviour:
     length: int | None = None
     """Content-Length that is claimed; absent: the true one."""
     wait: float = 0.0
+    gate: asyncio.Event | None = None
+    """The answer waits for it."""
     endless: bool = False
     """Sends for as long as anybody reads."""
 
@@ -68,6 +70,8 @@ class Server:
                 self.under_way += 1
                 self.most_under_way = max(self.most_under_way, self.under_way)
                 await asyncio.sleep(behaviour.wait)
+                if behaviour.gate is not None:
+                    await behaviour.gate.wait()
                 self.under_way -= 1
                 await self._answer(behaviour, writer)
                 if behaviour.endless or behaviour.length is not None:

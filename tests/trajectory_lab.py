@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -40,8 +41,10 @@ DOUBLE = ToolSpec(
     licence="Apache-2.0",
 )
 NO_FAULTS = FaultRates(unavailable=0.0, rate_limited=0.0, lost_answer=0.0, partial=0.0)
-HASTE = Patience(start_seconds=60, answer_seconds=2, message_bytes=1 << 16, noise_lines=5)
-"""Time to start on a busy machine; little for an answer that never comes."""
+PATIENT = Patience(start_seconds=120, answer_seconds=120, message_bytes=1 << 16, noise_lines=5)
+"""On a busy machine."""
+HASTE = replace(PATIENT, answer_seconds=2)
+"""For an answer that never comes."""
 
 Line = str | dict[str, Any] | list[dict[str, Any]] | Exception
 """What a player says: words, a call {"tool": …, …arguments}, calls side by side, or why it cannot answer."""
@@ -160,7 +163,7 @@ def planned(
 def double_pools(change: str = "", **more: Any) -> ServerPools:
     """Of one kind of server, changed to misbehave."""
     kind = Kind(source=SOURCE, start=lambda _: server(change), is_stateless=more.pop("is_stateless", False))
-    return ServerPools([kind], patience=more.pop("patience", HASTE), **more)
+    return ServerPools([kind], patience=more.pop("patience", PATIENT), **more)
 
 
 def engine(agent: Any, machine: Machine | None = None, *, user_backend: Any = None, **settings: Any) -> Engine:

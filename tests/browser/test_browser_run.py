@@ -117,9 +117,9 @@ def test_values_under_the_pointer_stand_in_the_legend_of_every_chart(page, world
     legend = panel(page, "Max attention logit").get_by_role("listitem")
     expect(legend).to_have_count(4)
     newest = legend.all_text_contents()
-    chart = panel(page, "Loss").get_by_role("img").bounding_box()
-    assert chart is not None
-    page.mouse.move(chart["x"] + 0.3 * chart["width"], chart["y"] + 80)
+    chart = panel(page, "Loss").get_by_role("img")
+    width = (chart.bounding_box() or {})["width"]
+    chart.hover(position={"x": 0.3 * width, "y": 80})  # once it stands where it stays
     expect(legend.last).not_to_have_text(newest[-1])
     page.mouse.move(0, 0)
     expect(legend.last).to_have_text(newest[-1])
@@ -137,6 +137,7 @@ def test_outliers_may_be_left_out_of_the_picture(page, world):
 def test_dragging_over_a_chart_zooms_all_of_them_until_the_zoom_is_taken_away(page, world):
     page.goto(f"/runs/{world.runs['finished']}")
     chart = panel(page, "Loss").get_by_role("img")
+    chart.hover()  # waits until it stands where it stays
     box = chart.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 80)

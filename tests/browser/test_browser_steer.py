@@ -41,10 +41,14 @@ def test_cancel_asks_first_and_the_stage_stops(page, world):
 
 
 def test_retry_from_a_stage_runs_it_and_what_needs_it_again(page, world):
+    go_on = world.folder / "retry"
+    go_on.touch()
+    held = {"hold_at": 20, "hold_file": go_on}
     run_id = world.submit(
-        recipe(name="retry-me", only="tokenize pretrain evaluate", steps=40, pause=0.0, fail="evaluate"), "retry me"
-    )
+        recipe(name="retry-me", only="tokenize pretrain evaluate", steps=40, pause=0.0, fail="evaluate", **held), "retry me"
+    )  # fmt: skip
     world.until_ended(run_id)
+    go_on.unlink()  # so that the second try is seen, however long the page takes to show it
     page.goto(f"/runs/{run_id}")
     expect(state(page)).to_contain_text("failed")
     page.get_by_role("button", name="Retry from a stage").click()
@@ -55,6 +59,7 @@ def test_retry_from_a_stage_runs_it_and_what_needs_it_again(page, world):
     dialog.get_by_role("button", name="Retry", exact=True).click()
     expect(page.get_by_text("Running again from pretrain.")).to_be_visible()
     expect(state(page)).not_to_contain_text("failed")
+    go_on.touch()
     expect(state(page)).to_contain_text("failed")
     page.get_by_role("tab", name="Attempts").click()
     attempts = page.get_by_role("region", name="Attempts").get_by_role("row")

@@ -45,7 +45,7 @@ def test_eight_pages_at_once_all_follow_their_run_and_leave_room_for_questions(s
     took = first.evaluate(
         "async () => { const t = performance.now(); await fetch('/api/v1/session'); return performance.now() - t }"
     )
-    assert took < 3000
+    assert took < 60_000, "where streams hold all connections it never comes"
     go_on.touch()
     for page in pages:
         expect(page.get_by_label("State of the run")).to_contain_text("succeeded", timeout=240_000)

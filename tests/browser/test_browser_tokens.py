@@ -23,7 +23,9 @@ def test_a_token_is_shown_once_works_and_is_refused_after_it_is_revoked(page, wo
     assert page.evaluate("() => navigator.clipboard.readText()") == secret
 
     def ask() -> int:
-        return httpx.get(f"{world.url}/api/v1/runs", headers={"Authorization": f"Bearer {secret}"}).status_code
+        return httpx.get(
+            f"{world.url}/api/v1/runs", headers={"Authorization": f"Bearer {secret}"}, timeout=60.0
+        ).status_code
 
     assert ask() == 200
     shown.get_by_role("button", name="I have it").click()
@@ -46,6 +48,7 @@ def test_a_viewer_is_told_what_it_may_not_do(open_page, world):
         f"{world.url}/api/v1/tokens",
         json={"name": "reader", "role": "viewer", "days": 1},
         headers={"Authorization": f"Bearer {world.platform.token}"},
+        timeout=60.0,
     )
     page.goto(f"/runs/{world.runs['failed']}#token={response.json()['token']}")
     page.get_by_role("button", name="Retry", exact=True).click()

@@ -13,7 +13,8 @@ from cluster.errors import ClusterError
 from cluster.handle import ClusterHandle
 from cluster.local_cluster import PARTS, LocalCluster
 
-MOST_SECONDS_UP = 60.0
+MOST_SECONDS_UP = 120.0
+"""On a busy machine; alone it takes less than half a minute."""
 
 
 @pytest.fixture

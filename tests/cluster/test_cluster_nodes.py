@@ -5,6 +5,7 @@ The shortened twin of bench/node_death.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from abruzzi.contracts.states import AttemptState, Cause
 from abruzzi_operators.nodes.signals import TAINT_DRAIN, TAINT_QUARANTINE
 from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 PODS = 4
-DEADLINE = 180.0
+DEADLINE = 240.0
 POOL = PoolSpec(
     name="simulated", kind="kubernetes", flavor="H800", rank=Amounts(cpus=1.0, memory=1 << 30, gpus=8),
     node_labels={simulated_nodes.FLAVOR_LABEL: simulated_nodes.FLAVOR},
@@ -76,13 +77,26 @@ class Gang:
         with self.platform.client() as client:
             return client.nodes.get(name)
 
-    def until_node(self, name: str, state: NodeState) -> NodeOut:
-        self.platform.until(lambda: self.node(name).state is state, seconds=DEADLINE)
+    def until_node(
+        self, name: str, state: NodeState, holds: Callable[[NodeOut], object] = lambda node: True
+    ) -> NodeOut:
+        """It, once it is in that state and `holds`."""
+
+        def is_there() -> object:
+            node = self.node(name)
+            return node.state is state and holds(node)
+
+        self.platform.until(is_there, seconds=DEADLINE)
         return self.node(name)
 
 
 def taints(cluster: ClusterHandle, name: str) -> set[str]:
     return {taint["key"] for taint in cluster.kubectl.json("get", "node", name)["spec"].get("taints", [])}
+
+
+def takes_pods(cluster: ClusterHandle, name: str) -> bool:
+    is_cordoned = cluster.kubectl.json("get", "node", name)["spec"].get("unschedulable")
+    return not is_cordoned and not taints(cluster, name) & {TAINT_DRAIN, TAINT_QUARANTINE}
 
 
 def test_a_gang_goes_on_elsewhere_when_a_node_dies_and_when_one_is_drained(
@@ -119,22 +133,19 @@ def test_a_gang_goes_on_elsewhere_when_a_node_dies_and_when_one_is_drained(
 
         wanted = sorted(second)[0]
         with platform.client() as client:
-            assert [a.attempt_id for a in gang.until_node(wanted, NodeState.READY).attempts] == [
-                f"{gang.run_id}-work-2"
-            ]
+            on_it = [f"{gang.run_id}-work-2"]
+            gang.until_node(wanted, NodeState.READY, lambda node: [a.attempt_id for a in node.attempts] == on_it)
             client.nodes.drain(wanted, "a fan")
             third = gang.until_works(3)
             assert wanted not in third
             assert dies not in third
             moved = platform.attempts(gang.run_id, "work")[1]
             assert (moved.state, moved.cause) == (AttemptState.INTERRUPTED, Cause.PREEMPTION)
-            drained = gang.until_node(wanted, NodeState.DRAINED)
-            assert drained.cordoned
-            assert TAINT_DRAIN in taints(cluster, wanted)
+            gang.until_node(
+                wanted, NodeState.DRAINED, lambda node: node.cordoned and TAINT_DRAIN in taints(cluster, wanted)
+            )
             for name in (wanted, dies):
                 client.nodes.return_(name, "mended")
-                gang.until_node(name, NodeState.READY)
-                assert not taints(cluster, name) & {TAINT_DRAIN, TAINT_QUARANTINE}
-                assert not cluster.kubectl.json("get", "node", name)["spec"].get("unschedulable")
+                gang.until_node(name, NodeState.READY, lambda node: takes_pods(cluster, node.name))
             client.runs.cancel(gang.run_id)
         platform.wait_end(gang.run_id, seconds=DEADLINE)

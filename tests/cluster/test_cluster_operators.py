@@ -27,5 +27,7 @@ def test_kueue_suspends_a_rayjob_and_kuberay_says_so(cluster: ClusterHandle, nam
         job = cluster.get("rayjob", "held", namespace)
         return job["spec"].get("suspend") and job.get("status", {}).get("jobDeploymentStatus") == "Suspended"
 
-    wait_until("the RayJob is suspended", is_suspended, seconds=60, last_words=lambda: cluster.what_happened(namespace))
+    wait_until(
+        "the RayJob is suspended", is_suspended, seconds=240, last_words=lambda: cluster.what_happened(namespace)
+    )
     assert cluster.kubectl.json("get", "pods", "-n", namespace)["items"] == []

@@ -127,7 +127,7 @@ def test_kubectl_submits_a_tokenize_on_two_nodes_of_ray_that_makes_what_one_proc
     run.submit()
     status, together = run.wait_end()
     assert status["phase"] == "Succeeded", f"{json.dumps(status, indent=1)}\n{platform.last_words()}"
-    cluster.kubectl("wait", "--for=condition=Succeeded", "run.abruzzi.io/on-ray", "-n", namespace, "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Succeeded", "run.abruzzi.io/on-ray", "-n", namespace, "--timeout=240s")
     print(cluster.kubectl("get", "runs.abruzzi.io", "-n", namespace, "-o", "wide"))
     assert together == {"head", "worker"}
     assert run.answers
@@ -150,4 +150,4 @@ def test_kubectl_submits_a_tokenize_on_two_nodes_of_ray_that_makes_what_one_proc
         found = cluster.kubectl.json("get", "rayjobs,rayclusters,jobs,secrets,pods", "-n", namespace)["items"]
         return [each["kind"] for each in found if "abruzzi.io/attempt" in each["metadata"].get("labels", {})]
 
-    platform.until(lambda: not left(), seconds=120)
+    platform.until(lambda: not left(), seconds=240)

@@ -16,11 +16,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
+import pytest
 
 from abruzzi.contracts.pool import Capacity
 from abruzzi.contracts.stage import DirectoryStore, StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi.engine.view import Phase, Seen
+from abruzzi_operators.executors import local
 from abruzzi_operators.executors.local import LocalExecutor
 from abruzzi_operators.launcher.procfs import start_time
 
@@ -182,7 +184,10 @@ def open_bench(home: Path) -> Iterator[Bench]:
     """With an API of its own; whatever still runs at the end is killed."""
     api = LogApi()
     try:
-        yield Bench(home, api)
+        with pytest.MonkeyPatch.context() as patch:
+            for bound in ("REMOVE_SECONDS", "CREATE_SECONDS"):
+                patch.setattr(local, bound, DEADLINE_SECONDS)
+            yield Bench(home, api)
     finally:
         api.close()
         end_processes_of(str(home))

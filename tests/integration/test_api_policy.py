@@ -160,7 +160,7 @@ def test_lists_show_nothing_of_another_project(server: ApiServer) -> None:
 
 
 def test_a_cookie_is_not_enough_to_change_something_from_another_site(server: ApiServer) -> None:
-    with httpx.Client(base_url=server.url) as browser:
+    with httpx.Client(base_url=server.url, timeout=120.0) as browser:
         signed_in = browser.post("/api/v1/session", json={"token": server.admin})
         assert signed_in.status_code == 200
         cookie = signed_in.headers["set-cookie"]
@@ -214,7 +214,7 @@ def test_changes_and_refusals_are_in_the_audit_log(server: ApiServer, things: Th
 
 def test_sign_ins_are_audited_and_so_are_those_with_a_token_whose_time_is_over_once(server: ApiServer) -> None:
     member, late = server.token(Role.MEMBER, project="signs"), server.token(Role.VIEWER, project="signs", expired=True)
-    with httpx.Client(base_url=f"{server.url}/api/v1/") as browser:
+    with httpx.Client(base_url=f"{server.url}/api/v1/", timeout=120.0) as browser:
         assert browser.post("session", json={"token": member}).status_code == 200
         for _ in range(3):
             assert browser.post("session", json={"token": late}).status_code == 401

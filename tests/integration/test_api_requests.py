@@ -386,7 +386,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Cli
 
 
 def test_the_page_carries_a_policy_and_unknown_addresses_of_it_still_open(server: ApiServer) -> None:
-    with httpx.Client(base_url=server.url) as browser:
+    with httpx.Client(base_url=server.url, timeout=120.0) as browser:
         answer = browser.get("/")
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"

@@ -89,7 +89,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         first = process.stdout.readline()
         address = re.search(r"http://[\d.]+:\d+", first)
         assert address, first + process.stdout.read()
-        page = httpx.get(address.group(0))
+        page = httpx.get(address.group(0), timeout=DASHBOARD_SECONDS)
         took = time.monotonic() - began
         output = first + process.stdout.read()
     with EmbeddedPlatform(home):

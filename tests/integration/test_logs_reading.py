@@ -30,7 +30,7 @@ class Replaced:
         self.looked += 1
         if self.looked == 1:
             if self._appends:
-                asyncio.run_coroutine_threadsafe(self._append(), self._loop).result(30.0)
+                asyncio.run_coroutine_threadsafe(self._append(), self._loop).result(240.0)
             else:
                 self._inner.delete(key)
         return self._inner.get(key)

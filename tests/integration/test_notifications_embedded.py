@@ -61,6 +61,6 @@ def test_an_embedded_platform_tells_of_a_run_and_shows_its_state_although_the_co
 
 def _metrics(port: int) -> str:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=120.0).text
     except httpx.TransportError:
         return ""

@@ -91,7 +91,7 @@ def test_a_granted_project_that_is_not_there_lets_nobody_in(browser: httpx.Clien
 def test_an_answer_that_nobody_asked_for_is_refused(browser: httpx.Client, server: ApiServer) -> None:
     asked = browser.get("/api/v1/session/oidc")
     back = browser.post(asked.headers["location"], data={"sub": "ada"}).headers["location"]
-    with httpx.Client(base_url=server.url) as victim:
+    with httpx.Client(base_url=server.url, timeout=120.0) as victim:
         assert victim.get(back).headers["location"] == "/#problem=sso_refused"
         assert victim.get("/api/v1/session").status_code == 401
     tampered = re.sub(r"state=[^&]+", "state=somebodyelses", back)
@@ -116,7 +116,7 @@ def test_signing_out_ends_the_token_itself(browser: httpx.Client, server: ApiSer
     sign_in(browser, "ada")
     cookies = dict(browser.cookies)
     assert browser.delete("/api/v1/session", headers={"X-Abruzzi-Request": "1"}).status_code == 204
-    with httpx.Client(base_url=server.url, cookies=cookies) as thief:
+    with httpx.Client(base_url=server.url, cookies=cookies, timeout=120.0) as thief:
         assert thief.get("/api/v1/session").status_code == 401
 
 
@@ -142,12 +142,12 @@ def test_a_provider_that_is_away_or_calls_itself_otherwise_is_said_on_our_page(
     addresses = (shared_database.url("app"), shared_database.url("superuser"))
     for issuer in ("http://127.0.0.1:9", f"{provider.issuer}/"):
         with serve(*addresses, tmp_path, **provider.settings(issuer=issuer)) as server:
-            answer = httpx.get(f"{server.url}/api/v1/session/oidc")
+            answer = httpx.get(f"{server.url}/api/v1/session/oidc", timeout=120.0)
             assert answer.headers.get("location") == "/#problem=sso_unreachable", answer.text
 
 
 def test_without_a_provider_the_way_is_not_there(shared_database, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     with serve(shared_database.url("app"), shared_database.url("superuser"), tmp_path) as server:
-        assert httpx.get(f"{server.url}/api/v1/session/methods").json() == {"single_sign_on": None}
-        answer = httpx.get(f"{server.url}/api/v1/session/oidc")
+        assert httpx.get(f"{server.url}/api/v1/session/methods", timeout=120.0).json() == {"single_sign_on": None}
+        answer = httpx.get(f"{server.url}/api/v1/session/oidc", timeout=120.0)
         assert (answer.status_code, answer.json()["code"]) == (404, "no_single_sign_on")

@@ -138,7 +138,7 @@ class Up:
 
     def answers(self) -> bool:
         try:
-            return urllib.request.urlopen(self.up()["url"], timeout=1).status == 200
+            return urllib.request.urlopen(self.up()["url"], timeout=DEADLINE_SECONDS).status == 200
         except OSError:
             return False
 

@@ -51,7 +51,8 @@ def test_a_killed_server_starts_again_with_every_committed_row(server: EmbeddedP
     pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    psutil.Process(pid).wait(10) if psutil.pid_exists(pid) else None
+    assert server._process is not None
+    server._process.wait(240)
     server.start()
     assert count_rows(server) == 1
     idle.close()

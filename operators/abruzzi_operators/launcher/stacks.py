@@ -14,7 +14,7 @@ from pathlib import Path
 from abruzzi_operators.launcher.procfs import catches_signal, descendants
 
 PY_SPY_SECONDS = 15.0
-FAULT_HANDLER_SECONDS = 3.0
+FAULT_HANDLER_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 
@@ -66,11 +66,13 @@ def _by_fault_handler(stacks: Path, *, rank_pid: int, size_before: int) -> bool:
     with suppress(ProcessLookupError):
         kill(rank_pid, signal.SIGUSR1)
     deadline = time.monotonic() + FAULT_HANDLER_SECONDS
+    size = size_before
     while time.monotonic() < deadline:
-        if stacks.exists() and stacks.stat().st_size > size_before:
-            return True
         time.sleep(POLL_SECONDS)
-    return False
+        before, size = size, stacks.stat().st_size if stacks.exists() else size_before
+        if size == before > size_before:  # it is written in pieces, and grows no more
+            return True
+    return size > size_before
 
 
 def _append(path: Path, text: str) -> None:

@@ -138,7 +138,7 @@ class _Racing:
 def _race(task: tuple[str, int]) -> bool:
     key, writer = task
     store = open_store(_Racing.config)
-    _Racing.barrier.wait(30)
+    _Racing.barrier.wait(240)
     return store.put_if_absent(key, f"writer {writer}".encode() * 1000)
 
 
@@ -150,7 +150,7 @@ def _race_to_commit(task: tuple[str, str, int]) -> str:
     put_if_absent = store.put_if_absent
 
     def at_once(key: str, content: bytes | Path) -> bool:
-        _Racing.barrier.wait(30)  # all have stored their files; now for the manifest
+        _Racing.barrier.wait(240)  # all have stored their files; now for the manifest
         return put_if_absent(key, content)
 
     store.put_if_absent = at_once  # type: ignore[method-assign]

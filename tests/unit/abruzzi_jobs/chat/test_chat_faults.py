@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -72,9 +73,9 @@ async def test_what_may_pass_is_tried_again(fault: str) -> None:
 
 
 async def test_slow_is_tried_again() -> None:
-    async with chat_server(SLOW, said("well")) as server, judge(server.url, timeout=0.2) as role:
+    async with chat_server(SLOW, said("well")) as server, judge(server.url, timeout=0.2, max_tries=20) as role:
         assert (await role.complete(ask())).text == "well"
-    assert role.account.retries == {"timeout": 1}
+    assert list(role.account.retries) == ["timeout"], "once, or more often where the machine is slow, too"
 
 
 LASTING = {
@@ -126,15 +127,13 @@ async def test_a_question_that_is_refused_or_answered_without_end_is_rejected_al
 
 
 async def test_one_question_that_never_gets_through_is_rejected_where_others_do() -> None:
-    async with chat_server(CUT_JSON, said(), CUT_JSON, CUT_JSON) as server, judge(server.url) as role:
-
-        async def other() -> None:
-            await role.complete(ask("other"))
-
+    first = replace(CUT_JSON, gate=asyncio.Event())
+    async with chat_server(first, said(), CUT_JSON) as server, judge(server.url) as role:
         hard = asyncio.create_task(role.complete(ask("hard")))
         while not server.requests:
             await asyncio.sleep(0.001)
-        await other()
+        await role.complete(ask("other"))
+        first.gate.set()
         with pytest.raises(CallRejected) as raised:
             await hard
     assert raised.value.reason == "truncated"
@@ -201,7 +200,7 @@ def test_retry_after_is_read_as_number_and_as_date() -> None:
 
 async def test_no_more_calls_at_a_time_than_allowed() -> None:
     slow = said()
-    slow.wait = 0.02
+    slow.wait = 0.1
     async with chat_server(slow) as server, judge(server.url, concurrency=3) as role:
         await asyncio.gather(*(role.complete(ask(str(number))) for number in range(12)))
     assert server.most_under_way == 3

@@ -81,9 +81,12 @@ async def test_a_server_that_hangs_is_left_after_its_time_and_killed(when, tmp_p
     pid = tmp_path / "pid"
     change = f"def {when}(message): open({str(pid)!r}, 'w').write(str(os.getpid())); __import__('signal').pause()"
     bound = {"initialize": "start_seconds", "call": "answer_seconds"}[when]
-    patience = Patience(**{"start_seconds": 120, "answer_seconds": 120, bound: 3})
-    with pytest.raises(ServerFault, match=r"no answer to .* in 3 s") as fault:
-        await use(change, patience)
+    for seconds in (2, 20, 120):  # a busy machine may need more than the first to get as far as hanging
+        patience = Patience(**{"start_seconds": 120, "answer_seconds": 120, bound: seconds})
+        with pytest.raises(ServerFault, match=rf"no answer to .* in {seconds} s") as fault:
+            await use(change, patience)
+        if pid.exists():
+            break
     assert fault.value.kind == "hung"
     assert not Path(f"/proc/{pid.read_text()}").exists()
 

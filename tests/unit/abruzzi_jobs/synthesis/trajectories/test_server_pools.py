@@ -52,7 +52,8 @@ async def test_a_real_tool_is_called_and_its_answer_told():
     ],
 )
 async def test_a_server_at_fault_ends_its_conversation_and_says_how(change, ended):
-    (row,) = await played(lab.double_pools(change), *TWICE)
+    patience = lab.HASTE if change == HANGS else lab.PATIENT
+    (row,) = await played(lab.double_pools(change, patience=patience), *TWICE)
     assert (row["fate"], row["ended_by"]) == (ended, ended), row["why"]
     assert row["why"].startswith("The tool server"), "it says in words what happened"
 
