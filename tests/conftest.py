@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -205,4 +205,5 @@ def end_attempts_below(home: Path) -> None:
     for path in [*home.glob("attempts/*/launcher.json"), *home.glob("attempts/*/rank-*/*.json")]:
         recorded: dict[str, Any] = json.loads(path.read_text())
         if "start_time" in recorded and start_time(int(recorded["pid"])) == recorded["start_time"]:
-            os.kill(int(recorded["pid"]), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(int(recorded["pid"]), signal.SIGKILL)

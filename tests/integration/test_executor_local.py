@@ -391,7 +391,8 @@ def small_group() -> Iterator[Path | None]:
         return
     yield group
     for line in (group / "cgroup.procs").read_text().split():
-        os.kill(int(line), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(int(line), signal.SIGKILL)
     deadline = time.monotonic() + 120
     while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
         time.sleep(0.02)
