@@ -17,7 +17,8 @@ from abruzzi_operators.supervisor.home import open_private_log, private_director
 from abruzzi_operators.supervisor.postgres_binaries import guarded
 from abruzzi_operators.supervisor.supervise import PATIENCE_SECONDS
 
-START_SECONDS = 90.0
+START_SECONDS = 240.0
+"""Where it cannot start it says so at once; this is for a machine with much else to do."""
 STOP_SECONDS = PATIENCE_SECONDS + 15.0
 """Longer than the supervisor's own patience, which saves what runs."""
 POLL_SECONDS = 0.02
