@@ -4,6 +4,10 @@
 
 Every candidate ends with the bytes in the receiver's parameters; ours also compares checksums and changes the version in all members. Candidates take
 turns in one run, all of them warm. Rates are size ÷ seconds as the receiver's caller sees them (start to all parameters new).
+
+Ours by shared memory, in three ways: `in place`, the trainer's parameters lie where the engine can read them (`share_memory(model)`); `a copy`, the
+trainer copies them there first, and goes on; `ring`, neither, through buffers. `registering` means that the checksums at the sender (and the copy) are in
+the time; otherwise they were made before.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -28,11 +31,24 @@ from torch import Tensor
 
 from abruzzi_jobs.rl.weights.collective import Collective
 from abruzzi_jobs.rl.weights.group import Group
+from abruzzi_jobs.rl.weights.registered import Registered
+from abruzzi_jobs.rl.weights.segment import room_for
 from abruzzi_jobs.rl.weights.shared_memory import SharedMemory
 from abruzzi_jobs.rl.weights.worker import BUCKET_BYTES, CheckpointWorker
 
 MEBI = 1 << 20
 SECONDS = 600.0
+IN_PLACE = "shared memory, in place"
+IN_PLACE_REGISTERING = "shared memory, in place, registering"
+A_COPY_REGISTERING = "shared memory, a copy, registering"
+RING = "shared memory, ring, buckets of "
+"""Candidates."""
+MOVED = {
+    "memcpy": "1 read + 1 write of each byte",
+    IN_PLACE: "1 copy (read, write) + 1 read for the receiver's checksum, beside the copy; registering: + 1 read for the sender's",
+    A_COPY_REGISTERING: "2 copies + 1 read for the receiver's checksum; the sender's is taken from the cache while it copies",
+    RING: "2 copies + 1 read for the receiver's checksum; registering: + 1 read for the sender's",
+}
 
 
 class Parameters:
@@ -89,7 +105,13 @@ def receiver(pipe: Any, folder: str, size: int, tensor_bytes: int, buckets: list
 
 def _workers(rank: int, folder: str, buckets: list[int], sink: Parameters | None) -> dict[str, CheckpointWorker]:
     found = {}
-    transports = [(f"shared memory, buckets of {b / MEBI:g} MiB", SharedMemory(), b) for b in buckets]
+    transports: list[tuple[str, Any, int]] = [
+        (name, SharedMemory(), BUCKET_BYTES) for name in (IN_PLACE, IN_PLACE_REGISTERING, A_COPY_REGISTERING)
+    ]
+    transports += [
+        (f"{IN_PLACE}, buckets of {b / MEBI:g} MiB", SharedMemory(), b) for b in buckets if b != BUCKET_BYTES
+    ]
+    transports += [(f"{RING}{b / MEBI:g} MiB", SharedMemory(), b) for b in buckets]
     transports.append(("our gloo transport, buckets of 32 MiB", Collective("gloo"), 32 * MEBI))
     for name, transport, bucket in transports:
         group = Group.join(rank, [f"{folder}/{len(found)}-{r}" for r in (0, 1)], seconds=SECONDS)
@@ -153,7 +175,7 @@ def main() -> None:
     size, tensor_bytes = arguments.size_mib * MEBI, int(arguments.tensor_mib * MEBI)
     buckets = [int(b * MEBI) for b in arguments.buckets_mib]
     if BUCKET_BYTES not in buckets:
-        buckets.append(BUCKET_BYTES)
+        buckets.append(BUCKET_BYTES)  # of the ring
     tensors = tensors_of(size, tensor_bytes)
     folder = tempfile.mkdtemp(prefix="w-")
     here, there = multiprocessing.get_context("spawn").Pipe()
@@ -182,8 +204,13 @@ def _measured(
     def update(name: str) -> None:
         nonlocal version
         version += 1
-        first.registered.version = version  # the same tensors: registering is timed apart
         pipe.send(name)
+        if name == A_COPY_REGISTERING:
+            workers[name].register(version, tensors)
+        elif name == IN_PLACE_REGISTERING:
+            workers[name].register(version, shared, copy=False)
+        else:
+            workers[name].registered.version = version  # the same tensors: registering is timed apart
         done = workers[name].update()
         broadcasts.setdefault(name, []).append(done.seconds["broadcast"])
         pipe.recv()
@@ -199,14 +226,13 @@ def _measured(
         target.copy_(flat)
         torch.set_num_threads(1)
 
-    first, *others = workers.values()
-    registering = []
-    for _ in range(arguments.rounds):
-        began = time.perf_counter()
-        first.register(1, tensors)
-        registering.append(time.perf_counter() - began)
-    for worker in others:
-        worker.registered = first.registered
+    shared = {}
+    rooms = room_for([tensor.nbytes for tensor in tensors.values()])
+    for (name, tensor), room in zip(tensors.items(), rooms, strict=True):
+        shared[name] = room.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+    in_place, not_shared = Registered(1, shared, copy=False), Registered(1, tensors, copy=False)
+    for name, worker in workers.items():
+        worker.registered = in_place if name.startswith(IN_PLACE) else not_shared
     candidates: dict[str, Callable[[], Any]] = {
         "memcpy, 1 thread": lambda: target.copy_(flat),
         "memcpy, 2 threads": two_threads,
@@ -221,24 +247,24 @@ def _measured(
         seconds = interleaved_seconds(candidates, rounds=arguments.rounds)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     rates = {name: size / median / 1e9 for name, median in medians.items()}
-    default = f"shared memory, buckets of {BUCKET_BYTES / MEBI:g} MiB"
     gloo_best = min(median for name, median in medians.items() if name.startswith("gloo"))
-    ratios = {
-        "of memcpy, 1 thread": medians["memcpy, 1 thread"] / medians[default],
-        "of memcpy, 2 threads": medians["memcpy, 2 threads"] / medians[default],
-        "times gloo's best": gloo_best / medians[default],
-    }
-    if not arguments.no_ray:
-        ratios["times ray"] = medians["ray put + get + copy"] / medians[default]
+    ratios = {}
+    for name in (IN_PLACE, IN_PLACE_REGISTERING, A_COPY_REGISTERING, f"{RING}{BUCKET_BYTES / MEBI:g} MiB"):
+        ratios[name] = {
+            "of memcpy, 1 thread": medians["memcpy, 1 thread"] / medians[name],
+            "of memcpy, 2 threads": medians["memcpy, 2 threads"] / medians[name],
+            "times gloo's best": gloo_best / medians[name],
+        }
+        if not arguments.no_ray:
+            ratios[name]["times ray"] = medians["ray put + get + copy"] / medians[name]
     return {
         "bench": "broadcast",
         "machine": machine(threads=1) | {"load_average_before": list(load_before)},
         "size_bytes": size,
         "tensor_bytes": int(arguments.tensor_mib * MEBI),
-        "default": default,
+        "bytes_moved": MOVED,
         "ratios": ratios,
         "gigabytes_per_second": rates,
-        "register_s": statistics.median(registering),
         "broadcast_and_reload_s": {name: statistics.median(times[2:]) for name, times in broadcasts.items()},
         "seconds": {name: summary(times) for name, times in seconds.items()},
         "checkpoint-engine": "0.4.2 does not run without a GPU",

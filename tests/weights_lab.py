@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abruzzi_jobs.rl.weights import shared_memory
 from abruzzi_jobs.rl.weights.collective import Collective
 from abruzzi_jobs.rl.weights.group import Group, WeightUpdateFailed
 from abruzzi_jobs.rl.weights.late import PullServer, pull
@@ -140,25 +141,35 @@ def _run(target: Callable[..., Any], *arguments: Any) -> None:
 
 
 def transport_of(name: str) -> Transport:
-    return SharedMemory() if name == "shm" else Collective("gloo")
+    """`in place`, `ring`: both through shared memory."""
+    return Collective("gloo") if name == "gloo" else SharedMemory()
 
 
 def trainer(pipe: Any, rank: int, addresses: list[str], transport: str, plan: dict[str, Any]) -> None:
-    """Registers and updates, a version a word it hears; `kill` and `at`: which rank dies before it writes which bucket of version 2."""
+    """Registers and updates, a version a word it hears. `kill` and `at`: which rank dies before it writes which bucket of version 2 (in place, where it
+    writes none: while the others read); `flip`: a bit of version 2 changes after it was registered."""
     worker = _worker(rank, addresses, transport, plan, None)
     while (word := pipe.recv()) is not None:
         if isinstance(word, list):
             worker = _worker(rank, word, transport, plan, None)
             continue
         share = {name: t for i, (name, t) in enumerate(weights(word).items()) if i % plan["shares"] == rank}
-        worker.register(word, share)
+        worker.register(
+            word, share, copy=transport != "ring"
+        )  # what lies in memory of its own only goes through the ring
         if word == 2 and plan.get("kill") == rank:
-            worker.registered = _Dying(worker.registered, plan["at"])
+            dying = _DyingWhileOthersRead if transport == "in place" else _Dying
+            worker.registered = dying(worker.registered, plan["at"])
+        if word == 2 and plan.get("flip"):
+            worker.registered.flat["embed.weight"][5000] ^= 1
         pipe.send(_updated(worker))
 
 
 def replica(pipe: Any, rank: int, addresses: list[str], transport: str, plan: dict[str, Any]) -> None:
-    """An engine that updates at every word; `kill` or `hang`, and `at`: which rank dies, or stands still, before it loads which bucket of version 2."""
+    """An engine that updates at every word; `kill` or `hang`, and `at`: which rank dies, or stands still, before it loads which bucket of version 2;
+    `unreached`: which rank can map nobody's memory."""
+    if plan.get("unreached") == rank:
+        shared_memory.open_elsewhere = lambda handle: None
     sink = (InPieces if plan.get("pieces") else Parameters)(weights(0))
     worker = _worker(rank, addresses, transport, plan, sink)
     while (word := pipe.recv()) is not None:
@@ -212,6 +223,13 @@ class _Dying(Registered):
             kill_self()
         self._left -= 1
         super().pack(*arguments)
+
+
+class _DyingWhileOthersRead(_Dying):
+    @property
+    def sums(self) -> dict[str, str]:
+        kill_self()
+        return {}
 
 
 def keeper(pipe: Any, rank: int, addresses: list[str], plan: dict[str, Any]) -> None:

@@ -83,6 +83,9 @@ class Collective:
         buffer = self._buffer(bucket)
         return [slice_of(buffer, piece) for piece in bucket.pieces]
 
+    def stays(self, bucket: Bucket) -> bool:
+        return False
+
     def release(self, bucket: Bucket) -> None:
         """The same buffer is written two broadcasts later, in this member's own order."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +12,9 @@ import xxhash
 from torch import Tensor
 
 from abruzzi_jobs.rl.weights.plan import Bucket, Parameter, Piece, Plan
+
+_APART_BYTES = 1 << 20
+"""From here on a bucket is worth a second thread."""
 
 
 class Sink(Protocol):
@@ -40,19 +45,47 @@ class Reloader:
     """Of one update, into one sink."""
 
     def __init__(self, plan: Plan, sink: Sink, saw: Callable[[Parameter, Tensor], None]) -> None:
-        """`saw`: is shown every piece."""
+        """`saw`: is shown every piece. Close it."""
         self._plan, self._sink, self._saw = plan, sink, saw
+        self._summing = ThreadPoolExecutor(1, "weights-checksums")
         self._hashers: dict[int, xxhash.xxh3_64] = {}
         self._partial: dict[int, Tensor] = {}
-        self.sums: dict[str, str] = {}
-        """Of the parameters that are whole."""
+        self._sums: dict[str, str] = {}
+        self._pending: deque[Future[None]] = deque()
 
-    def load(self, bucket: Bucket, contents: Sequence[Tensor]) -> None:
-        """`contents`: uint8 [bytes], one a piece, which may be used again afterwards. Pieces of a parameter come in order."""
+    def load(self, bucket: Bucket, contents: Sequence[Tensor], *, stays: bool) -> None:
+        """`contents`: uint8 [bytes], one a piece. Pieces of a parameter come in order. `stays`: they remain as they are until the update has ended;
+        otherwise they may be used again afterwards.
+
+        Checksums are computed by a second thread: beside the copy, or where the content stays, behind it, while much of it is still in a cache.
+        """
+        if stays:
+            self._load(bucket, contents)
+            self._pending.append(self._summing.submit(self._hash, bucket, contents))
+        elif bucket.nbytes < _APART_BYTES or any(flat_N.is_cuda for flat_N in contents):
+            self._hash(bucket, contents)
+            self._load(bucket, contents)
+        else:
+            summed = self._summing.submit(self._hash, bucket, contents)
+            try:
+                self._load(bucket, contents)
+            finally:
+                summed.result()
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """Of the parameters that are whole."""
+        while self._pending:
+            self._pending.popleft().result()
+        return self._sums
+
+    def close(self) -> None:
+        self._summing.shutdown(cancel_futures=True)
+
+    def _load(self, bucket: Bucket, contents: Sequence[Tensor]) -> None:
         whole: list[tuple[str, Tensor]] = []
         for piece, flat_N in zip(bucket.pieces, contents, strict=True):
             parameter = self._plan.parameters[piece.parameter]
-            self._hash(piece, parameter, flat_N)
             self._saw(parameter, flat_N)
             if piece.nbytes == parameter.nbytes:
                 whole.append((parameter.name, as_parameter(flat_N, parameter)))
@@ -64,11 +97,13 @@ class Reloader:
         if whole:
             self._sink.load_bucket(whole)
 
-    def _hash(self, piece: Piece, parameter: Parameter, flat_N: Tensor) -> None:
-        hasher = self._hashers.setdefault(piece.parameter, xxhash.xxh3_64())
-        hasher.update(flat_N.cpu().numpy().data)
-        if piece.stop == parameter.nbytes:
-            self.sums[parameter.name] = self._hashers.pop(piece.parameter).hexdigest()
+    def _hash(self, bucket: Bucket, contents: Sequence[Tensor]) -> None:
+        for piece, flat_N in zip(bucket.pieces, contents, strict=True):
+            parameter = self._plan.parameters[piece.parameter]
+            hasher = self._hashers.setdefault(piece.parameter, xxhash.xxh3_64())
+            hasher.update(flat_N.cpu().numpy().data)
+            if piece.stop == parameter.nbytes:
+                self._sums[parameter.name] = self._hashers.pop(piece.parameter).hexdigest()
 
     def _assemble(self, piece: Piece, parameter: Parameter, flat_N: Tensor) -> Tensor | None:
         whole = self._partial.get(piece.parameter)

@@ -47,6 +47,10 @@ class Transport(Protocol):
         """The bucket's content, uint8 [bytes], one a piece, valid until `release`. Raises at the group's deadline."""
         ...
 
+    def stays(self, bucket: Bucket) -> bool:
+        """Whether its content is valid until the update has ended, not only until `release`."""
+        ...
+
     def release(self, bucket: Bucket) -> None: ...
 
     def abort(self) -> None:
@@ -75,6 +79,9 @@ class InProcess:
 
     def end(self, bucket: Bucket) -> list[Tensor]:
         return self._traffic.source.pieces(self._traffic.plan, bucket)
+
+    def stays(self, bucket: Bucket) -> bool:
+        return True
 
     def release(self, bucket: Bucket) -> None: ...
 

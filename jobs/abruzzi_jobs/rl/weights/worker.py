@@ -5,6 +5,7 @@ An update is atomic in every member: checksums are compared, all members say tha
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -20,8 +21,9 @@ from abruzzi_jobs.rl.weights.reload import Reloader, Sink, compare
 from abruzzi_jobs.rl.weights.schedule import Tick, schedule
 from abruzzi_jobs.rl.weights.transport import Traffic, Transport
 
-BUCKET_BYTES = 8 << 20
-"""On CPUs: three of them stay in a processor's cache (bench/broadcast.py sweeps). On GPUs `schedule.bucket_bytes_for` the free memory."""
+BUCKET_BYTES = 16 << 20
+"""On CPUs: a ring of three fits into the 64 MiB that containers have by default (bench/broadcast.py sweeps). On GPUs `schedule.bucket_bytes_for` the free
+memory."""
 DEADLINE_SECONDS = 120.0
 
 
@@ -126,12 +128,13 @@ class CheckpointWorker:
         reloader = self._begin(version, plan, begun) if group.rank in readers else None
         planned = time.perf_counter()
 
-        self._transport.start(Traffic(plan, self.registered, readers))
-        for tick in ticks:
-            self._run(tick, plan, reloader)
-        broadcast = time.perf_counter()
-
-        self._verify(plan, reloader)
+        with contextlib.nullcontext() if reloader is None else contextlib.closing(reloader):
+            group.place = "start of the broadcast"
+            self._transport.start(Traffic(plan, self.registered, readers))
+            for tick in ticks:
+                self._run(tick, plan, reloader)
+            broadcast = time.perf_counter()
+            self._verify(plan, reloader)
         if begun.sink is not None:
             group.place = f"change to version {version}"
             begun.sink.finish_update(version)
@@ -208,7 +211,8 @@ class CheckpointWorker:
         if tick.reload is not None:
             group.place = f"reload of bucket {tick.reload}"
             if reloader is not None:
-                reloader.load(plan.buckets[tick.reload], self._arrived)
+                bucket = plan.buckets[tick.reload]
+                reloader.load(bucket, self._arrived, stays=transport.stays(bucket))
             transport.release(plan.buckets[tick.reload])
         if tick.broadcast is not None:
             group.place = f"broadcast of bucket {tick.broadcast}"

@@ -42,6 +42,11 @@ class Tables:
         self._db.execute("ROLLBACK TO call")
         self._db.execute("RELEASE call")
 
+    @property
+    def written(self) -> int:
+        """Rows written so far, undone ones too: where it has not grown, the state is the same."""
+        return self._db.total_changes
+
     def row(self, entity: str, number: Any) -> Row | None:
         found = self._db.execute(f'SELECT * FROM "{entity}" WHERE "{entity}_id" = ?', (number,)).fetchone()  # noqa: S608
         return None if found is None else self._plain(entity, found)

@@ -91,16 +91,18 @@ class World:
         assert tool.simulation is not None
         after = tool.simulation.postconditions
         before = remembered(after, arguments, self.tables)
-        was = self.snapshot()
+        reads = tool.simulation.operation.kind in _READS
+        was, written = {} if reads else self.snapshot(), self.tables.written
         self.tables.begin()
         try:
             answer, named = _Performer(self.tables, tool, arguments).perform()
-            changes = difference(was, self.snapshot())
+            wrote = self.tables.written != written
             for condition in after:
                 if not holds(condition, named, self.tables, before):
                     raise BrokenTool(tool.name, f"does not hold afterwards: {condition.text}")
-            if changes and tool.simulation.operation.kind in _READS:
+            if wrote and reads:
                 raise BrokenTool(tool.name, "reads, but changed the state")
+            changes = difference(was, self.snapshot()) if wrote else []
         except sqlite3.IntegrityError as error:
             self.tables.undo()
             raise BrokenTool(tool.name, f"breaks an invariant of the state: {error}") from error

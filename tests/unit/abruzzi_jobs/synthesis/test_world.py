@@ -53,6 +53,35 @@ def test_what_may_not_be_done_is_refused_with_its_reason_and_leaves_no_trace(too
     assert here.digest() == before
 
 
+def test_a_call_that_reads_takes_no_snapshot_and_one_that_writes_says_what_it_changed(monkeypatch):
+    here = world()
+    taken = []
+    snapshot = here.tables.snapshot
+    monkeypatch.setattr(here.tables, "snapshot", lambda: taken.append(1) or snapshot())
+    for name in ("get_account", "find_account"):
+        assert here.call(TOOLS[name], {"account_id": 1} if name == "get_account" else {}).changes == []
+    assert taken == []
+    assert [
+        change["id"] for change in here.call(TOOLS["raise_account_cash_cents"], {"account_id": 1, "by": 1}).changes
+    ] == [1]
+
+
+def test_a_tool_that_says_it_reads_and_writes_is_broken_and_undone(monkeypatch):
+    here = world()
+    before = here.digest()
+    rows = here.tables.rows
+
+    def writing(*given):
+        here.tables.change("account", 1, {"cash_cents": 7})
+        return rows(*given)
+
+    monkeypatch.setattr(here.tables, "rows", writing)
+    with pytest.raises(BrokenTool, match="reads, but changed the state"):
+        here.call(TOOLS["find_account"], {})
+    monkeypatch.undo()
+    assert here.digest() == before
+
+
 def test_faults_come_by_the_schedule_and_a_lost_answer_was_done():
     only = {
         name: world(schedule=Schedule(**{name: 1.0}))

@@ -14,8 +14,7 @@ def tell(pipes, word):
         pipe.send(word)
 
 
-@pytest.mark.parametrize("transport", ["shm", "gloo"])
-@pytest.mark.parametrize("shares", [1, 2])
+@pytest.mark.parametrize(("transport", "shares"), [("in place", 2), ("ring", 1), ("ring", 2), ("gloo", 1), ("gloo", 2)])
 def test_all_engines_serve_each_version_with_equal_checksums(transport, shares):
     targets = [*[trainer] * shares, replica, replica]
     with members(targets, transport, PLAN | {"shares": shares}) as pipes:
@@ -48,7 +47,7 @@ def is_old_version_with_an_error(survivor, killed):
 
 @pytest.mark.parametrize(
     ("transport", "killed", "at"),
-    [("shm", 0, 0), ("shm", 2, BUCKETS // 2), ("shm", 2, BUCKETS - 1), ("gloo", 2, 1), ("gloo", 0, 2)],
+    [("in place", 0, 0), ("in place", 2, 3), ("ring", 0, 0), ("ring", 2, BUCKETS - 1), ("gloo", 2, 1), ("gloo", 0, 2)],
 )
 def test_a_member_killed_at_a_bucket_leaves_the_old_version_everywhere(transport, killed, at):
     for survivor in after_a_kill(transport, killed, at):
@@ -56,7 +55,7 @@ def test_a_member_killed_at_a_bucket_leaves_the_old_version_everywhere(transport
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("transport", ["shm", "gloo"])
+@pytest.mark.parametrize("transport", ["in place", "ring", "gloo"])
 @pytest.mark.parametrize("killed", [0, 2])
 def test_a_member_killed_at_any_bucket_leaves_the_old_version_everywhere(transport, killed):
     for at in range(BUCKETS):
@@ -64,9 +63,30 @@ def test_a_member_killed_at_any_bucket_leaves_the_old_version_everywhere(transpo
             assert is_old_version_with_an_error(survivor, killed), (at, survivor)
 
 
+@pytest.mark.parametrize("transport", ["in place", "ring"])
+def test_a_bit_that_flips_on_the_way_is_found_by_all_readers_and_the_old_version_stays(transport):
+    with members([trainer, replica, replica], transport, PLAN | {"flip": True}) as pipes:
+        tell(pipes, 1)
+        assert [heard(pipe)[1] for pipe in pipes] == ["", "", ""]
+        tell(pipes, 2)
+        assert "checksums of 1 of 17 parameters differ, first embed.weight" in heard(pipes[0])[1]
+        for pipe in pipes[1:]:
+            _, failure, _, *served = heard(pipe)
+            assert "embed.weight" in failure
+            assert served == [1, sums(weights(1))]
+
+
+def test_a_reader_that_cannot_map_the_trainers_memory_reads_from_a_ring_beside_one_that_can():
+    with members([trainer, trainer, replica, replica], "in place", PLAN | {"shares": 2, "unreached": 3}) as pipes:
+        for version in (1, 2):
+            tell(pipes, version)
+            for report in [heard(pipe) for pipe in pipes][2:]:
+                assert report[3:] == (version, sums(weights(version)))
+
+
 def test_a_member_that_hangs_is_named_to_all_at_the_deadline():
     plan = PLAN | {"hang": 2, "at": 3, "pieces": True}
-    with members([trainer, replica, replica], "shm", plan) as pipes:
+    with members([trainer, replica, replica], "in place", plan) as pipes:
         tell(pipes, 2)
         _, first, _ = heard(pipes[0])
         _, second, _, *served = heard(pipes[1])
@@ -77,7 +97,7 @@ def test_a_member_that_hangs_is_named_to_all_at_the_deadline():
 
 def test_after_a_failure_the_survivors_form_a_new_group_and_update():
     plan = PLAN | {"kill": 2, "at": 1, "pieces": True}
-    with members([trainer, replica, replica], "shm", plan) as pipes, meeting_place(2) as addresses:
+    with members([trainer, replica, replica], "in place", plan) as pipes, meeting_place(2) as addresses:
         tell(pipes, 1)
         assert [heard(pipe)[1] for pipe in pipes] == ["", "", ""]
         tell(pipes, 2)
