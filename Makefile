@@ -30,7 +30,7 @@ check: dev web ## Lint, types, import contracts, web checks: the fast part of `m
 	@scripts/check
 
 prove: dev web ## The longer proofs; each has a shortened twin in `make test`
-	$(PYTEST) -m prove -n $(WORKERS)
+	$(PYTEST) -m prove -n $(WORKERS) --dist loadgroup
 
 bench: dev ## All figures of bench/, one after the other, as JSON in bench/results
 	@scripts/bench

@@ -14,10 +14,11 @@ _HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before `-m` chooses: a test that uses the cluster is marked so."""
+    """Before `-m` chooses: a test that uses the cluster is marked so, and all of them go to one worker (`--dist loadgroup`)."""
     for item in items:
         if _HERE in item.path.parents and "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
+            item.add_marker(pytest.mark.xdist_group("cluster"))
     # Those that end the cluster and start it again go first, while there is little in it to put back.
     items.sort(key=lambda item: item.path.name != "test_cluster_lifecycle.py")
 

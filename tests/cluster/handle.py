@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from cluster.binaries import Toolbox
 from cluster.components import wait_until
 from cluster.errors import ClusterError
 from cluster.kubectl import Kubectl
+from cluster.layout import CACHE
 from cluster.local_cluster import LocalCluster
 
 KUBECONFIG, IMAGE_PREFIX = "KUBECONFIG", "ABRUZZI_TEST_IMAGE_PREFIX"
@@ -156,11 +158,21 @@ def the_cluster() -> Iterator[ClusterHandle]:
         yield ClusterHandle(Path(os.environ[KUBECONFIG]), None, image_prefix=prefix)
         return
     local = LocalCluster()
-    was_started = local.up()
-    try:
-        yield ClusterHandle(local.layout.kubeconfig(), local, was_started_here=was_started)
-    finally:
-        if was_started:
-            local.down()
-            if left := teardown.leftovers(local.layout):
-                raise ClusterError("`down` left something behind:\n" + "\n".join(left))
+    with _alone():
+        was_started = local.up()
+        try:
+            yield ClusterHandle(local.layout.kubeconfig(), local, was_started_here=was_started)
+        finally:
+            if was_started:
+                local.down()
+                if left := teardown.leftovers(local.layout):
+                    raise ClusterError("`down` left something behind:\n" + "\n".join(left))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One suite at a time: another process of pytest waits here, for it would use a cluster that this one stops, restores and takes down."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "cluster.suite").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -20,6 +20,7 @@ from cluster.platform_process import pod_template  # noqa: E402
 from executor_bench import WAITS_FOR_FILE, LogApi  # noqa: E402
 from simulation.executor_contract import EndContract, LifeContract, Manner  # noqa: E402
 
+from abruzzi.contracts.reason import Reason  # noqa: E402
 from abruzzi.contracts.stage import DirectoryStore, StageSpec  # noqa: E402
 from abruzzi.contracts.states import StageKind  # noqa: E402
 from abruzzi.engine.view import Phase, Seen  # noqa: E402
@@ -114,9 +115,16 @@ class NodePlace:
     async def look(self, spec: StageSpec) -> Seen:
         return (await self.executor.observe([spec.attempt_id]))[spec.attempt_id]
 
+    async def until_told(self, spec: StageSpec) -> Seen:
+        """Why it waits."""
+        return await self._until_seen(spec, lambda seen: seen.reason is not None)
+
     async def _until_phase(self, spec: StageSpec, phase: Phase) -> Seen:
+        return await self._until_seen(spec, lambda seen: seen.phase is phase)
+
+    async def _until_seen(self, spec: StageSpec, condition: Callable[[Seen], bool]) -> Seen:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while (seen := await self.look(spec)).phase is not phase:
+        while not condition(seen := await self.look(spec)):
             assert time.monotonic() < deadline, f"still {seen}\n{self._cluster.what_happened(self._namespace)}"
             await asyncio.sleep(0.05)
         return seen
@@ -199,6 +207,21 @@ async def test_ranks_on_two_pods_meet_over_the_pod_network(
     assert [place.logs.of(spec.attempt_id, rank).splitlines()[-1] for rank in (0, 1)] == ["ready: the sum is 3.0"] * 2
     await place.executor.remove(spec.attempt_id)
     assert (await place.look(spec)).phase is Phase.GONE
+
+
+async def test_a_job_whose_pods_a_quota_refuses_says_so(cluster: ClusterHandle, place: NodePlace, stages: str) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    cluster.kubectl.create(quota, namespace=stages)
+    try:
+        cluster.kubectl.wait("resourcequota/none", "jsonpath={.status.hard.pods}=0", namespace=stages, seconds=240)
+        spec = place.spec()
+        await place.executor.create(spec)
+        seen = await place.until_told(spec)
+        assert (seen.phase, seen.waits_for) == (Phase.PENDING, Reason.WAITS_FOR_PODS)
+        assert str(seen.reason).startswith("The cluster refuses its pods: pods ")
+        assert "exceeded quota: none" in str(seen.reason)
+    finally:
+        cluster.kubectl("delete", "resourcequota", "none", "-n", stages)
 
 
 class TestLife(LifeContract):

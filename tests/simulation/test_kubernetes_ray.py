@@ -136,6 +136,28 @@ def test_a_rayjob_without_pods_says_by_itself_how_it_ended(status: Object, code:
     assert said in str(seen.reason)
 
 
+async def test_a_program_that_fails_before_the_launcher_can_speak_is_told_by_the_rayjob(place: ClusterPlace) -> None:
+    """KubeRay ends the head of a job that has failed; the head itself knows of no stage."""
+    spec = on_ray(place)
+    await place.executor.create(spec)
+    rayjob = await rayjob_of(place, spec)
+    await make_cluster(place, rayjob)
+    await place.until(spec, lambda seen: len(place.cluster.started) == 2)
+    lines = "Traceback …\n" + "  a line of it\n" * 100 + "ModuleNotFoundError: No module named 'numpyy'"
+    message = (
+        f"Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n{lines}"
+    )
+    status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "message": message}
+    place.cluster.api.put_status(RAY_JOBS, rayjob["metadata"]["name"], status, namespace=NAMESPACE)
+    state = {"name": "ray", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    head = f"{rayjob['metadata']['name']}-x-head"
+    place.cluster.api.put_status(PODS, head, {"phase": "Succeeded", "containerStatuses": [state]}, namespace=NAMESPACE)
+    ended = await place.until_exited(spec)
+    assert ended.exit_code == 1
+    assert "Its RayJob failed: Job entrypoint command failed with exit code 1" in str(ended.reason)
+    assert str(ended.reason).endswith("ModuleNotFoundError: No module named 'numpyy'.")
+
+
 def test_a_node_that_is_lost_with_a_worker_of_ray_is_no_end_of_the_stage() -> None:
     def living(part: str, node: str) -> Object:
         running = [{"name": "ray", "state": {"running": {}}}]

@@ -58,6 +58,13 @@
 - apiGroups:
   - ''
   resources:
+  - events
+  verbs:
+  - list
+  - watch
+- apiGroups:
+  - ''
+  resources:
   - secrets
   verbs:
   - get

@@ -9,7 +9,7 @@ from typing import Any
 from abruzzi.contracts.states import ExitCode
 from abruzzi.engine.view import Phase, Seen
 from abruzzi_operators.executors.node_words import NodeWords, nothing_known
-from abruzzi_operators.executors.pending import waits_for
+from abruzzi_operators.executors.pending import queue_of, waits_for
 from abruzzi_operators.executors.pod_ends import (
     PodEnd,
     combine,
@@ -21,7 +21,7 @@ from abruzzi_operators.executors.pod_ends import (
     scheduled_at,
 )
 from abruzzi_operators.executors.ray_job import has_started, idle_ranks, is_ray, ray_verdict
-from abruzzi_operators.renderers.names import ANNOTATION_NODES, LABEL_QUEUE
+from abruzzi_operators.renderers.names import ANNOTATION_NODES
 
 Object = Mapping[str, Any]
 
@@ -40,6 +40,8 @@ class Facts:
     queue_message: str | None = None
     reserved_at: float | None = None
     """When Kueue reserved quota for it; Unix seconds."""
+    refusal: str | None = None
+    """Why pods of it can't be made, where somebody has said so."""
     pending_seconds: float = 0.0
     now: float = 0.0
 
@@ -50,6 +52,8 @@ class Assessment:
     """None: only the apiserver can tell."""
     halt: bool = False
     """Some pods have failed, the rest can do nothing in common any more."""
+    is_blind: bool = False
+    """Ray's head has ended and nobody has said how the stage did: a newer state of its RayJob may."""
 
 
 def assess(facts: Facts) -> Assessment:
@@ -61,7 +65,7 @@ def assess(facts: Facts) -> Assessment:
 
 def held_since(facts: Facts) -> float | None:
     """Since when quota is reserved for it; without a queue, since its first pod has a node."""
-    if facts.workload is not None and LABEL_QUEUE in (facts.workload["metadata"].get("labels") or {}):
+    if facts.workload is not None and queue_of(facts.workload):
         return facts.reserved_at
     return min((at for pod in facts.living if (at := scheduled_at(pod)) is not None), default=None)
 
@@ -72,11 +76,32 @@ def _assess(facts: Facts) -> Assessment:
         if sentence is not None:
             node = node_of(pod)
             return Assessment(Seen(Phase.EXITED, node_lost=True, node=node, reason=sentence, observed_at=facts.now))
+    if (told := _told_by_ray(facts)) is not None:
+        return Assessment(told)
     if facts.living:
         return _alive(facts)
     if facts.ends:
         return _ended(facts)
     return _without_pods(facts)
+
+
+def _is_blind(facts: Facts) -> bool:
+    """Ray's head has ended, and has not said how the stage did."""
+    return is_ray(facts.workload) and bool(facts.ends) and combine(list(facts.ends.values())).exit_code is None
+
+
+def _told_by_ray(facts: Facts) -> Seen | None:
+    """Where the program failed before the launcher in it could speak, KubeRay ends the head and says why in the RayJob."""
+    told = ray_verdict(facts.workload) if _is_blind(facts) else None
+    if told is None or told.code is None:
+        return None
+    return Seen(
+        Phase.EXITED,
+        told.code,
+        reason=told.reason,
+        node=facts.ends[0].node if 0 in facts.ends else None,
+        observed_at=facts.now,
+    )
 
 
 def is_terminating(workload: Object | None) -> bool:
@@ -114,11 +139,16 @@ def _alive(facts: Facts) -> Assessment:
     if is_complete and running:
         ended = idle_ranks(facts.workload) | {one.rank for end in facts.ends.values() for one in end.exits}
         seen = Seen(Phase.RUNNING, node=node_of(first), ended_ranks=ended, leave=leave, observed_at=facts.now)
-        return Assessment(seen, halt=is_broken)
+        return Assessment(seen, halt=is_broken, is_blind=_is_blind(facts))
     wait = None
     if facts.workload is not None:
         wait = waits_for(
-            facts.workload, facts.living, expected=expected, queue_message=None, pending_seconds=facts.pending_seconds
+            facts.workload,
+            facts.living,
+            expected=expected,
+            queue_message=None,
+            pending_seconds=facts.pending_seconds,
+            refusal=facts.refusal,
         )
     if wait is not None and wait.hopeless:
         return Assessment(
@@ -134,6 +164,7 @@ def _alive(facts: Facts) -> Assessment:
             observed_at=facts.now,
         ),
         halt=is_broken,
+        is_blind=_is_blind(facts),
     )
 
 
@@ -154,7 +185,8 @@ def _ended(facts: Facts) -> Assessment:
             reason=over.reason,
             node=over.node,
             observed_at=facts.now,
-        )
+        ),
+        is_blind=_is_blind(facts),
     )
 
 
@@ -177,12 +209,14 @@ def _without_pods(facts: Facts) -> Assessment:
         return Assessment(
             Seen(Phase.EXITED, None, reason="Its workload was deleted by somebody else.", observed_at=facts.now)
         )
+    is_let_go = facts.reserved_at is not None or not queue_of(facts.workload)
     wait = waits_for(
         facts.workload,
         (),
         expected=expected_pods(facts.workload),
         queue_message=facts.queue_message,
         pending_seconds=facts.pending_seconds,
+        refusal=facts.refusal if is_let_go else None,
     )
     reason, code = (wait.reason, wait.code) if wait is not None else (None, None)
     return Assessment(Seen(Phase.PENDING, reason=reason, waits_for=code, observed_at=facts.now))

@@ -15,6 +15,7 @@ from abruzzi_operators.kubernetes.resources import (
     CLUSTER_QUEUES,
     CONFIG_MAPS,
     CRDS,
+    EVENTS,
     JOBS,
     LEASES,
     LOCAL_QUEUES,
@@ -49,6 +50,7 @@ def rules() -> list[Object]:
         *(_rule(kind, *WORKLOAD_VERBS) for kind in (JOBS, PYTORCH_JOBS, TRAIN_JOBS, RAY_JOBS)),
         _rule(PODS, "list", "watch", "patch", "delete"),
         _rule(PODS, "get", subresource="log"),
+        _rule(EVENTS, "list", "watch"),  # why pods can't be made
         _rule(SECRETS, "get", "create", "patch", "delete"),
         {**_rule(CONFIG_MAPS, "list", "watch", "patch"), "resourceNames": [FENCE]},
         _rule(CONFIG_MAPS, "create"),  # what is being created has no name yet that a rule could hold

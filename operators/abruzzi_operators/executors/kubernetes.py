@@ -35,6 +35,7 @@ from abruzzi_operators.executors.peers import peer_policy
 from abruzzi_operators.executors.pod_ends import is_over, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.ray_job import is_ray
+from abruzzi_operators.executors.refusals import Refusals
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
@@ -121,6 +122,7 @@ class KubernetesExecutor:
         self._expires: dict[str, float] = {}
         """Unix seconds at which an attempt's credentials end; infinite where it has none."""
         self._ledger = Ledger()
+        self._refusals = Refusals(api, namespace, self._ledger, tuning=tuning)
         self._news = News(self._ledger, self._news_of, can_see=lambda: self._problem() is None, now=now)
         self._fence = Fence(api, namespace, now=now)
         self._ending = Ending(api, namespace, words, now=now)
@@ -154,6 +156,7 @@ class KubernetesExecutor:
             if self._stack is None:
                 self._stack = AsyncExitStack()
                 await self._stack.enter_async_context(self._fence.reflector)
+                await self._stack.enter_async_context(self._refusals)
                 await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
             if self._cluster is None:
                 await self._discover()
@@ -185,8 +188,7 @@ class KubernetesExecutor:
             found = await self._create_workload(spec, placement, kind)
         if found is None:
             return  # the fence refused it
-        _resource, thing = found
-        digest = (thing["metadata"].get("annotations") or {}).get(ANNOTATION_DIGEST)
+        digest = (found[1]["metadata"].get("annotations") or {}).get(ANNOTATION_DIGEST)
         if digest != spec.digest():
             raise SpecConflict(f"Attempt {attempt_id} exists with spec {digest}, not {spec.digest()}.")
 
@@ -233,8 +235,7 @@ class KubernetesExecutor:
         if self._peer_policies and (found is None or expected_pods(found[1]) > 1):
             with suppress(NotFound):
                 await self._api.delete(NETWORK_POLICIES, workload_name(attempt_id), namespace=self._namespace)
-        pods = self._ledger.pods(attempt_id)
-        await self._logs.collect_last(pod for pod in pods if not self._ending.is_lost(pod))
+        await self._logs.collect_last(pod for pod in self._ledger.pods(attempt_id) if not self._ending.is_lost(pod))
         makes_no_more = self._has_ended(attempt_id)
         await self._delete_workload(attempt_id, foreground=False)
         await self._until_gone(attempt_id, makes_no_more)
@@ -477,6 +478,10 @@ class KubernetesExecutor:
         if self._unconfirmed_for(attempt_id) > CONFIRM_SECONDS and not facts.living:
             return await self._gone_or(attempt_id)
         found = assess(facts)
+        if found.is_blind and attempt_id not in self._halted:
+            with suppress(ApiError):  # the watch of pods may be ahead of that of RayJobs, which halting takes away
+                newest = await self._ask(attempt_id)
+                found = assess(facts if newest is None else replace(facts, workload=newest[1]))
         if found.seen is None:
             return await self._gone_or(attempt_id)
         if found.seen.phase is not Phase.EXITED and (problem := self._problem()) is not None:
@@ -510,6 +515,7 @@ class KubernetesExecutor:
             was_stopped=attempt_id in self._stopped,
             words=self._words,
             queue_message=queued.message if queued is not None and not living else None,
+            refusal=self._refusals.word(workload),
             reserved_at=datetime.fromisoformat(reserved_at).timestamp() if reserved_at is not None else None,
             pending_seconds=now - self._pending_since.setdefault(attempt_id, now) if living else 0.0,
             now=now,

@@ -8,6 +8,7 @@ from typing import Any
 
 from abruzzi.contracts.reason import Reason
 from abruzzi_operators.executors.pod_ends import containers, is_over, is_running
+from abruzzi_operators.renderers.names import LABEL_QUEUE
 
 NEVER = ("InvalidImageName", "ErrImageNeverPull")
 PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError")
@@ -32,14 +33,18 @@ def waits_for(
     expected: int,
     queue_message: str | None,
     pending_seconds: float,
+    refusal: str | None = None,
 ) -> Wait | None:
-    """None when there is nothing to say but that it is being started. `queue_message`: Kueue's word about its Workload."""
+    """None when there is nothing to say but that it is being started. `queue_message`: Kueue's word about its Workload; `refusal`: the word of
+    whoever can't make its pods."""
     waiting = [pod for pod in pods if not is_over(pod) and not is_running(pod)]
     for find in (_image, _stuck, _unscheduled):
         found = next((wait for pod in waiting if (wait := find(pod, pending_seconds)) is not None), None)
         if found is not None:
             return found
-    queue = (workload["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
+    if refusal is not None and len(pods) < expected:
+        return Wait(f"The cluster refuses its pods: {refusal}.", Reason.WAITS_FOR_PODS)
+    queue = queue_of(workload)
     if not pods and queue:
         return Wait(
             f"It waits in queue {queue!r}{f': {queue_message.rstrip(chr(46))}' if queue_message else ''}.",
@@ -50,6 +55,11 @@ def waits_for(
             f"{expected - len(waiting)} of its {expected} pods run; the others are being started.", Reason.STARTING
         )
     return None
+
+
+def queue_of(workload: Mapping[str, Any]) -> str | None:
+    """Of Kueue's queues the one that it goes through, if any."""
+    return (workload["metadata"].get("labels") or {}).get(LABEL_QUEUE)
 
 
 def queue_code(message: str) -> Reason:

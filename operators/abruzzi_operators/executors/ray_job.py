@@ -1,6 +1,7 @@
 """What a RayJob's own status says. Pure.
 
-How the stage ended is told by the launcher through its head pod; this is for a RayJob that has no pods any more, or never had any.
+How the stage ended is told by the launcher through its head pod; this is for a RayJob whose head said nothing: it is gone, it never was, or its
+program failed before the launcher could speak.
 `Complete` only says that the job is over, not how (reference: platform.md section 5.4).
 """
 
@@ -54,7 +55,13 @@ def ray_verdict(workload: Mapping[str, Any] | None) -> RayEnd | None:
     if status["jobDeploymentStatus"] == "ValidationFailed":
         return RayEnd(int(ExitCode.USER_ERROR), f"KubeRay can't take this RayJob: {told[:300].rstrip('.')}.")
     found = _EXIT_CODE.search(told)
-    return RayEnd(int(found[1]) if found else None, f"Its RayJob failed and left no pod: {told[:300].rstrip('.')}.")
+    return RayEnd(int(found[1]) if found else None, f"Its RayJob failed: {_both_ends(told).rstrip('.')}.")
+
+
+def _both_ends(told: str) -> str:
+    """Ray's sentence, and the last of the program's lines that it repeats: that is where an exception says what it is."""
+    first, last = 150, 250
+    return told if len(told) <= first + last else f"{told[:first]} … {told[-last:]}"
 
 
 def _status(workload: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -39,6 +39,11 @@ def lease(thing: Object) -> Object:
     return {"metadata": _some(thing["metadata"], "name"), "spec": _some(thing.get("spec") or {}, "renewTime")}
 
 
+def event(thing: Object) -> Object:
+    """What happened to which object."""
+    return {"metadata": _some(thing["metadata"], "name"), "involvedObject": _some(thing["involvedObject"], "kind", "name"), **_some(thing, "reason", "message")}  # fmt: skip
+
+
 def workload(thing: Object) -> Object:
     """For Job, PyTorchJob, TrainJob, RayJob, Kueue's Workload: identity, whether it is suspended, and the whole status."""
     spec = thing.get("spec") or {}
