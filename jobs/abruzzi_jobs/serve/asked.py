@@ -16,9 +16,12 @@ from pydantic import (
     field_validator,
 )
 
+from abruzzi.contracts.graph import nearest
 from abruzzi_jobs.sft.conversation import Conversation, Malformed, read_conversation
 
 DEFAULT_MAX_TOKENS = 256
+ANY = "*"
+"""Of tools: no name, since names have no asterisk."""
 
 
 class BadRequest(Exception):
@@ -57,6 +60,11 @@ class Asked(BaseModel):
     stream_options: _StreamOptions | None = None
     conversation: SkipValidation[Conversation | None] = None
     """Messages and tools, where the model has a chat template."""
+    called: SkipValidation[str | None] = None
+    """A tool must be called: this one, or `ANY`; None: as the model likes."""
+    parallel_tool_calls: StrictBool = True
+    answer_schema: SkipValidation[dict[str, Any] | None] = None
+    """JSON Schema of the whole answer (`response_format`)."""
 
     @property
     def wants_usage(self) -> bool:
@@ -76,10 +84,7 @@ class Asked(BaseModel):
         return value
 
 
-_NOT_SERVED = {
-    "n": (None, 1),
-    "response_format": (None, {"type": "text"}),
-}
+_NOT_SERVED = {"n": (None, 1)}
 
 
 def read_asked(body: Any, *, has_template: bool = False) -> Asked:
@@ -90,13 +95,15 @@ def read_asked(body: Any, *, has_template: bool = False) -> Asked:
         if body.get(name) not in served:
             raise BadRequest(f"{name}: not served by this engine.")
     conversation: Conversation | None = None
+    called: str | None = None
     given = {name: value for name, value in body.items() if value is not None}
     if has_template:
-        conversation = _conversation(body)
+        conversation, called = _conversation(body)
         given["messages"] = [{"role": m["role"], "content": m["content"]} for m in conversation.messages]
     elif body.get("tools"):
         raise BadRequest("tools: not served by this checkpoint, which was not fine-tuned on chats.")
-    given["conversation"] = conversation  # never what a caller calls so
+    # Never what a caller calls so.
+    given |= {"conversation": conversation, "called": called, "answer_schema": _answer_schema(body, conversation)}
     if "max_completion_tokens" in given:
         given["max_tokens"] = given["max_completion_tokens"]
     try:
@@ -106,15 +113,46 @@ def read_asked(body: Any, *, has_template: bool = False) -> Asked:
         raise BadRequest("; ".join(problems)) from error
 
 
-def _conversation(body: Mapping[str, Any]) -> Conversation:
+def _conversation(body: Mapping[str, Any]) -> tuple[Conversation, str | None]:
+    """With the tool that must be called."""
     try:
         read = read_conversation(body)
     except Malformed as error:
         raise BadRequest(f"messages: {error}. {error.hint}") from error
-    forced = body.get("tool_choice")
-    if forced not in (None, "auto", "none"):
-        raise BadRequest("tool_choice: this engine leaves the choice to the model.")
-    return Conversation(read.messages) if forced == "none" else read
+    names = [tool["name"] for tool in read.tools]
+    match body.get("tool_choice"):
+        case None | "auto":
+            return read, None
+        case "none":
+            return Conversation(read.messages), None
+        case "required" if names:
+            return read, ANY
+        case {"type": "function", "function": {"name": str(name)}} if name in names:
+            return read, name
+        case "required":
+            raise BadRequest("tool_choice: required, but there are no tools.")
+        case {"type": "function", "function": {"name": str(name)}}:
+            raise BadRequest(f"tool_choice: there is no tool {name!r}. {nearest(name, names)}".strip())
+    raise BadRequest('tool_choice: "none", "auto", "required", or {"type": "function", "function": {"name": …}}.')
+
+
+def _answer_schema(body: Mapping[str, Any], conversation: Conversation | None) -> dict[str, Any] | None:
+    match body.get("response_format"):
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            schema: dict[str, Any] = {"type": "object"}
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            pass
+        case _:
+            raise BadRequest(
+                'response_format: {"type": "text"}, {"type": "json_object"}, or {"type": "json_schema", "json_schema": {"name": …, "schema": {…}}}.'
+            )
+    if conversation is None:
+        raise BadRequest("response_format: not served by this checkpoint, which was not fine-tuned on chats.")
+    if conversation.tools:
+        raise BadRequest('response_format: not beside tools; leave them out, or say tool_choice = "none".')
+    return schema
 
 
 def prompt_of(asked: Asked) -> str:

@@ -19,16 +19,21 @@ from abruzzi_jobs.data.token_text import token_contents
 from abruzzi_jobs.data.tokenizer import end_of_text_id, load_tokenizer
 from abruzzi_jobs.evals.checkpoint_model import load_model, threads
 from abruzzi_jobs.models import Decoder
-from abruzzi_jobs.rl.engine.protocol import Drawn, Request
+from abruzzi_jobs.rl.engine.enforcer import Enforcer
+from abruzzi_jobs.rl.engine.protocol import Constraint, Drawn, Request
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
 from abruzzi_jobs.serve.answering import Answer, Answering
-from abruzzi_jobs.serve.asked import Asked, BadRequest, prompt_of
+from abruzzi_jobs.serve.asked import ANY, Asked, BadRequest, prompt_of
 from abruzzi_jobs.sft.declarations import Style
 from abruzzi_jobs.sft.markers import Markers, read_markers
 from abruzzi_jobs.sft.template import ChatTemplate
 
 MAX_RUNNING = 32
 """Chats decoded together; more wait."""
+
+
+class NoRoom(BadRequest):
+    """Longer than the model's positions."""
 
 
 class Engine:
@@ -46,6 +51,9 @@ class Engine:
         known = tokenizer.get_vocab_size()
         pad = special_id(tokenizer, PAD)
         self._never = torch.tensor([pad, *range(known, model.config.vocab_size)], dtype=torch.int64)
+        self._enforcer = (
+            Enforcer(tokenizer, markers, vocab_size=model.config.vocab_size, end_of_text=self._end) if markers else None
+        )
 
     @classmethod
     def load(cls, checkpoint: Path, tokenizer: Path, *, thread_count: int | None = None) -> Engine:
@@ -63,11 +71,12 @@ class Engine:
         return cls(model, encoder, *described) if described is not None else cls(model, encoder)
 
     def prepare(self, asked: Asked) -> tuple[Request, Answering]:
-        """What the inference engine is to draw, and what takes its tokens. Raises BadRequest where the prompt leaves no room."""
+        """What the inference engine is to draw, and what takes its tokens. Raises BadRequest where the prompt leaves no room (NoRoom), or a schema makes no
+        grammar."""
         prompt = self._prompt(asked)
         positions = self.model.config.max_position
         if len(prompt) >= positions:
-            raise BadRequest(
+            raise NoRoom(
                 f"messages: {len(prompt)} tokens leave no room for an answer; this model has {positions} positions."
             )
         request = Request(
@@ -78,7 +87,7 @@ class Engine:
             seed=secrets.randbits(63) if asked.seed is None else asked.seed,
             stop_tokens=self._ends,
             top_p=asked.top_p,
-            constraint=Never(self._never),
+            constraint=self._constraint(asked),
             streamed=True,
             top_logprobs=asked.top_logprobs if asked.logprobs else 0,
         )
@@ -103,6 +112,24 @@ class Engine:
                 yield from self.inference.drawn()
         finally:
             self.inference.cancel(request.id)
+
+    def _constraint(self, asked: Asked) -> Constraint:
+        """Raises BadRequest for a schema that makes no grammar."""
+        if self._enforcer is None or asked.conversation is None:
+            return Never(self._never)
+        tools, called = asked.conversation.tools, asked.called
+        calls_before = sum(len(message.get("tool_calls", ())) for message in asked.conversation.messages)
+        try:
+            if asked.answer_schema is not None:
+                return self._enforcer.answer(asked.answer_schema)
+            return self._enforcer.turn(
+                [tool for tool in tools if called in (None, ANY, tool["name"])],
+                calls_before=calls_before,
+                choice="auto" if called is None else "required",
+                calls_at_most=None if asked.parallel_tool_calls else 1,
+            )
+        except AbruzziError as error:
+            raise BadRequest(f"{error.message} {error.hint}") from error
 
     def _prompt(self, asked: Asked) -> list[int]:
         if asked.conversation is not None and self.template is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
-import uuid
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from contextlib import aclosing
@@ -16,12 +14,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from abruzzi_jobs.chat.servers.events import Events
 from abruzzi_jobs.chat.servers.loopback import completion, error_response, loopback_server
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.protocol import Drawn, Request
 from abruzzi_jobs.serve.answering import Answer, Answering
 from abruzzi_jobs.serve.asked import Asked, BadRequest, read_asked
-from abruzzi_jobs.serve.engine import Engine
+from abruzzi_jobs.serve.engine import Engine, NoRoom
 
 MODEL = "checkpoint"
 
@@ -67,7 +66,8 @@ class Handler:
         try:
             drawing, taking = self._engine.prepare(asked)
         except BadRequest as error:
-            return error_response(400, "context_length_exceeded", str(error))
+            kind = "context_length_exceeded" if isinstance(error, NoRoom) else "invalid_request_error"
+            return error_response(400, kind, str(error))
         if asked.stream:
             return await self._stream(request, asked, drawing, taking)
         async with aclosing(self._pieces(drawing, taking)) as pieces:
@@ -89,10 +89,7 @@ class Handler:
         self, request: web.Request, asked: Asked, drawing: Request, taking: Answering
     ) -> web.StreamResponse:
         """Server-sent events: pieces of text as they are certain, calls when the turn is whole."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        await response.prepare(request)
-        events = _Events(response)
-        await events.delta({"role": "assistant", "content": ""})
+        events = await Events.begun(request, model=MODEL)
         async with aclosing(self._pieces(drawing, taking)) as pieces:
             async for piece in pieces:
                 if piece:
@@ -101,14 +98,11 @@ class Handler:
         if rest := taking.rest(answer):
             await events.delta({"content": rest})
         if answer.tool_calls:
-            calls = [{"index": index, **call} for index, call in enumerate(answer.tool_calls)]
-            await events.delta({"tool_calls": calls})
+            await events.calls(answer.tool_calls)
         await events.delta({}, finish_reason=answer.finish_reason)
         if asked.wants_usage:
             await events.usage(answer.prompt_tokens, answer.completion_tokens)
-        await response.write(b"data: [DONE]\n\n")
-        await response.write_eof()
-        return response
+        return await events.done()
 
     async def _pieces(self, drawing: Request, taking: Answering) -> AsyncGenerator[str, None]:
         async with aclosing(self._front.stream(drawing)) as items:
@@ -118,29 +112,6 @@ class Handler:
                     yield taking.piece()
                 if taking.is_over:
                     return
-
-
-class _Events:
-    """Chunks of one answer."""
-
-    def __init__(self, response: web.StreamResponse) -> None:
-        self._response = response
-        self._head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": MODEL,
-        }
-
-    async def delta(self, delta: dict[str, Any], *, finish_reason: str | None = None) -> None:
-        await self._write({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
-
-    async def usage(self, prompt: int, answer: int) -> None:
-        usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-        await self._write({"choices": [], "usage": usage})
-
-    async def _write(self, more: dict[str, Any]) -> None:
-        await self._response.write(b"data: " + json.dumps({**self._head, **more}).encode() + b"\n\n")
 
 
 def message_of(answer: Answer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, model_validator
 
 from abruzzi.contracts.objective import ObjectiveConfig, TemperatureSchedule, TokenBudget
 from abruzzi.contracts.quantity import Count, Seconds
@@ -68,6 +68,8 @@ class RlConfig(Strict):
     """Of the policy, that one trajectory may add in one iteration before it is paused; absent: its whole budget."""
     concurrency: StrictInt = Field(default=64, ge=1)
     """Trajectories that are played at a time."""
+    enforce_calls: StrictBool = False
+    """Calls of tools are drawn so that they follow the template and the tool's JSON Schema (the paper's enforcer); off, the policy has to learn that."""
     minibatches: StrictInt = Field(default=1, ge=1)
     """Optimizer steps of an iteration, each on its share of the groups."""
     micro_tokens: Count = Field(default=8192, gt=0)

@@ -54,21 +54,23 @@ def completion(
     *,
     model: str,
     finish_reason: str,
-    usage: tuple[int, int],
+    usage: tuple[int, int] | None,
     logprobs: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The protocol's answer. `usage`: tokens of prompt and answer."""
+    """The protocol's answer. `usage`: tokens of prompt and answer, where they are known."""
     choice: dict[str, Any] = {"index": 0, "message": dict(message), "finish_reason": finish_reason}
     if logprobs is not None:
         choice["logprobs"] = {"content": logprobs}
-    return {
+    answer: dict[str, Any] = {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
         "choices": [choice],
-        "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)},
     }
+    if usage is not None:
+        answer["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
+    return answer
 
 
 def error_response(status: int, kind: str, message: str) -> web.Response:

@@ -26,6 +26,7 @@ from abruzzi_jobs.rl.controller.ptx import PtxFeed
 from abruzzi_jobs.rl.controller.rollouts import write_rollouts
 from abruzzi_jobs.rl.controller.scoring import PoolScorer
 from abruzzi_jobs.rl.controller.tasks import Curriculum
+from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
 from abruzzi_jobs.rl.learner.learner import Learner
@@ -53,8 +54,9 @@ class Reinforcement:
         self._context, self._reporter, self._stage, self._ranks = context, reporter, stage, ranks
         source, tokenizer = context.input("checkpoint"), context.input("tokenizer")
         self._tokenizer = tokenizer.folder
-        self._dialogue, self._template = _dialogue(tokenizer.folder)
         table = model_table(source.folder, tokenizer.folder)
+        vocab_size = int(table["vocab_size"]) if stage.rl.enforce_calls else None
+        self._dialogue, self._template = _dialogue(tokenizer.folder, enforced_vocabulary=vocab_size)
         self._model = model_of(stage.id, stage.memory, ranks, table, seed=None)
         load_weights(source.folder, self._model, name=f"{source.manifest.name} of stage {source.manifest.stage_id!r}")
         self._positions = int(table["max_position"])
@@ -132,8 +134,9 @@ class Reinforcement:
         logger.info("%d rollouts written down: %s", described["rows"], described["fates"])
 
 
-def _dialogue(tokenizer: Path) -> tuple[Dialogue, ChatTemplate]:
-    """Raises AbruzziError bad_data for a tokenizer without a chat template."""
+def _dialogue(tokenizer: Path, *, enforced_vocabulary: int | None) -> tuple[Dialogue, ChatTemplate]:
+    """`enforced_vocabulary`: tokens that the model has room for, where calls are to follow their schemas. Raises AbruzziError bad_data for a tokenizer
+    without a chat template."""
     described = read_markers(tokenizer)
     if described is None:
         raise AbruzziError(
@@ -143,7 +146,12 @@ def _dialogue(tokenizer: Path) -> tuple[Dialogue, ChatTemplate]:
         )
     markers, style = described
     template = ChatTemplate(load_tokenizer(tokenizer), markers)
-    return Dialogue(template, style), template
+    enforcer = None
+    if enforced_vocabulary is not None:
+        enforcer = Enforcer(
+            template.tokenizer, markers, vocab_size=enforced_vocabulary, end_of_text=template.end_of_text
+        )
+    return Dialogue(template, style, enforcer), template
 
 
 def _meta(described: dict[str, Any]) -> dict[str, Any]:

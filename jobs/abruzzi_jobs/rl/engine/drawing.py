@@ -27,8 +27,7 @@ def draw(logits_SV: Tensor, requests: Sequence[Request], positions: Sequence[int
 
     A row's result follows from its own logits and request.
     """
-    temperatures_S1 = torch.tensor([r.temperature or 1.0 for r in requests], device=logits_SV.device).unsqueeze(1)
-    logprobs_SV = torch.log_softmax(logits_SV / temperatures_S1, -1)
+    logprobs_SV = _tempered(logits_SV, requests)
     for row, request in enumerate(requests):
         if request.top_p < 1:
             logprobs_SV[row] = _nucleus(logprobs_SV[row], request.top_p)
@@ -38,6 +37,16 @@ def draw(logits_SV: Tensor, requests: Sequence[Request], positions: Sequence[int
         is_greedy_S = torch.tensor([not r.temperature for r in requests], device=logits_SV.device)
         tokens_S = torch.where(is_greedy_S, logits_SV.argmax(-1), tokens_S)
     return tokens_S, logprobs_SV.gather(1, tokens_S.unsqueeze(1)).squeeze(1)
+
+
+def chosen(logits_SV: Tensor, requests: Sequence[Request], tokens_S: Tensor) -> Tensor:
+    """Log-probabilities_S of these tokens under logits / temperature, to the same bits as `draw` and the learner have them."""
+    return _tempered(logits_SV, requests).gather(1, tokens_S.unsqueeze(1)).squeeze(1)
+
+
+def _tempered(logits_SV: Tensor, requests: Sequence[Request]) -> Tensor:
+    temperatures_S1 = torch.tensor([r.temperature or 1.0 for r in requests], device=logits_SV.device).unsqueeze(1)
+    return torch.log_softmax(logits_SV / temperatures_S1, -1)
 
 
 def _inverse(logprobs_SV: Tensor, uniform_S: Tensor) -> Tensor:

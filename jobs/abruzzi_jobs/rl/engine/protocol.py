@@ -41,7 +41,8 @@ class Request:
     top_p: float = 1.0
     """Nucleus: the smallest set of likeliest tokens whose probability reaches it. Log-probabilities are of the distribution that is left."""
     constraint: Constraint | None = None
-    """In this process only, and this request's own. Log-probabilities are of the distribution that it leaves."""
+    """In this process only, and this request's own. Log-probabilities are the policy's own, as if there were no constraint (and no `top_p`): what a trainer
+    finds again, and what the objective is about (ADR 12)."""
     streamed: bool = False
     """Its tokens are handed out by `drawn` as they come."""
     top_logprobs: int = 0
@@ -61,7 +62,7 @@ class Drawn:
     request_id: str
     token: int
     logprob: float
-    """At temperature 1, whatever it was drawn with."""
+    """At temperature 1, whatever it was drawn with, of what its constraint leaves."""
     top: tuple[tuple[int, float], ...] = ()
     """(token, log-probability), the likeliest first."""
 

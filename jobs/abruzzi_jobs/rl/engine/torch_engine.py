@@ -22,7 +22,7 @@ from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.invariance import BLOCK, ROWS, multiple
 from abruzzi_jobs.models.paged import LayerPages, Tiles, plan_tiles
 from abruzzi_jobs.models.rows import head_logits, new_pages, paged_forward, ragged_forward
-from abruzzi_jobs.rl.engine.drawing import draw
+from abruzzi_jobs.rl.engine.drawing import chosen, draw
 from abruzzi_jobs.rl.engine.prefixes import Pages, common_length
 from abruzzi_jobs.rl.engine.protocol import Drawn, EngineStats, Generated, Request
 from abruzzi_jobs.rl.engine.shadow import Weights
@@ -338,10 +338,15 @@ class TorchEngine:
     def _draw(self, sequences: list[_Sequence], hidden_SD: Tensor) -> None:
         logits_SV = head_logits(self.model, hidden_SD)
         requests = [s.request for s in sequences]
-        for row, request in enumerate(requests):
-            if request.constraint is not None:
-                request.constraint.mask(logits_SV[row])
+        constrained = [row for row, request in enumerate(requests) if request.constraint is not None]
+        own_CV = logits_SV[constrained]
+        for row in constrained:
+            constraint = requests[row].constraint
+            assert constraint is not None
+            constraint.mask(logits_SV[row])
         tokens_S, logprobs_S = draw(logits_SV, requests, [len(s.tokens) for s in sequences])
+        if constrained:
+            logprobs_S[constrained] = chosen(own_CV, [requests[row] for row in constrained], tokens_S[constrained])
         for row, (sequence, token, logprob) in enumerate(
             zip(sequences, tokens_S.tolist(), logprobs_S.tolist(), strict=True)
         ):

@@ -18,7 +18,9 @@ class Observation:
     messages: tuple[Message, ...]
     """Since the last action, to be appended; at `reset` the whole beginning: system, user."""
     tools: tuple[dict[str, Any], ...] = ()
-    """Declarations ({"name", "description", "parameters": JSON Schema}); only at `reset`."""
+    """Declarations ({"name", "description", "parameters": JSON Schema}); only at `reset`, and where it restarts."""
+    restarts: bool = False
+    """The history is another than the one so far: `messages` are the whole of it, and the policy goes on from them alone, in a new sequence of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

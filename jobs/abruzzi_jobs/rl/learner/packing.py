@@ -30,7 +30,7 @@ class PackedRow:
     targets_L: Tensor
     """The next token where it counts, else IGNORE."""
     positions: tuple[int, ...]
-    """Of each sequence."""
+    """Of each sequence; a trajectory has more than one where its history was begun anew."""
     temperature_T: Tensor
     """float32; 1 where the token was drawn greedily."""
     behaviour_T: Tensor
@@ -60,6 +60,9 @@ class LearnedSequence:
     """What a trajectory brings into a row; N tokens up to its last one that counts."""
 
     sample: Sample
+    lengths: tuple[int, ...]
+    """Of its sequences, which sum to N: more than one where the history was begun anew (another prompt in the middle). Each is computed by itself; the
+    trajectory's log-probability is the sum over all of them."""
     tokens_N: NDArray[np.int64]
     counts_N: NDArray[np.bool_]
     temperature_N: NDArray[np.float32]
@@ -72,8 +75,20 @@ class LearnedSequence:
 
     @property
     def positions(self) -> int:
-        """Of its forward pass: the last token is a target only."""
-        return len(self.tokens_N) - 1
+        """Of its forward pass: the last token of a sequence is a target only."""
+        return sum(self.sequence_positions)
+
+    @property
+    def sequence_positions(self) -> tuple[int, ...]:
+        return tuple(length - 1 for length in self.lengths)
+
+    def inputs(self) -> NDArray[np.int64]:
+        return np.delete(self.tokens_N, np.cumsum(self.lengths) - 1)
+
+    def targets(self) -> NDArray[np.int64]:
+        """One an input."""
+        begins = np.cumsum((0, *self.lengths[:-1]))
+        return np.delete(np.where(self.counts_N, self.tokens_N, IGNORE), begins)
 
 
 def learned_sequence(sample: Sample, config: ObjectiveConfig, *, version: int) -> LearnedSequence | None:
@@ -83,11 +98,25 @@ def learned_sequence(sample: Sample, config: ObjectiveConfig, *, version: int) -
     if not columns:
         return None
     tokens, counts, temperature, behaviour, age = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    counts[:1] = False  # nothing comes before the first token to foretell it from
+    begins = _begins(trajectory)
+    counts[begins] = False  # nothing comes before a first token to foretell it from
     if not counts.any():
         return None
     stop = int(np.flatnonzero(counts)[-1]) + 1
-    return LearnedSequence(sample, tokens[:stop], counts[:stop], temperature[:stop], behaviour[:stop], age[:stop])
+    lengths = np.diff([*(begin for begin in begins if begin < stop), stop])
+    return LearnedSequence(
+        sample, tuple(lengths.tolist()), tokens[:stop], counts[:stop], temperature[:stop], behaviour[:stop], age[:stop]
+    )
+
+
+def _begins(trajectory: Trajectory) -> list[int]:
+    """Of its sequences: the first token, and those of later prompts."""
+    begins, at = [0], 0
+    for segment in trajectory.segments:
+        if segment.source is TokenSource.PROMPT and at:
+            begins.append(at)
+        at += len(segment.tokens)
+    return begins
 
 
 def policy_tokens_that_count(trajectory: Trajectory, config: ObjectiveConfig, *, version: int) -> int:
@@ -134,11 +163,10 @@ def _row(sequences: Sequence[LearnedSequence], device: torch.device) -> PackedRo
     def column(parts: list[NDArray]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts)).to(device)
 
-    targets = [np.where(s.counts_N[1:], s.tokens_N[1:], IGNORE) for s in sequences]
     return PackedRow(
-        tokens_L=column([s.tokens_N[:-1] for s in sequences]),
-        targets_L=column(targets),
-        positions=tuple(s.positions for s in sequences),
+        tokens_L=column([s.inputs() for s in sequences]),
+        targets_L=column([s.targets() for s in sequences]),
+        positions=tuple(positions for s in sequences for positions in s.sequence_positions if positions),
         temperature_T=column([s.temperature_N[s.counts_N] for s in sequences]),
         behaviour_T=column([s.behaviour_N[s.counts_N] for s in sequences]),
         age_T=column([s.age_N[s.counts_N] for s in sequences]),

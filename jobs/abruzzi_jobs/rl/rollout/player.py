@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Ending, Outcome, Segment, Status, Task, TokenSource, Trajectory
 from abruzzi_jobs.rl.engine.protocol import Request
-from abruzzi_jobs.rl.environments.environment import Environment, Message, StepResult
+from abruzzi_jobs.rl.environments.environment import Environment, Message, Observation, StepResult
 from abruzzi_jobs.rl.rollout.dialogue import Dialogue
 from abruzzi_jobs.rl.rollout.played import Played
-from abruzzi_jobs.sft.conversation import Malformed
+from abruzzi_jobs.sft.conversation import Malformed, read_tools
 
 T = TypeVar("T")
 Generate = Callable[[Request], Awaitable[Segment]]
@@ -92,6 +93,9 @@ class Player:
         self._is_open = False
         self._work: asyncio.Task[Any] | None = None
         self._messages: list[Message] = []
+        self._heard: list[Message] = []
+        """Of them, since the history began or was begun anew."""
+        self._tools: tuple[dict[str, Any], ...] = ()
         self._turns = 0
         self._asked = asyncio.Event()
 
@@ -158,7 +162,7 @@ class Player:
             return await self._ended(over)
 
     async def _speak(self, terms: Terms, drawn_before: int) -> None:
-        drawn, tokens = self.drawn, tuple(token for segment in self._segments for token in segment.tokens)
+        drawn, tokens = self.drawn, tuple(token for segment in self._sequence() for token in segment.tokens)
         if drawn >= self._limits.budget_tokens:
             raise _Over(Status.BUDGET)
         if len(tokens) >= self._limits.positions:
@@ -168,6 +172,10 @@ class Player:
         if cap <= 0:
             self.is_capped = True
             raise _Stands
+        try:
+            constraint = self._dialogue.constraint(self._segments, self._heard, self._tools)
+        except AbruzziError as error:
+            raise _Over(Status.ENVIRONMENT_ERROR, f"{error.message} {error.hint}") from error
         segment = await self._from_engine(
             Request(
                 id=self.begun.id,
@@ -177,6 +185,7 @@ class Player:
                 seed=self._seed,
                 stop_tokens=self._dialogue.stop_tokens,
                 group=self.begun.group,
+                constraint=constraint,
             )
         )
         ending = segment.ending
@@ -203,9 +212,9 @@ class Player:
 
     async def _act(self) -> None:
         """The environment's answer to the turn that has just ended."""
-        turn = self._dialogue.turn(self._segments, self._messages)
+        turn = self._dialogue.turn(self._segments, self._heard)
         result, segment = await self._environment(lambda: self._step(turn.message))
-        self._messages += [turn.message, *result.observation.messages]
+        self._hear(turn.message, result.observation)
         if result.terminated:
             raise _Over(Status.OK)
         if result.truncated or self._turns >= self._limits.turns:
@@ -213,7 +222,8 @@ class Player:
         if turn.is_last:
             # It closed the text, not the turn: nothing can follow.
             raise _Over(Status.OK)
-        if self._length() + len(segment.tokens) >= self._limits.positions:
+        before = 0 if segment.source is TokenSource.PROMPT else self._length()
+        if before + len(segment.tokens) >= self._limits.positions:
             raise _Over(Status.CONTEXT, "The environment's answer leaves no room to speak.")
         self._segments.append(segment)
 
@@ -228,17 +238,28 @@ class Player:
         task = self.begun.task
         first = await self._called(session.reset(task, task.seed), self._limits.reset_s)
         prompt, messages = self._read(lambda: self._dialogue.prompt(first))
+        self._tools = self._read(lambda: read_tools(first.tools))
+        self._messages, self._heard = messages, list(messages)
         recorded = self._segments or [prompt]
         turns = 0
         self._same(prompt, recorded[0], turns)
         for number, segment in enumerate(recorded):
-            if segment.source is TokenSource.ENVIRONMENT:
-                turn = self._dialogue.turn(recorded[:number], messages)
+            if number and segment.source is not TokenSource.POLICY:
+                turn = self._dialogue.turn(recorded[:number], self._heard)
                 result, observed = await self._step(turn.message)
-                messages += [turn.message, *result.observation.messages]
+                self._hear(turn.message, result.observation)
                 self._same(observed, segment, turns)
             turns += segment.ending is Ending.STOP
-        self._segments, self._messages, self._turns = recorded, messages, turns
+        self._segments, self._turns = recorded, turns
+
+    def _hear(self, said: Message, observation: Observation) -> None:
+        """The policy's message, and what follows it."""
+        self._messages += [said, *observation.messages]
+        if observation.restarts:
+            self._heard = list(observation.messages)
+            self._tools = self._read(lambda: read_tools(observation.tools))
+        else:
+            self._heard += [said, *observation.messages]
 
     async def _step(self, message: Message) -> tuple[StepResult, Segment]:
         assert self._session is not None
@@ -315,7 +336,12 @@ class Player:
         )
 
     def _length(self) -> int:
-        return sum(len(segment.tokens) for segment in self._segments)
+        return sum(len(segment.tokens) for segment in self._sequence())
+
+    def _sequence(self) -> list[Segment]:
+        """What the policy has before it: from the last prompt on."""
+        begin = max(i for i, segment in enumerate(self._segments) if segment.source is TokenSource.PROMPT)
+        return self._segments[begin:]
 
 
 def _told(error: BaseException) -> str:

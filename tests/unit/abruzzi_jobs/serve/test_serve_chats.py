@@ -102,8 +102,10 @@ def test_a_conversation_that_is_none_is_a_bad_request_and_a_plain_checkpoint_tak
 ) -> None:
     with pytest.raises(BadRequest, match="message 0 has the role 'bot'"):
         asked(messages=[{"role": "bot", "content": "x"}])
-    with pytest.raises(BadRequest, match="leaves the choice to the model"):
-        asked(tool_choice="required")
+    with pytest.raises(BadRequest, match=r"there is no tool 'get_wether'"):
+        asked(tool_choice={"type": "function", "function": {"name": "get_wether"}})
+    with pytest.raises(BadRequest, match="not beside tools"):
+        asked(response_format={"type": "json_object"})
     with pytest.raises(BadRequest, match="was not fine-tuned on chats"):
         read_asked({"messages": [QUESTION], "tools": [WEATHER]})
     plain = Engine.load(folders["own.checkpoint"], folders["plain"], thread_count=1)
@@ -134,3 +136,51 @@ def test_over_http_a_whole_dialogue_with_calls_and_results_is_a_prompt(
     assert response.is_llm
     assert response.usage.completion_tokens <= 4
     assert response.usage.prompt_tokens > 60
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_model_that_knows_nothing_calls_the_tool_that_it_must_call(folders: dict[str, Path], choice: Any) -> None:
+    engine = Engine.load(folders["own.checkpoint"], folders["own.tokenizer"], thread_count=1)
+    tools = [
+        {
+            **WEATHER,
+            "parameters": {
+                "properties": {"town": {"enum": ["Lukla", "Skardu"]}},
+                "required": ["town"],
+                "additionalProperties": False,
+            },
+        }
+    ]
+    other = {
+        "name": "other",
+        "parameters": {"properties": {"n": {"type": "integer", "maximum": 9, "minimum": 0}}, "required": ["n"]},
+    }
+    answer = engine.answer(
+        asked(
+            tools=[*tools, *([other] if isinstance(choice, dict) else [])],
+            tool_choice=choice,
+            parallel_tool_calls=False,
+            seed=3,
+            max_tokens=200,
+        )
+    )
+    assert answer.finish_reason == "tool_calls"
+    [call] = answer.tool_calls
+    assert call["id"] == "functions.get_weather:0"
+    assert call["function"]["arguments"] in ('{"town":"Lukla"}', '{"town":"Skardu"}')
+
+
+def test_an_answer_follows_a_schema_and_a_schema_that_makes_no_grammar_is_a_bad_request(
+    folders: dict[str, Path],
+) -> None:
+    engine = Engine.load(folders["own.checkpoint"], folders["own.tokenizer"], thread_count=1)
+
+    def shape(schema: dict[str, Any]) -> Asked:
+        given = {"type": "json_schema", "json_schema": {"name": "shape", "schema": schema}}
+        return asked(tools=[], response_format=given, seed=1, max_tokens=200)
+
+    answer = engine.answer(shape({"type": "array", "items": {"enum": [1, "two"]}, "minItems": 2, "maxItems": 2}))
+    assert answer.text in ("[1,1]", '[1,"two"]', '["two",1]', '["two","two"]')
+    assert answer.finish_reason == "stop"
+    with pytest.raises(BadRequest, match="response_format: its JSON Schema makes no grammar"):
+        engine.prepare(shape({"type": "string", "format": "no-such-format"}))
