@@ -8,6 +8,8 @@ import json
 import aiohttp
 import pytest
 from planted_gyms import played
+from ports import free_port
+from served_lab import kill_service_at_random_points
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Status
@@ -128,15 +130,51 @@ async def test_the_wire_is_openenvs_with_its_errors() -> None:
 async def test_a_service_that_is_not_there_or_breaks_off_says_so() -> None:
     server = OpenEnvServer(gym("arithmetic"))
     async with server.listening() as url:
-        served = gym("openenv", {"url": url})
+        served = gym("openenv", {"url": url, "patience_seconds": 0.0})
         session = served.session()
         await session.reset(served.task(0, 0), 0)
-    with pytest.raises(AbruzziError) as caught:
+    with pytest.raises(AbruzziError, match=r"127\.0\.0\.1") as caught:
         await session.step(as_assistant("1"))
-    assert caught.value.code == "environment_gone"
-    await session.close()
+    assert caught.value.code == "environment_unreachable"
     other = served.session()
     with pytest.raises(AbruzziError) as caught:
         await other.reset(served.task(0, 0), 0)
     assert caught.value.code == "environment_unreachable"
     await asyncio.gather(other.close(), session.close())
+    with pytest.raises(RuntimeError, match="reset"):
+        await session.step(as_assistant("1"))
+
+
+async def test_a_session_is_played_again_by_a_service_that_comes_back_and_refuses_another_in_its_place() -> None:
+    tools, port = gym("tools", {"tools": 2}), free_port()
+    served = gym("openenv", {"url": f"http://127.0.0.1:{port}", "patience_seconds": PATIENT_SECONDS})
+    task = served.task(3, 0)
+    said = [m for m in tools.solution(tools.task(task.data["seed"], 0)) if m["role"] == "assistant"]
+    session, other = served.session(), served.session()
+    async with OpenEnvServer(tools).listening(port=port):
+        for begun in (session, other):
+            await begun.reset(task, 0)
+        first = await session.step(said[0])
+    going_on = asyncio.create_task(session.step(said[1]))
+    async with OpenEnvServer(tools).listening(port=port):
+        assert (await going_on).terminated
+        whole = served.session()
+        await whole.reset(task, 0)
+        assert await whole.step(said[0]) == first
+        await asyncio.gather(whole.close(), session.close())
+    async with OpenEnvServer(gym("arithmetic")).listening(port=port):
+        with pytest.raises(AbruzziError, match="something else than before") as caught:
+            await other.step(said[0])
+    assert caught.value.code == "environment_differs"
+    await other.close()
+
+
+async def test_a_service_killed_at_random_points_costs_no_episode_and_counts_none_twice() -> None:
+    found = await kill_service_at_random_points(kills=3, seed=0)
+    assert (found.kills, found.lost, found.twice, found.rewards) == (3, 0, 0, {1.0}), found
+
+
+@pytest.mark.prove
+async def test_a_service_killed_two_hundred_times_costs_no_episode() -> None:
+    found = await kill_service_at_random_points(kills=200, seed=1)
+    assert (found.kills, found.lost, found.twice, found.rewards) == (200, 0, 0, {1.0}), found

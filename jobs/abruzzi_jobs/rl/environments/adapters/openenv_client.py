@@ -1,13 +1,18 @@
-"""Environments that others serve on OpenEnv's wire, and ours where they are served so: a Gym whose sessions are connections."""
+"""Environments that others serve on OpenEnv's wire, and ours where they are served so: a Gym whose sessions are connections.
+
+Where a service says that its sessions can be replayed (ours do), one that dies costs no trajectory: the session waits for it to come back, and what was said
+is said again; every answer must be the same.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from typing import Any
 
 import aiohttp
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import Field, StrictFloat, StrictInt, StrictStr
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Outcome, Status, Task, Trajectory
@@ -18,6 +23,7 @@ from abruzzi_jobs.rl.environments.gym import Gym
 from abruzzi_jobs.sft.conversation import arguments_object, read_tools
 
 _MESSAGE_BYTES = 16 << 20
+_RETRY_SECONDS = 0.1
 
 
 class OpenEnvOptions(Strict):
@@ -30,6 +36,8 @@ class OpenEnvOptions(Strict):
     observation: StrictStr = ""
     """The observation's field that is shown; empty, all of it, as JSON."""
     turns: StrictInt = Field(default=100, ge=1)
+    patience_seconds: StrictFloat = Field(default=60.0, ge=0.0)
+    """For a service that is gone to come back, where its sessions can be replayed."""
 
 
 class OpenEnv(Gym):
@@ -56,7 +64,7 @@ class OpenEnv(Gym):
 
 
 class OpenEnvSession:
-    """One connection: opened by `reset`, closed by `close`."""
+    """One connection at a time: opened by `reset`, closed by `close`."""
 
     def __init__(self, options: Any, gym: Gym) -> None:
         self._options, self._gym = options, gym
@@ -64,21 +72,17 @@ class OpenEnvSession:
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._rewards: list[float | None] = []
         self._outcome: dict[str, Any] | None = None
-        self._speaks_messages = False
+        self._speaks_messages = self._replays = self._is_begun = False
+        self._said: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        """(kind, data, answer) since the last reset."""
 
     async def reset(self, task: Task, seed: int) -> Observation:
-        if self._ws is None:
-            self._http = aiohttp.ClientSession()
-            url = f"{self._options.url.rstrip('/')}/ws"
-            try:
-                self._ws = await self._http.ws_connect(url, max_msg_size=_MESSAGE_BYTES, compress=0)
-            except aiohttp.ClientError as error:
-                await self.close()
-                raise AbruzziError("environment_unreachable", f"{url}: {error}", status=503) from error
-        self._rewards, self._outcome = [], None
+        self._rewards, self._outcome, self._said = [], None, []
+        self._is_begun, self._replays = True, True  # nothing has been said yet that a service could have lost
         split = "held_out" if self._gym.is_held_out(task.data) else "train"
         begin = await self.ask("reset", {"seed": task.data["seed"], "split": split})
         observed = begin["observation"]
+        self._replays = bool((observed.get("metadata") or {}).get("replays"))
         self._speaks_messages = isinstance(observed.get("messages"), list)
         if self._speaks_messages:
             return Observation(messages=tuple(observed["messages"]), tools=read_tools(observed.get("tools") or ()))
@@ -101,6 +105,10 @@ class OpenEnvSession:
         return {"rewards": self._rewards, "outcome": self._outcome}
 
     async def close(self) -> None:
+        self._is_begun = False
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         if self._ws is not None:
             await self._ws.close()
             self._ws = None
@@ -109,17 +117,56 @@ class OpenEnvSession:
             self._http = None
 
     async def ask(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
-        """Raises AbruzziError with the service's own words."""
-        if self._ws is None:
+        """Raises AbruzziError with the service's own words, `environment_gone` where it does not come back, `environment_differs` where it comes back as
+        another."""
+        if not self._is_begun:
             raise RuntimeError("a session has to be reset before it is used")
         try:
-            await self._ws.send_str(json.dumps({"type": kind, "data": data}))
-            said = await self._ws.receive_json()
+            answer = await self._asked(kind, data)
+        except _Gone:
+            if not self._replays:
+                raise
+            answer = await self._resumed(kind, data)
+        self._said.append((kind, data, answer))
+        return answer
+
+    async def _asked(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        ws = self._ws or await self._connect()
+        try:
+            await ws.send_str(json.dumps({"type": kind, "data": data}))
+            said = await ws.receive_json()
         except (aiohttp.ClientError, TypeError, ConnectionError) as error:
-            raise AbruzziError("environment_gone", f"The service broke off: {error}", status=503) from error
+            raise _Gone("environment_gone", f"The service broke off: {error}", status=503) from error
         if said["type"] == "error":
             raise AbruzziError("environment_error", f"{said['data'].get('code')}: {said['data'].get('message')}")
         return said["data"]
+
+    async def _resumed(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a service that has come back. It may go again at any time."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._options.patience_seconds
+        while True:
+            await self._disconnect()
+            try:
+                for earlier, given, answer in self._said:
+                    if (now := await self._asked(earlier, given)) != answer:
+                        told = f"After it had gone, {self._options.url} answered {earlier!r} with something else than before."
+                        raise AbruzziError("environment_differs", told, hint=f"Then: {answer}. Now: {now}.")
+                return await self._asked(kind, data)
+            except _Gone:
+                if clock() > end:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _connect(self) -> aiohttp.ClientWebSocketResponse:
+        self._http = aiohttp.ClientSession()
+        url = f"{self._options.url.rstrip('/')}/ws"
+        try:
+            self._ws = await self._http.ws_connect(url, max_msg_size=_MESSAGE_BYTES, compress=0)
+        except aiohttp.ClientError as error:
+            await self._disconnect()
+            raise _Gone("environment_unreachable", f"{url}: {error}", status=503) from error
+        return self._ws
 
     def _action(self, message: Message) -> dict[str, Any]:
         text = str(message.get("content") or "")
@@ -132,3 +179,7 @@ class OpenEnvSession:
     def _shown(self, observed: dict[str, Any]) -> str:
         found = observed.get(self._options.observation, "") if self._options.observation else observed
         return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+class _Gone(AbruzziError):
+    """No connection, or it broke."""

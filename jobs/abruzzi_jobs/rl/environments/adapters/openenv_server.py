@@ -140,7 +140,8 @@ class _Episode:
         self._steps, self._is_over = 0, False
         begin = await self._session.reset(task, task.seed)
         self._messages = list(begin.messages)
-        told = {"task_id": task.id, "family": task.family, "environment": task.environment}
+        told: dict[str, Any] = {"task_id": task.id, "family": task.family, "environment": task.environment}
+        told["replays"] = self._gym.replays
         return _observed(begin, metadata=told, tools=list(begin.tools))
 
     async def _step(self, data: dict[str, Any]) -> str:
