@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from cluster.handle import ClusterHandle
+from cluster.layout import NODE
 from cluster.platform_process import PlatformProcess, open_platform
 from cluster.pod_processes import kill_pod
 from synthesis_stage import Stage
 
 from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.pool import Amounts, PoolSpec
+from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.recipe import CorpusData
 from abruzzi.contracts.resources import AttemptOut
 from abruzzi.contracts.stage import workload_name
@@ -59,6 +62,12 @@ threads = 1
 """
 
 
+POOL = PoolSpec(
+    name="ray", kind="kubernetes", ranks_per_node=1, rank=Amounts(cpus=0.1, memory=2_000_000_000),
+    quota=Amounts(cpus=0.3, memory=6_000_000_000), node_labels={"kubernetes.io/hostname": NODE},
+    topology=("kubernetes.io/hostname",), required_topology="kubernetes.io/hostname",
+)  # fmt: skip
+"""Room for one RayCluster at a time, head and worker on one node."""
 PLAY_RECIPE = """
 version = 1
 name = "play"
@@ -194,3 +203,54 @@ def test_conversations_played_on_two_nodes_of_ray_are_those_of_one_process_also_
         assert rows
         there = digests(made[kind])
         assert {path: there.get(path) for path in rows} == {path: wanted[path] for path in rows}
+
+
+def test_kueue_admits_one_raycluster_and_holds_the_next_until_the_first_is_cancelled_and_nothing_is_left(
+    cluster: ClusterHandle, namespace: str, platform: PlatformProcess
+) -> None:
+    cluster.install("kuberay", "kueue")
+    queued = PLAY_RECIPE.replace('framework = "ray"', f'framework = "ray"\npool = "{POOL.name}"').replace(
+        "threads = 1\n", ""
+    )
+
+    def ray_nodes(run_id: str) -> set[str]:
+        """Parts of its RayCluster that run."""
+        selector = f"ray.io/node-type,abruzzi.io/run={run_id}"
+        pods = cluster.kubectl.json("get", "pods", "-n", namespace, "-l", selector)["items"]
+        return {
+            pod["metadata"]["labels"]["ray.io/node-type"] for pod in pods if pod["status"].get("phase") == "Running"
+        }
+
+    def waits_for(run_id: str) -> Reason | None:
+        with platform.client() as client:
+            wait = client.runs.why(run_id).facts[0].waits_for
+        return wait.code if wait else None
+
+    def left() -> list[str]:
+        kinds = "rayjobs,rayclusters,jobs,secrets,pods,workloads,services"
+        found = cluster.kubectl.json("get", kinds, "-n", namespace)["items"]
+        return [f"{each['kind']} {each['metadata']['name']}" for each in found]
+
+    try:
+        with platform.client() as client:
+            client.pools.apply(POOL)
+            platform.until(lambda: client.pools.get(POOL.name).status.ready, seconds=SECONDS)
+        first = platform.submit(queued)
+        platform.until(lambda: ray_nodes(first) == {"head", "worker"}, seconds=SECONDS)
+        [workload] = cluster.kubectl.json("get", "workloads", "-n", namespace)["items"]
+        assert workload["metadata"]["ownerReferences"][0]["kind"] == "RayJob"
+        assert {each["topologyRequest"]["podSetGroupName"] for each in workload["spec"]["podSets"]} == {"ranks"}
+        print(json.dumps(workload["status"]["admission"], indent=1))
+        second = platform.submit(queued)
+        platform.until(lambda: waits_for(second) is Reason.WAITS_FOR_QUOTA, seconds=SECONDS)
+        for run_id in (first, second):
+            platform.until(lambda run_id=run_id: "head" in ray_nodes(run_id), seconds=SECONDS)
+            with platform.client() as client:
+                client.runs.cancel(run_id)
+            assert platform.wait_end(run_id, seconds=SECONDS).state is RunState.CANCELLED
+            assert [attempt.cause for attempt in platform.attempts(run_id, "synthesize")] == [Cause.CANCELLED]
+        platform.until(lambda: not left(), seconds=SECONDS)
+    finally:
+        print(left())
+        for kind in ("clusterqueue", "resourceflavor", "topology"):
+            cluster.kubectl.try_run("delete", kind, "-l", "app.kubernetes.io/managed-by=abruzzi", "--wait=false")

@@ -317,8 +317,7 @@ async def test_from_a_directory_to_s3_and_back(world, database: Database, empty:
     path, _ = create(tmp_path / "backups", database, world.objects)
     with S3Server(real=True) as server:
         bucket = S3Store(S3Config(endpoint=server.endpoint, bucket="restored", secure=False))
-        bucket.ensure_bucket()
-        restore(path, empty, bucket)
+        restore(path, empty, bucket)  # which makes the bucket
         assert contents(bucket) == contents(world.objects)
         again, _ = create(tmp_path / "again", empty, bucket)
         assert contents(DirectoryStore(again / "objects")) == contents(world.objects)

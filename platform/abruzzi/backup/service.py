@@ -24,6 +24,7 @@ from abruzzi.backup.objects import ObjectFile
 from abruzzi.backup.tables import TableFile
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.store import DirectoryStore, ObjectStore
+from abruzzi.store.s3 import S3Store
 
 FORMAT = 1
 _DESCRIPTION, _OBJECTS = "backup.json", "objects.jsonl"
@@ -144,6 +145,8 @@ def restore(
             status=409,
             hint="Restore into a database without tables (DROP DATABASE, CREATE DATABASE): it gets the backup's schema, then the newest.",
         )
+    if isinstance(store, S3Store):
+        store.ensure_bucket()  # a server that has lost everything, or a new one, has none
     if not overwrite and next(iter(store.list("projects/")), None) is not None:
         hint = "Restore into an empty bucket or directory, or say --overwrite: what is there stays beside what is restored."
         raise AbruzziError("not_empty", "The object store holds objects already.", status=409, hint=hint)
