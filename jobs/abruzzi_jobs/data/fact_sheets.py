@@ -1,4 +1,4 @@
-"""Short sheets of facts about chemical elements and countries, for measuring what a model has learned of them.
+"""Short sheets of facts about chemical elements, countries and nouns (WordNet), for measuring what a model has learned of them.
 
 Every relation is told in one wording and asked in another that no text uses: an evaluation asks about facts that were read, in a form that was
 never seen (cf. SimpleQA after training on wiki text, paper section 2.2.1). Most answers cannot be guessed from the subject's name.
@@ -15,6 +15,7 @@ from typing import Any
 
 from abruzzi_jobs.data.documents import Document, Fact, choice
 from abruzzi_jobs.data.package_data import iso_entries, package_folder
+from abruzzi_jobs.data.wordnet import nouns, only_meanings
 
 TOLD, ASKED = 0, 1
 SHEET_WORDINGS: dict[str, tuple[str, str]] = {
@@ -28,11 +29,19 @@ SHEET_WORDINGS: dict[str, tuple[str, str]] = {
     "sheet.code": ("The numeric code of {} is", "Which numeric code does {} have? The answer is"),
     "sheet.letters": ("The three-letter code of {} is", "Which three-letter code does {} have? The answer is"),
     "sheet.part": ("{} is a part of", "Which country does {} belong to? The answer is"),
+    "sheet.hypernym": ("The hypernym of {} is", "Which hypernym does {} have? The answer is"),
+    "sheet.synonym": ("The synonym of {} is", "Which synonym does {} have? The answer is"),
+    "sheet.definition": ("The definition of {} is", "Which definition does {} have? The answer is"),
+    "sheet.field": ("The lexical field of {} is", "Which lexical field does {} belong to? The answer is"),
 }
 """{relation: (told, asked)}; the answer follows after one space."""
 
 _PARTS_A_COUNTRY = 4
 _LONGEST_PART = 15
+_FIELDS = {"animal", "artifact", "body", "food", "object", "phenomenon", "plant", "substance"}
+"""Of things, not of people: no word that is an insult."""
+_LONGEST_DEFINITION = 7
+"""Words."""
 
 
 _FIRST = 120
@@ -40,8 +49,8 @@ _FIRST = 120
 
 
 def sheets() -> list[Document]:
-    """A subject a document, some forty words each; elements and countries in an order that mixes them."""
-    found = [*_elements(), *_countries()]
+    """A subject a document, some forty words each; elements, countries and nouns in an order that mixes them."""
+    found = [*_elements(), *_countries(), *_nouns()]
     return sorted(found, key=lambda document: choice(f"sheet\0{document.name}", 2**60))
 
 
@@ -89,6 +98,27 @@ def _countries() -> Iterator[Document]:
         told = [("sheet.code", name, entry["numeric"]), ("sheet.letters", name, entry["alpha_3"])]
         told += [("sheet.part", part, name) for part in _some_parts(parts.get(entry["alpha_2"], []))]
         yield _sheet(name, "country", told)
+
+
+def _nouns() -> Iterator[Document]:
+    """Of one meaning each, with a synonym that is not its spelling; whose parts are plain words."""
+    sure = only_meanings()
+    for noun in nouns().values():
+        if noun.field not in _FIELDS or len(noun.words) < 2 or len(noun.kinds) != 1:
+            continue
+        word, synonym, hypernym = noun.words[0], noun.words[1], nouns()[noun.kinds[0]].words[0]
+        parts = (word, synonym, hypernym, noun.definition)
+        if not {word, synonym} <= sure or word[:3] == synonym[:3] or not all(map(_plain, parts)):
+            continue
+        if " " in word or len(noun.definition.split()) > _LONGEST_DEFINITION:
+            continue
+        told = {"hypernym": hypernym, "synonym": synonym, "definition": noun.definition, "field": noun.field}
+        name = word.capitalize()
+        yield _sheet(name, "noun", [(f"sheet.{key}", name, answer) for key, answer in told.items()])
+
+
+def _plain(words: str) -> bool:
+    return words.replace(" ", "").replace("-", "").isalpha() and (words.islower() or " " in words)
 
 
 def _country(subdivision: dict[str, Any]) -> str:

