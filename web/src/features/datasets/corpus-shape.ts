@@ -8,6 +8,8 @@ export type CorpusSource = { readonly name: string; readonly domain: string; rea
 /** Documents by value, in bins; `label` says from where to where. */
 export type Histogram = { readonly name: string; readonly title: string; readonly domains: readonly string[]; readonly bins: readonly { readonly label: string; readonly total: number; readonly counts: readonly number[] }[] };
 export type Domain = { readonly name: string; readonly documents: number; readonly bytes: number };
+/** Documents that were not taken: a row a reason, most first; a column a domain or a source. */
+export type Rejections = { readonly columns: readonly string[]; readonly rows: readonly { readonly reason: string; readonly counts: readonly number[]; readonly total: number }[] };
 export type Corpus = {
   readonly domains: readonly Domain[];
   readonly sources: readonly CorpusSource[];
@@ -70,6 +72,22 @@ export function histogramOf(name: string, raw: Json): Histogram[] {
 }
 
 const numbersOf = (raw: unknown): number[] => (Array.isArray(raw) ? raw.map((value) => numberOf(value) ?? 0) : []);
+
+/** `column` says where a source's documents are counted. */
+export function rejectionsOf(sources: readonly CorpusSource[], column: (source: CorpusSource) => string): Rejections {
+  const lost = sources.filter((source) => source.lost > 0);
+  const columns = [...new Set(lost.map(column))];
+  const totals = new Map<string, number>();
+  const found = new Map<string, number>();
+  for (const source of lost) {
+    for (const [reason, count] of source.reasons) {
+      const cell = `${reason}\0${column(source)}`;
+      totals.set(reason, (totals.get(reason) ?? 0) + count);
+      found.set(cell, (found.get(cell) ?? 0) + count);
+    }
+  }
+  return { columns, rows: ordered(totals).map(([reason, total]) => ({ reason, total, counts: columns.map((name) => found.get(`${reason}\0${name}`) ?? 0) })) };
+}
 
 export type Bar = { readonly name: string; readonly count: number; readonly length: number; readonly share: number };
 

@@ -2,9 +2,10 @@ import { Cell, Head, Table } from "@/components/ui/table";
 import { bytes, whole } from "@/lib/format";
 
 import { Bars } from "./bars";
-import type { Corpus } from "./corpus-shape";
+import { type Corpus, rejectionsOf } from "./corpus-shape";
 import { Histograms } from "./histograms";
 import { fateTone } from "./marks";
+import { Rejections } from "./rejections";
 
 /** Statistics of a corpus: mixture, licences, what was rejected and why, its sources. */
 export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere: (condition: string) => void }) {
@@ -17,6 +18,7 @@ export function CorpusStatistics({ corpus, onWhere }: { corpus: Corpus; onWhere:
         {corpus.notes.length > 0 && <Bars title="Masked and mended" counts={corpus.notes} />}
       </div>
       {corpus.histograms.length > 0 && <Histograms histograms={corpus.histograms} />}
+      {corpus.sources.some(({ lost }) => lost > 0) && <Rejections byDomain={rejectionsOf(corpus.sources, ({ domain }) => domain)} bySource={rejectionsOf(corpus.sources, ({ name }) => name)} />}
       <section aria-label="Sources" className="-mx-4">
         <h3 className="mb-1 px-4 font-medium">Sources</h3>
         <Table label="Sources">

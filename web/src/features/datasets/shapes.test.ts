@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { barsOf, corpusOf, histogramOf } from "./corpus-shape";
+import { barsOf, corpusOf, histogramOf, rejectionsOf } from "./corpus-shape";
 import { marksOf, readRewrite } from "./rewrite-shape";
 import { componentsOf, piecesOf, versionsOf } from "./rollout-shape";
 import { readSchema } from "./schema-shape";
@@ -115,6 +115,12 @@ describe("corpora", () => {
     expect(corpus.notes).toEqual([["email.masked", 4]]);
     expect(corpusOf({}).sources).toEqual([]);
     expect(corpusOf({}).histograms).toEqual([]);
+  });
+  it("counts what was not taken by reason, a column a domain or a source", () => {
+    const source = (name: string, domain: string, rejected: Record<string, number>) => ({ name, domain, ...Object.fromEntries(Object.entries(rejected).map(([reason, documents]) => [reason, { documents, bytes: 1 }])) });
+    const { sources } = corpusOf({ sources: [source("a", "web", { duplicate: 2, short: 1 }), source("b", "code", { duplicate: 4 }), source("c", "web", { short: 3 }), source("d", "web", {})] });
+    expect(rejectionsOf(sources, ({ domain }) => domain)).toEqual({ columns: ["web", "code"], rows: [{ reason: "duplicate", total: 6, counts: [2, 4] }, { reason: "short", total: 4, counts: [4, 0] }] });
+    expect(rejectionsOf(sources, ({ name }) => name)).toEqual({ columns: ["a", "b", "c"], rows: [{ reason: "duplicate", total: 6, counts: [2, 4, 0] }, { reason: "short", total: 4, counts: [1, 0, 3] }] });
   });
   it("gives bars their share of the longest", () => {
     expect(barsOf([["a", 4], ["b", 1]])).toEqual([{ name: "a", count: 4, length: 1, share: 0.8 }, { name: "b", count: 1, length: 0.25, share: 0.2 }]);
