@@ -12,7 +12,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from abruzzi_jobs.data.documents import Document, Fact, choice
 from abruzzi_jobs.data.fact_sheets import SHEET_WORDINGS

@@ -45,7 +45,10 @@ class NgramIndex:
                 if len(letters) >= SHORTEST:
                     found[min(words, len(letters))].append(_Item(item, letters, len(names)))
             names.append(name)
-        tables = {length: _table(items, length) for length, items in sorted(found.items())}
+        made = {length: _table(items, length) for length, items in sorted(found.items())}
+        tables = {
+            length: table for length, table in made.items() if len(table[0])
+        }  # none is left where none is evidence
         return cls(names, tables)
 
     @property
