@@ -126,7 +126,9 @@ class Killed:
     """From the start of the next process until it plays or trains."""
 
 
-def kill_at_random_points(folder: Path, made: Path, *, kills: int, seed: int) -> Killed:
+def kill_at_random_points(
+    folder: Path, made: Path, *, kills: int, seed: int, changes: dict[str, Any] | None = None
+) -> Killed:
     draw, found = random.Random(seed), Killed()
 
     def lab(name: str) -> RlLab:
@@ -134,7 +136,7 @@ def kill_at_random_points(folder: Path, made: Path, *, kills: int, seed: int) ->
         return RlLab(folder / name, made=made)
 
     whole = lab("whole")
-    whole.run(whole.reinforcing())
+    whole.run(whole.reinforcing(changes))
     expected = (whole.digests(), whole.output(ArtifactKind.ROLLOUTS).files)
     while found.kills < kills:
         found.runs += 1
@@ -142,7 +144,7 @@ def kill_at_random_points(folder: Path, made: Path, *, kills: int, seed: int) ->
         for epoch in itertools.count(1):
             is_last = found.kills >= kills
             after = {} if is_last else {"KILL_AFTER": str(draw.randrange(MOST_PULSES))}
-            spec = killed.reinforcing(epoch=epoch)
+            spec = killed.reinforcing(changes, epoch=epoch)
             began = time.monotonic()
             attempt = killed.start(spec, environment=after, program=None if is_last else KILLED_STAGE)
             if epoch > 1:

@@ -23,6 +23,7 @@ from abruzzi_jobs.rl.controller.journal import Journal
 from abruzzi_jobs.rl.controller.ledger import MemoryLedger, TimeLedger
 from abruzzi_jobs.rl.rollout.collect import Interrupted
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
+from abruzzi_jobs.train.feed import Rows
 
 TASK = Task(id="t", family="addition", environment="arithmetic@1")
 
@@ -136,7 +137,9 @@ class ScriptedPolicy:
     async def to_training(self) -> None:
         self.world.pulse(1.0)
 
-    def anchor(self, groups: Sequence[Group], *, version: int) -> Mapping[str, float]:
+    def anchor(
+        self, groups: Sequence[Group], *, version: int, lessons: Sequence[Rows | None] = ()
+    ) -> Mapping[str, float]:
         self.groups = groups
         rewards = [group.mean_reward or 0.0 for group in groups]
         return {"rl/reward": sum(rewards) / len(rewards)}

@@ -42,6 +42,7 @@ from abruzzi_api.v1.projects import routes as projects
 from abruzzi_api.v1.recipes import routes as recipes
 from abruzzi_api.v1.reviews import routes as reviews
 from abruzzi_api.v1.rows import routes as rows
+from abruzzi_api.v1.rubrics import routes as rubrics
 from abruzzi_api.v1.runs import routes as runs
 from abruzzi_api.v1.session import routes as session
 from abruzzi_api.v1.tokens import routes as tokens
@@ -58,6 +59,7 @@ NOUNS = (
     artifacts,
     rows,
     reviews,
+    rubrics,
     metrics,
     logs,
     events,

@@ -68,7 +68,7 @@ class Things:
         return {
             "run_id": self.run_id, "attempt_id": self.attempt_id, "artifact_id": self.artifact_id, "token_id": self.token_id, "rank": "0",
             "path": "file.txt", "subscription_id": self.subscription_id, "delivery_id": self.delivery_id, "message_id": str(self.message_id),
-            "name": "spare", "noun": "things",
+            "name": "spare", "noun": "things", "rubrics_name": "general",
         }  # fmt: skip
 
     @property
@@ -148,6 +148,15 @@ def _recipe(t: Things) -> dict[str, Any]:
     return {"recipe_toml": RECIPE}
 
 
+def _rubrics(t: Things) -> dict[str, Any]:
+    return {"based_on": 1, "rubrics": [{"name": "short", "kind": "human", "text": "Short."}]}
+
+
+def forget_rubrics(t: Things) -> None:
+    with psycopg.connect(t.server.owner_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM rubric_sets")
+
+
 def make_pool(t: Things) -> None:
     with psycopg.connect(t.server.owner_url, autocommit=True) as connection:
         connection.execute(
@@ -182,6 +191,8 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("PUT", "/artifacts/{artifact_id}/reviews"): Asked(body=lambda t: {"row_id": "one", "verdict": "accept"}),
     ("DELETE", "/artifacts/{artifact_id}/reviews"): Asked(204, query=lambda t: {"row_id": "one"}),
     ("GET", "/attempts/{attempt_id}/reviews"): Asked(query=lambda t: {"digest": t.digest}),
+    ("GET", "/rubrics/{rubrics_name}"): Asked(about_things=False),
+    ("PUT", "/rubrics/{rubrics_name}"): Asked(body=_rubrics, about_things=False, before=forget_rubrics),
     ("GET", "/metrics"): Asked(query=lambda t: {"run": t.run_id, "key": "train/loss"}, about_things=True),
     ("GET", "/logs"): Asked(query=lambda t: {"attempt": t.attempt_id}, about_things=True),
     ("GET", "/logs/stream"): Asked(query=lambda t: {"attempt": t.attempt_id}, about_things=True),

@@ -97,7 +97,7 @@ def build_examples(
             f"No conversation is left to learn from: {_counted(described['fates'], len(kept['heldout']))}.",
             hint="Give more conversations, a longer batch.sequence_length for those that are too long, or a smaller data.held_out_fraction.",
         )
-    return Examples(train=_split(kept["train"]), heldout=_split(kept["heldout"]), fates=described["fates"])
+    return Examples(train=split_of(kept["train"]), heldout=split_of(kept["heldout"]), fates=described["fates"])
 
 
 def _fate(conversation: Conversation, encoded: Encoded, room: int) -> str:
@@ -111,7 +111,7 @@ def _style(print_32: bytes, json_fraction: float) -> Style:
     return "json" if choice(f"declarations\0{print_32.hex()}", _SCALE) < json_fraction * _SCALE else "typescript"
 
 
-def _split(encoded: list[Encoded]) -> Split:
+def split_of(encoded: list[Encoded]) -> Split:
     lengths = [len(e.tokens) for e in encoded]
     return Split(
         tokens=np.concatenate([e.tokens for e in encoded] or [np.zeros(0)]).astype(np.int32),

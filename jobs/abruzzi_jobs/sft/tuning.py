@@ -25,10 +25,12 @@ from abruzzi_jobs.data.encoding import special_id, token_bytes
 from abruzzi_jobs.data.shards import PAD
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.export.bases import read_base, write_base
+from abruzzi_jobs.rl.critic.rubrics import settled_rubrics
 from abruzzi_jobs.sft.declarations import Style
 from abruzzi_jobs.sft.examples import Examples, build_examples
 from abruzzi_jobs.sft.feed import ConversationFeed, PackedRows
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
+from abruzzi_jobs.sft.preferences import own_preferences, taught_preferences
 from abruzzi_jobs.sft.reviews import settled_reviews
 from abruzzi_jobs.sft.rows import ConversationRow, Verdicts, gym_rows, made_rows, own_rows
 from abruzzi_jobs.sft.template import ChatTemplate
@@ -57,7 +59,7 @@ class FineTuning(Training):
         model = build_model(stage, ranks, table, seed=None)
         load_weights(start.checkpoint, model, name=start.name, seed_of_growth=context.spec.seed)
         examples = build_examples(
-            _rows(context, stage, settled_reviews(context, ranks, NOUNS)),
+            _rows(context, stage, settled_reviews(context, ranks, NOUNS), ranks),
             ChatTemplate(tokenizer, markers),
             stage,
             index=_index(context, stage),
@@ -122,13 +124,29 @@ def _table(start: _Start, stage: SftStage) -> dict[str, Any]:
     return table
 
 
-def _rows(context: StageContext, stage: SftStage, verdicts: dict[str, Verdicts]) -> Iterator[ConversationRow]:
+def _rows(
+    context: StageContext, stage: SftStage, verdicts: dict[str, Verdicts], ranks: Ranks
+) -> Iterator[ConversationRow]:
     for noun, said in verdicts.items():
         yield from made_rows(context.input(noun).folder, noun, said)
     for source in stage.data.sources:
         yield from own_rows(source, store=context.spec.store)
     for taught in stage.data.gyms:
-        yield from gym_rows(taught, seed=context.spec.seed)
+        if taught.form == "answers":
+            yield from gym_rows(taught, seed=context.spec.seed)
+    yield from _preferences(context, stage, ranks)
+
+
+def _preferences(context: StageContext, stage: SftStage, ranks: Ranks) -> Iterator[ConversationRow]:
+    """Lessons of a critic."""
+    taught = [each for each in stage.data.gyms if each.form == "preferences"]
+    if not taught and not stage.data.preferences:
+        return
+    form, rubrics = stage.data.critic.form, settled_rubrics(context, stage.data.critic.rubrics, ranks)
+    for source in stage.data.preferences:
+        yield from own_preferences(source, rubrics, form, store=context.spec.store)
+    for each in taught:
+        yield from taught_preferences(each, rubrics, form, seed=context.spec.seed)
 
 
 def _index(context: StageContext, stage: SftStage) -> NgramIndex:

@@ -104,9 +104,13 @@ def absolute_sources(recipe: Recipe, base: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for stage in recipe.stage:
         if isinstance(stage, CorpusStage | SftStage):
-            sources = [str((base / s).absolute()) if _is_relative_file(s) else s for s in stage.data.sources]
-            if sources != list(stage.data.sources):
-                found[f"stage.{stage.id}.data.sources"] = json.dumps(sources)
+            given = {"sources": stage.data.sources}
+            if isinstance(stage, SftStage):
+                given["preferences"] = stage.data.preferences
+            for key, named in given.items():
+                sources = [str((base / s).absolute()) if _is_relative_file(s) else s for s in named]
+                if sources != list(named):
+                    found[f"stage.{stage.id}.data.{key}"] = json.dumps(sources)
     return found
 
 

@@ -223,7 +223,7 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
                 f"stage {stage.id!r} has no {name} to work on: nothing that it needs makes a {kind}",
                 hint,
             )
-    if isinstance(stage, SftStage) and not stage.data.sources and not stage.data.gyms:
+    if isinstance(stage, SftStage) and not (stage.data.sources or stage.data.gyms or stage.data.preferences):
         optional = OPTIONAL_INPUTS[stage.kind]
         nearby = {k for n in stage.needs if n in known for k in OUTPUTS[recipe.stage_by_id(n).kind].values()}
         if not any(name in stage.inputs or kind in nearby for name, kind in optional.items()):

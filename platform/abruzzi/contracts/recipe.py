@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
 
+from abruzzi.contracts.critic import CriticForm
 from abruzzi.contracts.curation import CurationTables, DecontaminationConfig
 from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
 from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi.contracts.rl import RlConfig, TaughtGym
+from abruzzi.contracts.rubric import RubricSetName
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.training import (
@@ -191,12 +193,22 @@ class PretrainStage(TrainingStage):
         return self
 
 
+class PreferenceConfig(Strict):
+    """How preferences are put, as the critic of the later `rl` stage is asked: same form, same rubrics."""
+
+    form: CriticForm = "full"
+    rubrics: RubricSetName = "general"
+
+
 class SftData(Strict):
     sources: tuple[str, ...] = ()
     """Own conversations: globs of jsonl or jsonl.zst files, a JSON object with OpenAI's `messages` (and `tools`) a line; a directory or
     s3://bucket/prefix/. Beside the stage's inputs, or instead of them."""
     gyms: tuple[TaughtGym, ...] = ()
     """Environments' tasks with right answers, so that a later `rl` stage has something to reward."""
+    preferences: tuple[str, ...] = ()
+    """Own preference data, files as in `sources`: {"prompt" or "messages", "chosen", "rejected"} a line. A pair is two lessons of a critic, one in each order."""
+    critic: PreferenceConfig = PreferenceConfig()
     held_out_fraction: StrictFloat = Field(default=0.03, ge=0, lt=0.5)
     """Of conversations, for the loss on what was not trained on."""
     decontamination: DecontaminationConfig = DecontaminationConfig()

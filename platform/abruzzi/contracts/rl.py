@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, model_validator
 
+from abruzzi.contracts.critic import CriticConfig
 from abruzzi.contracts.objective import ObjectiveConfig, TemperatureSchedule, TokenBudget
 from abruzzi.contracts.quantity import Count, Seconds
 from abruzzi.contracts.training import Strict
@@ -29,12 +30,16 @@ class PlayedGym(GymConfig):
     """Share of the groups, beside the other environments' weights."""
     max_turns: StrictInt = Field(default=8, ge=1)
     """Messages of the policy in one trajectory."""
+    reward: Literal["environment", "rubric"] = "environment"
+    """`rubric`: the critic compares the answers of a group; what the environment itself says becomes the component `environment`."""
 
 
 class TaughtGym(GymConfig):
     """Its tasks with right answers, for `sft`: the form in which an environment wants them."""
 
     conversations: Count = Field(gt=0)
+    form: Literal["answers", "preferences"] = "answers"
+    """`preferences`: lessons of a critic, each task's right answer beside one that its own reward finds wrong, in both orders."""
 
 
 class RewardConfig(Strict):
@@ -89,6 +94,8 @@ class RlConfig(Strict):
     """By family."""
     objective: ObjectiveConfig = ObjectiveConfig()
     reward: RewardConfig = RewardConfig()
+    critic: CriticConfig | None = None
+    """Of environments with reward = "rubric"."""
     held_out: HeldOutTasksConfig = HeldOutTasksConfig()
 
     @model_validator(mode="after")
@@ -104,6 +111,21 @@ class RlConfig(Strict):
         names = [(gym.name, gym.families, gym.options) for gym in self.environments]
         if any(each in names[:number] for number, each in enumerate(names)):
             raise ValueError("environments: one stands there twice; give it the weight of both instead")
+        return self
+
+    @model_validator(mode="after")
+    def _critic_has_work(self) -> RlConfig:
+        rewards = {gym.reward for gym in self.environments}
+        if ("rubric" in rewards) != (self.critic is not None):
+            raise ValueError(
+                'critic: environments with reward = "rubric" need the table [stage.rl.critic], and only they do'
+            )
+        asks_for_truth = self.critic is not None and (self.critic.gate.enabled or self.critic.refinement.weight > 0)
+        if asks_for_truth and "environment" not in rewards:
+            raise ValueError(
+                'critic: without an environment of verifiable tasks (reward = "environment") nobody knows whether the critic is right; '
+                "add one, or set gate.enabled = false and refinement.weight = 0.0"
+            )
         return self
 
     def budget_of(self, family: str) -> TokenBudget:

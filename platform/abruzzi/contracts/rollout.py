@@ -57,6 +57,8 @@ class Status(StrEnum):
     ENGINE_ERROR = "engine_error"
     REWARD_TIMEOUT = "reward_timeout"
     REWARD_ERROR = "reward_error"
+    REWARD_FROZEN = "reward_frozen"
+    """Its critic is not trusted at present."""
 
     @property
     def counted(self) -> bool:

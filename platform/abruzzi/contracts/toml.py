@@ -316,10 +316,12 @@ def _unknown_sources(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
             if source not in SHIPPED_SOURCES and not looks_like_files(source):
                 hint = f"{nearest(source, list(SHIPPED_SOURCES))} Own files are given by path, such as ./texts/*.jsonl."
                 yield ("stage", index, "data", "sources"), f"no source is called {source!r}", hint
-        for source in stage.data.sources if isinstance(stage, SftStage) else ():
-            if not looks_like_files(source):
-                hint = "Own conversations are given by path, such as ./chats/*.jsonl."
-                yield ("stage", index, "data", "sources"), f"{source!r} is no path of files", hint
+        if isinstance(stage, SftStage):
+            for key, sources in (("sources", stage.data.sources), ("preferences", stage.data.preferences)):
+                for source in sources:
+                    if not looks_like_files(source):
+                        hint = "Own conversations are given by path, such as ./chats/*.jsonl."
+                        yield ("stage", index, "data", key), f"{source!r} is no path of files", hint
 
 
 def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:

@@ -12,6 +12,7 @@ from abruzzi.notifications import models as notifications
 from abruzzi.pools import models as pools
 from abruzzi.recipes import models as recipes
 from abruzzi.reviews import models as reviews
+from abruzzi.rubrics import models as rubrics
 from abruzzi.runs import models as runs
 from abruzzi.usage import models as usage
 from abruzzi.workers import models as workers
@@ -27,6 +28,7 @@ REGISTERED = (
     pools,
     recipes,
     reviews,
+    rubrics,
     runs,
     usage,
     workers,

@@ -1379,6 +1379,13 @@ export type Pools = {
 };
 
 /**
+ * PrescriptiveCheck
+ *
+ * By code, before any critic is asked.
+ */
+export type PrescriptiveCheck = 'initial_praise' | 'explicit_justification';
+
+/**
  * Problem
  *
  * RFC 9457, with `code`, `hint` and `errors`.
@@ -1816,6 +1823,100 @@ export type RowPage = {
      * Scanned
      */
     scanned: number;
+};
+
+/**
+ * Rubric
+ */
+export type Rubric = {
+    /**
+     * Code that finds a violation without a critic; an answer that violates loses against one that does not.
+     */
+    check?: PrescriptiveCheck | null;
+    kind: RubricKind;
+    /**
+     * Mandatory
+     *
+     * Who loses by it loses the pair, whatever the others say.
+     */
+    mandatory?: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Text
+     *
+     * What the critic reads.
+     */
+    text: string;
+    /**
+     * Weight
+     *
+     * Beside the others', where the critic gives a verdict for each.
+     */
+    weight?: number;
+};
+
+/**
+ * RubricEdit
+ */
+export type RubricEdit = {
+    /**
+     * Based On
+     *
+     * The version that was edited; 0: there was none of this name.
+     */
+    based_on: number;
+    /**
+     * Rubrics
+     */
+    rubrics: Array<Rubric>;
+};
+
+/**
+ * RubricKind
+ */
+export type RubricKind = 'core' | 'prescriptive' | 'human';
+
+/**
+ * RubricSetList
+ */
+export type RubricSetList = {
+    /**
+     * Items
+     */
+    items: Array<RubricSetOut>;
+};
+
+/**
+ * RubricSetOut
+ */
+export type RubricSetOut = {
+    /**
+     * At
+     *
+     * None of shipped ones.
+     */
+    at?: string | null;
+    /**
+     * By
+     *
+     * Who wrote this version; of shipped ones `shipped`.
+     */
+    by: string;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Rubrics
+     */
+    rubrics: Array<Rubric>;
+    /**
+     * Version
+     */
+    version: number;
 };
 
 /**
@@ -3240,6 +3341,40 @@ export type ReviewsOfInputResponses = {
 
 export type ReviewsOfInputResponse = ReviewsOfInputResponses[keyof ReviewsOfInputResponses];
 
+export type RubricsOfAttemptData = {
+    body?: never;
+    path: {
+        /**
+         * Attempt Id
+         */
+        attempt_id: string;
+        /**
+         * Rubrics Name
+         */
+        rubrics_name: string;
+    };
+    query?: never;
+    url: '/api/v1/attempts/{attempt_id}/rubrics/{rubrics_name}';
+};
+
+export type RubricsOfAttemptErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RubricsOfAttemptError = RubricsOfAttemptErrors[keyof RubricsOfAttemptErrors];
+
+export type RubricsOfAttemptResponses = {
+    /**
+     * Successful Response
+     */
+    200: RubricSetOut;
+};
+
+export type RubricsOfAttemptResponse = RubricsOfAttemptResponses[keyof RubricsOfAttemptResponses];
+
 export type AuditListData = {
     body?: never;
     path?: never;
@@ -4258,6 +4393,96 @@ export type RecipesValidateResponses = {
 };
 
 export type RecipesValidateResponse = RecipesValidateResponses[keyof RecipesValidateResponses];
+
+export type RubricsListData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/rubrics';
+};
+
+export type RubricsListErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RubricsListError = RubricsListErrors[keyof RubricsListErrors];
+
+export type RubricsListResponses = {
+    /**
+     * Successful Response
+     */
+    200: RubricSetList;
+};
+
+export type RubricsListResponse = RubricsListResponses[keyof RubricsListResponses];
+
+export type RubricsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Rubrics Name
+         */
+        rubrics_name: string;
+    };
+    query?: {
+        /**
+         * Version
+         */
+        version?: number | null;
+    };
+    url: '/api/v1/rubrics/{rubrics_name}';
+};
+
+export type RubricsGetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RubricsGetError = RubricsGetErrors[keyof RubricsGetErrors];
+
+export type RubricsGetResponses = {
+    /**
+     * Successful Response
+     */
+    200: RubricSetOut;
+};
+
+export type RubricsGetResponse = RubricsGetResponses[keyof RubricsGetResponses];
+
+export type RubricsWriteData = {
+    body: RubricEdit;
+    path: {
+        /**
+         * Rubrics Name
+         */
+        rubrics_name: string;
+    };
+    query?: never;
+    url: '/api/v1/rubrics/{rubrics_name}';
+};
+
+export type RubricsWriteErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RubricsWriteError = RubricsWriteErrors[keyof RubricsWriteErrors];
+
+export type RubricsWriteResponses = {
+    /**
+     * Successful Response
+     */
+    200: RubricSetOut;
+};
+
+export type RubricsWriteResponse = RubricsWriteResponses[keyof RubricsWriteResponses];
 
 export type RunsListData = {
     body?: never;

@@ -18,9 +18,10 @@ from abruzzi.contracts.rollout import Group, Outcome
 from abruzzi_jobs.rl.controller.cycle import Phase, Position, next_position
 from abruzzi_jobs.rl.controller.journal import Journal
 from abruzzi_jobs.rl.controller.ledger import Cause, MemoryLedger, TimeLedger
-from abruzzi_jobs.rl.controller.parts import Player, Policy, Scorer
+from abruzzi_jobs.rl.controller.parts import Critic, Player, Policy, Scorer
 from abruzzi_jobs.rl.rollout.collect import Interrupted
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
+from abruzzi_jobs.train.feed import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +74,13 @@ class Controller:
         policy: Policy,
         player: Player,
         scorer: Scorer,
+        critic: Critic | None = None,
         host: Host,
         time: TimeLedger,
         memory: MemoryLedger,
     ) -> None:
         self._config, self._journal, self._policy = config, journal, policy
-        self._player, self._scorer, self._host = player, scorer, host
+        self._player, self._scorer, self._critic, self._host = player, scorer, critic, host
         self._time, self._memory = time, memory
         self._effects: Mapping[Phase, Callable[[Position], Awaitable[Mapping[str, Any]]]] = {
             Phase.ROLLOUT: self._rollout,
@@ -95,6 +97,7 @@ class Controller:
         self._steps: list[Mapping[str, float]] = []
         self._played: tuple[PlayedGroup, ...] = ()
         self._groups: tuple[Group, ...] = ()
+        self._lessons: Sequence[Rows | None] = ()
         self.iteration = 0
         """That is being made, from 0."""
 
@@ -169,10 +172,16 @@ class Controller:
         if outcomes is None:
             played = [one for group in self._played for one in group.members]
             found = await asyncio.gather(*(self._scorer.score(one) for one in played))
+            scored: Mapping[str, Outcome]
             scored = {one.trajectory.id: outcome for one, outcome in zip(played, found, strict=True)}
+            if self._critic is not None:
+                scored = await self._critic.judge(position.iteration, self._played, scored)
             with self._time.of(Cause.SAVE):
                 outcomes = self._journal.score(position.iteration, scored)
         self._groups = tuple(_scored(group.group(), outcomes) for group in self._played)
+        if self._critic is not None:
+            self._metrics |= self._critic.metrics(position.iteration)
+            self._lessons = self._critic.lessons(position.iteration, self._played, outcomes)
         return {"statuses": Counter(outcome.status.value for outcome in outcomes.values())}
 
     async def _to_training(self, position: Position) -> Mapping[str, Any]:
@@ -182,7 +191,7 @@ class Controller:
     async def _step(self, position: Position) -> Mapping[str, Any]:
         if position.step == 0:
             self._steps = []
-            self._metrics |= self._policy.anchor(self._groups, version=position.iteration)
+            self._metrics |= self._policy.anchor(self._groups, version=position.iteration, lessons=self._lessons)
         self._steps.append(self._policy.step(position.iteration, position.step))
         return {}
 

@@ -2,6 +2,7 @@
 
     journal/it-000012/scored.zst            the outcomes of the iteration's trajectories
     journal/it-000012/00-rollout.json …     every transition, with what it found (counts, checksums)
+    journal/it-000012/critic.json           where answers are compared: what its critic was worth, and whether its rewards were given
 
 Every object is written once and whole, and what is there first holds: an attempt that finds its own record written by another (a process that was taken
 for dead) goes on with that one.
@@ -61,10 +62,18 @@ class Journal:
 
     def note(self, position: Position, facts: Mapping[str, Any]) -> Mapping[str, Any]:
         """A transition and what it found; what an earlier attempt noted of it stays, and is returned."""
-        key = self._key(position.iteration, f"{position.name}.json")
+        return self.keep(position.iteration, position.name, facts)
+
+    def keep(self, iteration: int, name: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Facts by a name; those of an earlier attempt stay, and are returned."""
+        key = self._key(iteration, f"{name}.json")
         if self._store.put_if_absent(key, json.dumps(facts, sort_keys=True).encode()):
             return facts
         return json.loads(self._store.get(key))
+
+    def kept(self, iteration: int, name: str) -> dict[str, Any] | None:
+        key = self._key(iteration, f"{name}.json")
+        return json.loads(self._store.get(key)) if self._store.exists(key) else None
 
     def noted(self, iteration: int) -> dict[str, dict[str, Any]]:
         """{`05-register`: facts}, in order."""

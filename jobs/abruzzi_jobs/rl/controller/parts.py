@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from abruzzi.contracts.rollout import Group, Outcome
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
+from abruzzi_jobs.train.feed import Rows
 
 
 class Collected(Protocol):
@@ -40,12 +41,30 @@ class Scorer(Protocol):
     async def score(self, played: Played) -> Outcome: ...
 
 
+class Critic(Protocol):
+    """Compares answers that nothing verifies (rl/critic)."""
+
+    async def judge(
+        self, iteration: int, groups: Sequence[PlayedGroup], outcomes: Mapping[str, Outcome]
+    ) -> Mapping[str, Outcome]: ...
+
+    def metrics(self, iteration: int) -> Mapping[str, float]: ...
+
+    def lessons(
+        self, iteration: int, groups: Sequence[PlayedGroup], outcomes: Mapping[str, Outcome]
+    ) -> Sequence[Rows | None]: ...
+
+
 class Policy(Protocol):
     """The weights on both sides: the trainer's, and the engine's copy."""
 
     async def to_training(self) -> None: ...
 
-    def anchor(self, groups: Sequence[Group], *, version: int) -> Mapping[str, float]: ...
+    def anchor(
+        self, groups: Sequence[Group], *, version: int, lessons: Sequence[Rows | None] = ()
+    ) -> Mapping[str, float]:
+        """`lessons`: of the critic, for each minibatch."""
+        ...
 
     def step(self, version: int, number: int) -> Mapping[str, float]:
         """Minibatch `number` of the anchored groups."""

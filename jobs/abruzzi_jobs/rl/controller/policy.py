@@ -17,6 +17,7 @@ from abruzzi_jobs.rl.learner.learner import Learner
 from abruzzi_jobs.rl.learner.metrics import group_metrics
 from abruzzi_jobs.rl.learner.packing import Minibatch
 from abruzzi_jobs.rl.weights.worker import CheckpointWorker
+from abruzzi_jobs.train.feed import Rows
 
 
 class ColocatedPolicy:
@@ -27,6 +28,7 @@ class ColocatedPolicy:
         self._learner, self._front, self._worker, self._config = learner, front, worker, config
         self._ptx = ptx
         self._minibatches: tuple[Minibatch, ...] = ()
+        self._lessons: Sequence[Rows | None] = ()
 
     async def to_training(self) -> None:
         """The engine gives back its cache, and on a GPU its copy of the weights, which is renewed before it wakes."""
@@ -34,7 +36,10 @@ class ColocatedPolicy:
         await self._front.pause("abort")
         await self._front.call(lambda engine: engine.sleep(level))
 
-    def anchor(self, groups: Sequence[Group], *, version: int) -> Mapping[str, float]:
+    def anchor(
+        self, groups: Sequence[Group], *, version: int, lessons: Sequence[Rows | None] = ()
+    ) -> Mapping[str, float]:
+        self._lessons = lessons
         self._minibatches = self._learner.anchor(groups, version=version, minibatches=self._config.minibatches)
         return group_metrics(groups, version=version)
 
@@ -44,13 +49,15 @@ class ColocatedPolicy:
             at,
             self._minibatches[number],
             ptx=None if self._ptx is None else self._ptx.rows(at),
+            critic=self._lessons[number] if self._lessons else None,
+            critic_weight=0.0 if self._config.critic is None else self._config.critic.refinement.weight,
             lr_scale=lr_scale(self._config, version),
         )
         return step.metrics
 
     def register(self, version: int) -> Mapping[str, Any]:
         """The trainer stands still until the update has ended, so nothing is copied here."""
-        self._minibatches = ()
+        self._minibatches, self._lessons = (), ()
         registered = self._worker.register(version, self._learner.model.state_dict(), copy=False)
         told = "".join(f"{name} {registered.sums[name]}\n" for name in sorted(registered.sums))
         return {"version": version, "checksum": hashlib.sha256(told.encode()).hexdigest()[:16]}

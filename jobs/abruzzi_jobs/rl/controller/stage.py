@@ -26,6 +26,9 @@ from abruzzi_jobs.rl.controller.ptx import PtxFeed
 from abruzzi_jobs.rl.controller.rollouts import write_rollouts
 from abruzzi_jobs.rl.controller.scoring import PoolScorer
 from abruzzi_jobs.rl.controller.tasks import Curriculum
+from abruzzi_jobs.rl.critic.asking import PolicyCritic
+from abruzzi_jobs.rl.critic.rubrics import settled_rubrics
+from abruzzi_jobs.rl.critic.self_critique import SelfCritique
 from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
@@ -87,12 +90,14 @@ class Reinforcement:
             player = StagePlayer(
                 rl, curriculum, engine=front, dialogue=self._dialogue, positions=self._positions, seed=seed, store=store
             )
+            journal = Journal(self._context.store, prefix)
             controller = Controller(
                 rl,
-                journal=Journal(self._context.store, prefix),
+                journal=journal,
                 policy=ColocatedPolicy(self._learner, front, worker, rl, ptx=self._ptx(seed)),
                 player=player,
                 scorer=PoolScorer(pool, rl),
+                critic=self._critic(front, curriculum, journal, seed=seed),
                 host=self._host,
                 time=TimeLedger(),
                 memory=MemoryLedger(self._ranks.device),
@@ -107,7 +112,7 @@ class Reinforcement:
                 raise
             finally:
                 await player.close()
-        self._commit(store, Journal(self._context.store, prefix))
+        self._commit(store, journal)
 
     def _ptx(self, seed: int) -> PtxFeed | None:
         rl = self._stage.rl
@@ -122,6 +127,28 @@ class Reinforcement:
                 hint="Give the stage the dataset that its checkpoint was trained on.",
             )
         return feed
+
+    def _critic(
+        self, front: AsyncEngine, curriculum: Curriculum, journal: Journal, *, seed: int
+    ) -> SelfCritique | None:
+        config = self._stage.rl.critic
+        if config is None:
+            return None
+        rubrics = settled_rubrics(self._context, config.rubrics, self._ranks)
+        logger.info(
+            "answers are compared by the rubrics %s: %s", rubrics.reference, ", ".join(r.name for r in rubrics.rubrics)
+        )
+        return SelfCritique(
+            config,
+            critic=PolicyCritic(front, self._template, rubrics, config.form, positions=self._positions),
+            rubrics=rubrics,
+            is_compared=curriculum.is_compared,
+            journal=journal,
+            template=self._template,
+            positions=self._positions,
+            minibatches=self._stage.rl.minibatches,
+            seed=seed,
+        )
 
     def _commit(self, store: RolloutStore, journal: Journal) -> None:
         """What later stages are given, beside the checkpoint."""

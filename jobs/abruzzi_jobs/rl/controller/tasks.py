@@ -18,6 +18,7 @@ class Curriculum:
     def __init__(self, chosen: Sequence[PlayedGym], *, seed: int) -> None:
         self._chosen, self._seed = tuple(chosen), seed
         self._gyms = [_ready(each) for each in chosen]
+        self._compared = _compared(self._chosen, self._gyms)
         self._by_reference = {each.reference: each for each in self._gyms}
 
     def task(self, number: int, *, split: Split = "train") -> Task:
@@ -32,6 +33,10 @@ class Curriculum:
         drawn = (self.task(number, split="held_out") for number in range(4 * count))
         return list({task.id: task for task in drawn}.values())[:count]
 
+    def is_compared(self, task: Task) -> bool:
+        """Whether its reward is a critic's comparison (`reward = "rubric"`); all others are verifiable."""
+        return (task.environment, task.family) in self._compared
+
     def max_turns(self, family: str) -> int:
         """The most that any environment with this family allows."""
         return max(
@@ -40,6 +45,19 @@ class Curriculum:
 
     def session(self, task: Task, services: Services = Services()) -> Environment:
         return self._by_reference[task.environment].session(services)
+
+
+def _compared(chosen: Sequence[PlayedGym], gyms: Sequence[Gym]) -> frozenset[tuple[str, str]]:
+    found: dict[tuple[str, str], str] = {}
+    for each, made in zip(chosen, gyms, strict=True):
+        for family in each.families or made.families:
+            if found.setdefault((made.reference, family), each.reward) != each.reward:
+                raise AbruzziError(
+                    "bad_options",
+                    f"The family {family!r} of {each.name} is to be rewarded by the environment and by rubrics.",
+                    hint="Name other `families` in one of the two.",
+                )
+    return frozenset(key for key, reward in found.items() if reward == "rubric")
 
 
 def _ready(chosen: PlayedGym) -> Gym:

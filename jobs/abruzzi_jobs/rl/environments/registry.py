@@ -19,6 +19,7 @@ _ADAPTERS = "abruzzi_jobs.rl.environments.adapters"
 SHIPPED = {
     "arithmetic@1": f"{_GYMS}.arithmetic:Arithmetic",
     "coding@1": f"{_GYMS}.coding:Coding",
+    "conversation@1": f"{_GYMS}.conversation:Conversation",
     "faithfulness@1": f"{_GYMS}.faithfulness:Faithfulness",
     "gymnasium@1": f"{_ADAPTERS}.gymnasium_text:Gymnasium",
     "instructions@1": f"{_GYMS}.instructions:Instructions",

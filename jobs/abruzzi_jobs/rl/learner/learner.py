@@ -93,10 +93,13 @@ class Learner:
         minibatch: Minibatch,
         *,
         ptx: Rows | None = None,
+        critic: Rows | None = None,
+        critic_weight: float = 0.0,
         lr_scale: float = 1.0,
         measure: bool = False,
     ) -> LearnerStep:
         """One update. `number`: of the step, for messages. `ptx`: this rank's curated rows, with `global_targets`; used where `ptx_weight` is above 0.
+        `critic`: lessons of a critic that is the policy itself, likewise; each loss has its own denominator.
 
         Raises AbruzziError `divergence` before the weights are touched.
         """
@@ -107,9 +110,11 @@ class Learner:
         if has_ptx:
             if ptx is None:
                 raise ValueError(f"ptx: no rows, but ptx_weight is {self.config.ptx_weight}")
-            self._learn_ptx(ptx, sums)
+            self._learn_rows("ptx", ptx, self.config.ptx_weight, sums)
+        if critic is not None:
+            self._learn_rows("critic", critic, critic_weight, sums)
         metrics = sums.metrics()
-        if minibatch.learned_sequences == 0 and not has_ptx:
+        if minibatch.learned_sequences == 0 and not has_ptx and critic is None:
             return LearnerStep(metrics, None)
         update = self._updates.apply(number, metrics["rl/policy_kl"], lr_scale=lr_scale, measure=measure)
         self._anchor_holds = False
@@ -171,17 +176,18 @@ class Learner:
         sum_S = torch.segment_reduce(mismatch_T.abs().double(), "sum", lengths=row.length_S, unsafe=True)
         return sum_S / row.length_S <= limit
 
-    def _learn_ptx(self, rows: Rows, sums: StepSums) -> None:
+    def _learn_rows(self, name: str, rows: Rows, weight: float, sums: StepSums) -> None:
+        """Cross-entropy of curated rows beside the policy's loss."""
         targets = rows.global_targets
         if targets is None:
-            raise ValueError("ptx: rows without global_targets; the loss is divided by the targets of all ranks")
+            raise ValueError(f"{name}: rows without global_targets; the loss is divided by the targets of all ranks")
         for tokens_BL, targets_BL, segments_BL in micro_batches(rows, self._micro_sequences(rows), self.ranks.device):
             out = self.model(tokens_BL, targets_BL, segments_BL)
             assert out.loss_sum is not None
             loss = out.loss_sum / targets
-            sums.add_ptx(loss)
+            sums.add_rows(name, loss)
             self._updates.backward(
-                self.config.ptx_weight * loss, max_logit_YH=out.max_logit_per_layer, expert_counts_ME=out.expert_counts
+                weight * loss, max_logit_YH=out.max_logit_per_layer, expert_counts_ME=out.expert_counts
             )
 
     def _micro_sequences(self, rows: Rows) -> int:

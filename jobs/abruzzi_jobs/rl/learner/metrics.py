@@ -16,7 +16,7 @@ from abruzzi_jobs.rl.objective.advantages import advantages_of, reward_of
 from abruzzi_jobs.rl.objective.losses import PolicyTokens, outside
 
 _KEYS = (
-    "loss", "ptx", "tokens", "entropy", "policy_kl", "outside", "sequences", "advantage_abs", "tau_rho_abs",
+    "loss", "ptx", "critic", "tokens", "entropy", "policy_kl", "outside", "sequences", "advantage_abs", "tau_rho_abs",
     "rejected", "fresh_tokens", "mismatch_kl",
 )  # fmt: skip
 
@@ -28,6 +28,7 @@ class StepSums:
         self._ranks, self._config, self._minibatch = ranks, config, minibatch
         self._sums = {key: torch.zeros((), dtype=torch.float64, device=ranks.device) for key in _KEYS}
         self._mismatch_max = torch.zeros((), dtype=torch.float64, device=ranks.device)
+        self._has_lessons = False
 
     @torch.no_grad()
     def add(
@@ -55,8 +56,10 @@ class StepSums:
         if len(mismatch_T):
             self._mismatch_max = torch.maximum(self._mismatch_max, mismatch_T.abs().max())
 
-    def add_ptx(self, loss: Tensor) -> None:
-        self._sums["ptx"] += loss.detach()
+    def add_rows(self, name: str, loss: Tensor) -> None:
+        """`ptx` or `critic`."""
+        self._sums[name] += loss.detach()
+        self._has_lessons |= name == "critic"
 
     def metrics(self) -> dict[str, float]:
         """A collective. Means are over what counted; 0 where nothing did."""
@@ -81,6 +84,8 @@ class StepSums:
             found["rl/clipped"] = total["outside"] / tokens
         if self._config.ptx_weight > 0:
             found["rl/ptx_loss"] = total["ptx"]
+        if self._has_lessons:
+            found["rl/critic/loss"] = total["critic"]
         return found
 
 

@@ -16,5 +16,6 @@ from abruzzi.client.stage.context import LocalArtifact, StageContext
 from abruzzi.client.stage.exits import Preempted, exit_code_of
 from abruzzi.client.stage.reporter import Reporter
 from abruzzi.client.stage.reviews import read_reviews
+from abruzzi.client.stage.rubrics import read_rubrics
 
-__all__ = ["LocalArtifact", "Preempted", "Reporter", "StageContext", "exit_code_of", "read_reviews"]
+__all__ = ["LocalArtifact", "Preempted", "Reporter", "StageContext", "exit_code_of", "read_reviews", "read_rubrics"]

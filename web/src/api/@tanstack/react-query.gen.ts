@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsDataset, artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
-import type { ArtifactsDatasetData, ArtifactsDatasetError, ArtifactsDatasetResponse, ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
+import { artifactsDataset, artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, rubricsGet, rubricsList, rubricsOfAttempt, rubricsWrite, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
+import type { ArtifactsDatasetData, ArtifactsDatasetError, ArtifactsDatasetResponse, ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RubricsGetData, RubricsGetError, RubricsGetResponse, RubricsListData, RubricsListError, RubricsListResponse, RubricsOfAttemptData, RubricsOfAttemptError, RubricsOfAttemptResponse, RubricsWriteData, RubricsWriteError, RubricsWriteResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -506,6 +506,26 @@ export const reviewsOfInputInfiniteOptions = (options: Options<ReviewsOfInputDat
         return data;
     },
     queryKey: reviewsOfInputInfiniteQueryKey(options)
+});
+
+export const rubricsOfAttemptQueryKey = (options: Options<RubricsOfAttemptData>) => createQueryKey('rubricsOfAttempt', options);
+
+/**
+ * Get Rubrics Of Attempt
+ *
+ * For a stage that begins: the newest of its project.
+ */
+export const rubricsOfAttemptOptions = (options: Options<RubricsOfAttemptData>) => queryOptions<RubricsOfAttemptResponse, RubricsOfAttemptError, RubricsOfAttemptResponse, ReturnType<typeof rubricsOfAttemptQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await rubricsOfAttempt({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: rubricsOfAttemptQueryKey(options)
 });
 
 export const auditListQueryKey = (options?: Options<AuditListData>) => createQueryKey('auditList', options);
@@ -1313,6 +1333,65 @@ export const recipesValidateMutation = (options?: Partial<Options<RecipesValidat
     const mutationOptions: UseMutationOptions<RecipesValidateResponse, RecipesValidateError, Options<RecipesValidateData>> = {
         mutationFn: async (fnOptions) => {
             const { data } = await recipesValidate({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
+
+export const rubricsListQueryKey = (options?: Options<RubricsListData>) => createQueryKey('rubricsList', options);
+
+/**
+ * List Rubrics
+ *
+ * The newest version of each, by name.
+ */
+export const rubricsListOptions = (options?: Options<RubricsListData>) => queryOptions<RubricsListResponse, RubricsListError, RubricsListResponse, ReturnType<typeof rubricsListQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await rubricsList({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: rubricsListQueryKey(options)
+});
+
+export const rubricsGetQueryKey = (options: Options<RubricsGetData>) => createQueryKey('rubricsGet', options);
+
+/**
+ * Get Rubrics
+ *
+ * The newest, or the version that is named.
+ */
+export const rubricsGetOptions = (options: Options<RubricsGetData>) => queryOptions<RubricsGetResponse, RubricsGetError, RubricsGetResponse, ReturnType<typeof rubricsGetQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await rubricsGet({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: rubricsGetQueryKey(options)
+});
+
+/**
+ * Write Rubrics
+ *
+ * The next version, for stages that begin from now on; what has begun keeps what it was told. The same rubrics again change nothing.
+ */
+export const rubricsWriteMutation = (options?: Partial<Options<RubricsWriteData>>): UseMutationOptions<RubricsWriteResponse, RubricsWriteError, Options<RubricsWriteData>> => {
+    const mutationOptions: UseMutationOptions<RubricsWriteResponse, RubricsWriteError, Options<RubricsWriteData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await rubricsWrite({
                 ...options,
                 ...fnOptions,
                 throwOnError: true

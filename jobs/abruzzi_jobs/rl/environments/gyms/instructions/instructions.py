@@ -33,6 +33,11 @@ _TOPICS = (
 )  # fmt: skip
 
 
+def draw_request(draw: random.Random) -> str:
+    """Something that one may ask an assistant, without rules."""
+    return draw.choice(_ASKED).format(draw.choice(_TOPICS))
+
+
 class InstructionOptions(Strict):
     rules: StrictInt = Field(default=2, ge=1, le=4)
     """At most, for one answer of the family `general`."""
@@ -75,7 +80,7 @@ class Instructions(Gym):
             short = draw_short(draw)
             form = FORMS[short["form"]]
             return {"prompt": form.text(short), "short": short, "answer": form.example(short)}
-        request = draw.choice(_ASKED).format(draw.choice(_TOPICS))
+        request = draw_request(draw)
         rules = draw_rules(draw, draw.randint(1, self.options.rules))
         return {"prompt": " ".join([request, *map(told, rules)]), "request": request, "rules": rules}
 

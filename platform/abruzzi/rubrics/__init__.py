@@ -1,0 +1,1 @@
+"""Rubrics of a project: shipped ones, and the versions that people wrote after them."""
