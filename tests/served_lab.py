@@ -19,7 +19,7 @@ from abruzzi_jobs.rl.environments.adapters import openenv_server
 from abruzzi_jobs.rl.environments.gym import Gym
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["abruzzi_jobs.rl.environments.adapters.openenv_server"])
+PROCESSES.set_forkserver_preload(["served_warm"])
 MOST_ANSWERS = 40
 """That a process gives before it dies, at most."""
 PATIENT_SECONDS = 240.0
