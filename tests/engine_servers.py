@@ -82,6 +82,9 @@ class Fake:
         self.calls: list[str] = []
         self.fails = ""
         """The path of a call that is answered by an error."""
+        self.overtaken = ""
+        """The path of a call that only comes in when another has been answered."""
+        self.answered = asyncio.Event()
         self.awake = {"weights", "kv_cache"}
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -104,7 +107,11 @@ class Fake:
             self.calls.append(request.path_qs)
             if request.path == self.fails:
                 return web.json_response({"error": "out of memory"}, status=500)
-            return await handler(request)
+            if request.path == self.overtaken:
+                await self.answered.wait()
+            response = await handler(request)
+            self.answered.set()
+            return response
 
         self.loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(middlewares=[told], client_max_size=1 << 26)

@@ -14,9 +14,11 @@ import asyncio
 import json
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -33,6 +35,8 @@ from abruzzi_jobs.rl.engine.shadow import Coming, Shapes
 
 STEP_SECONDS = 0.01
 """How long `step` waits for something to come back."""
+AGAIN_SECONDS = 1.0
+"""After which a request that was told to end is told so again: the first word may have come to the server before the request."""
 T = TypeVar("T")
 WriteWeights = Callable[[Mapping[str, Tensor], Path], None]
 """(parameters by logical name, an empty folder): a checkpoint that the server can load, such as `export.huggingface` writes."""
@@ -295,7 +299,15 @@ class ServedEngine(ABC):
 
     def _end(self, each: _UnderWay, given_up: Ending) -> Generated:
         """What its call returns. `given_up`: what it is called where the server says that it was."""
-        answer = each.call.result(timeout=self._deadline_s)
+        end = time.monotonic() + self._deadline_s
+        while True:
+            try:
+                answer = each.call.result(timeout=AGAIN_SECONDS)
+                break
+            except FutureTimeoutError:
+                if time.monotonic() >= end:
+                    raise
+                self._wait(self._abort(each.request.id))
         del self._under_way[each.request.id]
         self._generated_tokens += len(answer.tokens)
         ending = given_up if answer.ending is Ending.ABORTED else answer.ending

@@ -160,3 +160,20 @@ def test_a_server_that_fails_or_is_away_is_told_with_its_own_words(kind: str, pa
     with pytest.raises(EngineServerFailed, match="Connect"):
         engine.pause("abort")
     engine.close()
+
+
+@pytest.mark.parametrize(("kind", "path"), [("vllm", "/inference/v1/generate"), ("sglang", "/generate")])
+def test_what_is_cancelled_or_paused_before_the_server_has_heard_of_it_ends(
+    kind: str, path: str, tmp_path: Path
+) -> None:
+    with served(kind, tmp_path) as (on, fake):
+        on.let(0)
+        fake.overtaken = path
+        on.engine.submit(asked("a"))
+        cancelled = on.engine.cancel("a")
+        assert cancelled is not None
+        assert cancelled.segment.ending is Ending.ABORTED
+        fake.answered.clear()
+        on.engine.submit(asked("b"))
+        [paused] = on.engine.pause("abort")
+        assert (paused.request_id, paused.segment.ending) == ("b", Ending.PAUSED)
