@@ -38,7 +38,7 @@ class GateConfig(Strict):
 
 
 class CriticConfig(Strict):
-    """The policy itself is the critic; where the stage has a role `critic`, that one is."""
+    """The policy itself is the critic."""
 
     rubrics: RubricSetName = "general"
     """The newest version on the platform when the stage begins; the stage keeps what it was told."""

@@ -145,6 +145,6 @@ def side_tokens(template: ChatTemplate) -> tuple[int, int]:
         raise AbruzziError(
             "bad_data",
             "A or B is no single token of this tokenizer, so a policy cannot give verdicts by one.",
-            hint="Give the stage a role `critic`, or train a tokenizer whose alphabet has both letters.",
+            hint="Train a tokenizer whose alphabet has both letters.",
         )
     return found[0][0], found[1][0]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from abruzzi.contracts.critic import CriticConfig, GateConfig
 from abruzzi.contracts.rubric import GENERAL, Rubric, RubricKind, RubricSet
-from abruzzi_jobs.rl.critic.asking import Question
+from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Usage
+from abruzzi_jobs.rl.critic.asking import Question, RoleCritic
 from abruzzi_jobs.rl.critic.comparing import Contest, Tally, rank
 from abruzzi_jobs.rl.critic.form import UNREAD, Verdict, lessons, messages, read_table
 from abruzzi_jobs.rl.critic.gate import GateState, after
@@ -197,6 +198,23 @@ MANDATORY = RubricSet(
 def test_mandatory_rubrics_decide_before_weights(answer: str, better: str | None) -> None:
     found = read_table(answer, MANDATORY)
     assert (found.better, found.is_read) == (better, True)
+
+
+def test_a_role_is_asked_again_where_it_gave_no_verdict_and_each_question_once() -> None:
+    asked: list[ChatRequest] = []
+
+    class Backend:
+        async def complete(self, request: ChatRequest) -> ChatResponse:
+            asked.append(request)
+            text = '{"verdicts": {}, "better": "B"}' if request.sample else "Well."
+            usage = Usage(1, 1)
+            return ChatResponse(text=text, usage=usage, model="m", generator="m", is_llm=True)
+
+    questions = [Question("q", "x", "y"), Question("q", "x", "y")]
+    said = asyncio.run(RoleCritic(Backend(), GENERAL).ask(questions))
+    assert [verdict.better for verdict in said] == ["B", "B"]
+    assert [request.sample for request in asked] == [0, 1]
+    assert "clarity_and_relevance: " in asked[0].messages[1]["content"]
 
 
 @pytest.mark.parametrize("answer", ["", "B", "{", '{"better": "C"}', "[1]", '{"verdicts": {"other": "A"}}'])
