@@ -46,6 +46,10 @@ SMALL = {
     "stage.pretrain.optimizer.qk_clip_threshold": "30",
     "stage.evaluate.evaluation.max_bytes": '"32 KB"',
     "stage.evaluate.evaluation.cloze_items": "40",
+    "stage.sft.schedule.epochs": "0.5",
+    "stage.rl.rl.iterations": "2",
+    "stage.evaluate-rl.evaluation.max_bytes": '"32 KB"',
+    "stage.evaluate-rl.evaluation.cloze_items": "40",
 }
 """A rate at which logits grow, and a model so small that a run takes a minute or two."""
 PATIENCE_SECONDS = 3600.0

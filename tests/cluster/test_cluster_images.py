@@ -51,7 +51,7 @@ def test_the_projects_own_image_is_built_and_knows_its_commands(cluster: Cluster
     name = "docker.io/library/abruzzi:0.1.0"
     Builder(cluster.local, [python_image(), node_image()]).build(ROOT / "Containerfile", name)
     cluster.kubectl.create(job("abruzzi", name, ["abruzzi", "validate", "recipes/tiny.toml"]), namespace=namespace)
-    assert "tiny-k2, 4 stages" in cluster.wait_job("abruzzi", namespace, seconds=300)
+    assert "tiny-k2, 7 stages" in cluster.wait_job("abruzzi", namespace, seconds=300)
 
 
 NO_TORCH = "import importlib.util as u; assert u.find_spec('torch') is None"

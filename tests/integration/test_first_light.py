@@ -32,7 +32,14 @@ SMALLER = {
     "stage.pretrain.schedule.warmup_steps": "4",
     "stage.evaluate.evaluation.max_bytes": '"16 KB"',
     "stage.evaluate.evaluation.cloze_items": "20",
+    "stage.sft.schedule.epochs": "0.5",
+    "stage.rl.rl.iterations": "2",
+    "stage.rl.rl.groups_per_iteration": "2",
+    "stage.rl.rl.held_out.every_iterations": "0",
+    "stage.evaluate-rl.evaluation.max_bytes": '"16 KB"',
+    "stage.evaluate-rl.evaluation.cloze_items": "20",
 }
+TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
 FAILING = """
 version = 1
 name = "fails"
@@ -116,10 +123,21 @@ def test_the_demo_ends_by_itself_with_a_report(demo: Demo) -> None:
         "tokenize: succeeded",
         "pretrain: succeeded",
         "evaluate: succeeded",
+        "sft: succeeded",
+        "rl: succeeded",
+        "evaluate-rl: succeeded",
     ):
         assert line in demo.output
     assert re.search(r"pretrain: \d0 %  .* left", demo.output)
-    for part in ("training loss", "Held-out bits per byte", "4-gram", "Cloze", "sample", "Checkpoint  step-"):
+    for part in (
+        "pretrain: training loss",
+        "rl: mean reward",
+        "held-out bits per byte",
+        "4-gram",
+        "Cloze",
+        "sample",
+        "Checkpoint  step-",
+    ):
         assert part in demo.output
     assert "Traceback" not in demo.output
 
@@ -134,7 +152,7 @@ def test_the_run_is_listed_shown_and_explained(demo: Demo) -> None:
 
 def test_logs_curves_and_artifacts_stay_after_the_platform_was_stopped(demo: Demo, tmp_path: Path) -> None:
     assert "Muon owns" in demo.command("logs", "latest", "pretrain")
-    (curve,) = demo.json("metrics", "latest", "train/loss")
+    (curve,) = [s for s in demo.json("metrics", "latest", "train/loss") if s["stage_id"] == "pretrain"]
     assert curve["values"][-1] < curve["values"][0]
     assert "train/max_logit" in demo.command("metrics", "latest")
     (checkpoint,) = [a for a in demo.json("artifacts", "list", "latest") if a["kind"] == "checkpoint"][-1:]
@@ -161,12 +179,18 @@ def assert_equal_logits(checkpoint: Path, exported: Path) -> None:
     assert (model.logits(tokens) - expected).abs().max() <= 1e-4
 
 
-def test_a_branch_goes_on_from_the_checkpoint_and_is_compared_with_its_parent(demo: Demo) -> None:
+def test_a_branch_goes_on_from_the_checkpoint_and_is_compared_with_its_parent(demo: Demo, tmp_path: Path) -> None:
+    recipe = tmp_path / "to-the-evaluation.toml"
+    recipe.write_text(TINY.read_text().partition('[[stage]]\nid = "sft"')[0])
+    smaller = {key: value for key, value in SMALLER.items() if key.split(".")[1] in ("corpus", "pretrain", "evaluate")}
+    assigned = smaller | {"stage.pretrain.schedule.tokens": "60000"}
     parent = demo.json("runs", "list")[-1]["id"]
-    checkpoint = [a for a in demo.json("artifacts", "list", parent) if a["kind"] == "checkpoint"][-1]["id"]
-    branch = demo.json(
-        "runs", "branch", parent, checkpoint, "--set", "stage.pretrain.schedule.tokens=60000", "--name", "longer"
-    )["id"]
+    made = demo.json("artifacts", "list", parent)
+    checkpoint = [a for a in made if a["kind"] == "checkpoint" and a["stage_id"] == "pretrain"][-1]["id"]
+    changes = [part for key, value in assigned.items() for part in ("--set", f"{key}={value}")]
+    branch = demo.json("runs", "branch", parent, checkpoint, "--recipe", str(recipe), *changes, "--name", "longer")[
+        "id"
+    ]
     demo.command("runs", "watch", branch)
     (curve,) = [s for s in demo.json("metrics", branch, "train/loss") if s["stage_id"] == "pretrain"]
     assert curve["steps"][0] > 1, "it began anew"

@@ -1,7 +1,7 @@
 """Causal attention of sequences that stand one after the other, without padding; a sequence's result does not depend on its neighbours, bit for bit.
 
 Keys are taken in blocks from the sequence's own start, maxima over all, sums block after block: the order that decoding against a cache
-keeps, too (`paged.py`), so that both give the same numbers (see `invariance.py`). Grouped: Q query heads read one head of keys and values; values may be narrower.
+keeps, too (`paged.py`), so that both give the same numbers (see `invariance.py`). Of sequences that end within it the first block is cut to `SHORT`. Grouped: Q query heads read one head of keys and values; values may be narrower.
 
 Shapes: T rows (all sequences), G key heads, Q query heads of each, D key dims, E value dims; inside a batch of sequences with equally many
 blocks: N = sequences · G, L positions, M = rows of a stripe · Q, S its visible keys.
@@ -16,19 +16,22 @@ from itertools import groupby
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.attention import LOG2_E
-from abruzzi_jobs.models.invariance import BLOCK, exp2_rows_
+from abruzzi_jobs.models.invariance import BLOCK, exp2_rows_, multiple
 
+SHORT = 32
+"""Two vectors of sixteen numbers: with fewer, `exp2` is other code."""
 _STRIPE_ELEMENTS = 1 << 20
 """Logits held at once."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences with equally many blocks."""
+    """Sequences with equally many blocks, or all short."""
 
     index_BL: Tensor
     """Rows; a sequence's last one again where it is shorter: later than all its own, so that causality hides it."""
@@ -50,14 +53,14 @@ class RaggedLayout:
             start += length
         order = sorted((index for index, length in enumerate(lengths) if length), key=lambda i: lengths[i])
         batches: list[Batch] = []
-        for blocks, members in groupby(order, key=lambda i: -(-lengths[i] // BLOCK)):
-            most = max(1, _STRIPE_ELEMENTS // (heads * BLOCK * BLOCK * blocks))
+        for width, members in groupby(order, key=lambda i: _width(lengths[i])):
+            most = max(1, _STRIPE_ELEMENTS // (heads * min(BLOCK, width) * width))
             there = list(members)
             for first in range(0, len(there), most):
                 part = there[first : first + most]
                 start_B1 = torch.tensor([starts[i] for i in part], device=device).unsqueeze(1)
                 length_B1 = torch.tensor([lengths[i] for i in part], device=device).unsqueeze(1)
-                position_L = torch.arange(blocks * BLOCK, device=device)
+                position_L = torch.arange(width, device=device)
                 index_BL = start_B1 + torch.minimum(position_L, length_B1 - 1)
                 batches.append(Batch(index_BL, position_L < length_B1))
         return cls(rows, tuple(batches))
@@ -140,7 +143,9 @@ class _Ragged(torch.autograd.Function):
 
 def weighted_blocks(p_NMS: Tensor, v_NSE: Tensor) -> tuple[Tensor, Tensor]:
     """(Σ p·v / Σ p, Σ p with a last dimension of 1): block after block of keys, the order that all attention here keeps."""
-    sums_NMJ = p_NMS.view(*p_NMS.shape[:2], -1, BLOCK).sum(-1)
+    # Sums over a row are made in another order where it is shorter.
+    whole_NMS = F.pad(p_NMS, (0, SHORT)) if p_NMS.shape[-1] == SHORT else p_NMS
+    sums_NMJ = whole_NMS.view(*p_NMS.shape[:2], -1, BLOCK).sum(-1)
     out_NME = torch.bmm(p_NMS[..., :BLOCK], v_NSE[:, :BLOCK])
     total_NM = sums_NMJ[..., 0].clone()
     for block in range(1, sums_NMJ.shape[-1]):
@@ -167,6 +172,10 @@ def _scatter_(out_T: Tensor, x_BGL: Tensor, batch: Batch) -> None:
     out_T[batch.index_BL[batch.is_own_BL]] = x_BGL.transpose(1, 2)[batch.is_own_BL]
 
 
+def _width(length: int) -> int:
+    return SHORT if length <= SHORT else multiple(length, BLOCK)
+
+
 def _stripes(length: int, queries: int) -> Iterator[tuple[slice, int]]:
     """(rows of L·Q, keys that the last of them sees)"""
     for start in range(0, length, BLOCK):
@@ -175,7 +184,8 @@ def _stripes(length: int, queries: int) -> Iterator[tuple[slice, int]]:
 
 def _logits(q_NMD: Tensor, k_NSD: Tensor, queries: int) -> Tensor:
     logits_NMS = torch.bmm(q_NMD, k_NSD.transpose(1, 2))
-    logits_NMS[..., -BLOCK:] += _future(queries, logits_NMS.dtype, str(logits_NMS.device))
+    last_NMS = logits_NMS[..., -BLOCK:]
+    last_NMS += _future(queries, logits_NMS.dtype, str(logits_NMS.device))[: last_NMS.shape[1], : last_NMS.shape[2]]
     return logits_NMS
 
 

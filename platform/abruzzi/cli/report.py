@@ -1,8 +1,9 @@
-"""The report of a run in the terminal: stages and times, the loss curve, held-out bits per byte, sample text, where the checkpoint is."""
+"""The report of a run in the terminal: stages and times, curves of loss and reward, held-out bits per byte, what was answered before and after, where the checkpoint is."""
 
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 from rich.filesize import decimal
@@ -14,7 +15,12 @@ from abruzzi.cli.metrics import draw_curve
 from abruzzi.cli.runs import print_run
 from abruzzi.cli.session import OUTPUT, age
 from abruzzi.client import Client
+from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.contracts.states import ArtifactKind
+
+SHOWN_ANSWERS = 4
+"""Of an iteration."""
+SHOWN_CHARACTERS = 100
 
 
 def print_report(connection: Client, run_id: str) -> None:
@@ -22,22 +28,16 @@ def print_report(connection: Client, run_id: str) -> None:
     run = connection.runs.get(run_id)
     OUTPUT.rule(escape(f"{run.name} {run.id}"))
     print_run(run)
-    series = connection.metrics.series(run_id, ["train/loss"], max_points=400)
-    if series:
-        OUTPUT.print()
-        OUTPUT.print(
-            draw_curve(
-                "training loss (nats a token) by step",
-                [(f"attempt {s.attempt_id.rsplit('-', 1)[-1]}", s) for s in series],
-            ),
-            markup=False,
-            end="",
-        )
+    _print_curves(connection, run_id, "train/loss", "training loss (nats a token) by step")
+    _print_curves(connection, run_id, "rl/reward", "mean reward by iteration")
+    _print_held_out_reward(connection, run_id)
+    for artifact in connection.artifacts.list(run_id, kind=ArtifactKind.ROLLOUTS):
+        _print_answers(connection, artifact)
     for artifact in connection.artifacts.list(run_id, kind=ArtifactKind.REPORT):
-        _print_evaluation(json.loads(connection.artifacts.read(artifact.id, "report.json")))
+        _print_evaluation(json.loads(connection.artifacts.read(artifact.id, "report.json")), artifact.stage_id)
     checkpoints = [a for a in connection.artifacts.list(run_id, kind=ArtifactKind.CHECKPOINT) if a.deleted_at is None]
     if checkpoints:
-        last = max(checkpoints, key=lambda a: a.step or 0)
+        last = max(checkpoints, key=lambda a: (a.created_at, a.step or 0))
         OUTPUT.print(
             f"\n[bold]Checkpoint[/]  {escape(last.name)}, {decimal(last.size_bytes)}, artifact {last.id}\n            [dim]abruzzi artifacts pull {last.id}[/]"
         )
@@ -46,13 +46,68 @@ def print_report(connection: Client, run_id: str) -> None:
     )
 
 
-def _print_evaluation(report: dict[str, Any]) -> None:
+def _print_curves(connection: Client, run_id: str, key: str, title: str) -> None:
+    """One chart a stage that has sent it."""
+    series = connection.metrics.series(run_id, [key], max_points=400)
+    for stage in dict.fromkeys(s.stage_id for s in series):
+        curves = [(f"attempt {s.attempt_id.rsplit('-', 1)[-1]}", s) for s in series if s.stage_id == stage]
+        OUTPUT.print()
+        OUTPUT.print(draw_curve(f"{stage}: {title}", curves), markup=False, end="")
+
+
+def _print_held_out_reward(connection: Client, run_id: str) -> None:
+    points: dict[str, dict[int, float]] = {}
+    for series in connection.metrics.series(run_id, ["rl/held_out_reward"], max_points=400):
+        known = {step: value for step, value in zip(series.steps, series.values, strict=True) if value is not None}
+        points.setdefault(series.stage_id, {}).update(known)
+    for stage, found in points.items():
+        told = (f"{found[step]:.2f} {f'after iteration {step}' if step else 'before'}" for step in sorted(found))
+        OUTPUT.print(f"\n[bold]{escape(stage)}[/]: mean reward of held-out tasks: {', '.join(told)}")
+
+
+def _print_answers(connection: Client, rollouts: ArtifactOut) -> None:
+    """What the policy said to some tasks in its first iteration, and to others in its last."""
+    last = rollouts.meta.get("iterations", 0)
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+        title=f"{rollouts.stage_id}: what it answered",
+        title_justify="left",
+        title_style="bold",
+    )
+    for column in ("iteration", "task", "answer", "reward"):
+        table.add_column(column)
+    for iteration in dict.fromkeys((1, last)):
+        where = [f"iteration:{iteration}", "member:0"]
+        for found in islice(
+            connection.artifacts.rows(rollouts.id, "rollouts", where=where, cut=SHOWN_CHARACTERS), SHOWN_ANSWERS
+        ):
+            messages = found.row["messages"]
+            said = {message["role"]: message.get("content") or "" for message in reversed(messages)}
+            reward = found.row["reward"]
+            table.add_row(
+                str(iteration),
+                escape(said.get("user", "")),
+                escape(said.get("assistant") or _cut(found.row["segments"])),
+                found.row["fate"] if reward is None else f"{reward:g}",
+            )
+    OUTPUT.print()
+    OUTPUT.print(table)
+
+
+def _cut(segments: list[dict[str, Any]]) -> str:
+    """What was said when its budget was used up: no message yet."""
+    return next((f"{s['text']} …" for s in reversed(segments) if s["source"] == "policy"), "")
+
+
+def _print_evaluation(report: dict[str, Any], stage: str) -> None:
     order = report["ngram_order"]
     table = Table(
         box=None,
         pad_edge=False,
         header_style="dim",
-        title="Held-out bits per byte (95 % interval)",
+        title=f"{stage}: held-out bits per byte (95 % interval)",
         title_justify="left",
         title_style="bold",
     )

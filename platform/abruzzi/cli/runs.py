@@ -14,17 +14,20 @@ from abruzzi.cli.session import (
     JsonOption,
     RunArgument,
     SetOption,
+    absolute_sources,
     age,
     client,
     duration,
     find_run,
     overrides,
     print_json,
+    read_recipe,
     state_text,
 )
 from abruzzi.client.export import CurveFormat, RunFolder
 from abruzzi.contracts.resources import RunOut, StageOut
 from abruzzi.contracts.states import StageState
+from abruzzi.contracts.toml import load_recipe
 
 app = typer.Typer(
     help="See and steer runs.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -118,12 +121,20 @@ def branch(
     run: RunArgument,
     artifact: Annotated[str, typer.Argument(help="Id of the checkpoint to go on from (`abruzzi artifacts list RUN`).")],
     assign: SetOption = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Another recipe that has the checkpoint's stage; by default the run's own.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a new run from a checkpoint of another, with other values if you like."""
+    text, assigned = None, overrides(assign)
+    if recipe is not None:
+        text = read_recipe(recipe)
+        assigned |= absolute_sources(load_recipe(text, assigned, file=str(recipe)), recipe.parent)
     with client() as connection:
-        found = connection.runs.branch(find_run(connection, run), artifact, overrides(assign), name=name)
+        run_id = find_run(connection, run)
+        found = connection.runs.branch(run_id, artifact, assigned, recipe_toml=text, name=name)
     print_json(found) if as_json else OUTPUT.print(
         f"{found.id} ({escape(found.name)}) goes on from {escape(artifact)}. Watch it: abruzzi runs watch {found.id}"
     )

@@ -1,4 +1,4 @@
-"""The objective of reinforcement learning: the policy's loss, budgets, temperature (paper 3.2.3, reference formulas in docs/maths.md).
+"""The objective of reinforcement learning: the policy's loss, budgets, temperature, difficulty (paper 3.2.3, reference formulas in docs/maths.md).
 
 What the paper does not publish (τ, the penalty, the schedule, the weight of PTX) is a value here, never a constant in code.
 """
@@ -79,4 +79,26 @@ class TemperatureSchedule(Strict):
     def _ends(self) -> TemperatureSchedule:
         if (self.end is None) != (self.iterations == 0):
             raise ValueError("end, iterations: a schedule has both, a constant temperature neither")
+        return self
+
+
+class DifficultyBand(Strict):
+    """Tasks of moderate difficulty: pass@k of the policy before reinforcement learning lies within (paper 3.2.1)."""
+
+    candidates: StrictInt = Field(default=256, ge=1)
+    """Different tasks that are tried; those in the band are played, again and again."""
+    attempts: StrictInt = Field(default=8, ge=1)
+    """Trajectories of each, at the temperature of its family."""
+    k: StrictInt = Field(default=4, ge=1)
+    right: StrictFloat = 0.5
+    """A reward of so much and more."""
+    low: StrictFloat = Field(default=0.1, ge=0, le=1)
+    high: StrictFloat = Field(default=0.95, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DifficultyBand:
+        if self.k > self.attempts:
+            raise ValueError(f"k: pass@{self.k} cannot be told from {self.attempts} attempts")
+        if self.low > self.high:
+            raise ValueError(f"low: {self.low} is above high, {self.high}")
         return self

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, model_validator
 
 from abruzzi.contracts.critic import CriticConfig
-from abruzzi.contracts.objective import ObjectiveConfig, TemperatureSchedule, TokenBudget
+from abruzzi.contracts.objective import DifficultyBand, ObjectiveConfig, TemperatureSchedule, TokenBudget
 from abruzzi.contracts.quantity import Count, Seconds
 from abruzzi.contracts.training import Strict
 
@@ -85,6 +85,8 @@ class RlConfig(Strict):
     """Sequences of the input `dataset` in each optimizer step, with weight objective.ptx_weight (paper 3.2.3)."""
     ptx_length: Count = Field(default=256, gt=1)
     """Tokens of such a sequence."""
+    difficulty: DifficultyBand | None = None
+    """Of the tasks that are played, measured before the first iteration; absent: all are."""
     budget: TokenBudget
     """Of families that have none of their own in `budgets`."""
     budgets: dict[str, TokenBudget] = Field(default_factory=dict)
@@ -116,6 +118,10 @@ class RlConfig(Strict):
     @model_validator(mode="after")
     def _critic_has_work(self) -> RlConfig:
         rewards = {gym.reward for gym in self.environments}
+        if "rubric" in rewards and self.difficulty is not None:
+            raise ValueError(
+                'difficulty: a critic compares the answers of a group, so that no single try is right or wrong; leave it out beside reward = "rubric"'
+            )
         if ("rubric" in rewards) != (self.critic is not None):
             raise ValueError(
                 'critic: environments with reward = "rubric" need the table [stage.rl.critic], and only they do'

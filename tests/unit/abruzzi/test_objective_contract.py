@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from abruzzi.contracts.objective import ObjectiveConfig, TemperatureSchedule, TokenBudget
+from abruzzi.contracts.objective import DifficultyBand, ObjectiveConfig, TemperatureSchedule, TokenBudget
 from abruzzi.contracts.rl import RlConfig
 
 RL: dict[str, Any] = {"environments": [{"name": "arithmetic"}], "budget": {"tokens": 64}}
@@ -21,6 +21,8 @@ RL: dict[str, Any] = {"environments": [{"name": "arithmetic"}], "budget": {"toke
         (ObjectiveConfig, {"temprature": 1.0}, "temprature"),
         (TemperatureSchedule, {"end": 0.7}, "a schedule has both"),
         (TemperatureSchedule, {"iterations": 5}, "a schedule has both"),
+        (DifficultyBand, {"attempts": 4, "k": 8}, "cannot be told from 4 attempts"),
+        (DifficultyBand, {"low": 0.9, "high": 0.1}, "low"),
         (TokenBudget, {"tokens": 0}, "tokens"),
         (RlConfig, RL | {"ptx_sequences": 4}, "set both, or neither"),
         (RlConfig, RL | {"objective": {"ptx_weight": 0.1}}, "set both, or neither"),

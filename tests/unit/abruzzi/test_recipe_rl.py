@@ -50,7 +50,7 @@ needs = ["rl", "corpus"]
 )
 
 
-SHIPPED = Path(__file__).parents[3] / "recipes" / "tiny-rl.toml"
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 def test_it_goes_on_from_the_fine_tuned_checkpoint_with_its_tokenizer_and_evaluate_judges_what_it_made() -> None:
@@ -98,7 +98,24 @@ def test_mistakes_are_named_with_their_line(old: str, new: str, sentence: str) -
 
 
 def test_the_shipped_recipe_goes_from_text_to_a_rewarded_policy() -> None:
-    recipe = load_recipe(SHIPPED.read_text())
-    assert [stage.kind.value for stage in recipe.stage] == ["corpus", "tokenize", "pretrain", "sft", "rl", "evaluate"]
+    recipe = load_recipe((RECIPES / "tiny.toml").read_text())
+    stages = ["corpus", "tokenize", "pretrain", "evaluate", "sft", "rl", "evaluate-rl"]
+    assert [stage.id for stage in recipe.stage] == stages
     assert bound(recipe, "rl") == {"checkpoint": "sft.checkpoint", "tokenizer": "sft.tokenizer"}
-    assert bound(recipe, "evaluate")["checkpoint"] == "rl.checkpoint"
+    assert bound(recipe, "evaluate-rl")["checkpoint"] == "rl.checkpoint"
+    assert bound(recipe, "evaluate")["checkpoint"] == "pretrain.checkpoint"
+
+
+def test_the_longer_recipes_reward_a_small_k2_and_smollm2() -> None:
+    mathematics = load_recipe((RECIPES / "rl-math.toml").read_text())
+    assert bound(mathematics, "rl") == {
+        "checkpoint": "sft.checkpoint", "tokenizer": "sft.tokenizer", "dataset": "tokenize.dataset",
+    }  # fmt: skip
+    small, smollm2 = mathematics.stage_by_id("rl"), mathematics.stage_by_id("rl-smollm2")
+    assert isinstance(small, RlStage)
+    assert isinstance(smollm2, RlStage)
+    assert small.rl.difficulty is not None
+    assert smollm2.rl.difficulty is not None
+    assert bound(mathematics, "rl-smollm2")["checkpoint"] == "sft-smollm2.checkpoint"
+    tools = load_recipe((RECIPES / "rl-tools.toml").read_text())
+    assert bound(tools, "rl") == {"checkpoint": "sft.checkpoint", "tokenizer": "sft.tokenizer"}

@@ -19,6 +19,7 @@ from abruzzi_jobs.rl.controller.cycle import Phase, Position, next_position
 from abruzzi_jobs.rl.controller.journal import Journal
 from abruzzi_jobs.rl.controller.ledger import Cause, MemoryLedger, TimeLedger
 from abruzzi_jobs.rl.controller.parts import Critic, Player, Policy, Scorer
+from abruzzi_jobs.rl.controller.screening import Screening
 from abruzzi_jobs.rl.rollout.collect import Interrupted
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
 from abruzzi_jobs.train.feed import Rows
@@ -78,10 +79,11 @@ class Controller:
         host: Host,
         time: TimeLedger,
         memory: MemoryLedger,
+        screening: Screening | None = None,
     ) -> None:
         self._config, self._journal, self._policy = config, journal, policy
         self._player, self._scorer, self._critic, self._host = player, scorer, critic, host
-        self._time, self._memory = time, memory
+        self._time, self._memory, self._screening = time, memory, screening
         self._effects: Mapping[Phase, Callable[[Position], Awaitable[Mapping[str, Any]]]] = {
             Phase.ROLLOUT: self._rollout,
             Phase.COLLECT: self._collect,
@@ -104,6 +106,8 @@ class Controller:
     async def run(self, iteration: int) -> None:
         """From the weights after `iteration` iterations to the last one. Raises Preempted when it was told to stop."""
         total = self._config.iterations
+        if self._screening is not None and iteration < total:
+            await self._screen(self._screening, iteration)
         while iteration < total:
             await self._iterate(iteration)
             iteration += 1
@@ -211,6 +215,17 @@ class Controller:
         return {}
 
     # Beside the phases
+
+    async def _screen(self, screening: Screening, iteration: int) -> None:
+        def tell(done: int, of: int) -> None:
+            self._host.tell(Position(iteration), f"difficulty of tasks: {done} of {of}", 0.0)
+
+        with self._time.of(Cause.EVALUATE):
+            found = await screening.settle(self._host.is_stopping, tell)
+        if found is None:
+            self._stop(iteration)
+        if iteration == 0:
+            self._host.report(found, iteration)
 
     async def _look_at_held_out(self, iteration: int) -> None:
         """Before the first iteration, now and then, and after the last."""

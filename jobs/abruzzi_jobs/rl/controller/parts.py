@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from abruzzi.contracts.rollout import Group, Outcome
+from abruzzi.contracts.rollout import Group, Outcome, Task
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
 from abruzzi_jobs.train.feed import Rows
 
@@ -34,6 +34,14 @@ class Player(Protocol):
 
     async def answer(self, version: int, count: int) -> Sequence[Played]:
         """Held-out tasks, one trajectory each, at temperature 0."""
+        ...
+
+
+class Sampler(Protocol):
+    """What tries tasks before there are any iterations."""
+
+    async def sample(self, tasks: Sequence[Task], attempts: int, *, name: str) -> Sequence[Sequence[Played]]:
+        """So many trajectories of each, not kept."""
         ...
 
 

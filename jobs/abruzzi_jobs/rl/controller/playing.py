@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from abruzzi.contracts.rl import RlConfig
+from abruzzi.contracts.rollout import Task
 from abruzzi_jobs.rl.controller.tasks import Curriculum
 from abruzzi_jobs.rl.objective.temperature import temperature_at
 from abruzzi_jobs.rl.rollout.collect import Collected, RolloutEngine, Rollouts
@@ -62,6 +63,21 @@ class StagePlayer:
         tasks = self._curriculum.held_out(count)
         at_once = self._config.concurrency
         return await self._rollouts.play_all(tasks, Terms(temperature=0.0), name=f"h{version:06d}", at_once=at_once)
+
+    async def sample(self, tasks: Sequence[Task], attempts: int, *, name: str) -> Sequence[Sequence[Played]]:
+        """As in the first iteration, but each to its end."""
+        found: dict[int, list[Played]] = {}
+        by_family: dict[str, list[int]] = {}
+        for place, task in enumerate(tasks):
+            by_family.setdefault(task.family, []).append(place)
+        for family, places in by_family.items():
+            terms = Terms(temperature=temperature_at(self._config.temperature_of(family), 0))
+            drawn = [tasks[place] for place in places for _ in range(attempts)]
+            played = await self._rollouts.play_all(
+                drawn, terms, name=f"{name}-{family}", at_once=self._config.concurrency
+            )
+            found |= {place: played[n * attempts : (n + 1) * attempts] for n, place in enumerate(places)}
+        return [found[place] for place in range(len(tasks))]
 
     async def close(self) -> None:
         await self._rollouts.close()

@@ -25,6 +25,7 @@ from abruzzi_jobs.rl.controller.policy import ColocatedPolicy
 from abruzzi_jobs.rl.controller.ptx import PtxFeed
 from abruzzi_jobs.rl.controller.rollouts import write_rollouts
 from abruzzi_jobs.rl.controller.scoring import PoolScorer
+from abruzzi_jobs.rl.controller.screening import Screening
 from abruzzi_jobs.rl.controller.tasks import Curriculum
 from abruzzi_jobs.rl.critic.asking import PolicyCritic
 from abruzzi_jobs.rl.critic.rubrics import settled_rubrics
@@ -101,6 +102,7 @@ class Reinforcement:
                 host=self._host,
                 time=TimeLedger(),
                 memory=MemoryLedger(self._ranks.device),
+                screening=self._screening(curriculum, player, PoolScorer(pool, rl)),
             )
             try:
                 await controller.run(iterations)
@@ -113,6 +115,17 @@ class Reinforcement:
             finally:
                 await player.close()
         self._commit(store, journal)
+
+    def _screening(self, curriculum: Curriculum, player: StagePlayer, scorer: PoolScorer) -> Screening | None:
+        band = self._stage.rl.difficulty
+        if band is None:
+            return None
+        spec = self._context.spec
+        candidates = Curriculum(self._stage.rl.environments, seed=spec.seed).candidates(band.candidates)
+        return Screening(
+            band, candidates, keep=curriculum.keep, store=self._context.store, prefix=f"{spec.output_prefix}rl/",
+            sampler=player, scorer=scorer,
+        )  # fmt: skip
 
     def _ptx(self, seed: int) -> PtxFeed | None:
         rl = self._stage.rl

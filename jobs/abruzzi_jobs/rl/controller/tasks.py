@@ -20,18 +20,46 @@ class Curriculum:
         self._gyms = [_ready(each) for each in chosen]
         self._compared = _compared(self._chosen, self._gyms)
         self._by_reference = {each.reference: each for each in self._gyms}
+        self._kept: dict[str, list[Task]] = {}
+        """By environment; empty: any."""
 
-    def task(self, number: int, *, split: Split = "train") -> Task:
+    def keep(self, tasks: Sequence[Task]) -> None:
+        """From now on groups play these alone. Weights hold among the environments that have any."""
+        self._kept = {each.reference: [t for t in tasks if t.environment == each.reference] for each in self._gyms}
+
+    def task(self, number: int) -> Task:
         """Of group `number`."""
+        if not self._kept:
+            return self._drawn(number, "train")
+        draw = random.Random(f"{self._seed}/kept/{number}")
+        weights = [
+            each.weight * bool(self._kept[made.reference]) for each, made in zip(self._chosen, self._gyms, strict=True)
+        ]
+        place = draw.choices(range(len(self._gyms)), weights)[0]
+        return draw.choice(self._kept[self._gyms[place].reference])
+
+    def candidates(self, count: int) -> list[Task]:
+        """Different ones that may be trained on, as many as there are up to `count`, by the weights."""
+        return self._different("train", count)
+
+    def held_out(self, count: int) -> list[Task]:
+        """Different ones, as many as there are up to `count`; the same ones whenever they are asked for."""
+        return self._different("held_out", count)
+
+    def _different(self, split: Split, count: int) -> list[Task]:
+        found: dict[str, Task] = {}
+        for number in range(4 * count):
+            task = self._drawn(number, split)
+            found.setdefault(task.id, task)
+            if len(found) == count:
+                break
+        return list(found.values())
+
+    def _drawn(self, number: int, split: Split) -> Task:
         draw = random.Random(f"{self._seed}/{split}/{number}")
         place = draw.choices(range(len(self._gyms)), [each.weight for each in self._chosen])[0]
         made, families = self._gyms[place], self._chosen[place].families
         return made.task(self._seed, number, split=split, family=draw.choice(families or made.families))
-
-    def held_out(self, count: int) -> list[Task]:
-        """Different ones, as many as there are up to `count`; the same ones whenever they are asked for."""
-        drawn = (self.task(number, split="held_out") for number in range(4 * count))
-        return list({task.id: task for task in drawn}.values())[:count]
 
     def is_compared(self, task: Task) -> bool:
         """Whether its reward is a critic's comparison (`reward = "rubric"`); all others are verifiable."""

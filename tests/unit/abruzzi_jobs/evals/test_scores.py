@@ -163,7 +163,7 @@ def test_a_domain_of_few_documents_is_reported_without_an_interval(
         entry = report["held_out"][name]
         assert entry["bits_per_byte"]["low"] is entry["better_by"]["high"] is None
     assert "[too few documents]" in markdown(report)
-    _print_evaluation(report)
+    _print_evaluation(report, "evaluate")
     assert "too few documents" in capsys.readouterr().out
 
 

@@ -23,7 +23,7 @@ LLAMA = LlamaConfig(
     vocab_size=300, hidden_size=72, num_layers=2, num_heads=9, num_kv_heads=3, head_dim=16, intermediate_size=96,
     max_position=512,
 )  # fmt: skip
-LENGTHS = (1, 5, 64, 65, 130, 17)
+LENGTHS = (1, 5, 64, 65, 130, 17, 32, 33)
 TILE_ROWS = 16
 
 

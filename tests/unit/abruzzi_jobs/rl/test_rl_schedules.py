@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abruzzi.contracts.objective import TemperatureSchedule, TokenBudget
+from abruzzi.contracts.objective import DifficultyBand, TemperatureSchedule, TokenBudget
 from abruzzi.contracts.rollout import Outcome, Status
 from abruzzi_jobs.rl.objective.advantages import advantages_of
 from abruzzi_jobs.rl.objective.budget import penalised
+from abruzzi_jobs.rl.objective.difficulty import in_band, pass_at_k
 from abruzzi_jobs.rl.objective.temperature import temperature_at
 
 
@@ -46,6 +49,21 @@ def test_a_used_up_budget_puts_the_penalty_in_the_rewards_place_or_below_it() ->
 def test_a_failure_does_not_become_a_penalty() -> None:
     failed = Outcome(status=Status.REWARD_TIMEOUT)
     assert penalised(failed, TokenBudget(tokens=8)) == failed
+
+
+@given(st.integers(1, 8), st.data())
+def test_pass_at_k_is_the_share_of_draws_of_k_with_a_right_one(attempts: int, data: st.DataObject) -> None:
+    correct, k = data.draw(st.integers(0, attempts)), data.draw(st.integers(1, attempts))
+    draws = list(combinations(range(attempts), k))
+    share = sum(any(index < correct for index in draw) for draw in draws) / len(draws)
+    assert pass_at_k(attempts, correct, k) == pytest.approx(share)
+
+
+def test_the_band_keeps_what_is_neither_solved_nor_out_of_reach() -> None:
+    band = DifficultyBand(attempts=8, k=4, low=0.1, high=0.95)
+    assert [c for c in range(9) if in_band(band, attempts=8, correct=c)] == [1, 2, 3]
+    with pytest.raises(ValueError, match="needs 0 <= right <= attempts"):
+        pass_at_k(4, 5, 1)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=16))

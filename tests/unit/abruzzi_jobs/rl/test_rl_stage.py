@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,17 @@ def test_told_to_stop_in_a_rollout_it_keeps_partials_and_ends_with_143(lab: RlLa
     names = [row["id"] for row in rows]
     assert len(names) == len(set(names)) >= 4 * 3 * 4
     assert any(len(row["versions"]) > 1 for row in rows), "begun by one policy, ended by a later one"
+
+
+def test_only_tasks_that_were_tried_and_found_to_be_of_the_wanted_difficulty_are_played(lab: RlLab) -> None:
+    band = {"candidates": 6, "attempts": 2, "k": 1, "low": 0.0, "high": 1.0}
+    changes = {"iterations": 1, "held_out": {"every_iterations": 0}, "difficulty": band}
+    spec = lab.reinforcing({"rl": changes})
+    attempt = lab.run(spec)
+    assert "6 of 6 tasks have a pass@1" in attempt.log()
+    assert attempt.points()["rl/difficulty_kept"] == {0: 1.0}
+    lots = [json.loads(lab.store.get(key)) for key in lab.store.list(f"{spec.output_prefix}rl/difficulty/")]
+    assert {row["task"] for row in lab.rollouts()} <= {tried["task"]["id"] for lot in lots for tried in lot}
 
 
 BAD: dict[str, tuple[dict[str, Any], str, ExitCode]] = {
