@@ -4,6 +4,7 @@ of a POST for its Idempotency-Key, and records in the audit log what was changed
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,12 +22,17 @@ from abruzzi.identity.models import IdempotencyRow
 from abruzzi.identity.policy import Action, Identity, Target, allowed
 from abruzzi.kit.clock import Clock
 from abruzzi.kit.db import transaction
+from abruzzi.kit.new_rows import at_commit
 from abruzzi.store import ObjectStore
 from abruzzi_api import auditing
 from abruzzi_api.gatekeeper import current_identity
 
 _NOT_AUDITED = {Action.REPORT, Action.PLAN, Action.WHOAMI}
 _KEY_CHARACTERS = 200
+_KEEP = (
+    "UPDATE idempotency_keys SET status = :status, response = :response, headers = CAST(:headers AS jsonb) "
+    "WHERE project_id = :project AND actor = :actor AND key = :key"
+)
 
 
 class Replay(Exception):
@@ -110,7 +116,7 @@ class Permit:
                 work = Work(session, identity, state.clock, state.objects, state.settings.default_pool)
                 yield work
                 if key is not None:
-                    await _keep(session, identity, key[:_KEY_CHARACTERS], request.state.answer, work.kept)
+                    _keep(session, identity, key[:_KEY_CHARACTERS], request.state.answer, work.kept)
                 if changes and self.action not in _NOT_AUDITED:
                     auditing.record(session, identity, request.method, auditing.template(request), request.url.path)
         except AbruzziError as error:
@@ -155,11 +161,9 @@ async def _claim(session: AsyncSession, identity: Identity, key: str, request: R
     raise Replay(known)
 
 
-async def _keep(session: AsyncSession, identity: Identity, key: str, answer: Response, instead: str | None) -> None:
+def _keep(session: AsyncSession, identity: Identity, key: str, answer: Response, instead: str | None) -> None:
     """The answer beside what it tells of, in one transaction: there is never the one without the other."""
-    row = {"project_id": identity.projects[0], "actor": identity.token_id, "key": key}
     headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
     body = instead if instead is not None else bytes(answer.body).decode()
-    await session.execute(
-        update(IdempotencyRow).filter_by(**row).values(status=answer.status_code, response=body, headers=headers)
-    )
+    values = {"status": answer.status_code, "response": body, "headers": json.dumps(headers)}
+    at_commit(session, _KEEP, values | {"project": identity.projects[0], "actor": identity.token_id, "key": key})

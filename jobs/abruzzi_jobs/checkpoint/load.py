@@ -6,7 +6,6 @@ What has been damaged since is passed over for the one before it; every rank com
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from abruzzi_jobs.checkpoint.save import OPTIMIZER_FILE, WEIGHTS_FILE
 from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.models import Decoder
+from abruzzi_jobs.models.streams import stream
 from abruzzi_jobs.optim import MuonClip
 
 logger = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ def _grown(weight_VD: torch.Tensor, vocab_size: int, seed: int, name: str) -> to
     more = vocab_size - len(weight_VD)
     if more <= 0:
         return weight_VD
-    generator = torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(f"{name}.grown".encode()))
-    fresh = torch.randn(more, weight_VD.shape[1], generator=generator).mul_(_FRESH_STD)
+    fresh = torch.randn(more, weight_VD.shape[1], generator=stream(seed, f"{name}.grown")).mul_(_FRESH_STD)
     return torch.cat([weight_VD, fresh.to(weight_VD.dtype)])
 
 

@@ -9,7 +9,6 @@ Shapes: B batch, L positions, D hidden, V vocabulary, H heads, E experts.
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from abruzzi_jobs.models.moe import MixtureOfExperts
 from abruzzi_jobs.models.norm import RMSNorm
 from abruzzi_jobs.models.rope import rotations
 from abruzzi_jobs.models.router import Routing
+from abruzzi_jobs.models.streams import stream
 from abruzzi_jobs.models.swiglu import SwiGLU
 
 
@@ -274,8 +274,7 @@ class Decoder(nn.Module):
                 else [(name, parameter)]
             )
             for key, part in parts:
-                generator = torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(key.encode()))
-                part.copy_(torch.randn(part.shape, generator=generator).mul_(self.config.init_std))
+                part.copy_(torch.randn(part.shape, generator=stream(seed, key)).mul_(self.config.init_std))
         for moe in self.moe_layers():
             moe.gate.e_score_correction_bias.zero_()
 

@@ -14,6 +14,8 @@ from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
+from abruzzi.kit.new_rows import write_new_rows
+
 logger = logging.getLogger(__name__)
 Sessions = async_sessionmaker[AsyncSession]
 DATABASE_ERRORS: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg.Error)
@@ -89,6 +91,7 @@ async def transaction(sessions: Sessions, projects: Sequence[str] | None = None)
             if projects is not None:
                 await see_projects(session, projects)
             yield session
+            await write_new_rows(session)
         await _ring(session)
 
 

@@ -54,7 +54,6 @@ async def submit(
     run = _run_row(recipe, toml, project_id, name, actor, now)
     run.submission_key = submission_key
     session.add(run)
-    await session.flush()
     stages = _stage_rows(recipe, run, assigned)
     session.add_all(stages)
     _announce(session, run)
@@ -155,6 +154,7 @@ def _run_row(recipe: Recipe, toml: str, project_id: str, name: str | None, actor
         recipe=recipe.resolved(),
         recipe_toml=toml,
         state=RunState.PENDING,
+        version=1,
         headline={},
         created_by=actor,
         created_at=now,

@@ -67,6 +67,14 @@ def test_a_stage_is_built_on_meta_and_filled_later() -> None:
         assert torch.equal(tensor, whole[name]), name
 
 
+def test_another_seed_begins_with_other_weights_in_every_matrix() -> None:
+    one, same, other = (KimiK2(DEEP, seed=seed).state_dict() for seed in (1, 1, 7))
+    matrices = [name for name, tensor in one.items() if tensor.ndim > 1]
+    assert len(matrices) > 10
+    assert all(torch.equal(one[name], same[name]) for name in matrices)
+    assert not any(torch.equal(one[name], other[name]) for name in matrices)
+
+
 def test_an_impossible_range_of_layers_is_refused() -> None:
     for layers in (range(3, 3), range(2, 9), range(0, 4, 2)):
         with pytest.raises(ValueError, match="layers"):
