@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     building = commands.add_parser(
         "build-tools", help="build the binaries that are missing (half an hour for all on two cores)"
     )
-    building.add_argument("names", nargs="*", metavar="NAME", help=f"default: all missing ones of {', '.join(TOOLS)}")
+    building.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"default: all missing ones but kube-router, of {', '.join(TOOLS)}"
+    )
     return parser
 
 
@@ -98,7 +100,8 @@ def env(_: argparse.Namespace) -> int:
 
 def build_tools(arguments: argparse.Namespace) -> int:
     tools = Toolbox(allow_build=True)
-    for name in arguments.names or tools.missing([*NEEDED_TOOLS, *TOOLS]):
+    usual = [name for name, tool in TOOLS.items() if not tool.only_when_asked]
+    for name in arguments.names or tools.missing([*NEEDED_TOOLS, *usual]):
         began = time.monotonic()
         print(f"{tools.path(name)} ({time.monotonic() - began:.0f} s)", flush=True)
     return 0

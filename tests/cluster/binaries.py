@@ -52,6 +52,10 @@ MINIO = Module(
     "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c", "h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA="
 )
 
+KUBE_ROUTER = Module(
+    "github.com/cloudnativelabs/kube-router/v2", "v2.1.0", "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="
+)
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -64,6 +68,8 @@ class Tool:
     """Further names of the same file, which chooses its role by the name it is called by."""
     flags: str = ""
     """More for the linker."""
+    only_when_asked: bool = False
+    """Only longer proofs use it: `build-tools` without names leaves it out."""
 
 
 HYPERKUBE_ROLES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
@@ -91,6 +97,7 @@ TOOLS = {
         Tool("kuberay-operator", ".", KUBERAY),
         Tool("helm", "./cmd/helm", HELM),
         Tool("minio", ".", MINIO),
+        Tool("kube-router", "./cmd/kube-router", KUBE_ROUTER, only_when_asked=True),
     )
 }
 _ROLE_OF = {role: tool.name for tool in TOOLS.values() for role in tool.links}

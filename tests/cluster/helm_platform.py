@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import images
-from cluster.base_images import debian_image, node_image, python_image
+from cluster.base_images import debian_image, go_caches, go_image, node_image, python_image
 from cluster.components import wait_until
 from cluster.container_builds import Builder
 from cluster.errors import ClusterError
@@ -53,36 +54,42 @@ class HelmPlatform:
 
     # Images
 
-    def build(self, say: Callable[[str], object] = str, *, whole: bool = False) -> None:
-        """All images of both charts, and the Containerfile of the stages too when `whole` (some 15 GB of disk and many minutes)."""
+    def build(self, say: Callable[[str], object] = str, *, whole: bool = False, s3: bool = False) -> None:
+        """All images of both charts, and the Containerfile of the stages too when `whole` (some 15 GB of disk and many minutes).
+
+        `s3`: MinIO by its Containerfile, too (six minutes of two processors the first time), and not the same version's binary of the tools.
+        """
         self._whole = whole
         began = time.monotonic()
-        builder = Builder(self._cluster.local, [python_image(), node_image(), debian_image()])
+        bases = [python_image(), node_image(), debian_image(), *([go_image()] if s3 else [])]
+        builder = Builder(self._cluster.local, bases)
         say(f"base images after {time.monotonic() - began:.0f} s")
         parts = PARTS | ({"jobs": "abruzzi-jobs"} if whole else {})
         trial = TRIAL_CHART / "images"
         builds = [(ROOT / part / "Containerfile", repository, ROOT) for part, repository in parts.items()]
-        builds += [
-            (trial / name / "Containerfile", f"abruzzi-trial-{name}", trial / name) for name in ("postgres", "redis")
-        ]
+        servers = ("postgres", "redis", *(["s3"] if s3 else []))
+        builds += [(trial / name / "Containerfile", f"abruzzi-trial-{name}", trial / name) for name in servers]
 
         def build(containerfile: Path, repository: str, context: Path) -> None:
             began = time.monotonic()
-            builder.build(containerfile, _image(repository), context=context)
+            caches = go_caches() if repository == "abruzzi-trial-s3" else None
+            builder.build(containerfile, _image(repository), context=context, caches=caches)
             say(f"{containerfile.relative_to(ROOT)} built and on the node after {time.monotonic() - began:.0f} s")
 
         # Two at a time: half of a build is waiting for registries.
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(build, *each) for each in builds]:
                 done.result()
-        minio = self._cluster.tools.path("minio")  # the binary that its Containerfile would build for six minutes
-        self._cluster.add_image(images.Image(_image("abruzzi-trial-s3"), {"usr/local/bin/minio": minio}))
+        if not s3:
+            minio = self._cluster.tools.path("minio")  # the binary that its Containerfile would build for six minutes
+            self._cluster.add_image(images.Image(_image("abruzzi-trial-s3"), {"usr/local/bin/minio": minio}))
         if not whole:
             self._cluster.add_image(images.busybox_image(_image("abruzzi-jobs")))
 
     # What an operator does
 
     def install_trial(self) -> None:
+        shutil.rmtree(self._volumes, ignore_errors=True)  # data of an earlier one, whose Secret has gone with its namespace
         self._cluster.kubectl.apply(_namespace(self.namespace))
         for name in (f"data-{TRIAL}-postgres-0", f"data-{TRIAL}-s3-0"):
             self._folder_for(name)
@@ -94,6 +101,10 @@ class HelmPlatform:
         folder = self._folder_for(name)
         self._cluster.kubectl.apply(_claim(name, self.namespace, f"{self.namespace}-{name}", "ReadWriteOnce"))
         return folder
+
+    def folder_of(self, claim: str) -> Path:
+        """Of this machine, that a claim of the release's namespace stands for."""
+        return self._volumes / claim
 
     def install(self, chart: Path = CHART, **more: Any) -> str:
         said = self._helm("install", RELEASE, chart, "--wait", values=self.values(**more))
@@ -191,7 +202,7 @@ class HelmPlatform:
     # Inside
 
     def _folder_for(self, claim: str) -> Path:
-        folder = self._volumes / claim
+        folder = self.folder_of(claim)
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, USER_ID, USER_ID)
         self._cluster.kubectl.apply(self._volume(claim, folder, self.namespace, "ReadWriteOnce"))

@@ -45,6 +45,8 @@ class Image:
     """What a pod's `args` are given to; `command` is for images whose pods bring a command of their own."""
     command: Sequence[str] = ()
     user: str = ""
+    environment: Sequence[str] = ()
+    """`NAME=value`, besides PATH."""
 
 
 def operator_image(name: str, binary: Path) -> Image:
@@ -115,7 +117,7 @@ def write_archive(image: Image, target: Path) -> Path:
         "User": image.user,
         "Entrypoint": list(image.entrypoint) or None,
         "Cmd": list(image.command) or None,
-        "Env": [_PATH],
+        "Env": [_PATH, *image.environment],
     }
     config = json.dumps(
         {

@@ -20,6 +20,9 @@ from cluster.node import bridge_owner, cgroup_roots, run
 
 CHAINS = ("KUBE-", "CNI-")
 """What kube-proxy, the kubelet and CNI's plugins name their chains with."""
+FIREWALL_CHAINS = ("KUBE-ROUTER-", "KUBE-POD-FW-", "KUBE-NWPLCY-")
+"""Of them, those that kube-router makes for network policies."""
+SETS = ("KUBE-", "kube-router-")
 TABLES = ("filter", "nat", "mangle")
 END_SECONDS = 120.0
 CONTAINERD, KUBELET = "containerd", "kubelet"
@@ -37,6 +40,7 @@ def remove(layout: Layout) -> None:
     if bridge_owner() in (layout.state, Path()):
         # The bridge last: it is what says that the rules are ours.
         remove_rules()
+        _destroy_sets()
         run("ip", "link", "delete", BRIDGE)
     _remove_cgroups()
     _remove_outside_files(layout)
@@ -54,6 +58,7 @@ def leftovers(layout: Layout) -> list[str]:
     found += [f"mount {path}" for path in _mounts(layout)]
     found += [f"bridge {BRIDGE}"] if bridge_owner() is not None else []
     found += [f"iptables chain {table}/{chain}" for table in TABLES for chain in _our_chains(_saved(table))]
+    found += [f"ipset {name}" for name in _sets()]
     found += [f"cgroup {root}" for root in cgroup_roots() if root.exists()]
     found += [f"file {path}" for path in _outside_files(layout)]
     if layout.state.exists():
@@ -138,16 +143,34 @@ def _saved(table: str) -> list[str]:
     return result.stdout.splitlines() if result else []
 
 
-def _our_chains(saved: list[str]) -> list[str]:
+def _our_chains(saved: list[str], prefixes: tuple[str, ...] = CHAINS) -> list[str]:
     names = [line[1:].split()[0] for line in saved if line.startswith(":")]
-    return [name for name in names if name.startswith(CHAINS)]
+    return [name for name in names if name.startswith(prefixes)]
 
 
-def remove_rules() -> None:
+def remove_firewall() -> None:
+    """Of kube-router: network policies hold no longer."""
+    remove_rules(FIREWALL_CHAINS, ("filter",))
+    _destroy_sets()
+
+
+def _sets() -> list[str]:
+    """kube-router's sets of addresses."""
+    if not shutil.which("ipset"):
+        return []
+    return [name for name in run("ipset", "list", "-name", check=False).split() if name.startswith(SETS)]
+
+
+def _destroy_sets() -> None:
+    for name in _sets():
+        run("ipset", "destroy", name)
+
+
+def remove_rules(prefixes: tuple[str, ...] = CHAINS, tables: tuple[str, ...] = TABLES) -> None:
     """Rules that lead to our chains one by one, then the chains; other people's rules keep their counters and their order."""
-    for table in TABLES:
+    for table in tables:
         saved = _saved(table)
-        chains = _our_chains(saved)
+        chains = _our_chains(saved, prefixes)
         if not chains:
             continue
         ours = set(chains)

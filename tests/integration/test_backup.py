@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import database_rows
 import psycopg
 import pytest
 from psycopg import sql
@@ -85,14 +86,8 @@ def restore(backup: Path, database: Database, store: ObjectStore, **more: Any) -
 
 
 def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Of every table; events without their positions, in their order."""
-    found = {}
     with database.connect("superuser") as connection:
-        for table in tables.tables(connection):
-            columns = "kind, body, run_id, at" if table == tables.EVENTS else "*"
-            order = "id" if table == tables.EVENTS else "t::text"
-            found[table] = connection.execute(f"SELECT {columns} FROM {table} t ORDER BY {order}").fetchall()  # noqa: S608  # type: ignore[arg-type]
-    return found
+        return database_rows.rows(connection)
 
 
 def contents(store: ObjectStore) -> dict[str, bytes]:

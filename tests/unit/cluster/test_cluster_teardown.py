@@ -108,3 +108,25 @@ def test_two_clusters_do_not_fit_and_the_owner_of_the_other_is_named(tmp_path: P
             cluster.up()
     finally:
         living.stop()
+
+
+def test_only_the_firewalls_sets_of_addresses_are_destroyed_and_only_its_chains_without_a_down(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """kube-proxy's chains stay, for the cluster goes on."""
+    saved = ":KUBE-ROUTER-FORWARD - [0:0]\n:KUBE-POD-FW-ABC - [0:0]\n:KUBE-FORWARD - [0:0]\n-A FORWARD -j KUBE-ROUTER-FORWARD"
+    done: list[str] = []
+
+    def run(*command: str, input_text: str = "", check: bool = True) -> str:
+        done.append(" ".join(command) + input_text)
+        return "KUBE-SRC-ABC\nkube-router-svip\nblocklist\n" if command[1:] == ("list", "-name") else ""
+
+    monkeypatch.setattr(teardown, "_saved", lambda table: saved.splitlines())
+    monkeypatch.setattr(teardown.shutil, "which", lambda name: f"/sbin/{name}")
+    monkeypatch.setattr(teardown, "run", run)
+    teardown.remove_firewall()
+    rules, *sets = done
+    assert "-D FORWARD -j KUBE-ROUTER-FORWARD" in rules
+    assert "-X KUBE-POD-FW-ABC" in rules
+    assert "KUBE-FORWARD" not in rules
+    assert sets == ["ipset list -name", "ipset destroy KUBE-SRC-ABC", "ipset destroy kube-router-svip"]

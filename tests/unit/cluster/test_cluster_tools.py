@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster import binaries
+from cluster.__main__ import main
 from cluster.binaries import TOOLS, TOOLS_MODULE, Toolbox, build_command, go_version
 from cluster.errors import ClusterError
 
@@ -116,3 +117,14 @@ def test_an_old_go_is_passed_over_for_the_wheels(tmp_path: Path, cache: Path, mo
     assert binaries.go_command() == str(wheel)
     old.write_text("#!/bin/sh\necho go version go1.30.0 linux/amd64\n")
     assert binaries.go_command() == str(old)
+
+
+def test_what_only_longer_proofs_use_is_not_built_for_everybody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked: list[str] = []
+    monkeypatch.setattr(Toolbox, "find", lambda self, name: None)
+    monkeypatch.setattr(Toolbox, "path", lambda self, name: asked.append(name) or tmp_path)
+    assert main(["build-tools"]) == 0
+    assert "kueue" in asked
+    assert "kube-router" not in asked
+    assert main(["build-tools", "kube-router"]) == 0
+    assert asked[-1] == "kube-router"
