@@ -89,7 +89,9 @@ class HelmPlatform:
     # What an operator does
 
     def install_trial(self) -> None:
-        shutil.rmtree(self._volumes, ignore_errors=True)  # data of an earlier one, whose Secret has gone with its namespace
+        shutil.rmtree(
+            self._volumes, ignore_errors=True
+        )  # data of an earlier one, whose Secret has gone with its namespace
         self._cluster.kubectl.apply(_namespace(self.namespace))
         for name in (f"data-{TRIAL}-postgres-0", f"data-{TRIAL}-s3-0"):
             self._folder_for(name)
