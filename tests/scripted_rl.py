@@ -6,7 +6,7 @@ A `World` outlives attempts, as the object store does; whoever counts down to ze
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class ScriptedPlayer:
         self.world, self.rl = world, rl
         self.is_interrupted = False
 
-    async def collect(self, version: int, on_end: Callable[[Played], None]) -> Any:
+    async def collect(self, version: int, on_end: Callable[[Played], None], *, served: int | None = None) -> Any:
         @dataclass
         class Found:
             groups: tuple[PlayedGroup, ...]
@@ -102,6 +102,9 @@ class ScriptedPlayer:
 
     def interrupt(self) -> None:
         self.is_interrupted = True
+
+    async def renew(self, version: int, update: Callable[[], Awaitable[Mapping[str, float]]]) -> Mapping[str, float]:
+        return await update()
 
     async def answer(self, version: int, count: int) -> Sequence[Played]:
         return [self._member(f"h{version}-{number}", 0, version) for number in range(count)]
@@ -137,14 +140,14 @@ class ScriptedPolicy:
     async def to_training(self) -> None:
         self.world.pulse(1.0)
 
-    def anchor(
+    async def anchor(
         self, groups: Sequence[Group], *, version: int, lessons: Sequence[Rows | None] = ()
     ) -> Mapping[str, float]:
         self.groups = groups
         rewards = [group.mean_reward or 0.0 for group in groups]
         return {"rl/reward": sum(rewards) / len(rewards)}
 
-    def step(self, version: int, number: int) -> Mapping[str, float]:
+    async def step(self, version: int, number: int) -> Mapping[str, float]:
         self.world.pulse(3.0)
         mine = [t for group in self.groups[number :: self.rl.minibatches] for t in group.trajectories]
         self.world.trained.append((version, self.weights, tuple(t.id for t in mine)))
@@ -153,7 +156,7 @@ class ScriptedPolicy:
         self.world.pulse()
         return {"train/grad_norm": 1.0, "rl/learned_tokens": float(len(mine))}
 
-    def register(self, version: int) -> Mapping[str, Any]:
+    async def register(self, version: int) -> Mapping[str, Any]:
         return {"checksum": self.weights}
 
     async def to_inference(self) -> None:
@@ -187,7 +190,7 @@ class ScriptedHost:
     def end(self, metrics: Mapping[str, float], iterations: int) -> None:
         self.report(metrics, iterations)
 
-    def save(self, iterations: int, *, now: bool) -> None:
+    async def save(self, iterations: int, *, now: bool) -> None:
         self.world.pulse(0.125)
         if now or iterations % self.every == 0:
             self.world.checkpoints[iterations] = self.policy.weights

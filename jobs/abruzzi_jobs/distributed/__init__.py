@@ -1,6 +1,6 @@
 """Data parallelism over gloo or NCCL."""
 
 from abruzzi_jobs.distributed.gradients import GradientAccumulator
-from abruzzi_jobs.distributed.ranks import Ranks, start_ranks, stop_ranks
+from abruzzi_jobs.distributed.ranks import Ranks, lone_rank, start_ranks, stop_ranks
 
-__all__ = ["GradientAccumulator", "Ranks", "start_ranks", "stop_ranks"]
+__all__ = ["GradientAccumulator", "Ranks", "lone_rank", "start_ranks", "stop_ranks"]

@@ -40,10 +40,7 @@ class Ranks:
 def start_ranks(*, timeout_s: float = 600.0) -> Ranks:
     """Join the group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe: NCCL with CUDA, gloo without."""
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
+    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group(
             backend="nccl" if device.type == "cuda" else "gloo",
@@ -52,6 +49,19 @@ def start_ranks(*, timeout_s: float = 600.0) -> Ranks:
             timeout=datetime.timedelta(seconds=timeout_s),
         )
     return Ranks(rank=rank, world_size=world_size, device=device)
+
+
+def lone_rank() -> Ranks:
+    """A process that is no rank of its stage, whatever its environment says."""
+    return Ranks(rank=0, world_size=1, device=_device(0))
+
+
+def _device(number: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", number)
+    torch.cuda.set_device(device)
+    return device
 
 
 def stop_ranks() -> None:

@@ -107,6 +107,43 @@ def _print_plan(planned: dict[str, Any]) -> None:
         if "training" in stage:
             OUTPUT.print(f"\n[bold]{stage['id']}[/]")
             OUTPUT.print(_training_table(stage["training"], stage.get("placement")))
+        if "reinforcement" in stage:
+            OUTPUT.print(f"\n[bold]{stage['id']}[/]")
+            OUTPUT.print(_reinforcement_table(stage["reinforcement"], stage.get("placement")))
+
+
+def _reinforcement_table(planned: dict[str, Any], placed: dict[str, Any] | None = None) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row(
+        "parameters", f"{_parameters(planned['parameters'])} total, {quantity(planned['active'])} active a token"
+    )
+    begun = (
+        f" ({planned['trajectories_begun']:,} begun)"
+        if planned["trajectories_begun"] > planned["trajectories_per_iteration"]
+        else ""
+    )
+    table.add_row(
+        "iterations",
+        f"{planned['iterations']:,} of {planned['trajectories_per_iteration']:,} trajectories{begun}; {planned['steps']:,} optimizer steps",
+    )
+    table.add_row(
+        "tokens",
+        f"at most {quantity(planned['tokens_per_iteration_most'])} of the policy an iteration, {quantity(planned['tokens_most'])} in all",
+    )
+    phases = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in planned["phase_bytes"].items())
+    there = (
+        f"; {placed['memory_of']} has {quantity(placed['memory_there'], 'B')}"
+        if placed and placed["memory_there"]
+        else ""
+    )
+    table.add_row("memory", f"{phases}, of the rank that trains{there}")
+    more = planned["replicas"] - 1
+    if more:
+        table.add_row("replicas", f"{more} more, {quantity(planned['replica_bytes'], 'B')} each")
+    table.add_row("update", f"{quantity(planned['broadcast_bytes'], 'B')} to each engine, once an iteration")
+    return table
 
 
 def _training_table(training: dict[str, Any], placed: dict[str, Any] | None = None) -> Table:

@@ -27,6 +27,7 @@ from abruzzi.contracts.training import (
     ParallelConfig,
     ResourcesConfig,
     RetryConfig,
+    RlResourcesConfig,
     ScheduleConfig,
     Seed,
     Strict,
@@ -245,18 +246,25 @@ class SftStage(TrainingStage):
 
 
 class RlStage(StageBase):
-    """One process: the trainer and the engine take turns on its memory (paper 3.3.1)."""
+    """The trainer and the engines take turns on the same memory (paper 3.3.1), in one process or on actors of Ray."""
 
     kind: Literal[StageKind.RL]
     rl: RlConfig
+    resources: RlResourcesConfig = RlResourcesConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     memory: MemoryConfig = MemoryConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     @model_validator(mode="after")
-    def _one_process(self) -> RlStage:
-        if self.resources.ranks != 1:
-            raise ValueError(f"resources.ranks: an rl stage is one process, not {self.resources.ranks}; leave it at 1")
+    def _ranks_are_replicas(self) -> RlStage:
+        if self.resources.ranks != 1 and self.resources.framework is None:
+            raise ValueError(
+                f'resources.ranks: {self.resources.ranks} engines are actors of Ray; set resources.framework = "ray", or leave it at 1'
+            )
+        if self.rl.enforce_calls and self.resources.framework is not None:
+            raise ValueError(
+                "rl.enforce_calls: a call's schema is enforced in the process of the engine, which is another one here; take resources.framework out"
+            )
         return self
 
 

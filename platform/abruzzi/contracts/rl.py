@@ -69,6 +69,9 @@ class RlConfig(Strict):
     """Groups that are begun over those that an iteration needs: what has not ended by then goes on in the next one (partial rollout, paper 3.3.4)."""
     max_span: StrictInt = Field(default=3, ge=1)
     """Versions of the policy that a trajectory may be made of; what would need more is dropped with its group."""
+    staleness: StrictInt = Field(default=0, ge=0, le=8)
+    """Versions that the weights which are trained may be ahead of those that began a trajectory (η). 0: rollouts and training take turns, as in the
+    paper; 1: the next iteration is played while one is trained, and what is under way gets the new weights between two tokens."""
     iteration_tokens: Count | None = Field(default=None, gt=0)
     """Of the policy, that one trajectory may add in one iteration before it is paused; absent: its whole budget."""
     concurrency: StrictInt = Field(default=64, ge=1)
@@ -105,6 +108,14 @@ class RlConfig(Strict):
         if self.minibatches > self.groups_per_iteration:
             raise ValueError(
                 f"minibatches: {self.minibatches} steps cannot be made of {self.groups_per_iteration} groups; set groups_per_iteration higher"
+            )
+        if self.staleness >= self.max_span:
+            raise ValueError(
+                f"staleness: {self.staleness} versions between rollout and training need max_span of {self.staleness + 1}, not {self.max_span}"
+            )
+        if self.staleness and self.critic is not None:
+            raise ValueError(
+                "staleness: a critic that is the policy asks the engine between two rollouts, and beside training there is no such time; leave it at 0"
             )
         if (self.ptx_sequences > 0) != (self.objective.ptx_weight > 0):
             raise ValueError(

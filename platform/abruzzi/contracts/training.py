@@ -249,6 +249,12 @@ class CorpusResourcesConfig(ResourcesConfig):
     """`indexed-job`: each rank makes every `ranks`-th shard; on a cluster they are the pods of an Indexed Job. What it makes is the same."""
 
 
+class RlResourcesConfig(ResourcesConfig):
+    framework: Literal["ray"] | None = None
+    """`ray`: trainer, inference replicas and workers are actors, and `ranks` says how many replicas there are, on a cluster one a pod; the trainer is beside
+    the first. Absent: all in one process."""
+
+
 class RetryConfig(Strict):
     max_attempts: StrictInt = Field(default=3, ge=1, le=100)
     """Attempts that count; interruptions and infrastructure faults are free."""

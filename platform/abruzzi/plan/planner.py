@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from abruzzi.contracts.graph import bind_inputs
-from abruzzi.contracts.recipe import PretrainStage, Recipe, SftStage, StageBase, TrainingStage
+from abruzzi.contracts.recipe import PretrainStage, Recipe, RlStage, SftStage, StageBase, TrainingStage
 from abruzzi.contracts.training import ModelConfig
 from abruzzi.plan.flops import flops_per_token, newton_schulz_flops
 from abruzzi.plan.memory import activation_bytes_per_token, optimizer_bytes, states_by_stage
 from abruzzi.plan.parameters import count_parameters
+from abruzzi.plan.reinforcement import plan_rl
 
 # Assumptions, shown in every plan beside what they yield. H800: 989 TFLOP/s dense BF16 by its data sheet, 25 % is the design's
 # target (the only published K2 figure is 19.1 %). CPU: one core's float32 rate in the train-step benchmark of the tiny preset.
@@ -63,7 +64,27 @@ def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) ->
         maker = recipe.stage_by_id(bindings["checkpoint"].stage_id)
         if isinstance(maker, PretrainStage):  # of other makers nobody knows the model beforehand
             plan["training"] = _plan_training(stage, maker.model, None, flavors)
+    elif isinstance(stage, RlStage):
+        model = _model_of(recipe, stage)
+        if model is None:
+            plan["warnings"].append(
+                f"stage.{stage.id}: the model comes with its checkpoint from outside of this recipe, so nobody knows its size beforehand."
+            )
+        else:
+            pool = stage.resources.pool
+            device = (flavors.get(pool) or pool).lower()
+            plan["reinforcement"] = plan_rl(
+                stage, model, on_gpus=_DEVICES.get(device, _DEVICES["local"]) is not _DEVICES["local"]
+            )
     return plan
+
+
+def _model_of(recipe: Recipe, stage: StageBase) -> ModelConfig | None:
+    """Of the stage that made the first checkpoint on the way to this one; None where that came from elsewhere."""
+    if isinstance(stage, PretrainStage):
+        return stage.model
+    maker = bind_inputs(recipe, stage).get("checkpoint")
+    return None if maker is None else _model_of(recipe, recipe.stage_by_id(maker.stage_id))
 
 
 def plan_pretrain(stage: PretrainStage, flavors: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:

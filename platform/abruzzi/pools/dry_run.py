@@ -36,8 +36,12 @@ async def place_all(
             continue
         if name not in views:
             views[name] = await look(session, name, now=now)
-        made[stage.id] = _place(stage, views[name], of_stage[stage.id].get("training"))
+        made[stage.id] = _place(stage, views[name], _memory(of_stage[stage.id]))
     return made
+
+
+def _memory(planned: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return planned.get("training") or planned.get("reinforcement")
 
 
 def _place(stage: StageBase, view: QueueView, training: Mapping[str, Any] | None) -> PlacementOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,35 @@ from hypothesis import strategies as st
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.toml import load_recipe
 from abruzzi.contracts.training import MemoryConfig, ModelConfig
+from abruzzi.plan import reinforcement
 from abruzzi.plan.flops import flops_per_token
 from abruzzi.plan.memory import activation_bytes_per_token, layers_by_stage
 from abruzzi.plan.parameters import attention_parameters, count_parameters
-from abruzzi.plan.planner import plan_pretrain
+from abruzzi.plan.planner import plan_pretrain, plan_recipe
+from abruzzi_jobs.rl.engine import torch_engine as engine
 
 RECIPES = Path(__file__).parents[3] / "recipes"
+OWN_WEIGHTS = """
+version = 1
+name = "smollm2-rl"
+[[stage]]
+id = "sft"
+kind = "sft"
+base = "smollm2"
+[stage.data]
+sources = ["./talk.jsonl"]
+[stage.batch]
+sequences = 4
+sequence_length = 255
+[[stage]]
+id = "rl"
+kind = "rl"
+needs = ["sft"]
+[stage.rl]
+budget = { tokens = 64 }
+[[stage.rl.environments]]
+name = "arithmetic"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +99,33 @@ def test_more_experts_never_change_the_active_parameters_of_experts(preset: str,
     wide = ModelConfig.model_validate({"preset": preset, "num_experts": model.num_experts * factor})
     router = (wide.num_experts - model.num_experts) * model.hidden_size * (model.num_layers - model.num_dense_layers)
     assert count_parameters(wide).active - router == count_parameters(model).active
+
+
+def rl_plan(changes: str = "") -> dict[str, Any]:
+    text = (RECIPES / "tiny-rl.toml").read_text().replace("group_size = 8\n", f"group_size = 8\n{changes}")
+    return next(stage for stage in plan_recipe(load_recipe(text))["stages"] if stage["id"] == "rl")
+
+
+def test_an_rl_stage_says_its_tokens_and_its_memory_by_phase_by_the_model_that_it_was_fine_tuned_from() -> None:
+    plan = rl_plan()["reinforcement"]
+    assert (plan["trajectories_per_iteration"], plan["tokens_per_iteration_most"]) == (96, 96 * 8)
+    assert (plan["steps"], plan["tokens_most"]) == (30, 30 * 96 * 8)
+    weights, optimizer = plan["weights_bytes"], plan["optimizer_bytes"]
+    assert plan["phase_bytes"]["update"] == optimizer + 3 * weights, "the trainer's, those served, those that come"
+    assert plan["phase_bytes"]["rollout"] == optimizer + 2 * weights + plan["cache_bytes"]
+    assert plan["memory_most"] == max(plan["phase_bytes"].values())
+
+
+def test_over_provision_begins_more_than_it_trains_on() -> None:
+    plan = rl_plan("over_provision = 1.5\n")["reinforcement"]
+    assert (plan["trajectories_begun"], plan["trajectories_per_iteration"]) == (144, 96)
+
+
+def test_an_rl_stage_on_weights_of_others_says_that_nobody_knows_their_size() -> None:
+    plan = next(stage for stage in plan_recipe(load_recipe(OWN_WEIGHTS))["stages"] if stage["kind"] == "rl")
+    assert "reinforcement" not in plan
+    assert "comes with its checkpoint from outside" in plan["warnings"][0]
+
+
+def test_the_largest_cache_of_the_plan_is_that_of_the_engine() -> None:
+    assert engine.CACHE_BYTES == reinforcement.CACHE_BYTES

@@ -83,7 +83,7 @@ MISTAKES = {
         'families = ["addition"]\n[[stage.rl.environments]]\nname = "arithmetic@1"\nfamilies = ["addition"]',
         r"one stands there twice",
     ),
-    "two processes": ("[stage.rl]", "resources = { ranks = 2 }\n[stage.rl]", r"an rl stage is one process, not 2"),
+    "two processes": ("[stage.rl]", "resources = { ranks = 2 }\n[stage.rl]", r"2 engines are actors of Ray"),
     "no budget": ("budget = { tokens = 64 }", "", r"budget"),
     "an unknown key": ("iterations = 10", "iteration = 10", r"iterations"),
 }  # fmt: skip

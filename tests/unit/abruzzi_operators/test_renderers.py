@@ -49,6 +49,13 @@ CASES: dict[str, dict[str, Any]] = {
         spec(StageKind.SYNTHESIZE, ranks=4, config={"resources": {"framework": "ray"}}),
         placement(queue="cpu", preferred_topology="topology/rack"),
     ),
+    "rayjob-rl-h800": rayjob(
+        spec(StageKind.RL, ranks=2, config={"resources": {"framework": "ray", "ranks": 2}}), h800(ranks_per_node=1)
+    ),
+    "rayjob-rl": rayjob(
+        spec(StageKind.RL, ranks=2, config={"resources": {"framework": "ray", "ranks": 2}}),
+        placement(queue="cpu", preferred_topology="topology/rack"),
+    ),
     "rayjob-tokenize": rayjob(spec(StageKind.TOKENIZE, ranks=2), placement(queue="cpu")),
 }
 
@@ -178,9 +185,30 @@ def test_the_ray_of_the_cluster_is_the_ray_of_the_lock_file() -> None:
 
 
 def test_every_other_object_asks_for_restricted_pods_too() -> None:
-    for name in ("trainingruntime", "rayjob-tokenize", "rayjob-synthesize"):
+    for name in ("trainingruntime", "rayjob-tokenize", "rayjob-synthesize", "rayjob-rl-h800"):
         for pod in pods_of(CASES[name]):
             assert_restricted(pod)
+
+
+@pytest.mark.parametrize("name", ["rayjob-rl", "rayjob-rl-h800"])
+def test_trainer_and_engine_of_an_rl_stage_share_a_pod_and_its_memory_and_are_let_in_as_one_group(name: str) -> None:
+    made = CASES[name]
+    head, (workers,) = (
+        made["spec"]["rayClusterSpec"]["headGroupSpec"],
+        made["spec"]["rayClusterSpec"]["workerGroupSpecs"],
+    )
+    assert (made["spec"]["suspend"], workers["replicas"]) == (True, 1), (
+        "one pod a node, and nobody begins before all may"
+    )
+    for group in (head, workers):
+        [container] = group["template"]["spec"]["containers"]
+        assert [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"] == [
+            {"name": "shm", "mountPath": "/dev/shm"}
+        ]
+    groups = [
+        each["template"]["metadata"]["annotations"]["kueue.x-k8s.io/podset-group-name"] for each in (head, workers)
+    ]
+    assert groups == ["ranks", "ranks"]
 
 
 def assert_restricted(pod: dict[str, Any]) -> None:

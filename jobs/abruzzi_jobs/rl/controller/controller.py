@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time as clocks
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -15,10 +16,11 @@ from typing import Any, NoReturn, Protocol
 from abruzzi.client.stage import Preempted
 from abruzzi.contracts.rl import RlConfig
 from abruzzi.contracts.rollout import Group, Outcome
+from abruzzi_jobs.rl.controller.ahead import Ahead
 from abruzzi_jobs.rl.controller.cycle import Phase, Position, next_position
 from abruzzi_jobs.rl.controller.journal import Journal
 from abruzzi_jobs.rl.controller.ledger import Cause, MemoryLedger, TimeLedger
-from abruzzi_jobs.rl.controller.parts import Critic, Player, Policy, Scorer
+from abruzzi_jobs.rl.controller.parts import Collected, Critic, Player, Policy, Scorer, TrainerLost
 from abruzzi_jobs.rl.controller.screening import Screening
 from abruzzi_jobs.rl.rollout.collect import Interrupted
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
@@ -61,7 +63,7 @@ class Host(Protocol):
         """One has ended; these are its numbers."""
         ...
 
-    def save(self, iterations: int, *, now: bool) -> None:
+    async def save(self, iterations: int, *, now: bool) -> None:
         """A checkpoint of the weights after so many iterations: `now`, or where one is due."""
         ...
 
@@ -100,11 +102,30 @@ class Controller:
         self._played: tuple[PlayedGroup, ...] = ()
         self._groups: tuple[Group, ...] = ()
         self._lessons: Sequence[Rows | None] = ()
-        self.iteration = 0
+        self._at = Position(0)
+        self._ended: Counter[int] = Counter()
+        """Trajectories, by the iteration that they were played for."""
+        self._beside = 0.0
+        self._ahead = Ahead(
+            self._play, staleness=config.staleness, last=config.iterations, is_barred=self._looks_at_held_out
+        )
+
+    @property
+    def iteration(self) -> int:
         """That is being made, from 0."""
+        return self._at.iteration
 
     async def run(self, iteration: int) -> None:
-        """From the weights after `iteration` iterations to the last one. Raises Preempted when it was told to stop."""
+        """From the weights after `iteration` iterations to the last one. Raises Preempted when it was told to stop, and TrainerLost when nothing is under way
+        any more: it may be called again then."""
+        self._ahead.begin(iteration, iteration)
+        try:
+            await self._run(iteration)
+        except TrainerLost:
+            await self._ahead.drain()
+            raise
+
+    async def _run(self, iteration: int) -> None:
         total = self._config.iterations
         if self._screening is not None and iteration < total:
             await self._screen(self._screening, iteration)
@@ -115,17 +136,19 @@ class Controller:
                 await self._look_at_held_out(iteration)
             self._finish(iteration)
             stopping = self._host.is_stopping() and iteration < total
+            if stopping:
+                await self._stand()
             with self._time.of(Cause.SAVE):
-                self._host.save(iteration, now=stopping or iteration == total)
+                await self._host.save(iteration, now=stopping or iteration == total)
             if stopping:
                 raise Preempted(f"Told to stop: saved after {iteration} of {total} iterations.")
 
     async def _iterate(self, iteration: int) -> None:
-        self.iteration, position = iteration, Position(iteration)
+        position = Position(iteration)
         while position.iteration == iteration:
-            phase = position.phase
+            self._at, phase = position, position.phase
             if phase in _INTERRUPTIBLE and self._host.is_stopping():
-                self._stop(iteration)
+                await self._stop(iteration)
             self._host.tell(position, self._words(), position.number / len(Phase))
             with self._time.of(_CAUSES.get(phase, Cause.SWITCH)):
                 facts = await self._effects[phase](position)
@@ -138,30 +161,38 @@ class Controller:
 
     async def _rollout(self, position: Position) -> Mapping[str, Any]:
         iteration = position.iteration
-        every = self._config.held_out.every_iterations
-        if every and iteration % every == 0 and self._journal.outcomes(iteration) is None:
+        if self._looks_at_held_out(iteration):
             await self._look_at_held_out(iteration)
-        wanted = self._config.groups_per_iteration * self._config.group_size
-        done = 0
-
-        def on_end(_played: Played) -> None:
-            nonlocal done
-            done += 1
-            words = f"{done} of {wanted} trajectories, {self._words()}".removesuffix(", ")
-            self._host.tell(position, words, min(1.0, done / wanted) / len(Phase))
-
         watch = asyncio.create_task(self._interrupt_when_told())
         try:
-            collected = await self._player.collect(iteration, on_end)
+            collected = await self._ahead.take(iteration)
         except Interrupted:
-            self._stop(iteration)
+            await self._stop(iteration)
         finally:
             watch.cancel()
-        self._time.move(collected.seconds.get("environment", 0.0), Cause.INFER, Cause.ENVIRONMENT)
-        self._time.move(collected.seconds.get("other", 0.0), Cause.INFER, Cause.IDLE)
+        if not self._config.staleness:  # otherwise most of them were not waited for
+            self._time.move(collected.seconds.get("environment", 0.0), Cause.INFER, Cause.ENVIRONMENT)
+            self._time.move(collected.seconds.get("other", 0.0), Cause.INFER, Cause.IDLE)
         self._played = collected.groups
         self._metrics |= collected.metrics
-        return {"trajectories": done, "groups": len(collected.groups)}
+        return {"trajectories": self._ended.pop(iteration, 0), "groups": len(collected.groups)}
+
+    async def _play(self, iteration: int, served: int) -> Collected:
+        wanted = self._config.groups_per_iteration * self._config.group_size
+
+        def on_end(_played: Played) -> None:
+            self._ended[iteration] += 1
+            if self._at == Position(iteration):
+                done = self._ended[iteration]
+                words = f"{done} of {wanted} trajectories, {self._words()}".removesuffix(", ")
+                self._host.tell(self._at, words, min(1.0, done / wanted) / len(Phase))
+
+        return await self._player.collect(iteration, on_end, served=served)
+
+    def _looks_at_held_out(self, iteration: int) -> bool:
+        """Before it is played."""
+        every = self._config.held_out.every_iterations
+        return bool(every) and iteration % every == 0 and self._journal.outcomes(iteration) is None
 
     async def _interrupt_when_told(self) -> None:
         while not self._host.is_stopping():
@@ -195,19 +226,23 @@ class Controller:
     async def _step(self, position: Position) -> Mapping[str, Any]:
         if position.step == 0:
             self._steps = []
-            self._metrics |= self._policy.anchor(self._groups, version=position.iteration, lessons=self._lessons)
-        self._steps.append(self._policy.step(position.iteration, position.step))
+            self._metrics |= await self._policy.anchor(self._groups, version=position.iteration, lessons=self._lessons)
+        began = clocks.perf_counter()
+        self._steps.append(await self._policy.step(position.iteration, position.step))
+        self._beside += self._ahead.seconds_between(began, clocks.perf_counter())
         return {}
 
     async def _register(self, position: Position) -> Mapping[str, Any]:
-        return self._policy.register(position.iteration + 1)
+        return await self._policy.register(position.iteration + 1)
 
     async def _to_inference(self, position: Position) -> Mapping[str, Any]:
         await self._policy.to_inference()
         return {}
 
     async def _update(self, position: Position) -> Mapping[str, Any]:
-        self._metrics |= await self._policy.update(position.iteration + 1)
+        version = position.iteration + 1
+        self._metrics |= await self._player.renew(version, lambda: self._policy.update(version))
+        self._ahead.renewed(version)
         return {}
 
     async def _verify(self, position: Position) -> Mapping[str, Any]:
@@ -223,7 +258,7 @@ class Controller:
         with self._time.of(Cause.EVALUATE):
             found = await screening.settle(self._host.is_stopping, tell)
         if found is None:
-            self._stop(iteration)
+            await self._stop(iteration)
         if iteration == 0:
             self._host.report(found, iteration)
 
@@ -254,6 +289,8 @@ class Controller:
         found = {**self._metrics, **_merged(self._steps)}
         found |= {f"time/{cause.value}": value for cause, value in seconds.items()}
         found["time/iteration"] = wall
+        if self._config.staleness:
+            found["rollout/seconds_while_training"], self._beside = self._beside, 0.0
         found |= {f"memory/{phase}_bytes": float(size) for phase, size in self._memory.take().items()}
         self._metrics = {key: found[key] for key in ("rl/reward",) if key in found}
         self._host.end(found, iterations)
@@ -262,9 +299,15 @@ class Controller:
         reward = self._metrics.get("rl/reward")
         return "" if reward is None else f"reward {reward:.3f}"
 
-    def _stop(self, iteration: int) -> NoReturn:
+    async def _stand(self) -> None:
+        """What is played ahead is kept as far as it has come."""
+        self._player.interrupt()
+        await self._ahead.drain()
+
+    async def _stop(self, iteration: int) -> NoReturn:
+        await self._stand()
         with self._time.of(Cause.SAVE):
-            self._host.save(iteration, now=True)
+            await self._host.save(iteration, now=True)
         raise Preempted(
             f"Told to stop in iteration {iteration + 1} of {self._config.iterations}: what was played is kept, also what had not ended."
         )

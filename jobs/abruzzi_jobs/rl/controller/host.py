@@ -1,23 +1,15 @@
-"""The stage around the loop: signals, progress, metrics, checkpoints. A checkpoint's step is an iteration."""
+"""The stage around the loop: signals, progress, metrics, when to save. A checkpoint's step is an iteration."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from abruzzi.client.stage import Reporter, StageContext
-from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import RlStage
-from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, open_checkpoint
-from abruzzi_jobs.checkpoint.randomness import capture_all
-from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.models import Decoder
-from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.rl.controller.cycle import Position
-from abruzzi_jobs.rl.controller.policy import lr_scale
-from abruzzi_jobs.rl.learner.learner import Learner
-from abruzzi_jobs.train.divergence import DivergenceWatch
+from abruzzi_jobs.rl.controller.trainer import Begun
 from abruzzi_jobs.train.progress import Pace, duration
 
 logger = logging.getLogger(__name__)
@@ -25,56 +17,23 @@ logger = logging.getLogger(__name__)
 _LINE = ("rl/reward", "rl/length/policy_tokens", "rl/entropy", "rl/mismatch_kl", "train/grad_norm")
 
 
+class Saver(Protocol):
+    async def save(self, iterations: int, tokens: int, line: int, *, now: bool) -> Sequence[Mapping[str, float]]:
+        """As Trainer.save."""
+        ...
+
+
 class StageHost:
-    def __init__(
-        self,
-        context: StageContext,
-        reporter: Reporter,
-        stage: RlStage,
-        ranks: Ranks,
-        *,
-        model: Decoder,
-        optimizer: MuonClip,
-        learner: Learner,
-        watch: DivergenceWatch,
-        table: Mapping[str, Any],
-    ) -> None:
-        """`table`: what checkpoints say of the stage, with the model's."""
-        self._context, self._reporter, self._stage, self._ranks = context, reporter, stage, ranks
-        self._model, self._optimizer, self._learner, self._watch = model, optimizer, learner, watch
-        self._table = table
-        self._checkpointer = Checkpointer(context, stage.checkpoint)
+    def __init__(self, context: StageContext, reporter: Reporter, stage: RlStage, saver: Saver) -> None:
+        self._context, self._reporter, self._stage, self._saver = context, reporter, stage, saver
         self._pace = Pace(stage.rl.iterations)
-        self._tokens = self._line = 0
-        self._saved: int | None = None
+        self._begun = Begun(0, 0, 0)
+        self._tokens = 0
 
-    def resume(self) -> tuple[int, int]:
-        """(iterations done, line) by the checkpoint that the platform picked; zeros without one.
-
-        What was played after a checkpoint that training went back to, because it diverged, must not be played again: another line begins, with other
-        draws and a folder of its own.
-        """
-        self._reporter.heartbeat(0, "load", total_steps=self._stage.rl.iterations)
-        artifact = open_checkpoint(self._context, self._ranks)
-        iterations = 0
-        if artifact is not None:
-            state = load_checkpoint(artifact, self._model, self._optimizer, rank=self._ranks.rank)
-            iterations, self._tokens = state.step, state.tokens
-            self._watch.load_state_dict(dict(state.divergence))
-            self._learner.load_state_dict(state.loader["learner"])
-            self._line = int(state.loader["line"])
-            manifest = artifact.manifest
-            self._saved = iterations if manifest.run_id == self._context.spec.run_id else None
-            self._context.discard(artifact)
-            logger.info(
-                "resumed from %s of attempt %s after %d iterations", manifest.name, manifest.attempt_id, iterations
-            )
-        self._checkpointer.begin(self._model, self._optimizer, resumed_step=self._saved)
-        self._pace.mark(iterations, self._tokens)
-        if self._context.spec.data_step is not None:
-            self._line = max(self._line, self._context.spec.data_step)
-            logger.info("an earlier attempt diverged: what it played is passed over (line %d)", self._line)
-        return iterations, self._line
+    def begin(self, begun: Begun) -> None:
+        """Training goes on from there."""
+        self._begun, self._tokens = begun, begun.tokens
+        self._pace.mark(begun.iterations, begun.tokens)
 
     def is_stopping(self) -> bool:
         return self._context.stop_requested.is_set()
@@ -106,32 +65,9 @@ class StageHost:
             iterations, self._stage.rl.iterations, shares, metrics["time/iteration"], duration(left or 0),
         )  # fmt: skip
 
-    def save(self, iterations: int, *, now: bool) -> None:
-        if (now or self._checkpointer.is_due(iterations)) and self._saved != iterations:
-            self._reporter.heartbeat(iterations, "save", total_steps=self._stage.rl.iterations)
-            self._saved = iterations
-            self._checkpointer.save(self._model, self._optimizer, self._state(iterations))
+    async def save(self, iterations: int, *, now: bool) -> None:
         if now:
-            self._checkpointer.finish()
-        self._checkpointer.raise_failure()
-        for report in self._checkpointer.take_reports():
-            self._reporter.log(report.metrics(), step=report.step)
-
-    def close(self) -> None:
-        """The loop has failed: a save in flight is of good weights and still worth having."""
-        try:
-            self._checkpointer.finish()
-        except (AbruzziError, OSError) as error:
-            logger.warning("The last save failed too: %s", error)
-
-    def _state(self, iterations: int) -> TrainingState:
-        return TrainingState(
-            step=iterations,
-            tokens=self._tokens,
-            phase="rl",
-            lr_scale=lr_scale(self._stage.rl, max(0, iterations - 1)),
-            loader={"learner": self._learner.state_dict(), "line": self._line},
-            divergence=self._watch.state_dict(),
-            config=self._table,
-            random=capture_all(self._ranks),
-        )
+            self._reporter.heartbeat(iterations, "save", total_steps=self._stage.rl.iterations)
+        for metrics in await self._saver.save(iterations, self._tokens, self._begun.line, now=now):
+            told = dict(metrics)
+            self._reporter.log(told, step=int(told.pop("step")))

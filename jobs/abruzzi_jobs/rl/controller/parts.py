@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Group, Outcome, Task
 from abruzzi_jobs.rl.rollout.played import Played, PlayedGroup
 from abruzzi_jobs.train.feed import Rows
+
+
+class TrainerLost(AbruzziError):
+    """Its process has ended. What it had not saved can be made again."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__("trainer_lost", f"The trainer's process is gone: {how}.", status=503)
 
 
 class Collected(Protocol):
@@ -24,8 +32,12 @@ class Collected(Protocol):
 
 
 class Player(Protocol):
-    async def collect(self, version: int, on_end: Callable[[Played], None]) -> Collected:
-        """Plays until groups enough are whole; what was played of this version before is taken, not played again. Raises Interrupted (rl/rollout/collect.py)."""
+    async def collect(self, version: int, on_end: Callable[[Played], None], *, served: int | None = None) -> Collected:
+        """`served`: of the engine, where it is an earlier version. Plays until groups enough are whole; what was played of this version before is taken, not played again. Raises Interrupted (rl/rollout/collect.py)."""
+        ...
+
+    async def renew(self, version: int, update: Callable[[], Awaitable[Mapping[str, float]]]) -> Mapping[str, float]:
+        """`update` gives the engine this version; what is being played stands meanwhile."""
         ...
 
     def interrupt(self) -> None:
@@ -68,17 +80,17 @@ class Policy(Protocol):
 
     async def to_training(self) -> None: ...
 
-    def anchor(
+    async def anchor(
         self, groups: Sequence[Group], *, version: int, lessons: Sequence[Rows | None] = ()
     ) -> Mapping[str, float]:
         """`lessons`: of the critic, for each minibatch."""
         ...
 
-    def step(self, version: int, number: int) -> Mapping[str, float]:
+    async def step(self, version: int, number: int) -> Mapping[str, float]:
         """Minibatch `number` of the anchored groups."""
         ...
 
-    def register(self, version: int) -> Mapping[str, Any]:
+    async def register(self, version: int) -> Mapping[str, Any]:
         """The new weights are ready to be taken; facts for the journal, a checksum of all weights among them."""
         ...
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from abruzzi.contracts.rl import RlConfig
 from abruzzi.contracts.rollout import Task
 from abruzzi_jobs.rl.controller.tasks import Curriculum
+from abruzzi_jobs.rl.environments import Environment
 from abruzzi_jobs.rl.objective.temperature import temperature_at
 from abruzzi_jobs.rl.rollout.collect import Collected, RolloutEngine, Rollouts
 from abruzzi_jobs.rl.rollout.concurrency import ConcurrencyPolicy
@@ -28,8 +29,9 @@ class StagePlayer:
         positions: int,
         seed: int,
         store: RolloutStore,
+        session: Callable[[Task], Environment] | None = None,
     ) -> None:
-        """`positions`: of the model."""
+        """`positions`: of the model. `session`: another way to open one than in this process."""
         self._config, self._curriculum, self._positions = config, curriculum, positions
         self._on_end: Callable[[Played], None] = lambda played: None
         self._rollouts = Rollouts(
@@ -38,11 +40,12 @@ class StagePlayer:
                 members=config.group_size,
                 ahead=config.over_provision - 1,
                 max_span=config.max_span,
+                staleness=config.staleness,
                 concurrency=ConcurrencyPolicy(most=config.concurrency),
             ),
             engine=engine,
             dialogue=dialogue,
-            make=curriculum.session,
+            make=session or curriculum.session,
             task_of=curriculum.task,
             limits=self._limits,
             terms=self._terms,
@@ -51,9 +54,12 @@ class StagePlayer:
             on_end=lambda played: self._on_end(played),
         )
 
-    async def collect(self, version: int, on_end: Callable[[Played], None]) -> Collected:
+    async def collect(self, version: int, on_end: Callable[[Played], None], *, served: int | None = None) -> Collected:
         self._on_end = on_end
-        return await self._rollouts.collect(version)
+        return await self._rollouts.collect(version, served=served)
+
+    async def renew(self, version: int, update: Callable[[], Awaitable[Mapping[str, float]]]) -> Mapping[str, float]:
+        return await self._rollouts.renew(version, update)
 
     def interrupt(self) -> None:
         self._rollouts.interrupt()

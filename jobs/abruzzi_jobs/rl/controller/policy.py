@@ -2,69 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.rl import RlConfig
 from abruzzi.contracts.rollout import Group
-from abruzzi_jobs.rl.controller.ptx import PtxFeed
+from abruzzi_jobs.rl.controller.trainer import Trainer, facts_of
 from abruzzi_jobs.rl.engine.front import AsyncEngine
-from abruzzi_jobs.rl.learner.learner import Learner
-from abruzzi_jobs.rl.learner.metrics import group_metrics
-from abruzzi_jobs.rl.learner.packing import Minibatch
 from abruzzi_jobs.rl.weights.worker import CheckpointWorker
 from abruzzi_jobs.train.feed import Rows
+
+R = TypeVar("R")
 
 
 class ColocatedPolicy:
     def __init__(
-        self, learner: Learner, front: AsyncEngine, worker: CheckpointWorker, config: RlConfig, *, ptx: PtxFeed | None
+        self, trainer: Trainer, front: AsyncEngine, worker: CheckpointWorker, *, is_beside: bool = False
     ) -> None:
-        """`worker` has the engine behind `front` as its sink."""
-        self._learner, self._front, self._worker, self._config = learner, front, worker, config
-        self._ptx = ptx
-        self._minibatches: tuple[Minibatch, ...] = ()
-        self._lessons: Sequence[Rows | None] = ()
+        """`worker` has the engine behind `front` as its sink. `is_beside`: training goes on in a thread of its own while the engine plays."""
+        self._trainer, self._front, self._worker = trainer, front, worker
+        threads = torch.get_num_threads()
+        self._thread = ThreadPoolExecutor(1, "trainer", lambda: torch.set_num_threads(threads)) if is_beside else None
 
     async def to_training(self) -> None:
-        """The engine gives back its cache, and on a GPU its copy of the weights, which is renewed before it wakes."""
-        level = 2 if self._learner.ranks.device.type == "cuda" else 1
+        """The engine gives back its cache, and on a GPU its copy of the weights, which is renewed before it wakes. Beside training it goes on."""
+        if self._thread is not None:
+            return
+        level = 2 if self._trainer.is_on_gpu else 1
         await self._front.pause("abort")
         await self._front.call(lambda engine: engine.sleep(level))
 
-    def anchor(
+    async def anchor(
         self, groups: Sequence[Group], *, version: int, lessons: Sequence[Rows | None] = ()
     ) -> Mapping[str, float]:
-        self._lessons = lessons
-        self._minibatches = self._learner.anchor(groups, version=version, minibatches=self._config.minibatches)
-        return group_metrics(groups, version=version)
+        return await self._do(lambda: self._trainer.anchor(groups, version, lessons))
 
-    def step(self, version: int, number: int) -> Mapping[str, float]:
-        at = version * self._config.minibatches + number
-        step = self._learner.step(
-            at,
-            self._minibatches[number],
-            ptx=None if self._ptx is None else self._ptx.rows(at),
-            critic=self._lessons[number] if self._lessons else None,
-            critic_weight=0.0 if self._config.critic is None else self._config.critic.refinement.weight,
-            lr_scale=lr_scale(self._config, version),
-        )
-        return step.metrics
+    async def step(self, version: int, number: int) -> Mapping[str, float]:
+        return await self._do(lambda: self._trainer.step(version, number))
 
-    def register(self, version: int) -> Mapping[str, Any]:
+    async def register(self, version: int) -> Mapping[str, Any]:
         """The trainer stands still until the update has ended, so nothing is copied here."""
-        self._minibatches, self._lessons = (), ()
-        registered = self._worker.register(version, self._learner.model.state_dict(), copy=False)
-        told = "".join(f"{name} {registered.sums[name]}\n" for name in sorted(registered.sums))
-        return {"version": version, "checksum": hashlib.sha256(told.encode()).hexdigest()[:16]}
+        return facts_of(self._worker.register(version, self._trainer.weights(), copy=False))
 
     async def to_inference(self) -> None:
         """On a GPU, what the trainer's steps held goes back to the device."""
-        if self._learner.ranks.device.type == "cuda":
+        if self._trainer.is_on_gpu:
             torch.cuda.empty_cache()
 
     async def update(self, version: int) -> Mapping[str, float]:
@@ -75,14 +61,21 @@ class ColocatedPolicy:
     async def verify(self, version: int) -> Mapping[str, float]:
         """Raises AbruzziError where the engine would not play with the weights that were trained."""
         serves = await self._front.call(lambda engine: engine.version)
-        if serves != version:
-            raise AbruzziError(
-                "stale_weights", f"The engine has version {serves} of the weights, not {version}.", status=503
-            )
+        refuse_stale([serves], version)
         await self._front.call(lambda engine: engine.wake())
         return {}
 
+    async def save(self, iterations: int, tokens: int, line: int, *, now: bool) -> Sequence[Mapping[str, float]]:
+        return await self._do(lambda: self._trainer.save(iterations, tokens, line, now=now))
 
-def lr_scale(config: RlConfig, iteration: int) -> float:
-    """Share of the peak rate in an iteration, from 0: linear warm-up, then constant."""
-    return min(1.0, (iteration + 1) / config.warmup_iterations) if config.warmup_iterations else 1.0
+    async def _do(self, act: Callable[[], R]) -> R:
+        if self._thread is None:
+            return act()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+
+
+def refuse_stale(serves: Sequence[int], version: int) -> None:
+    if strange := [each for each in serves if each != version]:
+        raise AbruzziError(
+            "stale_weights", f"The engine has version {strange[0]} of the weights, not {version}.", status=503
+        )

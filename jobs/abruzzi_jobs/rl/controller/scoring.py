@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from abruzzi.contracts.rl import RlConfig
-from abruzzi.contracts.rollout import Outcome, Status
+from abruzzi.contracts.rollout import Outcome, Status, Trajectory
+from abruzzi_jobs.rl.environments.environment import Message
 from abruzzi_jobs.rl.objective.budget import penalised
-from abruzzi_jobs.rl.rewards import RewardPool
 from abruzzi_jobs.rl.rollout.played import Played
 
 
+class Pool(Protocol):
+    async def score(self, trajectory: Trajectory, messages: tuple[Message, ...], state: dict[str, Any]) -> Outcome:
+        """As RewardPool.score."""
+        ...
+
+
 class PoolScorer:
-    def __init__(self, pool: RewardPool, config: RlConfig) -> None:
+    def __init__(self, pool: Pool, config: RlConfig) -> None:
         self._pool, self._config = pool, config
 
     async def score(self, played: Played) -> Outcome:

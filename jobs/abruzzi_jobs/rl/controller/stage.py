@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import RlStage
+from abruzzi.contracts.rollout import Task
 from abruzzi.contracts.states import ArtifactKind
-from abruzzi_jobs.checkpoint import load_weights
+from abruzzi_jobs.checkpoint.state import STATE_FILE
 from abruzzi_jobs.checkpoint.table import model_table
 from abruzzi_jobs.data.tokenizer import load_tokenizer
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
 from abruzzi_jobs.rl.controller.controller import Controller
-from abruzzi_jobs.rl.controller.host import StageHost
+from abruzzi_jobs.rl.controller.host import Saver, StageHost
 from abruzzi_jobs.rl.controller.journal import Journal
 from abruzzi_jobs.rl.controller.ledger import MemoryLedger, TimeLedger
+from abruzzi_jobs.rl.controller.parts import Policy, Scorer, TrainerLost
 from abruzzi_jobs.rl.controller.playing import StagePlayer
 from abruzzi_jobs.rl.controller.policy import ColocatedPolicy
-from abruzzi_jobs.rl.controller.ptx import PtxFeed
 from abruzzi_jobs.rl.controller.rollouts import write_rollouts
 from abruzzi_jobs.rl.controller.scoring import PoolScorer
 from abruzzi_jobs.rl.controller.screening import Screening
 from abruzzi_jobs.rl.controller.tasks import Curriculum
+from abruzzi_jobs.rl.controller.trainer import Begun, Trainer, seed_of_line
 from abruzzi_jobs.rl.critic.asking import PolicyCritic
 from abruzzi_jobs.rl.critic.rubrics import settled_rubrics
 from abruzzi_jobs.rl.critic.self_critique import SelfCritique
 from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
-from abruzzi_jobs.rl.learner.learner import Learner
+from abruzzi_jobs.rl.environments import Environment
 from abruzzi_jobs.rl.rewards import RewardPool
+from abruzzi_jobs.rl.rollout.collect import RolloutEngine
 from abruzzi_jobs.rl.rollout.dialogue import Dialogue
 from abruzzi_jobs.rl.rollout.store import RolloutStore
 from abruzzi_jobs.rl.weights.group import Group
@@ -42,13 +46,16 @@ from abruzzi_jobs.rl.weights.transport import InProcess
 from abruzzi_jobs.rl.weights.worker import CheckpointWorker
 from abruzzi_jobs.sft.markers import read_markers
 from abruzzi_jobs.sft.template import ChatTemplate
-from abruzzi_jobs.train.divergence import DivergenceWatch, note_divergence
-from abruzzi_jobs.train.training import model_of, optimizer_of
+from abruzzi_jobs.train.divergence import note_divergence
 
 logger = logging.getLogger(__name__)
 
-_LINE_SEEDS = 1_000_003
-"""Between the seeds of two lines."""
+TRAINER_LOSSES = 3
+"""Of the trainer's process in one iteration, beyond which it is no accident."""
+
+
+class StagePolicy(Policy, Saver, Protocol):
+    """Weights that can be saved."""
 
 
 class Reinforcement:
@@ -56,67 +63,69 @@ class Reinforcement:
 
     def __init__(self, context: StageContext, reporter: Reporter, stage: RlStage, ranks: Ranks) -> None:
         self._context, self._reporter, self._stage, self._ranks = context, reporter, stage, ranks
-        source, tokenizer = context.input("checkpoint"), context.input("tokenizer")
+        source, tokenizer = context.input_part("checkpoint", (STATE_FILE,)), context.input("tokenizer")
         self._tokenizer = tokenizer.folder
-        table = model_table(source.folder, tokenizer.folder)
-        vocab_size = int(table["vocab_size"]) if stage.rl.enforce_calls else None
+        self._table = model_table(source.folder, tokenizer.folder)
+        vocab_size = int(self._table["vocab_size"]) if stage.rl.enforce_calls else None
         self._dialogue, self._template = _dialogue(tokenizer.folder, enforced_vocabulary=vocab_size)
-        self._model = model_of(stage.id, stage.memory, ranks, table, seed=None)
-        load_weights(source.folder, self._model, name=f"{source.manifest.name} of stage {source.manifest.stage_id!r}")
-        self._positions = int(table["max_position"])
-        optimizer = optimizer_of(stage.id, stage.optimizer, self._model)
-        watch = DivergenceWatch()
-        self._learner = Learner(
-            self._model, optimizer, ranks, stage.rl.objective, watch=watch, micro_tokens=stage.rl.micro_tokens
-        )
-        self._host = StageHost(
-            context, reporter, stage, ranks, model=self._model, optimizer=optimizer, learner=self._learner, watch=watch,
-            table={**context.spec.config, "model": table},
-        )  # fmt: skip
 
     async def run(self) -> None:
-        iterations, line = self._host.resume()
-        seed = self._context.spec.seed + line * _LINE_SEEDS
-        prefix = f"{self._context.spec.output_prefix}rl/line-{line:06d}/"
-        store = RolloutStore(self._context.store, prefix)
-        curriculum = Curriculum(self._stage.rl.environments, seed=seed)
         rl = self._stage.rl
+        trainer = Trainer(self._context, self._stage, self._ranks)
+        self._tell_loading()
+        begun = trainer.begin()
         # The engine's weights are its own: an update is there as a whole, or not at all.
-        engine = TorchEngine(copy.deepcopy(self._model), version=iterations, max_running=rl.concurrency)
+        engine = TorchEngine(copy.deepcopy(trainer.model), version=begun.iterations, max_running=rl.concurrency)
         worker = CheckpointWorker(Group.alone(), InProcess(), sink=engine)
         async with (
             AsyncEngine(engine) as front,
             RewardPool(workers=rl.reward.workers, deadline_seconds=rl.reward.deadline) as pool,
         ):
-            player = StagePlayer(
-                rl, curriculum, engine=front, dialogue=self._dialogue, positions=self._positions, seed=seed, store=store
-            )
-            journal = Journal(self._context.store, prefix)
-            controller = Controller(
-                rl,
-                journal=journal,
-                policy=ColocatedPolicy(self._learner, front, worker, rl, ptx=self._ptx(seed)),
-                player=player,
-                scorer=PoolScorer(pool, rl),
-                critic=self._critic(front, curriculum, journal, seed=seed),
-                host=self._host,
-                time=TimeLedger(),
-                memory=MemoryLedger(self._ranks.device),
-                screening=self._screening(curriculum, player, PoolScorer(pool, rl)),
-            )
+            policy = ColocatedPolicy(trainer, front, worker, is_beside=rl.staleness > 0)
             try:
-                await controller.run(iterations)
-            except BaseException as error:
-                self._host.close()
-                if isinstance(error, AbruzziError) and error.code == "divergence":
-                    at = controller.iteration
-                    note_divergence(self._context, error, step=at, data_step=max(at, line) + 1)
+                await self._play(begun, policy, engine=front, scorer=PoolScorer(pool, rl))
+            except BaseException:
+                trainer.close()
                 raise
-            finally:
-                await player.close()
+
+    async def _play(
+        self,
+        begun: Begun,
+        policy: StagePolicy,
+        *,
+        engine: RolloutEngine,
+        scorer: Scorer,
+        session: Callable[[Task], Environment] | None = None,
+        recover: Callable[[], Awaitable[Begun]] | None = None,
+    ) -> None:
+        """`session`: where environments are not in this process. `recover`: where the trainer is not, another one that goes on."""
+        rl, spec = self._stage.rl, self._context.spec
+        seed = seed_of_line(spec.seed, begun.line)
+        prefix = f"{spec.output_prefix}rl/line-{begun.line:06d}/"
+        store, journal = RolloutStore(self._context.store, prefix), Journal(self._context.store, prefix)
+        curriculum = Curriculum(rl.environments, seed=seed)
+        player = StagePlayer(
+            rl, curriculum, engine=engine, dialogue=self._dialogue,
+            positions=int(self._table["max_position"]), seed=seed, store=store, session=session,
+        )  # fmt: skip
+        host = StageHost(self._context, self._reporter, self._stage, policy)
+        controller = Controller(
+            rl, journal=journal, policy=policy, player=player, scorer=scorer,
+            critic=self._critic(engine, curriculum, journal, seed=seed), host=host, time=TimeLedger(),
+            memory=MemoryLedger(self._ranks.device), screening=self._screening(curriculum, player, scorer),
+        )  # fmt: skip
+        try:
+            await self._to_the_end(controller, host, begun, recover)
+        except AbruzziError as error:
+            if error.code == "divergence":
+                at = controller.iteration
+                note_divergence(self._context, error, step=at, data_step=max(at, begun.line) + 1)
+            raise
+        finally:
+            await player.close()
         self._commit(store, journal)
 
-    def _screening(self, curriculum: Curriculum, player: StagePlayer, scorer: PoolScorer) -> Screening | None:
+    def _screening(self, curriculum: Curriculum, player: StagePlayer, scorer: Scorer) -> Screening | None:
         band = self._stage.rl.difficulty
         if band is None:
             return None
@@ -127,22 +136,33 @@ class Reinforcement:
             sampler=player, scorer=scorer,
         )  # fmt: skip
 
-    def _ptx(self, seed: int) -> PtxFeed | None:
-        rl = self._stage.rl
-        if not rl.ptx_sequences:
-            return None
-        dataset = self._context.input("dataset").folder
-        feed = PtxFeed(dataset, sequences=rl.ptx_sequences, length=rl.ptx_length, seed=seed)
-        if feed.vocab_size > self._model.config.vocab_size:
-            raise AbruzziError(
-                "bad_data",
-                f"The dataset has {feed.vocab_size} tokens in its vocabulary, the model {self._model.config.vocab_size}.",
-                hint="Give the stage the dataset that its checkpoint was trained on.",
-            )
-        return feed
+    async def _to_the_end(
+        self,
+        controller: Controller,
+        host: StageHost,
+        begun: Begun,
+        recover: Callable[[], Awaitable[Begun]] | None,
+    ) -> None:
+        """Through losses of the trainer: what was played and scored is found, and trained on again to the same bits."""
+        furthest, losses = -1, 0
+        while True:
+            host.begin(begun)
+            try:
+                await controller.run(begun.iterations)
+                return
+            except TrainerLost as lost:
+                losses = 1 if controller.iteration > furthest else losses + 1
+                furthest = max(furthest, controller.iteration)
+                if recover is None or losses > TRAINER_LOSSES:
+                    raise
+                logger.warning("%s Another one goes on from the newest checkpoint.", lost)
+                begun = await recover()
+
+    def _tell_loading(self) -> None:
+        self._reporter.heartbeat(0, "load", total_steps=self._stage.rl.iterations)
 
     def _critic(
-        self, front: AsyncEngine, curriculum: Curriculum, journal: Journal, *, seed: int
+        self, engine: RolloutEngine, curriculum: Curriculum, journal: Journal, *, seed: int
     ) -> SelfCritique | None:
         config = self._stage.rl.critic
         if config is None:
@@ -153,12 +173,14 @@ class Reinforcement:
         )
         return SelfCritique(
             config,
-            critic=PolicyCritic(front, self._template, rubrics, config.form, positions=self._positions),
+            critic=PolicyCritic(
+                engine, self._template, rubrics, config.form, positions=int(self._table["max_position"])
+            ),
             rubrics=rubrics,
             is_compared=curriculum.is_compared,
             journal=journal,
             template=self._template,
-            positions=self._positions,
+            positions=int(self._table["max_position"]),
             minibatches=self._stage.rl.minibatches,
             seed=seed,
         )

@@ -89,6 +89,11 @@ class TorchEngine:
     def version(self) -> int:
         return self._weights.version
 
+    @property
+    def has_weights(self) -> bool:
+        """Not between a deep sleep and the update after it."""
+        return self._weights.are_here
+
     # Requests
 
     def submit(self, request: Request) -> None:

@@ -11,9 +11,9 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Outcome, Segment, Status, Task, Trajectory
@@ -40,6 +40,7 @@ from abruzzi_jobs.rl.rollout.events import (
     Play,
     Preempt,
     Release,
+    Renewed,
     Stood,
     Stop,
     Tick,
@@ -58,6 +59,7 @@ LOOK_SECONDS = 0.5
 FAULTS = (Status.ENGINE_ERROR, Status.ENVIRONMENT_ERROR, Status.ENVIRONMENT_TIMEOUT)
 
 logger = logging.getLogger(__name__)
+R = TypeVar("R")
 
 
 class RolloutEngine(Protocol):
@@ -139,7 +141,7 @@ class Rollouts:
         """Sessions, and players that were told to end; an iteration does not wait for them."""
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         """And what a player raised, which is a bug."""
-        self._version = self._next_number = 0
+        self._version = self._served = self._next_number = 0
         self._looked_at, self._looked_every_s, self._has_looked = -math.inf, LOOK_SECONDS, False
         self._is_collecting = self._is_interrupted = False
         self._is_fresh = True
@@ -152,13 +154,14 @@ class Rollouts:
 
     # From outside
 
-    async def collect(self, version: int) -> Collected:
-        """The groups of the iteration that begins with this version of the policy, which the engine serves. Asked again for the same iteration, by whatever
+    async def collect(self, version: int, *, served: int | None = None) -> Collected:
+        """The groups of the iteration that begins with this version of the policy, which the engine serves (or `served`, an earlier one). Asked again for the same iteration, by whatever
         process, it hands out the same groups. Raises Interrupted, EngineFailed, and AbruzziError of the store or where errors cost one group after the other."""
         counts = self._scheduler.counts.copy()
         self._lost = 0
         self._spent.begin()
         self._version, self._handed, self._is_halted, self._dropped = version, None, False, []
+        self._served = version if served is None else served
         is_fresh, self._is_fresh = self._is_fresh, False
         if self._store is not None and (is_fresh or await asyncio.to_thread(self._store.is_begun, version)):
             over = await self._restore(version)
@@ -169,7 +172,7 @@ class Rollouts:
         self._is_collecting = True
         try:
             await self._engine.resume()
-            await self._tell(Begin(version))
+            await self._tell(Begin(version, self._served))
             if self._is_interrupted:
                 await self._tell(Halt())
             while self._handed is None and not self._is_halted:
@@ -188,6 +191,21 @@ class Rollouts:
         self._is_interrupted = True
         if self._is_collecting:
             self._events.put_nowait(Halt())
+
+    async def renew(self, version: int, update: Callable[[], Awaitable[R]]) -> R:
+        """New weights for the engine, also in the middle of an iteration: what runs stands between two tokens, and goes on with them."""
+        if self.policy.staleness:
+            await self._engine.pause("keep")
+        try:
+            found = await update()
+            self._served = version
+            if self._is_collecting:
+                self._events.put_nowait(Renewed(version))
+            return found
+        finally:
+            # An iteration may have come to its end meanwhile; the next one resumes by itself.
+            if self.policy.staleness and self._is_collecting:
+                await self._engine.resume()
 
     async def close(self) -> None:
         """Ends what is under way and closes all sessions."""
@@ -279,7 +297,7 @@ class Rollouts:
         group, index = _parts(name)
         under_way = self._groups[group]
         if under_way.born is None:
-            under_way.born = self._version
+            under_way.born = min(self._served, self._version)
         player = self._players.get(name)
         if player is None:
             known = under_way.members.get(index)

@@ -13,7 +13,16 @@ from abruzzi.contracts.rollout import Status
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """An iteration begins; the engine serves this version of the policy."""
+    """An iteration begins, whose weights are this version of the policy."""
+
+    version: int
+    served: int | None = None
+    """What the engine has as yet, where rollouts are ahead of training; absent: the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The engine serves this version from now on, in the middle of an iteration."""
 
     version: int
 
@@ -74,7 +83,7 @@ class Stop:
     """No more iterations."""
 
 
-Event = Begin | Offered | Stood | Ended | Used | Tick | Halt | Stop
+Event = Begin | Renewed | Offered | Stood | Ended | Used | Tick | Halt | Stop
 
 # Commands
 

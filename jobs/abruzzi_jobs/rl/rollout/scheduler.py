@@ -38,6 +38,7 @@ from abruzzi_jobs.rl.rollout.events import (
     Play,
     Preempt,
     Release,
+    Renewed,
     Stood,
     Stop,
     Tick,
@@ -55,6 +56,8 @@ class SchedulerPolicy:
     """η: groups under way beyond those that the iteration needs, as a fraction of them. 0 is a synchronous barrier."""
     max_span: int = 8
     """Policy versions that a group may have tokens of; one that would have more is dropped as stale."""
+    staleness: int = 0
+    """Versions that an iteration's weights may be ahead of those that play it (bounded asynchrony; 0: rollouts and training take turns)."""
     min_counted: int = 2
     """Members with a reward that a group needs: less has no mean to compare with."""
     lease_s: float = 900.0
@@ -69,6 +72,8 @@ class SchedulerPolicy:
     def __post_init__(self) -> None:
         if self.groups < 1 or self.members < 1 or self.ahead < 0 or self.max_span < 1:
             raise ValueError("groups, members and max_span are at least 1, ahead is not negative")
+        if not 0 <= self.staleness < self.max_span:
+            raise ValueError(f"staleness is {self.staleness}; give 0 to max_span - 1, which is {self.max_span - 1}")
         if not 0 <= self.min_counted <= self.members:
             raise ValueError(f"min_counted is {self.min_counted}; give at most the {self.members} members of a group")
 
@@ -128,7 +133,8 @@ class Scheduler:
         self.counts: Counter[str] = Counter()
         """For metrics: played, resumed, late, preempted, released, dropped, rounds, and `ended/<status>`."""
         self._phase = _Phase.IDLE
-        self._version = 0
+        self._iteration = self._version = 0
+        """The second is what the engine serves: at most `staleness` before the first."""
         self._groups: dict[str, _Group] = {}
         """Under way, or whole and not yet handed out; in the order of their beginning."""
         self._members: dict[str, _Member] = {}
@@ -203,7 +209,9 @@ class Scheduler:
         """Raises ValueError for an event that cannot be now; reports of dispatches that are over are no such, they are not heard."""
         match event:
             case Begin():
-                self._begin(event.version)
+                self._begin(event.version, event.version if event.served is None else event.served)
+            case Renewed():
+                self._renewed(event.version)
             case Offered():
                 self._offered(event.groups)
             case Stood():
@@ -222,10 +230,15 @@ class Scheduler:
         out, self._out = self._out, []
         return out
 
-    def _begin(self, version: int) -> None:
-        if self._phase is not _Phase.IDLE or version < self._version:
-            raise ValueError(f"an iteration with version {version} cannot begin while {self._phase} at {self._version}")
-        self._phase, self._version, self._is_exhausted = _Phase.ROLLING, version, False
+    def _begin(self, iteration: int, version: int) -> None:
+        if self._phase is not _Phase.IDLE or iteration < self._iteration:
+            raise ValueError(f"iteration {iteration} cannot begin while {self._phase} at {self._iteration}")
+        if not 0 <= iteration - version <= self.policy.staleness:
+            raise ValueError(
+                f"iteration {iteration} cannot be played by version {version}: at most {self.policy.staleness} versions may lie between"
+            )
+        self._phase, self._iteration, self._is_exhausted = _Phase.ROLLING, iteration, False
+        self._version = version
         for group in list(self._groups.values()):
             if group in self._ready or group.born is None:
                 continue
@@ -233,6 +246,11 @@ class Scheduler:
                 span = f"{group.born} to {version}"
                 self._drop(group, f"stale: versions {span} are more than {self.policy.max_span}", Status.STALE)
         self._uncap()
+
+    def _renewed(self, version: int) -> None:
+        if version < self._version:
+            raise ValueError(f"version {version} after {self._version}; versions only grow")
+        self._version = min(version, self._iteration)
 
     def _offered(self, groups: tuple[str, ...]) -> None:
         if len(groups) > self._asked_for:

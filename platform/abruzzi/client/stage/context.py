@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -85,13 +85,13 @@ class StageContext:
 
     def input(self, name: str) -> LocalArtifact:
         """Files of an input, fetched and verified once for all ranks of the machine. Raises AbruzziError `missing_input`."""
-        reference = self.spec.inputs.get(name)
-        if reference is None:
-            raise AbruzziError(
-                "missing_input",
-                f"Stage {self.spec.stage_id!r} was given no input {name!r}; it has {sorted(self.spec.inputs)}.",
-            )
-        return self._fetch(name, reference)
+        return self._fetch(name, self._input(name))
+
+    def input_part(self, name: str, files: Sequence[str]) -> LocalArtifact:
+        """As `input`, of these files alone."""
+        key, manifest = self._chosen(name, self._input(name))
+        part = manifest.model_copy(update={"files": tuple(f for f in manifest.files if f.path in files)})
+        return self.fetch(f"{name}-part", key, part)
 
     def resume(self) -> LocalArtifact | None:
         """The checkpoint that the platform picked, or None for a fresh start."""
@@ -135,7 +135,20 @@ class StageContext:
         (artifact.folder.parent / f".{artifact.folder.name}.done").unlink(missing_ok=True)
         shutil.rmtree(artifact.folder, ignore_errors=True)
 
+    def _input(self, name: str) -> ArtifactRef:
+        reference = self.spec.inputs.get(name)
+        if reference is None:
+            raise AbruzziError(
+                "missing_input",
+                f"Stage {self.spec.stage_id!r} was given no input {name!r}; it has {sorted(self.spec.inputs)}.",
+            )
+        return reference
+
     def _fetch(self, name: str, reference: ArtifactRef) -> LocalArtifact:
+        return self.fetch(name, *self._chosen(name, reference))
+
+    def _chosen(self, name: str, reference: ArtifactRef) -> tuple[str, Manifest]:
+        """(key, manifest) as the platform chose it."""
         manifest = read_manifest(self.store, reference.manifest_key)
         if manifest.digest() != reference.digest:
             raise AbruzziError(
@@ -143,4 +156,4 @@ class StageContext:
                 f"The manifest of input {name!r} is not the one that the platform chose.",
                 status=409,
             )
-        return self.fetch(name, reference.manifest_key, manifest)
+        return reference.manifest_key, manifest

@@ -22,6 +22,17 @@ export type PlannedStage = {
     readonly device: string | null;
     readonly utilisation: number | null;
   } | null;
+  readonly reinforcement: {
+    readonly total: number;
+    readonly active: number;
+    readonly iterations: number;
+    readonly steps: number;
+    readonly trajectories: number;
+    readonly tokensAtMost: number | null;
+    readonly phaseBytes: readonly (readonly [string, number])[];
+    readonly replicas: number;
+    readonly replicaBytes: number | null;
+  } | null;
 };
 
 export function readPlan(plan: unknown): { stages: PlannedStage[]; warnings: string[] } {
@@ -37,6 +48,8 @@ function readStage(raw: Json): PlannedStage {
     ranks: numberOf(raw.ranks) ?? 1,
     warnings: strings(raw.warnings),
     training: raw.training === undefined || raw.training === null ? null : readTraining(recordOf(raw.training)),
+    reinforcement:
+      raw.reinforcement === undefined || raw.reinforcement === null ? null : readReinforcement(recordOf(raw.reinforcement)),
   };
 }
 
@@ -56,6 +69,20 @@ function readTraining(raw: Json): NonNullable<PlannedStage["training"]> {
     seconds: numberOf(raw.seconds),
     device: typeof assumptions.device === "string" ? assumptions.device : null,
     utilisation: numberOf(assumptions.utilisation),
+  };
+}
+
+function readReinforcement(raw: Json): NonNullable<PlannedStage["reinforcement"]> {
+  return {
+    total: numberOf(raw.parameters) ?? 0,
+    active: numberOf(raw.active) ?? 0,
+    iterations: numberOf(raw.iterations) ?? 0,
+    steps: numberOf(raw.steps) ?? 0,
+    trajectories: numberOf(raw.trajectories_per_iteration) ?? 0,
+    tokensAtMost: numberOf(raw.tokens_per_iteration_most),
+    phaseBytes: Object.entries(recordOf(raw.phase_bytes)).map(([name, size]) => [name, numberOf(size) ?? 0] as const),
+    replicas: numberOf(raw.replicas) ?? 1,
+    replicaBytes: numberOf(raw.replica_bytes),
   };
 }
 

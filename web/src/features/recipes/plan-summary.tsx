@@ -21,7 +21,16 @@ export function PlanSummary({ plan }: { plan: unknown }) {
 
 function Stage({ stage }: { stage: PlannedStage }) {
   const t = stage.training;
-  const facts: [string, string][] = t
+  const r = stage.reinforcement;
+  const facts: [string, string][] = r
+    ? [
+        ["Parameters", `${compact(r.total)}, ${compact(r.active)} active`],
+        ["Iterations", `${whole(r.iterations)} of ${whole(r.trajectories)} trajectories, ${whole(r.steps)} steps`],
+        ["Tokens an iteration", r.tokensAtMost === null ? "–" : `${compact(r.tokensAtMost)} of the policy at most`],
+        ...r.phaseBytes.map(([name, size]): [string, string] => [`Memory, ${name}`, bytes(size)]),
+        ...(r.replicas > 1 && r.replicaBytes !== null ? ([["Other replicas", `${r.replicas - 1}, ${bytes(r.replicaBytes)} each`]] as [string, string][]) : []),
+      ]
+    : t
     ? [
         ["Parameters", `${compact(t.total)}, ${compact(t.active)} active`],
         ["FLOPs per token", compact(t.flopsPerToken)],
