@@ -175,7 +175,7 @@ def make_policy(folder: Path) -> Path:
     vocabulary = tokenizer.get_vocab_size() + UNKNOWN
     table = ModelTable.model_validate({"preset": "nano", "vocab_size": vocabulary, "max_position": 128}).model_dump()
     (folder / "checkpoint").mkdir()
-    save_file(KimiK2(ModelConfig.from_dict(table), seed=1).state_dict(), folder / "checkpoint" / "model.safetensors")
+    save_file(KimiK2(ModelConfig.from_dict(table), seed=0).state_dict(), folder / "checkpoint" / "model.safetensors")
     (folder / "checkpoint" / "state.json").write_text(json.dumps({"config": {"model": table}}))
     (folder / "dataset").mkdir()
     (folder / "dataset" / "dataset.json").write_text("{}")

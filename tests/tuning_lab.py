@@ -120,7 +120,7 @@ def make_inputs(folder: Path, *, room: int = 0) -> Path:
     ).model_dump()
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir()
-    save_file(KimiK2(ModelConfig.from_dict(table), seed=1).state_dict(), checkpoint / "model.safetensors")
+    save_file(KimiK2(ModelConfig.from_dict(table), seed=0).state_dict(), checkpoint / "model.safetensors")
     (checkpoint / "state.json").write_text(json.dumps({"config": {"model": table}}))
     (folder / "dataset").mkdir()
     (folder / "dataset" / "dataset.json").write_text("{}")

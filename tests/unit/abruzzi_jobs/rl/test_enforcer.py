@@ -41,7 +41,7 @@ class Untrained:
         tokenizer = self.template.tokenizer
         self.model = KimiK2(
             ModelConfig(
-                vocab_size=tokenizer.get_vocab_size() + ROOM, hidden_size=16, num_layers=1, num_heads=2, q_lora_rank=8, kv_lora_rank=8,
+                vocab_size=tokenizer.get_vocab_size() + ROOM, hidden_size=32, num_layers=1, num_heads=2, q_lora_rank=16, kv_lora_rank=16,
                 qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=4, intermediate_size=16, moe_intermediate_size=8, num_experts=2,
                 num_experts_per_token=1, max_position=1024,
             ),
