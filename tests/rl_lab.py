@@ -51,6 +51,8 @@ TESTS = str(Path(__file__).parent)
 KILLED_STAGE = Path(__file__).with_name("killed_stage.py")
 MOST_PULSES = 420
 """What happens in an undisturbed run of these four iterations, about (killed_stage.py)."""
+TRAINS: dict[str, Any] = {"rl": {"groups_per_iteration": 4, "budget": {"tokens": 32}}}
+"""Of six tokens none ends an answer by itself in the first iterations: all are cut, all rewards are the same, and nothing is learned."""
 LOOP = {phase.value for phase in Phase}
 UNKNOWN = 4
 """Tokens that the policy may draw and the tokenizer does not know."""
@@ -129,6 +131,8 @@ class Killed:
 def kill_at_random_points(
     folder: Path, made: Path, *, kills: int, seed: int, changes: dict[str, Any] | None = None
 ) -> Killed:
+    """`changes` to REINFORCEMENT; by default those with which it learns."""
+    changes = TRAINS if changes is None else changes
     draw, found = random.Random(seed), Killed()
 
     def lab(name: str) -> RlLab:
@@ -137,6 +141,8 @@ def kill_at_random_points(
 
     whole = lab("whole")
     whole.run(whole.reinforcing(changes))
+    last, *_, first = (whole.digests(checkpoint)["model.safetensors"] for checkpoint in whole.checkpoints())
+    assert first != last, "nothing was learned: the same bits would say nothing"
     expected = (whole.digests(), whole.output(ArtifactKind.ROLLOUTS).files)
     while found.kills < kills:
         found.runs += 1

@@ -124,7 +124,8 @@ def _keep(segment: Segment) -> None:
 def share_memory(module: nn.Module) -> None:
     """Moves a module's parameters and buffers, in place, to where engines of this machine can read them: an update then costs one copy, not two.
 
-    Parameters stay the same objects, so an optimizer may have them already. Modules on GPUs are left as they are.
+    Before an optimizer is made: parameters stay the same objects, but its FP32 masters (MuonClip) are views of the memory that they had then, and it
+    would train what nobody reads. Modules on GPUs are left as they are.
     """
     tensors: Mapping[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     held = [tensor for tensor in tensors.values() if tensor.device.type == "cpu" and tensor.numel()]
