@@ -41,7 +41,7 @@ CLUSTER_WITH ?= kueue,training-operator,kuberay
 cluster: dev ## Start a real Kubernetes on this machine (root; CLUSTER_WITH=kueue,… chooses its operators)
 	@$(CLUSTER) up --with "$(CLUSTER_WITH)"
 
-cluster-demo: dev ## A real Kubernetes, the platform installed by Helm, recipes/tiny.toml trained there (root; under ten minutes; WHOLE=1: stages in their true image, 7 GB)
+cluster-demo: dev ## A real Kubernetes, the platform installed by Helm, recipes/tiny.toml trained there (root; about a quarter of an hour; WHOLE=1: stages in their true image, 7 GB)
 	@PYTHONPATH=tests $(BIN)/python -m cluster.demo $(if $(WHOLE),--whole)
 
 cluster-down: dev ## End it and remove all that it made

@@ -3,6 +3,7 @@
 PYTHONPATH=jobs:platform:tests python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu/test_gpu_served_engines.py
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -43,7 +44,7 @@ def is_there(kind):
 @pytest.fixture(params=sorted(SERVERS))
 def engine(request, tmp_path):
     if not is_there(request.param):
-        pytest.skip(f"{request.param} is not installed here")
+        pytest.skip(f"{request.param} is not on the PATH: install it in an environment of its own")
     make, command, options = SERVERS[request.param]
     model = Llama(CONFIG, seed=1).to(torch.bfloat16)
     export_huggingface(model.state_dict(), CONFIG, tmp_path / "model")
@@ -64,7 +65,8 @@ def engine(request, tmp_path):
                 urllib.request.urlopen(f"{url}/health", timeout=5)
                 break
             except (urllib.error.URLError, OSError):
-                time.sleep(1)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(1)
         made = make(
             url, positions=CONFIG.max_position, vocab_size=CONFIG.vocab_size, folder=tmp_path,
             shapes={name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()},

@@ -93,7 +93,7 @@ def _is_blind(facts: Facts) -> bool:
 def _told_by_ray(facts: Facts) -> Seen | None:
     """Where the program failed before the launcher in it could speak, KubeRay ends the head and says why in the RayJob."""
     told = ray_verdict(facts.workload) if _is_blind(facts) else None
-    if told is None or told.code is None:
+    if told is None or told.code is None or combine(list(facts.ends.values())).node_lost:
         return None
     return Seen(
         Phase.EXITED,

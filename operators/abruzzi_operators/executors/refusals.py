@@ -62,8 +62,10 @@ class Refusals:
         for key in keys:
             entry = self._reflector.entries.get(key)
             if entry is None:
-                self._said.pop(self._objects.pop(key, ""), None)
-            elif is_refusal(entry.value["reason"]):
+                name = self._objects.pop(key, "")
+                if name not in self._objects.values():  # else there is a newer word about it
+                    self._said.pop(name, None)
+            elif is_refusal(entry.value.get("reason") or ""):
                 name = entry.value["involvedObject"]["name"]
                 self._objects[key] = name
                 self._said[name] = told(entry.value.get("message") or "")

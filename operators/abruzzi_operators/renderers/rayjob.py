@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from abruzzi.contracts.stage import StageSpec
-from abruzzi.contracts.states import StageKind
 from abruzzi_operators.renderers.metadata import workload_metadata
 from abruzzi_operators.renderers.names import ANNOTATION_FRAMEWORK
 from abruzzi_operators.renderers.placement import Placement
@@ -19,8 +18,6 @@ RAY_VERSION = "2.60.0"
 """Of the lock file; a test holds the two together."""
 OBJECT_STORE_SHARE = 0.2
 """Of a pod's memory, for Ray's shared objects."""
-WEIGHT_RINGS_BYTES = 1 << 30
-"""Rings of buffers, of three buckets each, of an update and of replicas that come late; and Ray's shared objects, which are few in an rl stage."""
 GCS_PORT = 6379
 DASHBOARD_PORT = 8265
 """Where KubeRay submits the job."""
@@ -87,7 +84,8 @@ def rayjob(spec: StageSpec, placement: Placement, *, ray_version: str = RAY_VERS
 
 
 def _ray_pod(spec: StageSpec, placement: Placement, *, ready: int, alive: int) -> dict[str, Any]:
-    """KubeRay sets the command: `ray start` as head or worker."""
+    """KubeRay sets the command (`ray start` as head or worker) and mounts /dev/shm, as large as the container's memory: Ray's objects and weights on their way
+    from a trainer to the engines of its node lie there."""
     template = pod_template(spec, placement, container="ray")
     container = template["spec"]["containers"][0]
     del container["command"]
@@ -101,19 +99,7 @@ def _ray_pod(spec: StageSpec, placement: Placement, *, ready: int, alive: int) -
         "timeoutSeconds": 10,
         "failureThreshold": 6,
     }
-    if spec.kind is StageKind.RL:
-        _share_memory(template)
     return template
-
-
-def _share_memory(template: dict[str, Any]) -> None:
-    """Trainer and engine of a pod hand weights over in /dev/shm, of which a container has 64 MiB by itself. It counts for the pod's memory. A pool may
-    have said already how much there is."""
-    if any(mount["mountPath"] == "/dev/shm" for mount in template["spec"]["containers"][0]["volumeMounts"]):
-        return
-    size = f"{WEIGHT_RINGS_BYTES >> 20}Mi"
-    template["spec"]["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
-    template["spec"]["containers"][0]["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
 
 
 def _start_parameters(spec: StageSpec, placement: Placement) -> dict[str, str]:

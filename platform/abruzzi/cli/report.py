@@ -31,12 +31,16 @@ def print_report(connection: Client, run_id: str) -> None:
     _print_curves(connection, run_id, "train/loss", "training loss (nats a token) by step")
     _print_curves(connection, run_id, "rl/reward", "mean reward by iteration")
     _print_held_out_reward(connection, run_id)
-    for artifact in connection.artifacts.list(run_id, kind=ArtifactKind.ROLLOUTS):
+
+    def kept(kind: ArtifactKind) -> list[ArtifactOut]:
+        """Without those that retention has removed."""
+        return [artifact for artifact in connection.artifacts.list(run_id, kind=kind) if artifact.deleted_at is None]
+
+    for artifact in kept(ArtifactKind.ROLLOUTS):
         _print_answers(connection, artifact)
-    for artifact in connection.artifacts.list(run_id, kind=ArtifactKind.REPORT):
+    for artifact in kept(ArtifactKind.REPORT):
         _print_evaluation(json.loads(connection.artifacts.read(artifact.id, "report.json")), artifact.stage_id)
-    checkpoints = [a for a in connection.artifacts.list(run_id, kind=ArtifactKind.CHECKPOINT) if a.deleted_at is None]
-    if checkpoints:
+    if checkpoints := kept(ArtifactKind.CHECKPOINT):
         last = max(checkpoints, key=lambda a: (a.created_at, a.step or 0))
         OUTPUT.print(
             f"\n[bold]Checkpoint[/]  {escape(last.name)}, {decimal(last.size_bytes)}, artifact {last.id}\n            [dim]abruzzi artifacts pull {last.id}[/]"

@@ -14,7 +14,7 @@ class Action(StrEnum):
     READ = "read"
     """Runs, stages, artifacts, metrics, logs, events, recipes."""
     SUBMIT = "submit"
-    """Submit, branch, save recipes."""
+    """Submit, branch, save recipes and rubrics."""
     STEER = "steer"
     """Cancel and retry."""
     REVIEW = "review"
@@ -33,7 +33,7 @@ class Action(StrEnum):
     MANAGE_NODES = "manage_nodes"
     """Of the platform: drain and return them."""
     REPORT = "report"
-    """Telemetry of an attempt: metrics, heartbeats, logs, artifacts; and what people said of its inputs."""
+    """Telemetry of an attempt: metrics, heartbeats, logs, artifacts; what people said of its inputs, and the rubrics that it judges by."""
     WHOAMI = "whoami"
     """About the caller's own session."""
 

@@ -48,16 +48,21 @@ def _values(row: Any) -> tuple[Table, dict[str, Any]]:
     state, found = inspect(row), {}
     for attribute in state.mapper.column_attrs:
         column = attribute.columns[0]
-        if attribute.key in state.dict:
-            found[column.name] = state.dict[attribute.key]
-        elif column.default is not None:
-            found[column.name] = column.default.arg(None) if column.default.is_callable else column.default.arg
+        value = state.dict.get(attribute.key)
+        if value is None and column.default is not None:
+            value = column.default.arg(None) if column.default.is_callable else column.default.arg
+        if value is not None:  # nothing is NULL, or what Postgres has as the default
+            found[column.name] = value
     return state.mapper.local_table, found
 
 
-def _told(moment: date) -> str:
-    """Of a time, too."""
-    return moment.isoformat()
+def _told(value: object) -> str:
+    """Days and times."""
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(
+        f"no column of ours holds a {type(value).__name__}: write the row by `session.flush()`, or teach kit/new_rows.py"
+    )
 
 
 @lru_cache(maxsize=256)

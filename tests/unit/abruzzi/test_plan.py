@@ -102,7 +102,7 @@ def test_more_experts_never_change_the_active_parameters_of_experts(preset: str,
 
 
 def rl_plan(changes: str = "") -> dict[str, Any]:
-    text = (RECIPES / "tiny-rl.toml").read_text().replace("group_size = 8\n", f"group_size = 8\n{changes}")
+    text = (RECIPES / "tiny.toml").read_text().replace("group_size = 8\n", f"group_size = 8\n{changes}")
     return next(stage for stage in plan_recipe(load_recipe(text))["stages"] if stage["id"] == "rl")
 
 

@@ -227,6 +227,7 @@ class ServedEngine(ABC):
             self._write(weights, Path(folder))
             if self._is_asleep:
                 self._wait(self._wake_server(("weights",)))
+            self._has_weights = False  # until all of them are there: what fails midway may have left some of each
             self._wait(self._load_weights(Path(folder), version))
         self._weights.version = version
         self._weights.abandon()
@@ -300,15 +301,17 @@ class ServedEngine(ABC):
     def _end(self, each: _UnderWay, given_up: Ending) -> Generated:
         """What its call returns. `given_up`: what it is called where the server says that it was."""
         end = time.monotonic() + self._deadline_s
-        while True:
-            try:
-                answer = each.call.result(timeout=AGAIN_SECONDS)
-                break
-            except FutureTimeoutError:
-                if time.monotonic() >= end:
-                    raise
-                self._wait(self._abort(each.request.id))
-        del self._under_way[each.request.id]
+        try:
+            while True:
+                try:
+                    answer = each.call.result(timeout=AGAIN_SECONDS)
+                    break
+                except FutureTimeoutError:
+                    if time.monotonic() >= end:
+                        raise
+                    self._wait(self._abort(each.request.id))
+        finally:
+            del self._under_way[each.request.id]
         self._generated_tokens += len(answer.tokens)
         ending = given_up if answer.ending is Ending.ABORTED else answer.ending
         return self._generated(each.request, Answer(answer.tokens, answer.logprobs, ending))

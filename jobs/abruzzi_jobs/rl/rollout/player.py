@@ -50,7 +50,10 @@ class Terms:
 
 def member_seed(stage_seed: int, task: Task, *, begun: int, member: int) -> int:
     """63 bits. `begun`: a number of the group, so that a task that is drawn again is answered differently."""
-    told = f"{stage_seed} {task.environment} {task.id} {begun} {member}"
+    return _seed_of(f"{stage_seed} {task.environment} {task.id} {begun} {member}")
+
+
+def _seed_of(told: str) -> int:
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big") >> 1
 
 
@@ -182,7 +185,7 @@ class Player:
                 tokens=tokens,
                 max_tokens=min(room, cap),
                 temperature=terms.temperature,
-                seed=self._seed,
+                seed=self._sequence_seed(),
                 stop_tokens=self._dialogue.stop_tokens,
                 group=self.begun.group,
                 constraint=constraint,
@@ -342,6 +345,11 @@ class Player:
         """What the policy has before it: from the last prompt on."""
         begin = max(i for i, segment in enumerate(self._segments) if segment.source is TokenSource.PROMPT)
         return self._segments[begin:]
+
+    def _sequence_seed(self) -> int:
+        """A draw is of (seed, position): sequences of one trajectory begin at like positions and must not draw alike."""
+        begun_anew = sum(segment.source is TokenSource.PROMPT for segment in self._segments) - 1
+        return self._seed if begun_anew == 0 else _seed_of(f"{self._seed} {begun_anew}")
 
 
 def _told(error: BaseException) -> str:

@@ -154,6 +154,7 @@ def test_a_server_that_fails_or_is_away_is_told_with_its_own_words(kind: str, pa
         on.engine.submit(asked("a"))
         with pytest.raises(EngineServerFailed, match=r"500: .*out of memory"):
             on.ended()
+        assert on.engine.stats().running == 0
     engine = SERVERS[kind][1](
         fake.url, positions=8, vocab_size=8, shapes={}, write=lambda state, to: None, folder=tmp_path
     )

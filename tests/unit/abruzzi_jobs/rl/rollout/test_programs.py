@@ -7,10 +7,12 @@ import copy
 import json
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
+import psutil
 import pytest
 import torch
 from rollout_lab import ADD, begun
@@ -190,6 +192,25 @@ async def test_an_edited_history_begins_another_sequence_in_the_same_trajectory_
     assert mismatch(model, scored) == 0.0
 
 
+async def repetitive(task: Task, access: Access) -> list[str | None]:
+    """Asks the same thing of a fresh history each time, as agents do that vote."""
+    said = []
+    async with client(access) as policy:
+        for _ in range(3):
+            messages: Any = [{"role": "user", "content": "Say something."}]
+            answer = await policy.chat.completions.create(model="policy", messages=messages)
+            said.append(answer.choices[0].message.content)
+    return said
+
+
+async def test_the_same_question_of_a_fresh_history_is_answered_by_draws_of_its_own(template: ChatTemplate) -> None:
+    found = await played(
+        template, TorchEngine(new_model(template)), repetitive, member=0, ends=frozenset(range(40, 80))
+    )
+    spoken = [s.tokens for s in found.trajectory.segments if s.source is TokenSource.POLICY]
+    assert len(set(spoken)) == len(spoken) == 3
+
+
 def mismatch(model: KimiK2, trajectories: list[Trajectory]) -> float:
     """The largest difference between the engine's log-probabilities and the learner's."""
     own = copy.deepcopy(model)
@@ -263,7 +284,7 @@ async def test_a_client_that_ran_out_of_patience_gets_the_turn_when_it_asks_agai
             first.cancel()
             await asyncio.wait({first})
             while not session_asked().answer.done():  # the server has noticed
-                await asyncio.sleep(0.001)
+                await asyncio.wait({first}, timeout=0.001)
             gone.set()
             answer = await policy.chat.completions.create(model="policy", messages=messages)
             heard.append(answer.choices[0].message.content)
@@ -354,13 +375,15 @@ async def test_an_agent_that_is_a_process_has_its_address_in_its_environment_and
     assert gym.score(trajectory, (), state).reward == 1.0
 
 
-async def test_closing_kills_an_agent_s_process() -> None:
-    access = Access("http://127.0.0.1:9/v1", "key")
-    running: Awaitable[Any] = asyncio.ensure_future(
-        run_agent([sys.executable, "-c", "import signal\nwhile True: signal.pause()"], access)
-    )
-    await asyncio.sleep(0)
-    running.cancel()  # type: ignore[attr-defined]
+async def test_closing_kills_an_agent_s_process(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    code = f"import os, signal\nopen({str(told)!r}, 'w').write(str(os.getpid()))\nwhile True: signal.pause()"
+    running = asyncio.ensure_future(run_agent([sys.executable, "-c", code], Access("http://127.0.0.1:9/v1", "key")))
     async with asyncio.timeout(240):
+        while not (told.exists() and told.read_text()):
+            await asyncio.wait({running}, timeout=0.02)
+        process = psutil.Process(int(told.read_text()))
+        running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+    assert process not in psutil.wait_procs([process], timeout=120)[1]
