@@ -91,7 +91,7 @@ function Composer({ start, offered, chosen }: { start: string; offered: readonly
             <Editor text={text} label="Recipe in TOML" mistakes={mistakes} onChange={setText} />
           </Suspense>
         </div>
-        <aside aria-label="Check and plan" className="flex min-h-0 flex-col gap-3 overflow-auto p-4">
+        <aside tabIndex={0} aria-label="Check and plan" className="flex min-h-0 flex-col gap-3 overflow-auto p-4 -outline-offset-2">
           {checked.error && <ProblemNotice error={checked.error} />}
           {submit.error && <ProblemNotice error={submit.error} />}
           {mistakes.length > 0 && (
