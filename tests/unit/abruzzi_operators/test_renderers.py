@@ -190,8 +190,11 @@ def test_every_other_object_asks_for_restricted_pods_too() -> None:
             assert_restricted(pod)
 
 
-@pytest.mark.parametrize("name", ["rayjob-rl", "rayjob-rl-h800"])
-def test_trainer_and_engine_of_an_rl_stage_share_a_pod_and_its_memory_and_are_let_in_as_one_group(name: str) -> None:
+@pytest.mark.parametrize(("name", "mounts"), [("rayjob-rl", 0), ("rayjob-rl-h800", 1)])
+def test_trainer_and_engine_of_an_rl_stage_share_a_pod_and_its_memory_and_are_let_in_as_one_group(
+    name: str, mounts: int
+) -> None:
+    """/dev/shm is KubeRay's, as large as the container's memory, unless the pool has one: a smaller one of ours stopped Ray's head from 50 GB on."""
     made = CASES[name]
     head, (workers,) = (
         made["spec"]["rayClusterSpec"]["headGroupSpec"],
@@ -202,9 +205,8 @@ def test_trainer_and_engine_of_an_rl_stage_share_a_pod_and_its_memory_and_are_le
     )
     for group in (head, workers):
         [container] = group["template"]["spec"]["containers"]
-        assert [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"] == [
-            {"name": "shm", "mountPath": "/dev/shm"}
-        ]
+        shared = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
+        assert shared == ["shm"] * mounts
     groups = [
         each["template"]["metadata"]["annotations"]["kueue.x-k8s.io/podset-group-name"] for each in (head, workers)
     ]
