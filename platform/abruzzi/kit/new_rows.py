@@ -44,14 +44,15 @@ async def write_new_rows(session: AsyncSession) -> None:
 
 
 def _values(row: Any) -> tuple[Table, dict[str, Any]]:
-    """With the defaults of columns that nobody has set; what Postgres sets itself is left to it."""
+    """As the unit of work sees them: nothing is the default of the model where it has one, is left to Postgres where the model says so, and else is NULL (also
+    in JSON columns)."""
     state, found = inspect(row), {}
     for attribute in state.mapper.column_attrs:
         column = attribute.columns[0]
         value = state.dict.get(attribute.key)
         if value is None and column.default is not None:
             value = column.default.arg(None) if column.default.is_callable else column.default.arg
-        if value is not None:  # nothing is NULL, or what Postgres has as the default
+        if value is not None or column.server_default is None:
             found[column.name] = value
     return state.mapper.local_table, found
 
