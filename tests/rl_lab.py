@@ -49,7 +49,7 @@ REINFORCEMENT: dict[str, Any] = {
 }
 TESTS = str(Path(__file__).parent)
 KILLED_STAGE = Path(__file__).with_name("killed_stage.py")
-MOST_PULSES = 420
+MOST_PULSES = 1030
 """What happens in an undisturbed run of these four iterations, about (killed_stage.py)."""
 TRAINS: dict[str, Any] = {"rl": {"groups_per_iteration": 4, "budget": {"tokens": 32}}}
 """Of six tokens none ends an answer by itself in the first iterations: all are cut, all rewards are the same, and nothing is learned."""
