@@ -91,6 +91,7 @@ function Composer({ start, offered, chosen }: { start: string; offered: readonly
             <Editor text={text} label="Recipe in TOML" mistakes={mistakes} onChange={setText} />
           </Suspense>
         </div>
+        {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a box that scrolls must be reachable by keyboard */}
         <aside tabIndex={0} aria-label="Check and plan" className="flex min-h-0 flex-col gap-3 overflow-auto p-4 -outline-offset-2">
           {checked.error && <ProblemNotice error={checked.error} />}
           {submit.error && <ProblemNotice error={submit.error} />}
