@@ -14,7 +14,7 @@ from abruzzi_jobs.rl.actors.place import ActorLost
 
 @dataclass(frozen=True)
 class Death:
-    """Of the actor whose call it is: the `number`-th of this method of this kind, counted over all of them."""
+    """Of the actor whose call it is: the `number`-th of this method of this kind, counted over all of them. `start`: it does not come up."""
 
     kind: str
     method: str
@@ -34,6 +34,12 @@ class HerePlace:
         return {"here": "127.0.0.1"}
 
     async def start(self, kind: type, *arguments: Any, node: str, **named: Any) -> HereActor:
+        self.calls[kind.__name__, "start"] += 1
+        death = Death(kind.__name__, "start", self.calls[kind.__name__, "start"])
+        if death in self.deaths:
+            self.deaths.remove(death)
+            self.happened.append(death)
+            raise ActorLost(f"{kind.__name__} does not come up")
         actor = HereActor(self, kind.__name__, kind(*travelled(arguments), **named))
         self.actors.append(actor)
         return actor

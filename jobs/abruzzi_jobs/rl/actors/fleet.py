@@ -6,6 +6,7 @@ A lost replica is replaced at once; the new one takes the weights from those tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,6 +27,8 @@ UPDATE_TRIES = 4
 """Each without those that the one before has lost."""
 LOOK_SECONDS = 0.5
 """How often replicas say how full they are."""
+CLOSE_SECONDS = 5.0
+"""That a replica has to leave nothing behind, before it is ended anyhow."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,13 @@ class Fleet:
         self._groups: dict[str, tuple[_Replica, int]] = {}
         """Replica and requests of each group, which share a prompt."""
         self._trainer: Actor | None = None
+        self._registered = NOTHING
+        """Version that the trainer gives to who asks."""
+        self._trainer_lost: TrainerLost | None = None
+        self._starving = 0
+        """Places whose weights only a trainer can bring."""
+        self._gone: list[Actor] = []
+        """Lost: those that cannot be reached may live."""
         self._failure: Exception | None = None
         self._is_paused, self._is_asleep, self._is_aborting = True, True, False
         self._looking: asyncio.Task[None] | None = None
@@ -69,21 +79,41 @@ class Fleet:
     async def start(self, trainer: Actor) -> None:
         """Comes up beside this trainer."""
         self._trainer = trainer
-        replicas = await asyncio.gather(*(self._make(number) for number in range(self._count)))
-        for number, actor in enumerate(replicas):
-            self._ready[number] = _Replica(number, actor)
+        made = await asyncio.gather(*(self._make(number) for number in range(self._count)), return_exceptions=True)
+        for number, actor in enumerate(made):
+            if not isinstance(actor, BaseException):
+                self._ready[number] = _Replica(number, actor)
+        for failure in made:
+            if isinstance(failure, BaseException):
+                raise failure
         self._looking = asyncio.create_task(self._look())
 
     def take_trainer(self, trainer: Actor) -> None:
         """Another one, from now on."""
         self._trainer, self._group = trainer, ()
+        self._registered, self._trainer_lost = NOTHING, None
+        self._wake_waiting()
+
+    def lose_trainer(self, trainer: Actor, lost: TrainerLost) -> None:
+        """Until another is taken there are only the replicas' weights."""
+        if self._trainer is trainer:
+            self._registered, self._trainer_lost = NOTHING, lost
+            self._wake_waiting()
+
+    def has_registered(self, version: int) -> None:
+        """The trainer has, and gives it to whoever asks."""
+        self._registered = version
+        self._wake_waiting()
 
     async def close(self) -> None:
+        self._fail(RuntimeError("it is closed"))
         tasks = [task for task in (self._looking, *self._healing.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(replica.actor.end() for replica in self._ready.values()))
+        actors = [replica.actor for replica in self._ready.values()]
+        self._ready.clear()
+        await asyncio.gather(*(_ended(actor) for actor in actors), *(actor.end() for actor in self._gone))
 
     # As an engine
 
@@ -94,6 +124,9 @@ class Fleet:
                 return _nothing(request, self.version)
             replica = self._choose(request.group)
             if replica is None:
+                if self._starving and self._trainer_lost is not None:
+                    # Another trainer comes when this iteration has ended, which waits for it.
+                    raise EngineFailed(self._trainer_lost)
                 await self._wait_for_change()
                 continue
             self._begin(request, replica)
@@ -123,8 +156,8 @@ class Fleet:
             await self._all("pause", mode)
 
     async def resume(self) -> None:
-        """Those that sleep wake, with the weights that are served."""
-        await self._healed()
+        """Those that sleep wake, with the weights that are served. One that is being replaced comes later, by itself."""
+        self._refuse_failed()
         async with self._gate:
             if self._is_asleep:
                 for replica in list(self._ready.values()):
@@ -152,6 +185,7 @@ class Fleet:
 
     async def sleep(self) -> None:
         self._is_paused = self._is_asleep = True
+        self._wake_waiting()
         async with self._gate:
             await self._all("pause", "abort")
             await self._all("sleep")
@@ -187,9 +221,18 @@ class Fleet:
     async def update(self, version: int) -> dict[str, float]:
         """To what the trainer has registered. Nothing where all serve it, which is so when a step was computed again after the trainer's loss.
 
-        Raises TrainerLost, AbruzziError `weight_update_failed`: every replica then serves a whole version, this one or the one before."""
+        Raises TrainerLost, AbruzziError `weight_update_failed`: all replicas that live then serve the same version, this one or the one before."""
         if version <= self.version:
             return {}
+        try:
+            metrics = await self._update_persistently(version)
+        except AbruzziError:
+            await self._settle()
+            raise
+        self._losses = [0] * self._count
+        return metrics
+
+    async def _update_persistently(self, version: int) -> dict[str, float]:
         last: Exception | None = None
         for _ in range(UPDATE_TRIES):
             await self._healed()
@@ -204,11 +247,29 @@ class Fleet:
                     continue
                 if metrics is not None:
                     self.version = version
-                    self._losses = [0] * self._count
                     return metrics
         raise last or AbruzziError(
             "weight_update_failed", f"Replicas were lost in each of {UPDATE_TRIES} updates.", status=503
         )
+
+    async def _settle(self) -> None:
+        """After an update that has failed. Each replica changes its version by itself, once it has heard that all have everything; so some may have changed, or
+        all, when the trainer was lost. Those that have not take the weights from those that have, or are replaced."""
+        async with self._gate:
+            served: dict[_Replica, int] = {}
+            for replica in list(self._ready.values()):
+                with contextlib.suppress(ActorLost):
+                    served[replica] = await self._guarded(replica, "version")
+            newest = max(served.values(), default=NOTHING)
+            if newest <= self.version:
+                return
+            self.version = newest
+            for replica, has in served.items():
+                if has < newest:
+                    try:
+                        await self._pull(replica)
+                    except (ActorLost, AbruzziError) as error:
+                        self._lose(replica, ActorLost(f"left behind by an update: {error}"))
 
     async def _update(self) -> dict[str, float] | None:
         members = await self._form()
@@ -263,7 +324,8 @@ class Fleet:
         self.replaced += 1
         if self._losses[number] > LOSSES:
             self._fail(lost)
-        else:
+        self._gone.append(replica.actor)
+        if self._failure is None:
             self._healing[number] = asyncio.create_task(self._heal(replica))
 
     async def _heal(self, gone: _Replica) -> None:
@@ -271,8 +333,11 @@ class Fleet:
         try:
             await gone.actor.end()
             actor = await self._make(number)
-            replica = _Replica(number, actor)
-            await self._join_late(replica)
+            try:
+                await self._join_late(_Replica(number, actor))
+            except BaseException:
+                await actor.end()
+                raise
         except ActorLost as lost:
             self._losses[number] += 1
             if self._losses[number] > LOSSES:
@@ -284,20 +349,21 @@ class Fleet:
             self._fail(error)
 
     async def _join_late(self, replica: _Replica) -> None:
-        """With the weights that are served, and in the state that the others are in."""
+        """With the weights that are served, or those that are about to be, and in the state that the others are in."""
         refusals = 0
         while True:
+            refusal: AbruzziError | None = None
             if not self._is_asleep and self.version != NOTHING:
+                await self._until_weights_can_be_had()
                 try:
                     await self._pull(replica)
-                except AbruzziError:
-                    # Who has them may be training on or changing them by now; then the next update brings others.
-                    refusals += 1
-                    if refusals > LOSSES:
-                        raise
+                except AbruzziError as error:
+                    # Who has them may be training on or changing them by now, or is about to be replaced.
+                    refusal = error
             async with self._gate:
                 has = await replica.actor.call("version")
-                if self._is_asleep or has == self.version:
+                # A newer one than is served: of an update that waits for this replica, or of one that others have ended.
+                if self._is_asleep or has >= self.version:
                     if not self._is_asleep:
                         await replica.actor.call("wake")
                         if not self._is_paused:
@@ -306,16 +372,33 @@ class Fleet:
                     self._healing.pop(replica.number, None)
                     self._wake_waiting()
                     return
+            if not isinstance(refusal, TrainerLost):
+                refusals += 1
+                if refusals > LOSSES:
+                    raise refusal or _no_weights(self.version, has)
+            await asyncio.sleep(LOOK_SECONDS * max(1, refusals))
+
+    async def _until_weights_can_be_had(self) -> None:
+        """From another replica, or from the trainer: once it has come to the version that is served, where it was lost and trains again."""
+        if self._ready or self._registered >= self.version:
+            return
+        self._starving += 1
+        self._wake_waiting()
+        try:
+            while not (self._ready or self._registered >= self.version or self._is_asleep):
+                await self._wait_for_change()
+        finally:
+            self._starving -= 1
 
     async def _complete(self, replica: _Replica) -> None:
         try:
-            if await self._guarded(replica, "version") != self.version:
+            if await self._guarded(replica, "version") < self.version:
                 await self._pull(replica)
         except ActorLost as lost:
             self._lose(replica, lost)
 
     async def _pull(self, replica: _Replica) -> None:
-        """From the others, so that a trainer at work is left alone; from the trainer, where nobody else has them."""
+        """What is served, or newer. From the others, so that a trainer at work is left alone; from the trainer, where nobody else has them."""
         last: AbruzziError | None = None
         assert self._trainer is not None
         for other in [*(each for each in self._ready.values() if each is not replica), None]:
@@ -325,38 +408,43 @@ class Fleet:
                 else:
                     source = await self._guarded(other, "offer", self._host_of(other.actor.node), self._token)
                 version = await replica.actor.call("pull", [source], self._host_of(replica.actor.node), self._token)
-                logger.info(
-                    "inference replica %d has version %d of the weights from another process", replica.number, version
-                )
-                return
             except ActorLost as lost:
                 if other is None or self._ready.get(other.number) is other:
                     raise
                 logger.info("it was to give its weights: %s", lost)
             except AbruzziError as error:
                 last = error
+            else:
+                if version >= self.version:
+                    logger.info(
+                        "inference replica %d has version %d of the weights from another process",
+                        replica.number,
+                        version,
+                    )
+                    return
+                last = _no_weights(self.version, version)
         assert last is not None
         raise last
 
     def _fail(self, error: Exception) -> None:
-        self._failure = error
+        self._failure = self._failure or error
         self._wake_waiting()
 
     async def _healed(self) -> None:
-        """All places are taken. Raises EngineFailed where one cannot be."""
+        """All places are taken. Raises EngineFailed where one cannot be, TrainerLost where nobody else has weights for it."""
         while self._healing:
-            await asyncio.wait(list(self._healing.values()), return_when=asyncio.FIRST_COMPLETED)
-            if self._failure is not None:
-                raise EngineFailed(self._failure)
-            self._healing = {number: task for number, task in self._healing.items() if not task.done()}
-        if self._failure is not None:
-            raise EngineFailed(self._failure)
+            if self._trainer_lost is not None and not self._ready:
+                raise self._trainer_lost
+            await self._wait_for_change()
+        self._refuse_failed()
 
     async def _wait_for_change(self) -> None:
-        if self._failure is not None:
-            raise EngineFailed(self._failure)
+        self._refuse_failed()
         self._changed.clear()
         await self._changed.wait()
+        self._refuse_failed()
+
+    def _refuse_failed(self) -> None:
         if self._failure is not None:
             raise EngineFailed(self._failure)
 
@@ -412,11 +500,14 @@ class Fleet:
         task.add_done_callback(self._asides.discard)
 
     async def _of_trainer(self, method: str, *arguments: Any) -> Any:
-        assert self._trainer is not None
+        trainer = self._trainer
+        assert trainer is not None
         try:
-            return await self._trainer.call(method, *arguments)
+            return await trainer.call(method, *arguments)
         except ActorLost as lost:
-            raise TrainerLost(str(lost)) from lost
+            gone = TrainerLost(str(lost))
+            self.lose_trainer(trainer, gone)
+            raise gone from lost
 
     async def _look(self) -> None:
         while True:
@@ -442,3 +533,20 @@ def _whole(found: Sequence[Any]) -> bool:
         if isinstance(each, BaseException) and not isinstance(each, (ActorLost, TimeoutError)):
             raise each
     return not any(isinstance(each, BaseException) for each in found)
+
+
+async def _ended(actor: Actor) -> None:
+    """By itself first, if it can: killed, it leaves its sockets on this machine."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await actor.call("close")
+    await actor.end()
+
+
+def _no_weights(wanted: int, has: int) -> AbruzziError:
+    return AbruzziError(
+        "no_weights",
+        f"An inference replica that came later was given version {has} of the weights; {wanted} is served.",
+        status=503,
+        hint="See that the process that has them lives; the next attempt goes on from the newest checkpoint.",
+    )

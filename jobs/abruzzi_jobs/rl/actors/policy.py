@@ -39,7 +39,9 @@ class ActorsPolicy:
         return await self._call("step", version, number)
 
     async def register(self, version: int) -> Mapping[str, Any]:
-        return await self._call("register", version, copy=self._is_beside)
+        facts = await self._call("register", version, copy=self._is_beside)
+        self._fleet.has_registered(version)
+        return facts
 
     async def to_inference(self) -> None:
         """Replicas wake when they are asked to play, with the weights that the update brings."""
@@ -72,10 +74,13 @@ class ActorsPolicy:
         self.trainer, self._version = trainer, iterations
 
     async def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        trainer = self.trainer
         try:
-            return await self.trainer.call(method, *arguments, **named)
+            return await trainer.call(method, *arguments, **named)
         except ActorLost as lost:
-            raise TrainerLost(str(lost)) from lost
+            gone = TrainerLost(str(lost))
+            self._fleet.lose_trainer(trainer, gone)
+            raise gone from lost
 
     def _tell(self, committed: Sequence[tuple[str, Manifest]]) -> None:
         for key, manifest in committed:

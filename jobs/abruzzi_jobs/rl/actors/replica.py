@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,11 +17,12 @@ from abruzzi.store import open_store
 from abruzzi_jobs.checkpoint.save import WEIGHTS_FILE
 from abruzzi_jobs.distributed import lone_rank
 from abruzzi_jobs.rl.actors.member import Member
+from abruzzi_jobs.rl.actors.offers import Offers
 from abruzzi_jobs.rl.controller.ledger import MemoryLedger
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.protocol import EngineStats, Request
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
-from abruzzi_jobs.rl.weights.late import PullServer, pull
+from abruzzi_jobs.rl.weights.late import pull
 from abruzzi_jobs.rl.weights.registered import Registered
 from abruzzi_jobs.rl.weights.startup import File, files_of_manifest
 from abruzzi_jobs.train.training import model_of
@@ -56,12 +56,17 @@ class EngineReplica:
         self._front = AsyncEngine(self._engine)
         self._member = Member(self._engine)
         self._memory = MemoryLedger(ranks.device)
-        self._pulls: dict[str | None, PullServer] = {}
-        """By the address of this node, None where there is one."""
+        self._offers = Offers(self._now)
 
     async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await self._front.__aenter__()
         await self._front.call(lambda _engine: torch.set_num_threads(self._threads))
+
+    async def close(self) -> None:
+        """What others on this machine would find of it goes; then it may be ended."""
+        self._offers.close()
+        await self._front.call(lambda _engine: self._member.leave())
 
     # Requests
 
@@ -109,15 +114,7 @@ class EngineReplica:
 
     async def offer(self, host: str | None, token: str) -> str:
         """Address at which replicas that come later get what this one serves."""
-        if host not in self._pulls:
-            address = f"{tempfile.mkdtemp(prefix='abruzzi-p-')}/0" if host is None else f"{host}:0"
-            loop = asyncio.get_running_loop()
-
-            def copy() -> Registered:
-                return asyncio.run_coroutine_threadsafe(self._front.call(_copy), loop).result()
-
-            self._pulls[host] = PullServer(address, copy, token=token).__enter__()
-        return self._pulls[host].address
+        return self._offers.at(host, token)
 
     async def pull(self, sources: Sequence[str], host: str | None, token: str) -> int:
         """The version that came. Raises WeightUpdateFailed, AbruzziError `no_weights`."""
@@ -129,6 +126,10 @@ class EngineReplica:
         """Bytes since it was asked last."""
         self._memory.mark("all")
         return self._memory.take()["all"]
+
+    def _now(self) -> Registered:
+        """In the thread of who asks; between two steps."""
+        return asyncio.run_coroutine_threadsafe(self._front.call(_copy), self._loop).result()
 
 
 def _copy(engine: Any) -> Registered:

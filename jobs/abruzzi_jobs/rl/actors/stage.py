@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import Any
@@ -46,8 +47,13 @@ class ReinforcementOnActors(Reinforcement):
                 begun, policy, engine=parts.fleet, scorer=PoolScorer(parts.crew, self._stage.rl),
                 session=parts.crew.session, recover=parts.recover,
             )  # fmt: skip
-        finally:
-            await parts.close()
+        except BaseException:
+            try:
+                await parts.close()
+            except Exception:
+                logger.exception("The stage ends for another reason, and its actors could not be ended cleanly:")
+            raise
+        await parts.close()
 
 
 class ActorParts:
@@ -64,31 +70,30 @@ class ActorParts:
         self._seed = context.spec.seed
         self.policy: ActorsPolicy | None = None
         self.begun: Begun | None = None
+        self._training: Actor | None = None
+        """The newest trainer."""
 
     async def start(self) -> tuple[ActorsPolicy, Begun]:
-        trainer = await self._trainer()
+        trainer = await self._come_up()
         await self.fleet.start(trainer)
         self.policy = policy = ActorsPolicy(
             trainer, self.fleet, self._committed, is_beside=self._stage.rl.staleness > 0
         )
-        if self._context.spec.resume is None:
-            source = self._source()
-
-            async def begin() -> None:
-                self.begun = await self._called(trainer, again=False, source=source)
-
-            await self.fleet.start_from(source, begin)
-        if self.begun is None:
-            self.begun = await self._called(trainer, again=False, source=None)
-        await self._ready(policy, trainer, self.begun)
-        self._seed = seed_of_line(self._context.spec.seed, self.begun.line)
+        try:
+            begun = await self._begin_together(trainer)
+            await self._ready(policy, trainer, begun)
+        except TrainerLost as lost:
+            logger.warning("%s Another one begins.", lost)
+            begun = await self.recover()
+        self.begun = begun
+        self._seed = seed_of_line(self._context.spec.seed, begun.line)
         await self.crew.start()
         logger.info(
             "%d inference replicas on %d nodes, the trainer beside the first",
             self._stage.resources.ranks,
             len(self._addresses),
         )
-        return policy, self.begun
+        return policy, begun
 
     async def recover(self) -> Begun:
         """Another trainer, from the newest checkpoint."""
@@ -97,7 +102,7 @@ class ActorParts:
             try:
                 trainer = await self._trainer()
                 self.fleet.take_trainer(trainer)
-                begun = await self._called(trainer, again=True, source=None)
+                self.begun = begun = await self._called(trainer, again=True, source=None)
                 await self._ready(self.policy, trainer, begun)
                 return begun
             except TrainerLost as lost:
@@ -107,15 +112,39 @@ class ActorParts:
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
-        """A save in flight is of good weights and still worth having."""
-        if self.policy is not None and self.begun is not None:
+        """All of them, whatever one raises. A save in flight is of good weights and still worth having."""
+        async with contextlib.AsyncExitStack() as closing:
+            closing.push_async_callback(self.crew.close)
+            closing.push_async_callback(self.fleet.close)
+            if self._training is not None:
+                closing.push_async_callback(self._training.end)
+            if self.policy is not None and self.begun is not None:
+                try:
+                    await self.policy.close()
+                except TrainerLost as lost:
+                    logger.warning("%s What it was saving is not there.", lost)
+
+    async def _come_up(self) -> Actor:
+        for left in reversed(range(STARTS)):
             try:
-                await self.policy.close()
+                return await self._trainer()
             except TrainerLost as lost:
-                logger.warning("%s What it was saving is not there.", lost)
-            await self.policy.trainer.end()
-        await self.fleet.close()
-        await self.crew.close()
+                if not left:
+                    raise
+                logger.warning("%s Again.", lost)
+        raise AssertionError("the last try returns or raises")
+
+    async def _begin_together(self, trainer: Actor) -> Begun:
+        """With the replicas, where nothing was trained yet: each reads a part."""
+        found: list[Begun] = []
+        if self._context.spec.resume is None:
+            source = self._source()
+
+            async def begin() -> None:
+                found.append(await self._called(trainer, again=False, source=source))
+
+            await self.fleet.start_from(source, begin)
+        return found[0] if found else await self._called(trainer, again=False, source=None)
 
     async def _ready(self, policy: ActorsPolicy, trainer: Actor, begun: Begun) -> None:
         """Those that have no weights yet, or older ones, get the trainer's."""
@@ -141,8 +170,16 @@ class ActorParts:
     # Actors
 
     async def _trainer(self) -> Actor:
+        """The one before is ended first, as it may live where it cannot be reached. Raises TrainerLost where this one does not come up."""
+        if self._training is not None:
+            await self._training.end()
         node = next(iter(await self._nodes()))
-        return await self._made(TrainerActor, self._context.spec, self._context.attempt_dir, self._threads, node=node)
+        arguments = (self._context.spec, self._context.attempt_dir, self._threads)
+        try:
+            self._training = await self._made(TrainerActor, *arguments, node=node)
+        except ActorLost as lost:
+            raise TrainerLost(str(lost)) from lost
+        return self._training
 
     async def _replica(self, number: int) -> Actor:
         return await self._opened(number, EngineReplica, self._stage, self._table, self._threads)
@@ -157,7 +194,11 @@ class ActorParts:
             nodes = list(await self._nodes())
             try:
                 actor = await self._made(kind, *arguments, node=nodes[number % len(nodes)])
-                await actor.call("open")
+                try:
+                    await actor.call("open")
+                except BaseException:
+                    await actor.end()
+                    raise
                 return actor
             except ActorLost as lost:
                 if not left:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,11 +21,11 @@ from abruzzi_jobs.checkpoint import randomness
 from abruzzi_jobs.distributed import lone_rank
 from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.rl.actors.member import Member
+from abruzzi_jobs.rl.actors.offers import Offers
 from abruzzi_jobs.rl.actors.replica import NOTHING, Source
 from abruzzi_jobs.rl.controller.ledger import MemoryLedger
 from abruzzi_jobs.rl.controller.trainer import Begun, Trainer, facts_of
 from abruzzi_jobs.rl.engine.shadow import Weights
-from abruzzi_jobs.rl.weights.late import PullServer
 from abruzzi_jobs.rl.weights.registered import Registered
 from abruzzi_jobs.train.feed import Rows
 
@@ -45,8 +44,7 @@ class TrainerActor:
         self._committed: list[tuple[str, Manifest]] = []
         self._has_stepped = False
         """Since the last registration."""
-        self._pulls: dict[str | None, PullServer] = {}
-        """By the address of this node, None where there is one."""
+        self._offers = Offers(self._copy)
 
     async def begin(self, *, again: bool, source: Source | None) -> Begun:
         """Model, optimizer, and what the newest checkpoint has. `again`: after another of this attempt, whose checkpoints count. `source`: weights that the
@@ -76,8 +74,12 @@ class TrainerActor:
         return found, self._take_committed()
 
     async def close(self) -> list[tuple[str, Manifest]]:
-        """What was committed since the last save."""
-        await self._do(self._own.close)
+        """What was committed since the last save. It may be ended then."""
+        try:
+            await self._do(self._own.close)
+        finally:
+            self._offers.close()
+            await self._do(self._member.leave)
         return self._take_committed()
 
     async def meet(self, host: str | None) -> str:
@@ -92,10 +94,7 @@ class TrainerActor:
 
     async def offer(self, host: str | None, token: str) -> str:
         """Address at which replicas get what is registered here, unless it has been trained on since without a copy."""
-        if host not in self._pulls:
-            address = f"{tempfile.mkdtemp(prefix='abruzzi-p-')}/0" if host is None else f"{host}:0"
-            self._pulls[host] = PullServer(address, self._copy, token=token).__enter__()
-        return self._pulls[host].address
+        return self._offers.at(host, token)
 
     async def peak(self) -> int:
         """Bytes since it was asked last."""

@@ -145,6 +145,8 @@ class Rollouts:
         self._looked_at, self._looked_every_s, self._has_looked = -math.inf, LOOK_SECONDS, False
         self._is_collecting = self._is_interrupted = False
         self._is_fresh = True
+        self._turn = asyncio.Lock()
+        """To have the engine go on, or new weights."""
         self._lost = 0
         """Groups that errors have cost in this iteration; an earlier process's are not counted again."""
         self._handed: tuple[PlayedGroup, ...] | None = None
@@ -171,7 +173,8 @@ class Rollouts:
         self._cap_from.clear()
         self._is_collecting = True
         try:
-            await self._engine.resume()
+            async with self._turn:
+                await self._engine.resume()
             await self._tell(Begin(version, self._served))
             if self._is_interrupted:
                 await self._tell(Halt())
@@ -194,18 +197,20 @@ class Rollouts:
 
     async def renew(self, version: int, update: Callable[[], Awaitable[R]]) -> R:
         """New weights for the engine, also in the middle of an iteration: what runs stands between two tokens, and goes on with them."""
-        if self.policy.staleness:
-            await self._engine.pause("keep")
-        try:
-            found = await update()
-            self._served = version
-            if self._is_collecting:
-                self._events.put_nowait(Renewed(version))
-            return found
-        finally:
-            # An iteration may have come to its end meanwhile; the next one resumes by itself.
-            if self.policy.staleness and self._is_collecting:
-                await self._engine.resume()
+        async with self._turn:
+            if self.policy.staleness:
+                await self._engine.pause("keep")
+            try:
+                found = await update()
+                if version > self._served:  # otherwise it was trained again, after a loss
+                    self._served = version
+                    if self._is_collecting:
+                        self._events.put_nowait(Renewed(version))
+                return found
+            finally:
+                # An iteration may have come to its end meanwhile; the next one resumes by itself.
+                if self.policy.staleness and self._is_collecting:
+                    await self._engine.resume()
 
     async def close(self) -> None:
         """Ends what is under way and closes all sessions."""
@@ -254,6 +259,8 @@ class Rollouts:
     async def _tell(self, event: Event) -> None:
         if isinstance(event, Halt) and (self._scheduler.is_idle or self._is_halted):
             return
+        if isinstance(event, Renewed) and event.version < self._served:
+            return  # of an iteration that had just ended; there are newer ones since
         for command in self._scheduler.decide(event, self._clock()):
             await self._do(command)
 

@@ -86,33 +86,45 @@ KILLS = {
         2, [Death("EngineReplica", "generate", 3), Death("EngineReplica", "generate", 15, is_after=True)],
     ),
     "a replica in an update": (2, [Death("EngineReplica", "update", 2)]),
-    "the trainer in a step": (1, [Death("TrainerActor", "step", 4, is_after=True)]),
+    "the trainer while it comes up, when it has begun, and in a step": (
+        1,
+        [
+            Death("TrainerActor", "start", 1), Death("TrainerActor", "begin", 1, is_after=True),
+            Death("TrainerActor", "start", 3), Death("TrainerActor", "step", 4, is_after=True),
+        ],
+    ),
 }  # fmt: skip
 MORE_KILLS = {
     "nobody": (1, []),
     "the only replica": (1, [Death("EngineReplica", "generate", 5)]),
     "a replica while the checkpoint is read": (2, [Death("EngineReplica", "start_from", 1)]),
     "the trainer in an update": (2, [Death("TrainerActor", "update", 2)]),
+    "the trainer when all have the update and nobody has heard": (
+        2, [Death("TrainerActor", "update", 2, is_after=True)],
+    ),
     "workers": (
         1, [Death("WorkerActor", "reset", 2), Death("WorkerActor", "score", 4), Death("WorkerActor", "state", 20, is_after=True)],
     ),
 }  # fmt: skip
+EVERY_STEPS = {"the trainer when all have the update and nobody has heard": 2}
+"""A checkpoint, else each: so the next trainer begins below the version that is played."""
 CASES = [
-    *(pytest.param(*case, id=name) for name, case in KILLS.items()),
-    *(pytest.param(*case, id=name, marks=pytest.mark.prove) for name, case in MORE_KILLS.items()),
+    pytest.param(*case, EVERY_STEPS.get(name, 1), id=name, marks=[pytest.mark.prove] * (name in MORE_KILLS))
+    for name, case in (KILLS | MORE_KILLS).items()
 ]
 
 
-@pytest.mark.parametrize(("replicas", "deaths"), CASES)
+@pytest.mark.parametrize(("replicas", "deaths", "every_steps"), CASES)
 async def test_whoever_is_killed_it_ends_with_the_bits_of_one_process(
     tmp_path: Path,
     policy: Path,
     expected: tuple[dict[str, str], list[dict[str, Any]]],
     replicas: int,
     deaths: list[Death],
+    every_steps: int,
 ) -> None:
     lab, place = RlLab(tmp_path, made=policy), HerePlace(deaths=list(deaths))
-    await run_on(lab, place, replicas=replicas)
+    await run_on(lab, place, replicas=replicas, checkpoint={**TABLE["checkpoint"], "every_steps": every_steps})
     assert Counter(place.happened) == Counter(deaths), place.calls
     found = results(lab)
     names = [row["id"] for row in found[1]]

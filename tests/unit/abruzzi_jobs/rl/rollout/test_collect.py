@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,36 @@ async def test_a_damaged_end_is_played_again_and_a_damaged_iteration_says_what_t
     store.forget()
     assert store.iterations() == []
     await rollouts.close()
+
+
+async def test_an_iteration_that_begins_while_new_weights_come_goes_on_when_they_are_there(ground: Ground) -> None:
+    """With a staleness of two and more."""
+    ground.policy = replace(ground.policy, staleness=2)
+    rollouts, said = ground.process(), []
+    pause, resume = ground.front.pause, ground.front.resume
+
+    async def paused(mode: Any) -> None:
+        said.append(mode)
+        await pause(mode)
+
+    async def resumed() -> None:
+        said.append("resume")
+        await resume()
+
+    async def update() -> None:
+        while not rollouts._is_collecting:
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        ground.engine.version = 1
+        said.append("update")
+
+    ground.front.pause, ground.front.resume = paused, resumed
+    renewing = asyncio.create_task(rollouts.renew(1, update))
+    while not said:
+        await asyncio.sleep(0)
+    found = await rollouts.collect(2, served=0)
+    await renewing
+    await rollouts.close()
+    assert said[:3] == ["keep", "update", "resume"]
+    assert {v for group in found.groups for p in group.members for v in p.trajectory.versions} == {1}
