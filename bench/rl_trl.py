@@ -3,7 +3,7 @@
 A prompt is four tokens, the reward the share of even tokens in what is said: it begins at a half. Completions end by themselves: the weights that all arms begin from were shown lognormal lengths, as rollouts have them (or one length, with
 --lengths equal). Eight prompts an iteration, eight samples each, one step a batch, the same prompts in the same order, float32, two threads. Arms: `dapo`
 with AdamW at trl's rate (the system alone), `opmd` with MuonClip. Each seed runs all arms after one another, in an order that turns around. Samples a
-second are those of the iterations that all arms of a seed have made; seconds of processor time stand beside, which a busy machine blurs less.
+second are an arm's own, over the iterations that it made until it had its reward; seconds of processor time stand beside, which a busy machine blurs less.
 
     python bench/rl_trl.py --out bench/results/rl_trl.json
 """

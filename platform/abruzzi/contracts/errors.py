@@ -26,6 +26,17 @@ class AbruzziError(Exception):
         self.errors = errors or []
         self.facts = facts
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """For another process: AbruzziError(**parts) tells a person the same. JSON, without the facts."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "status": self.status,
+            "hint": self.hint,
+            "errors": self.errors,
+        }
+
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
 

@@ -77,7 +77,7 @@ class Hosted:
         try:
             self._object = kind(*arguments)
         except AbruzziError as error:
-            return {"error": parts_of(error)}
+            return {"error": error.parts}
         return {"value": None}
 
     async def call(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
@@ -85,15 +85,4 @@ class Hosted:
             found = getattr(self._object, method)(*arguments, **named)
             return {"value": await found if inspect.isawaitable(found) else found}
         except AbruzziError as error:
-            return {"error": parts_of(error)}
-
-
-def parts_of(error: AbruzziError) -> dict[str, Any]:
-    """AbruzziError(**parts) says the same."""
-    return {
-        "code": error.code,
-        "message": error.message,
-        "status": error.status,
-        "hint": error.hint,
-        "errors": error.errors,
-    }
+            return {"error": error.parts}

@@ -20,7 +20,7 @@ from abruzzi_jobs.data.ray_session import ENV_ADDRESS, RETRIES
 from abruzzi_jobs.synthesis.trajectories.engine import Engine, Machine, Row, Take, cast_of
 from abruzzi_jobs.synthesis.trajectories.plan import Planned
 from abruzzi_jobs.synthesis.trajectories.programs import Programs
-from abruzzi_jobs.synthesis.trajectories.remote import Asking, parts_of, remote_roles, serve_roles
+from abruzzi_jobs.synthesis.trajectories.remote import Asking, remote_roles, serve_roles
 from abruzzi_jobs.synthesis.trajectories.servers import ServerPools, boxed_kinds
 from abruzzi_jobs.synthesis.trajectories.toolbox import Toolbox
 from abruzzi_jobs.synthesis.trajectories.tools import chosen_servers
@@ -136,4 +136,4 @@ def _play_part(order: str) -> dict[str, Any]:
     try:
         return {"node": node, "rows": json.dumps(asyncio.run(play_order(json.loads(order))))}
     except AbruzziError as error:
-        return {"node": node, "error": parts_of(error)}
+        return {"node": node, "error": error.parts}

@@ -63,7 +63,7 @@ async def _answer(roles: Mapping[str, ChatBackend], role: str, request: dict[str
     except CallRejected as rejected:
         return {"rejected": {"reason": rejected.reason, "message": rejected.message}}
     except AbruzziError as error:
-        return {"failed": parts_of(error)}
+        return {"failed": error.parts}
     told = {name: getattr(response, name) for name in ("call_id", "seconds", "tries", "is_cached")}
     return {"response": response.as_dict(), **told}
 
@@ -101,8 +101,3 @@ async def remote_roles(asking: Asking) -> AsyncIterator[dict[str, ChatBackend]]:
         connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         yield {role: RemoteRole(session, asking, role) for role in asking.roles}
-
-
-def parts_of(error: AbruzziError) -> dict[str, Any]:
-    """For another process: AbruzziError(**parts)."""
-    return {"code": error.code, "message": error.message, "status": error.status, "hint": error.hint}
