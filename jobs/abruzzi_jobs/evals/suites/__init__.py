@@ -1,0 +1,1 @@
+"""Suites of questions with their scorers, by name and version."""
