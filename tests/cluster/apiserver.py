@@ -142,6 +142,10 @@ class ApiServer:
             for version in versions:
                 self._until(lambda at=f"/apis/{group}/{version}/{names['plural']}": self._client.get(at).is_success, f"{names['kind']} is not served")  # fmt: skip
 
+    def openapi(self) -> dict[str, Any]:
+        """Its own description, OpenAPI V2: all kinds that it serves."""
+        return _good(self._client.get("/openapi/v2"))
+
     def start_etcd(self) -> None:
         peers = f"http://127.0.0.1:{self._peer_port}"
         self._start(

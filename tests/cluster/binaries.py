@@ -56,6 +56,8 @@ KUBE_ROUTER = Module(
     "github.com/cloudnativelabs/kube-router/v2", "v2.1.0", "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="
 )
 
+KUBECONFORM = Module("github.com/yannh/kubeconform", "v0.7.0", "h1:ZFfniR8VChrWQxaxTUGnNrxw8RIDkjVBrjdhXSamwjw=")
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -96,6 +98,7 @@ TOOLS = {
         Tool("jobset", ".", JOBSET),
         Tool("kuberay-operator", ".", KUBERAY),
         Tool("helm", "./cmd/helm", HELM),
+        Tool("kubeconform", "./cmd/kubeconform", KUBECONFORM),
         Tool("minio", ".", MINIO),
         Tool("kube-router", "./cmd/kube-router", KUBE_ROUTER, only_when_asked=True),
     )
