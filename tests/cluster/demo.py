@@ -27,7 +27,7 @@ from cluster.local_cluster import LocalCluster
 
 RECIPE = ROOT / "recipes/tiny.toml"
 OPERATORS = ("training-operator", "kuberay", "kueue")
-SHOWN_STAGES = ("corpus", "pretrain")
+SHOWN_STAGES = ("corpus", "pretrain", "rl")
 SHOWN = "pytorchjobs,rayjobs,jobs,workloads,pods"
 POOL = """name = "cpu"
 kind = "kubernetes"
