@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from abruzzi.client.stage import Reporter, StageContext, exit_code_of
 from abruzzi.contracts.errors import AbruzziError
 
-KINDS = ("corpus", "rephrase", "instruct", "tokenize", "pretrain", "sft", "rl", "evaluate", "synthesize")
+KINDS = ("corpus", "rephrase", "instruct", "tokenize", "pretrain", "sft", "rl", "evaluate", "synthesize", "redteam")
 CLOSE_SECONDS = 10.0
 """How long the last numbers wait for an API that is away; they stay in the spool then."""
 CLOSE_STOPPED_SECONDS = 3.0

@@ -5,38 +5,22 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from abruzzi.contracts.interval import Interval, wilson
+
+__all__ = ["Interval", "ratio", "student", "welch", "wilson"]
+
 RESAMPLES = 2000
 MIN_DOCUMENTS = 5
 """Fewer say nothing about others: resampling one document gives an interval of no width."""
-_Z_95 = 1.959963984540054
 _T_95 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
     2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
 )  # fmt: skip
 """97.5 % points of Student's t, from one degree of freedom on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    value: float
-    low: float | None
-    """None, as `high`: too few documents for an interval."""
-    high: float | None
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    """Of a share. Raises ValueError without trials."""
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} of {trials} is no share")
-    share, z2 = successes / trials, _Z_95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    spread = _Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return Interval(value=share, low=max(0.0, centre - spread), high=min(1.0, centre + spread))
 
 
 def ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64], *, seed: int = 0) -> Interval:

@@ -15,9 +15,9 @@ RowId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 class Verdict(StrEnum):
     ACCEPT = "accept"
-    """Trained on."""
+    """Trained on. Of an attack: the target behaved."""
     REJECT = "reject"
-    """Never trained on, whatever the rules said."""
+    """Never trained on, whatever the rules said. Of an attack: the target did what it must not do."""
 
 
 class ReviewIn(BaseModel):

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from abruzzi.contracts.endpoint import CheckpointEndpoint, endpoints_of
 from abruzzi.contracts.gate import parse_gate
-from abruzzi.contracts.recipe import OPTIONAL_INPUTS, OUTPUTS, AskingStage, Recipe, SftStage, StageBase, required_inputs
+from abruzzi.contracts.nearest import nearest
+from abruzzi.contracts.recipe import (
+    OPTIONAL_INPUTS,
+    OUTPUTS,
+    AskingStage,
+    Recipe,
+    RedteamStage,
+    SftStage,
+    StageBase,
+    required_inputs,
+)
 from abruzzi.contracts.states import ArtifactKind
 
 
@@ -29,14 +38,6 @@ class GraphMistake:
     path: tuple[str | int, ...]
     message: str
     hint: str
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """Hint with the nearest valid name, or all of them when none is near."""
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Valid: {', '.join(sorted(names))}." if names else "There are none."
 
 
 def ancestors(recipe: Recipe, stage_id: str) -> list[str]:
@@ -138,6 +139,13 @@ def _role_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
                 ("stage", index, *place, "endpoint"),
                 f"no endpoint is called {config.endpoint!r}",
                 hint,
+            )
+    if isinstance(stage, RedteamStage):
+        for role, name, host in stage.leaving():
+            yield GraphMistake(
+                ("stage", index, "roles", role.value),
+                f"the {role} is endpoint {name!r} at {host}, and what attackers write stays in the deployment",
+                "Serve the model beside the stage or in the cluster, or name its host in redteam.deployment_hosts.",
             )
     for (name, key), reference, kind in served_inputs(stage).values():
         path = ("endpoint", name, key) if name in recipe.endpoint else ("stage", index, "endpoint", name, key)

@@ -11,6 +11,7 @@ from abruzzi.contracts.curation import CurationTables, DecontaminationConfig
 from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
 from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.quantity import ByteCount, Count
+from abruzzi.contracts.redteam import RedteamConfig, leaves_deployment
 from abruzzi.contracts.rephrase import RephraseConfig
 from abruzzi.contracts.rl import RlConfig, TaughtGym
 from abruzzi.contracts.rubric import RubricSetName
@@ -300,6 +301,37 @@ class SynthesizeStage(AskingStage):
         return self
 
 
+class RedteamStage(AskingStage):
+    """Roles: `target`; `attacker`, where a strategy has one; `judge`, without which rules alone decide, and an answer that is no refusal fails."""
+
+    kind: Literal[StageKind.REDTEAM]
+    redteam: RedteamConfig = RedteamConfig()
+
+    @model_validator(mode="after")
+    def _roles_are_given(self) -> RedteamStage:
+        if ChatRole.TARGET not in self.roles:
+            raise ValueError("roles.target: nobody is attacked; name an endpoint")
+        attacked_by = [strategy.value for strategy in self.redteam.strategies if strategy.has_attacker]
+        if attacked_by and ChatRole.ATTACKER not in self.roles:
+            raise ValueError(
+                f"roles.attacker: nobody words the attacks of {' and '.join(attacked_by)}; name an endpoint of the recipe, or leave these strategies out"
+            )
+        return self
+
+    def leaving(self) -> list[tuple[ChatRole, str, str]]:
+        """(role, endpoint, host) of roles that would see what attackers write, outside the deployment. The target is what is measured: it may be anywhere."""
+        if not any(strategy.has_attacker for strategy in self.redteam.strategies):
+            return []
+        found = []
+        for role in (ChatRole.ATTACKER, ChatRole.JUDGE):
+            name = self.roles[role].endpoint if role in self.roles else None
+            endpoint = self.endpoint.get(name) if name else None
+            host = leaves_deployment(endpoint, self.redteam.deployment_hosts) if endpoint else None
+            if name and host:
+                found.append((role, name, host))
+        return found
+
+
 class ContainerConfig(Strict):
     image: str | None = None
     """On a cluster. The local pool runs the command as a process."""
@@ -322,6 +354,7 @@ Stage = Annotated[
     | RlStage
     | EvaluateStage
     | SynthesizeStage
+    | RedteamStage
     | ContainerStage,
     Field(discriminator="kind"),
 ]
@@ -336,6 +369,7 @@ STAGE_CLASSES: dict[StageKind, type[StageBase]] = {
     StageKind.RL: RlStage,
     StageKind.EVALUATE: EvaluateStage,
     StageKind.SYNTHESIZE: SynthesizeStage,
+    StageKind.REDTEAM: RedteamStage,
     StageKind.CONTAINER: ContainerStage,
 }
 
@@ -353,6 +387,7 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
         "corpus": ArtifactKind.CORPUS,
     },
     StageKind.SYNTHESIZE: {},
+    StageKind.REDTEAM: {},
     StageKind.CONTAINER: {},
 }
 """What each kind must be given: {input name: kind of artifact}."""
@@ -390,6 +425,7 @@ OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
         "rollouts": ArtifactKind.ROLLOUTS,
     },
     StageKind.EVALUATE: {"report": ArtifactKind.REPORT},
+    StageKind.REDTEAM: {"redteam": ArtifactKind.REDTEAM},
     StageKind.SYNTHESIZE: {"tools": ArtifactKind.TOOLS, "trajectories": ArtifactKind.TRAJECTORIES},
     StageKind.CONTAINER: {"files": ArtifactKind.FILES, "checkpoint": ArtifactKind.CHECKPOINT},
 }

@@ -119,6 +119,8 @@ class StageKind(StrEnum):
     EVALUATE = "evaluate"
     SYNTHESIZE = "synthesize"
     """Tools, agents, tasks, and conversations in which they are used (paper 3.1.1)."""
+    REDTEAM = "redteam"
+    """Attacks on a model, and how often it holds (paper section 4.3)."""
     CONTAINER = "container"
 
     @property
@@ -143,6 +145,8 @@ class ArtifactKind(StrEnum):
     """Answers to prompts by several models: kept ones, discarded ones, and those that people decide about."""
     ROLLOUTS = "rollouts"
     """What a policy did in environments while it was trained, and what it was rewarded with."""
+    REDTEAM = "redteam"
+    """Attacks on a model, its answers and their verdicts. What was asked and answered is shown to those who may read attacks only."""
 
 
 class Role(StrEnum):

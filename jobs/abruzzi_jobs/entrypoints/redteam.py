@@ -1,0 +1,52 @@
+"""Stage `redteam`: attacks on a target, and how often it held."""
+
+from __future__ import annotations
+
+import asyncio
+
+from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.recipe import RedteamStage
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.chat.stage import stage_roles
+from abruzzi_jobs.entrypoints.progress import StageProgress, now_and_then
+from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
+from abruzzi_jobs.safety.run import attack
+
+
+def run(context: StageContext, reporter: Reporter) -> None:
+    """Raises AbruzziError bad_data, leaves_deployment, and what an endpoint raises. Answers so far are kept for the next attempt."""
+    if context.rank != 0:
+        return
+    asyncio.run(_run(context, reporter))
+
+
+async def _run(context: StageContext, reporter: Reporter) -> None:
+    stage = RedteamStage.model_validate(context.spec.config)
+    refuse_leaving(stage)
+    out = fresh_folder(context.scratch / "redteam")
+    progress = StageProgress(
+        context, reporter, "redteam", kept="answers so far are kept, and the next attempt goes on from them"
+    )
+    async with stage_roles(context, stage.asked_roles(), stage.endpoint, seed=stage.seed) as roles:
+        described = await attack(
+            out, stage.redteam, roles=roles, seed=stage.seed, progress=progress, tell=now_and_then(reporter)
+        )
+        await roles.write_calls(out)
+        facts = described["facts"]
+        reporter.log(
+            {**roles.metrics(), **{f"redteam/{name}": value for name, value in facts.items()}}, step=described["rows"]
+        )
+        meta = {**facts, "rows": described["rows"], "fates": described["fates"], "teacher": described["teacher"]}
+        progress.commit(ArtifactKind.REDTEAM, "redteam", files_of(out), meta=meta)
+        await roles.discard_calls()
+
+
+def refuse_leaving(stage: RedteamStage) -> None:
+    """A recipe that was never validated is refused here, before a question is asked."""
+    for role, endpoint, host in stage.leaving():
+        raise AbruzziError(
+            "leaves_deployment",
+            f"The {role} is endpoint {endpoint!r} at {host}, and what attackers write stays in the deployment.",
+            hint="Serve the model beside the stage or in the cluster, or name its host in redteam.deployment_hosts.",
+        )
