@@ -1,4 +1,4 @@
-"""An instruct stage as the platform runs it: a spec in, a committed artifact out; and servers that answer as they are told."""
+"""A stage that asks language models as the platform runs it: a spec in, a committed artifact out; and servers that answer as they are told."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from abruzzi.contracts.stage import DirectoryStore, StageSpec
 from abruzzi.store import open_store
 from abruzzi_jobs.entrypoints import instruct
 
-PREFIX = "projects/p/runs/0123456789/instruct/"
 Say = Callable[[str], "str | bytes | int"]
 """The last message → the answer; bytes are sent as they are, a number is a status."""
 
@@ -87,10 +86,11 @@ def stage_of(endpoints: Mapping[str, Mapping[str, Any]], *, judge: str | None = 
 
 
 def context_of(root: Path, config: dict[str, Any], attempt: int = 1) -> StageContext:
+    kind = config["kind"]
     store = DirectoryStore(root=str(root / "store"))
     spec = StageSpec(
-        project_id="p", run_id="0123456789", stage_id="instruct", attempt_id=f"0123456789-instruct-{attempt}", epoch=attempt,
-        kind="instruct", config=config, inputs={}, store=store, output_prefix=PREFIX,
+        project_id="p", run_id="0123456789", stage_id=kind, attempt_id=f"0123456789-{kind}-{attempt}", epoch=attempt,
+        kind=kind, config=config, inputs={}, store=store, output_prefix=f"projects/p/runs/0123456789/{kind}/",
     )  # fmt: skip
     folder = root / f"attempt-{attempt}"
     folder.mkdir(parents=True, exist_ok=True)
