@@ -1,4 +1,5 @@
-"""Confidence intervals, 95 %: Wilson's for shares, bootstrap over documents for ratios, Student's and Welch's for means over seeds."""
+"""Confidence intervals, 95 %: Wilson's for shares, bootstrap over documents for ratios and over items for scores, Student's and Welch's for means over
+seeds."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from abruzzi.contracts.interval import Interval, wilson
 
-__all__ = ["Interval", "ratio", "student", "welch", "wilson"]
+__all__ = ["Interval", "mean", "ratio", "student", "welch", "wilson"]
 
 RESAMPLES = 2000
 MIN_DOCUMENTS = 5
 """Fewer say nothing about others: resampling one document gives an interval of no width."""
+_DRAWN_AT_A_TIME = 1 << 20
 _T_95 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
     2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
@@ -40,6 +42,30 @@ def ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64], *,
     below = draws @ denominators
     ratios = (draws @ numerators)[below > 0] / below[below > 0]
     low, high = np.quantile(ratios, (0.025, 0.975))
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def mean(values: NDArray[np.float64], *, seed: int = 0) -> Interval:
+    """Of a mean over items, which are drawn with replacement (percentile bootstrap); of scores that are all 0 or 1 Wilson's, as resampling items that
+    are all alike gives an interval of no width. No interval over fewer than MIN_DOCUMENTS.
+
+    A resample is told by how often each value stands in it, so memory and time go with the different values, not with the items. Raises ValueError
+    without values."""
+    if not len(values):
+        raise ValueError("a mean needs values")
+    value = float(values.mean())
+    if len(values) < MIN_DOCUMENTS:
+        return Interval(value=value, low=None, high=None)
+    different, counts = np.unique(values, return_counts=True)
+    if set(different.tolist()) <= {0.0, 1.0}:
+        return wilson(int(values.sum()), len(values))
+    rng = np.random.default_rng(seed)
+    rows = max(1, _DRAWN_AT_A_TIME // len(different))
+    means = [
+        rng.multinomial(len(values), counts / len(values), size=min(rows, RESAMPLES - done)) @ different / len(values)
+        for done in range(0, RESAMPLES, rows)
+    ]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Interval(value=value, low=float(low), high=float(high))
 
 

@@ -130,7 +130,7 @@ class SmolLm2Endpoint(EndpointBase):
 class CheckpointEndpoint(EndpointBase):
     kind: Literal[EndpointKind.CHECKPOINT]
     checkpoint: str
-    """Of this recipe, such as "pretrain.checkpoint"; the stage that asks must need that stage."""
+    """Of this recipe, such as "pretrain.checkpoint" (the stage that asks must need that stage), or "artifact:ID" of any run."""
     tokenizer: str
     """The one that it was trained with, such as "tokenize.tokenizer"."""
     threads: StrictInt | None = Field(default=None, gt=0)

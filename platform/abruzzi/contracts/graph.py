@@ -29,6 +29,30 @@ class Binding:
     stage_id: str
     output: str
     kind: ArtifactKind
+    artifact_id: str | None = None
+    """Instead of a stage's output: one that another run has made."""
+
+    @property
+    def reference(self) -> str:
+        """As a recipe says it."""
+        return f"{ARTIFACT}{self.artifact_id}" if self.artifact_id is not None else f"{self.stage_id}.{self.output}"
+
+    def as_dict(self) -> dict[str, str]:
+        """As a run keeps it."""
+        if self.artifact_id is not None:
+            return {"artifact_id": self.artifact_id, "kind": self.kind}
+        return {"stage_id": self.stage_id, "output": self.output, "kind": self.kind}
+
+
+ARTIFACT = "artifact:"
+"""What a reference to an artifact by its id begins with."""
+
+
+def _binding(name: str, reference: str, kind: ArtifactKind) -> Binding:
+    if reference.startswith(ARTIFACT):
+        return Binding(name, "", "", kind, reference.removeprefix(ARTIFACT))
+    source, _, output = reference.partition(".")
+    return Binding(name, source, output, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +82,13 @@ def ancestors(recipe: Recipe, stage_id: str) -> list[str]:
 def bind_inputs(recipe: Recipe, stage: StageBase) -> dict[str, Binding]:
     """Bindings of a valid recipe's stage: the explicit ones, then by kind from the nearest ancestor that makes it."""
     bindings: dict[str, Binding] = {}
+    kinds = {**OPTIONAL_INPUTS.get(stage.kind, {}), **required_inputs(stage)}
     for name, reference in stage.inputs.items():
-        source, _, output = reference.partition(".")
-        bindings[name] = Binding(name, source, output, OUTPUTS[recipe.stage_by_id(source).kind][output])
+        if reference.startswith(ARTIFACT):
+            bindings[name] = _binding(name, reference, kinds[name])
+        else:
+            source, _, output = reference.partition(".")
+            bindings[name] = _binding(name, reference, OUTPUTS[recipe.stage_by_id(source).kind][output])
     found = ancestors(recipe, stage.id)
     nearby = [name for name in found if name in stage.needs]
     for wanted, makers in ((required_inputs(stage), found), (OPTIONAL_INPUTS.get(stage.kind, {}), nearby)):
@@ -73,9 +101,13 @@ def bind_inputs(recipe: Recipe, stage: StageBase) -> dict[str, Binding]:
                     bindings[name] = Binding(name, source, output, kind)
                     break
     for name, (_, reference, kind) in served_inputs(stage).items():
-        source, _, output = reference.partition(".")
-        bindings[name] = Binding(name, source, output, kind)
+        bindings[name] = _binding(name, reference, kind)
     return bindings
+
+
+def made_by(recipe: Recipe, binding: Binding | None) -> StageBase | None:
+    """The stage of this recipe; None of what comes from elsewhere."""
+    return recipe.stage_by_id(binding.stage_id) if binding is not None and binding.artifact_id is None else None
 
 
 def served_inputs(stage: StageBase) -> dict[str, tuple[tuple[str, str], str, ArtifactKind]]:
@@ -148,6 +180,8 @@ def _role_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
                 "Serve the model beside the stage or in the cluster, or name its host in redteam.deployment_hosts.",
             )
     for (name, key), reference, kind in served_inputs(stage).values():
+        if reference.startswith(ARTIFACT):
+            continue
         path = ("endpoint", name, key) if name in recipe.endpoint else ("stage", index, "endpoint", name, key)
         source, dot, output = reference.partition(".")
         if not dot or source not in names:
@@ -194,7 +228,8 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
     required = required_inputs(stage)
     wanted = {**required, **OPTIONAL_INPUTS.get(stage.kind, {})}
     known = set(names)
-    for name, reference in stage.inputs.items():
+    named = {n: r for n, r in stage.inputs.items() if not (r.startswith(ARTIFACT) and n in wanted)}
+    for name, reference in named.items():
         path = ("stage", index, "inputs", name)
         source, dot, output = reference.partition(".")
         if not dot or source not in known:
@@ -221,7 +256,7 @@ def _input_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[st
             )
     if any(n not in known for n in stage.needs):
         return
-    bound = {} if any(r.partition(".")[0] not in known for r in stage.inputs.values()) else _bound_names(recipe, stage)
+    bound = {} if any(r.partition(".")[0] not in known for r in named.values()) else _bound_names(recipe, stage)
     for name, kind in required.items():
         if name not in stage.inputs and name not in bound:
             makers = [s.id for s in recipe.stage if kind in OUTPUTS[s.kind].values() and s.id != stage.id]

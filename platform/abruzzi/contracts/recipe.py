@@ -9,6 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_val
 from abruzzi.contracts.critic import CriticForm
 from abruzzi.contracts.curation import CurationTables, DecontaminationConfig
 from abruzzi.contracts.endpoint import ChatRole, Endpoint, EndpointName, RoleConfig, endpoints_of
+from abruzzi.contracts.evaluation import SuiteConfig, SuiteReference
 from abruzzi.contracts.instruct import InstructConfig, candidate_role
 from abruzzi.contracts.quantity import ByteCount, Count
 from abruzzi.contracts.redteam import RedteamConfig, leaves_deployment
@@ -43,7 +44,8 @@ class StageBase(Strict):
     kind: StageKind
     needs: tuple[StageId, ...] = ()
     inputs: dict[str, str] = Field(default_factory=dict)
-    """{input name: "<stage>.<output>"}, such as { dataset = "tokenize.dataset" }. Inputs of needed stages that fit by kind are bound by themselves."""
+    """{input name: "<stage>.<output>"}, such as { dataset = "tokenize.dataset" }, or "artifact:ID" of another run. Inputs of needed stages that fit
+    by kind are bound by themselves."""
     gate: str | None = None
     """`<stage>.<fact> <= <number>`: must hold before this stage starts."""
     resources: ResourcesConfig = ResourcesConfig()
@@ -282,9 +284,27 @@ class EvaluationConfig(Strict):
     prompts: tuple[str, ...] = ("The ", "def ", "In the beginning ")
 
 
-class EvaluateStage(StageBase):
+class EvaluateStage(AskingStage):
+    """Held-out text of a checkpoint, suites of questions to the role `target`, or both. Other roles are those that its suites ask, such as `judge`."""
+
     kind: Literal[StageKind.EVALUATE]
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig | None = None
+    """Absent where the stage has suites: they alone are run."""
+    suites: dict[SuiteReference, SuiteConfig] = Field(default_factory=dict)
+    """By name, such as [stage.suites.humaneval] samples = 4."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _held_out_text_by_itself(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("suites") and data.get("evaluation") is None:
+            return {**data, "evaluation": {}}
+        return data
+
+    @model_validator(mode="after")
+    def _somebody_answers(self) -> EvaluateStage:
+        if self.suites and ChatRole.TARGET not in self.roles:
+            raise ValueError('roles: nobody answers the suites; add target = "<endpoint>"')
+        return self
 
 
 class SynthesizeStage(AskingStage):
@@ -395,7 +415,11 @@ INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
 
 def required_inputs(stage: StageBase) -> dict[str, ArtifactKind]:
     """What this stage must be given."""
-    return {} if isinstance(stage, SftStage) and stage.base is not None else INPUTS[stage.kind]
+    if isinstance(stage, SftStage) and stage.base is not None:
+        return {}
+    if isinstance(stage, EvaluateStage) and stage.evaluation is None:
+        return {}
+    return INPUTS[stage.kind]
 
 
 OPTIONAL_INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
@@ -403,10 +427,15 @@ OPTIONAL_INPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.PRETRAIN: {"checkpoint": ArtifactKind.CHECKPOINT},
     StageKind.SFT: {"conversations": ArtifactKind.CONVERSATIONS, "trajectories": ArtifactKind.TRAJECTORIES},
     StageKind.RL: {"dataset": ArtifactKind.DATASET},
+    StageKind.EVALUATE: {
+        "checkpoint": ArtifactKind.CHECKPOINT,
+        "tokenizer": ArtifactKind.TOKENIZER,
+        "corpus": ArtifactKind.CORPUS,
+    },
 }
 """What each kind may be given beside these: by name, or bound by itself to what a stage among its own `needs` makes (no farther ancestor: what
 that one made of it may be what is meant). A tokenizer to encode with instead of training one; a checkpoint whose weights training begins with;
-conversations to learn from; texts that a policy must not forget."""
+conversations to learn from; texts that a policy must not forget; the text that the target of a suite was trained on, to tell which items it has seen."""
 
 OUTPUTS: dict[StageKind, dict[str, ArtifactKind]] = {
     StageKind.CORPUS: {"corpus": ArtifactKind.CORPUS},

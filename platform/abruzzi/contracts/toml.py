@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from abruzzi.contracts.endpoint import ENDPOINT_CLASSES, EndpointKind
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.graph import bind_inputs, mistakes, nearest
+from abruzzi.contracts.graph import bind_inputs, made_by, mistakes, nearest
 from abruzzi.contracts.positions import KeyPath as Path
 from abruzzi.contracts.positions import key_positions
 from abruzzi.contracts.recipe import STAGE_CLASSES, CorpusStage, PretrainStage, Recipe, SftStage, TokenizeStage
@@ -332,7 +332,7 @@ def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
         if not isinstance(stage, PretrainStage):
             continue
         binding = bind_inputs(recipe, stage).get("dataset")
-        maker = recipe.stage_by_id(binding.stage_id) if binding else None
+        maker = made_by(recipe, binding)
         if isinstance(maker, TokenizeStage) and maker.tokenizer.vocab_size > stage.model.vocab_size:
             yield (
                 ("stage", index, "model", "vocab_size"),
@@ -343,7 +343,7 @@ def _size_mistakes(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
 
 def _length_mistakes(recipe: Recipe, stage: SftStage, index: int) -> Iterator[tuple[Path, str, str]]:
     binding = bind_inputs(recipe, stage).get("checkpoint")
-    maker = recipe.stage_by_id(binding.stage_id) if binding else None
+    maker = made_by(recipe, binding)
     if isinstance(maker, PretrainStage) and stage.batch.sequence_length > maker.model.max_position:
         yield (
             ("stage", index, "batch", "sequence_length"),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from abruzzi.contracts.graph import bind_inputs
+from abruzzi.contracts.graph import bind_inputs, made_by
 from abruzzi.contracts.recipe import PretrainStage, Recipe, RlStage, SftStage, StageBase, TrainingStage
 from abruzzi.contracts.training import ModelConfig
 from abruzzi.plan.flops import flops_per_token, newton_schulz_flops
@@ -48,7 +48,7 @@ def plan_recipe(recipe: Recipe, flavors: Mapping[str, str] = MappingProxyType({}
 
 def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) -> dict[str, Any]:
     bindings = bind_inputs(recipe, stage)
-    bound = {b.name: f"{b.stage_id}.{b.output}" for b in bindings.values()}
+    bound = {b.name: b.reference for b in bindings.values()}
     plan: dict[str, Any] = {
         "id": stage.id,
         "kind": stage.kind,
@@ -61,7 +61,7 @@ def _plan_stage(recipe: Recipe, stage: StageBase, flavors: Mapping[str, str]) ->
     if isinstance(stage, PretrainStage):
         plan["training"] = plan_pretrain(stage, flavors)
     elif isinstance(stage, SftStage) and stage.base is None:
-        maker = recipe.stage_by_id(bindings["checkpoint"].stage_id)
+        maker = made_by(recipe, bindings["checkpoint"])
         if isinstance(maker, PretrainStage):  # of other makers nobody knows the model beforehand
             plan["training"] = _plan_training(stage, maker.model, None, flavors)
     elif isinstance(stage, RlStage):
@@ -83,8 +83,8 @@ def _model_of(recipe: Recipe, stage: StageBase) -> ModelConfig | None:
     """Of the stage that made the first checkpoint on the way to this one; None where that came from elsewhere."""
     if isinstance(stage, PretrainStage):
         return stage.model
-    maker = bind_inputs(recipe, stage).get("checkpoint")
-    return None if maker is None else _model_of(recipe, recipe.stage_by_id(maker.stage_id))
+    maker = made_by(recipe, bind_inputs(recipe, stage).get("checkpoint"))
+    return None if maker is None else _model_of(recipe, maker)
 
 
 def plan_pretrain(stage: PretrainStage, flavors: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:

@@ -188,6 +188,9 @@ class SpecBuilder:
 
         Of the branched stage itself only the chosen checkpoint is inherited, never a later one of the parent.
         """
+        if "artifact_id" in binding:
+            named = await artifacts.get(session, binding["artifact_id"])
+            return ArtifactRef(kind=named.kind, manifest_key=named.manifest_key, digest=named.digest)
         current: RunRow | None = run
         chosen: str | None = None
         while current is not None:

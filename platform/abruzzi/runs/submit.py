@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +55,7 @@ async def submit(
     run.submission_key = submission_key
     session.add(run)
     stages = _stage_rows(recipe, run, assigned)
+    await _refuse_unfit_artifacts(session, stages)
     session.add_all(stages)
     _announce(session, run)
     return run_out(run, stages, {}, {}, now)  # as it lies there: reading it back would be a third of the work
@@ -127,6 +128,22 @@ async def branch(
     return run.id
 
 
+async def _refuse_unfit_artifacts(session: AsyncSession, stages: Sequence[StageRow]) -> None:
+    """Raises NotFound or Conflict where an input that is named by its id is not there, or is of another kind."""
+    for stage in stages:
+        for name, binding in stage.bindings.items():
+            if "artifact_id" not in binding:
+                continue
+            artifact = await artifacts.get(session, binding["artifact_id"])
+            if artifact.kind != binding["kind"] or artifact.deleted_at is not None or artifact.corrupt_at is not None:
+                told = "is damaged" if artifact.corrupt_at else "was removed" if artifact.deleted_at else None
+                raise Conflict(
+                    f"Input {name!r} of stage {stage.id!r} must be a {binding['kind']}; artifact {artifact.id} {told or f'is a {artifact.kind}'}.",
+                    code="unfit_artifact",
+                    hint=f"`abruzzi artifacts list {artifact.run_id} --kind {binding['kind']}`",
+                )
+
+
 def _refuse_changed(stage: StageRow, made: StageRow | None, parent_id: str) -> None:
     """A stage that is taken from the parent is what the parent made: a change of its configuration would be silently without effect."""
     if made is None:
@@ -175,10 +192,7 @@ def _stage_rows(recipe: Recipe, run: RunRow, pool_of: Mapping[str, str]) -> list
             needs=list(stage.needs),
             gate=stage.gate,
             config=_on_pool(resolved[stage.id], pool_of[stage.id]),
-            bindings={
-                b.name: {"stage_id": b.stage_id, "output": b.output, "kind": b.kind}
-                for b in bind_inputs(recipe, stage).values()
-            },
+            bindings={b.name: b.as_dict() for b in bind_inputs(recipe, stage).values()},
             world_size=stage.resources.ranks,
             max_attempts=stage.retry.max_attempts,
             hang_seconds=stage.retry.hang,

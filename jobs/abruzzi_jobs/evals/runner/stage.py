@@ -1,0 +1,132 @@
+"""The suites of an `evaluate` stage: run one after another, their answers written as rows, their summaries as suites.json.
+
+scores.json holds {suite: {item: score or null}}: what two evaluations are compared by, item by item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from abruzzi.client.stage import StageContext
+from abruzzi.contracts.endpoint import ChatRole, CheckpointEndpoint
+from abruzzi.contracts.evaluation import SuiteSummary
+from abruzzi.contracts.recipe import EvaluateStage
+from abruzzi_jobs.chat.stage import stage_roles
+from abruzzi_jobs.data.row_shards import RowShardWriter
+from abruzzi_jobs.data.text_shards import read_split
+from abruzzi_jobs.evals.runner.contamination import contaminated
+from abruzzi_jobs.evals.runner.items import items_of
+from abruzzi_jobs.evals.runner.run import Asked, Tell, run_suite, summarize
+from abruzzi_jobs.evals.suites.registry import open_suite, reference_of
+
+NOUN = "answers"
+SUITES_FILE, SCORES_FILE = "suites.json", "scores.json"
+CORPUS = "corpus"
+_AHEAD = 4
+"""Items under way for each call that the target lets through: while the oldest is scored the others go on."""
+
+
+async def run_suites(
+    context: StageContext,
+    stage: EvaluateStage,
+    out: Path,
+    *,
+    progress: Tell,
+    log: Callable[[dict[str, float], int], None],
+    commit: Callable[[list[SuiteSummary]], None],
+) -> None:
+    """Writes into `out`, then calls `commit`, and removes what the next attempt would have gone on from.
+
+    Raises AbruzziError bad_data, unknown_suite, and what an endpoint raises. What is finished is kept for the next attempt.
+    """
+    suites = [open_suite(reference, config) for reference, config in stage.suites.items()]
+    summaries: list[SuiteSummary] = []
+    async with stage_roles(context, stage.asked_roles(), stage.endpoint, seed=stage.seed) as roles:
+        ahead = _AHEAD * roles[ChatRole.TARGET].endpoint.limits.concurrency
+        writer, finished = RowShardWriter(out, NOUN), []
+        with (out / SCORES_FILE).open("w", encoding="utf-8") as scores:
+            scores.write("{")
+            for number, suite in enumerate(suites):
+                asked = await run_suite(
+                    suite,
+                    roles,
+                    store=context.store,
+                    prefix=context.spec.output_prefix,
+                    identity=_identity(context, stage),
+                    ahead=ahead,
+                    answers=lambda: roles.answers,
+                    tell=progress,
+                )
+                finished.append(asked)
+                summaries.append(_summary(context, asked, writer, scores, is_first=number == 0))
+                log(roles.metrics(), sum(summary.items for summary in summaries))
+            scores.write("}\n")
+        writer.close(suites=[summary.suite for summary in summaries])
+        described = [summary.model_dump(mode="json") for summary in summaries]
+        (out / SUITES_FILE).write_text(
+            json.dumps({"suites": described}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        await roles.write_calls(out)
+        commit(summaries)
+        for asked in finished:
+            asked.journal.discard()
+        await roles.discard_calls()
+
+
+def facts_of(summaries: list[SuiteSummary]) -> dict[str, float]:
+    """`<suite>.<metric>`, and `<metric>` alone where there is one suite: what gates name."""
+    found = {
+        f"{summary.suite.partition('@')[0]}.{name}": value
+        for summary in summaries
+        for name, value in summary.facts().items()
+    }
+    return found | (summaries[0].facts() if len(summaries) == 1 else {})
+
+
+def target_of(context: StageContext, stage: EvaluateStage) -> dict[str, Any]:
+    """Who was evaluated: an endpoint and its model, or the checkpoint that was served."""
+    name = stage.roles[ChatRole.TARGET].endpoint
+    endpoint = stage.endpoint[name]
+    found: dict[str, Any] = {"endpoint": name, "kind": endpoint.kind.value, "model": getattr(endpoint, "model", None)}
+    if isinstance(endpoint, CheckpointEndpoint):
+        served = context.input(f"{name}.checkpoint").manifest
+        found |= {
+            "digest": served.digest(),
+            "run_id": served.run_id,
+            "stage_id": served.stage_id,
+            "name": served.name,
+            "step": served.step,
+        }
+    return found
+
+
+def _identity(context: StageContext, stage: EvaluateStage) -> str:
+    name = stage.roles[ChatRole.TARGET].endpoint
+    served = context.spec.inputs.get(f"{name}.checkpoint")
+    return f"{stage.endpoint[name].model_dump_json()} {served.digest if served else ''} {stage.roles[ChatRole.TARGET].model_dump_json()}"
+
+
+def _summary(
+    context: StageContext, asked: Asked, writer: RowShardWriter, scores: TextIO, *, is_first: bool
+) -> SuiteSummary:
+    foreign: frozenset[str] | None = None
+    if CORPUS in context.spec.inputs:
+        texts = (record.text for record in read_split(context.input(CORPUS).folder, "train"))
+        foreign = frozenset(contaminated(items_of(asked.suite), texts))
+    scores.write(f"{'' if is_first else ','}\n{json.dumps(reference_of(asked.suite))}: {{")
+    comma = ""
+
+    def write_score(item: str, score: float | None) -> None:
+        nonlocal comma
+        line = (
+            f"{comma}\n{json.dumps(item, ensure_ascii=False)}: {json.dumps(None if score is None else round(score, 6))}"
+        )
+        scores.write(line.encode("utf-8", "replace").decode())
+        comma = ","
+
+    summary = summarize(asked, foreign=foreign, take=writer.write, score=write_score)
+    scores.write("}")
+    return summary
