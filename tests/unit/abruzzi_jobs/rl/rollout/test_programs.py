@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import random
+import select
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
 from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
-from abruzzi_jobs.rl.environments.adapters.agent_process import run_agent
+from abruzzi_jobs.rl.environments.adapters.agent_process import OUTPUT_BYTES, run_agent
 from abruzzi_jobs.rl.environments.adapters.program import Access, Program, ProgramGym, ProgramSession
 from abruzzi_jobs.rl.environments.environment import Message, Observation
 from abruzzi_jobs.rl.learner.learner import Learner
@@ -378,7 +381,7 @@ async def test_an_agent_that_is_a_process_has_its_address_in_its_environment_and
 async def test_closing_kills_an_agent_s_process(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     code = f"import os, signal\nopen({str(told)!r}, 'w').write(str(os.getpid()))\nwhile True: signal.pause()"
-    running = asyncio.ensure_future(run_agent([sys.executable, "-c", code], Access("http://127.0.0.1:9/v1", "key")))
+    running = asyncio.ensure_future(run_agent([sys.executable, "-c", code], NOWHERE))
     async with asyncio.timeout(240):
         while not (told.exists() and told.read_text()):
             await asyncio.wait({running}, timeout=0.02)
@@ -387,3 +390,46 @@ async def test_closing_kills_an_agent_s_process(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await running
     assert process not in psutil.wait_procs([process], timeout=120)[1]
+
+
+NOWHERE = Access("http://127.0.0.1:9/v1", "key")
+LEAVES_A_CHILD = """
+import os, subprocess, sys
+held = os.open(sys.argv[1], os.O_WRONLY)
+subprocess.Popen([sys.executable, "-c", "import signal\\nwhile True: signal.pause()"], pass_fds=[held])
+print("done")
+"""
+FLOODS = """
+import sys
+for _ in range(1600):
+    sys.stdout.write("x" * 65536)
+print("the end")
+"""
+
+
+async def test_an_agent_is_not_waited_for_by_way_of_a_child_that_holds_its_output_and_the_child_is_ended(
+    tmp_path: Path,
+) -> None:
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    hung_up = select.poll()
+    hung_up.register(reader := os.open(held, os.O_RDONLY | os.O_NONBLOCK), select.POLLIN)
+    async with asyncio.timeout(240):
+        ran = await run_agent([sys.executable, "-c", LEAVES_A_CHILD, str(held)], NOWHERE)
+    assert (ran.code, ran.output) == (0, "done\n")
+    assert hung_up.poll(240_000) == [(reader, select.POLLHUP)], "nobody holds it any more"
+    os.close(reader)
+
+
+async def test_of_an_agent_that_floods_the_end_is_kept_and_no_more() -> None:
+    tracemalloc.start()
+    try:
+        async with asyncio.timeout(240):
+            ran = await run_agent([sys.executable, "-c", FLOODS], NOWHERE)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ran.code == 0
+    assert ran.output.endswith("xthe end\n")
+    assert len(ran.output) == OUTPUT_BYTES
+    assert peak_bytes < 4 << 20, "of 100 MiB that it wrote"
