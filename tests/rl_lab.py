@@ -18,16 +18,18 @@ from tuning_lab import small_tokenizer
 
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.recipe import RlStage
-from abruzzi.contracts.rollout import Outcome, Task
+from abruzzi.contracts.rollout import Outcome, Task, Trajectory
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.contracts.training import ModelConfig as ModelTable
 from abruzzi.store import list_manifests, materialize
+from abruzzi_jobs.chat.request import ChatBackend, ChatRequest
 from abruzzi_jobs.data.row_shards import read_rows
 from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.rl.controller.cycle import Phase
 from abruzzi_jobs.rl.environments.answers import scored
-from abruzzi_jobs.rl.environments.single_turn import QuestionGym
+from abruzzi_jobs.rl.environments.environment import Environment, Message, Services, StepResult
+from abruzzi_jobs.rl.environments.single_turn import QuestionGym, SingleTurn
 from abruzzi_jobs.sft.markers import marker_sets, write_chat_tokenizer
 
 REINFORCEMENT: dict[str, Any] = {
@@ -72,6 +74,33 @@ class Digits(QuestionGym):
     def judge(self, task: Task, text: str) -> Outcome:
         share = sum(character.isdigit() for character in text) / max(1, len(text))
         return scored(self.reference, share, digits=share)
+
+
+class Judged(Digits):
+    """What the role `judge` says of what was said."""
+
+    name = "judged"
+    roles = ("judge",)
+
+    def session(self, services: Services = Services()) -> Environment:
+        return JudgedSession(services.backends["judge"])
+
+    def score(self, trajectory: Trajectory, messages: tuple[Message, ...], state: dict[str, Any]) -> Outcome:
+        return scored(self.reference, state["score"])
+
+
+class JudgedSession(SingleTurn):
+    def __init__(self, judge: ChatBackend) -> None:
+        self._judge, self._said = judge, ""
+
+    async def step(self, action: Message) -> StepResult:
+        self._said = action["content"]
+        return await super().step(action)
+
+    async def state(self) -> dict[str, Any]:
+        asked = f"<rubric>contains: e</rubric><answer>{self._said}</answer>"
+        response = await self._judge.complete(ChatRequest(messages=[{"role": "user", "content": asked}]))
+        return {"score": json.loads(response.text)["score"]}
 
 
 class RlLab(Lab):

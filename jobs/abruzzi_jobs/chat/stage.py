@@ -29,15 +29,17 @@ async def stage_roles(
     *,
     seed: int = 0,
     script: Script | None = None,
+    ends_when_told: bool = True,
 ) -> AsyncIterator[Roles]:
     """Of a stage: its log lies beside its outputs, so that the next attempt goes on from it; checkpoints come from its inputs.
 
     Each rank has an even share of the budgets. When the stage is asked to stop, the next question raises Preempted; what has been answered is kept.
-    `script`: what the stand-in says where the stage knows better than its rules.
+    `script`: what the stand-in says where the stage knows better than its rules. `ends_when_told`: False for a stage that stops by itself, and whose
+    askers would take Preempted for a failure.
     """
 
     def go_on() -> None:
-        if context.stop_requested.is_set():
+        if ends_when_told and context.stop_requested.is_set():
             raise Preempted("Asked to stop; the answers so far are kept.")
 
     spec = context.spec

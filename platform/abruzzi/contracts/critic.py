@@ -38,11 +38,12 @@ class GateConfig(Strict):
 
 
 class CriticConfig(Strict):
-    """The policy itself is the critic."""
+    """The policy itself is the critic, or whoever plays the stage's role `critic`."""
 
     rubrics: RubricSetName = "general"
     """The newest version on the platform when the stage begins; the stage keeps what it was told."""
     form: CriticForm = "full"
+    """Of the policy's critic; the role `critic` is always asked in full, for a verdict a rubric."""
     opponents: StrictInt | None = Field(default=None, ge=1)
     """With how many of its group an answer is compared; absent: with all."""
     aggregate: Literal["win_rate", "bradley_terry"] = "win_rate"

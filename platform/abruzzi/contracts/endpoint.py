@@ -36,6 +36,7 @@ class ChatRole(StrEnum):
     JUDGE = "judge"
     TARGET = "target"
     """Who is evaluated or attacked."""
+    CRITIC = "critic"
     ATTACKER = "attacker"
 
 

@@ -248,8 +248,15 @@ class SftStage(TrainingStage):
     schedule: SftScheduleConfig = SftScheduleConfig()
 
 
-class RlStage(StageBase):
-    """The trainer and the engines take turns on the same memory (paper 3.3.1), in one process or on actors of Ray."""
+ASKED_IN_SESSIONS = (ChatRole.JUDGE, ChatRole.ATTACKER, ChatRole.USER)
+"""By environments of an rl stage."""
+
+
+class RlStage(AskingStage):
+    """The trainer and the engines take turns on the same memory (paper 3.3.1), in one process or on actors of Ray.
+
+    Roles, each of which may be absent: `critic` compares answers in place of the policy; `judge`, `attacker` and `user` are asked by environments that say so.
+    """
 
     kind: Literal[StageKind.RL]
     rl: RlConfig
@@ -268,6 +275,24 @@ class RlStage(StageBase):
             raise ValueError(
                 "rl.enforce_calls: a call's schema is enforced in the process of the engine, which is another one here; take resources.framework out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _roles_have_work(self) -> RlStage:
+        for role in self.roles:
+            if role is not ChatRole.CRITIC and role not in ASKED_IN_SESSIONS:
+                raise ValueError(
+                    f"roles.{role}: nobody in an rl stage asks for it; valid: {', '.join((ChatRole.CRITIC, *ASKED_IN_SESSIONS))}"
+                )
+        if ChatRole.CRITIC in self.roles:
+            if self.rl.critic is None:
+                raise ValueError(
+                    'roles.critic: nobody asks it; give an environment reward = "rubric" and add [stage.rl.critic], or take it out'
+                )
+            if self.rl.critic.refinement.weight > 0:
+                raise ValueError(
+                    "rl.critic.refinement.weight: lessons are the policy's, and the critic is another model; set refinement = { weight = 0.0 }, or take roles.critic out"
+                )
         return self
 
 

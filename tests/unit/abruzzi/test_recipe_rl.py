@@ -97,6 +97,44 @@ def test_mistakes_are_named_with_their_line(old: str, new: str, sentence: str) -
     assert "rewarded.toml:" in str(caught.value)
 
 
+COMPARED = """\
+[stage.rl.critic]
+refinement = { weight = 0.0 }
+[[stage.rl.environments]]
+name = "conversation"
+reward = "rubric"
+[stage.roles]
+critic = "teacher"
+judge = "teacher"
+[stage.endpoint.teacher]
+kind = "standin"
+"""
+ROLE_MISTAKES = {
+    "a critic without work": ('reward = "rubric"\n', "", r"need the table|nobody asks it"),
+    "lessons of another model": ("refinement = { weight = 0.0 }\n", "", r"lessons are the policy's"),
+    "a role that nobody asks for": ("judge =", "rephraser =", r"nobody in an rl stage asks for it; valid: critic, judge"),
+    "an endpoint that is not there": ("[stage.endpoint.teacher]", "[stage.endpoint.taecher]", r"no endpoint is called 'teacher'"),
+}  # fmt: skip
+
+
+def with_roles(table: str) -> str:
+    return RECIPE.replace('[[stage]]\nid = "evaluate"', f'{table}\n[[stage]]\nid = "evaluate"')
+
+
+def test_a_role_on_an_endpoint_compares_in_place_of_the_policy() -> None:
+    stage = load_recipe(with_roles(COMPARED)).stage_by_id("rl")
+    assert isinstance(stage, RlStage)
+    assert set(stage.roles) == {"critic", "judge"}
+    assert set(stage.endpoint) == {"teacher"}
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), ROLE_MISTAKES.values(), ids=list(ROLE_MISTAKES))
+def test_roles_without_work_are_refused(old: str, new: str, sentence: str) -> None:
+    assert COMPARED.count(old) == 1
+    with pytest.raises(AbruzziError, match=sentence):
+        load_recipe(with_roles(COMPARED.replace(old, new)))
+
+
 def test_the_shipped_recipe_goes_from_text_to_a_rewarded_policy() -> None:
     recipe = load_recipe((RECIPES / "tiny.toml").read_text())
     stages = ["corpus", "tokenize", "pretrain", "evaluate", "sft", "rl", "evaluate-rl"]

@@ -1,8 +1,8 @@
 """What the stand-in says: rules by role, seeded by sha256(role, question). No model, and no claim to be one.
 
 Where a question holds several parts, the rules find them in elements: `<text>` (to be rewritten or translated), `<source>` and `<rewrite>` (to
-be compared), `<rubric>` (a clause a line: "contains: …", "not contains: …", "max words: N") and `<answer>` (to be judged), `<domain>` and
-`<application>` (of a tool), `<goal>` (of a user). Without one, the last message is meant.
+be compared), `<rubric>` (a clause a line: "contains: …", "not contains: …", "max words: N") and `<answer>` (to be judged), `<a>` and `<b>` (answers to
+be compared), `<domain>` and `<application>` (of a tool), `<goal>` (of a user). Without one, the last message is meant.
 """
 
 from __future__ import annotations
@@ -121,6 +121,14 @@ def _holds(clause: str, text: str) -> bool:
     return bool(text.strip())
 
 
+def _compare(body: Body, rng: random.Random, faults: Faults) -> str:
+    """The more succinct of two answers, whichever stands first; of the same length, neither."""
+    asked = {"messages": body.get("messages", [])[-1:]}  # the instructions before it speak of the elements, too
+    first, second = (len(element(asked, name) or "") for name in ("a", "b"))
+    better = "tie" if first == second else "A" if first < second else "B"
+    return json.dumps({"reason": f"{first} against {second} characters", "better": better})
+
+
 def _verdict(failed: list[str], clauses: int) -> str:
     score = max(0.0, 1 - len(failed) / max(clauses, 1))
     return json.dumps({"verdict": "fail" if failed else "pass", "score": round(score, 3), "reasons": failed})
@@ -229,4 +237,5 @@ _RULES: dict[str, Callable[[Body, random.Random, Faults], str | dict[str, Any]]]
     ChatRole.JUDGE: _judge,
     ChatRole.TARGET: _target,
     ChatRole.ATTACKER: _attack,
+    ChatRole.CRITIC: _compare,
 }

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from abruzzi.contracts.recipe import RlStage
 from abruzzi.contracts.rollout import Outcome, Status, Task, Trajectory
+from abruzzi_jobs.chat.remote import Asking, remote_roles
+from abruzzi_jobs.chat.request import ChatBackend
 from abruzzi_jobs.rl.actors.place import Actor, ActorLost
 from abruzzi_jobs.rl.controller.tasks import Curriculum
-from abruzzi_jobs.rl.environments.environment import Environment, Message, Observation, StepResult
+from abruzzi_jobs.rl.environments.environment import Environment, Message, Observation, Services, StepResult
 from abruzzi_jobs.rl.rewards import RewardPool
 
 TRIES = 4
@@ -24,18 +27,27 @@ logger = logging.getLogger(__name__)
 class WorkerActor:
     """Sessions, and a pool of processes that compute rewards."""
 
-    def __init__(self, stage: RlStage, seed: int, reward_workers: int) -> None:
-        self._curriculum = Curriculum(stage.rl.environments, seed=seed)
+    def __init__(self, stage: RlStage, seed: int, reward_workers: int, asking: Asking | None = None) -> None:
+        """`asking`: the stage's roles, for sessions that ask somebody."""
+        self._stage, self._seed, self._asking = stage, seed, asking
+        self._roles = AsyncExitStack()
+        self._curriculum: Curriculum | None = None
         self._pool = RewardPool(workers=reward_workers, deadline_seconds=stage.rl.reward.deadline)
         self._sessions: dict[str, Environment] = {}
 
     async def open(self) -> None:
+        roles: Mapping[str, ChatBackend] = {}
+        if self._asking is not None:
+            roles = await self._roles.enter_async_context(remote_roles(self._asking))
+        services = Services(backends=roles)
+        self._curriculum = Curriculum(self._stage.rl.environments, seed=self._seed, services=services)
         await self._pool.__aenter__()
 
     async def score(self, trajectory: Trajectory, messages: tuple[Message, ...], state: dict[str, Any]) -> Outcome:
         return await self._pool.score(trajectory, messages, state)
 
     async def reset(self, session: str, task: Task, seed: int) -> Observation:
+        assert self._curriculum is not None, "open comes first"
         self._sessions[session] = self._curriculum.session(task)
         return await self._sessions[session].reset(task, seed)
 

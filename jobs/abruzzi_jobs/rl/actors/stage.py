@@ -11,7 +11,9 @@ from abruzzi.client.stage import StageContext
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.recipe import RlStage
 from abruzzi.store import prefix_of, read_manifest
-from abruzzi_jobs.data.ray_session import ray_here
+from abruzzi_jobs.chat.remote import Asking, serve_roles
+from abruzzi_jobs.chat.roles import Roles
+from abruzzi_jobs.data.ray_session import ENV_ADDRESS, ray_here
 from abruzzi_jobs.rl.actors.crew import Crew, WorkerActor
 from abruzzi_jobs.rl.actors.fleet import Fleet
 from abruzzi_jobs.rl.actors.place import Actor, ActorLost, Place
@@ -36,15 +38,23 @@ class ReinforcementOnActors(Reinforcement):
     async def run(self) -> None:
         cpus = len(os.sched_getaffinity(0))
         with ray_here(self._context.attempt_dir, cpus) as ray:
-            await self.run_on(RayPlace(ray))
+            host = ray.util.get_node_ip_address() if ENV_ADDRESS in os.environ else "127.0.0.1"
+            await self.run_on(RayPlace(ray), host=host)
 
-    async def run_on(self, place: Place) -> None:
+    async def run_on(self, place: Place, *, host: str = "127.0.0.1") -> None:
+        """`host`: of this process, where workers ask the stage's roles."""
+        async with contextlib.AsyncExitStack() as serving:
+            roles = await serving.enter_async_context(self._asked())
+            asking = await serving.enter_async_context(serve_roles(roles, host)) if roles else None
+            await self._run_on(place, roles, asking)
+
+    async def _run_on(self, place: Place, roles: Roles, asking: Asking | None) -> None:
         self._tell_loading()
-        parts = ActorParts(place, self._context, self._stage, self._table)
+        parts = ActorParts(place, self._context, self._stage, self._table, asking)
         try:
             policy, begun = await parts.start()
             await self._play(
-                begun, policy, engine=parts.fleet, scorer=PoolScorer(parts.crew, self._stage.rl),
+                begun, policy, engine=parts.fleet, scorer=PoolScorer(parts.crew, self._stage.rl), roles=roles,
                 session=parts.crew.session, recover=parts.recover,
             )  # fmt: skip
         except BaseException:
@@ -59,8 +69,16 @@ class ReinforcementOnActors(Reinforcement):
 class ActorParts:
     """All parts of one attempt but its loop."""
 
-    def __init__(self, place: Place, context: StageContext, stage: RlStage, table: dict[str, Any]) -> None:
-        self._place, self._context, self._stage, self._table = place, context, stage, table
+    def __init__(
+        self,
+        place: Place,
+        context: StageContext,
+        stage: RlStage,
+        table: dict[str, Any],
+        asking: Asking | None = None,
+    ) -> None:
+        """`asking`: where sessions ask the stage's roles."""
+        self._place, self._context, self._stage, self._table, self._asking = place, context, stage, table, asking
         self._threads = stage.resources.threads or max(1, len(os.sched_getaffinity(0)) // (1 + stage.resources.ranks))
         count = stage.resources.ranks
         self._addresses: dict[str, str] = {}
@@ -186,7 +204,7 @@ class ActorParts:
 
     async def _worker(self, number: int) -> Actor:
         workers = -(-self._stage.rl.reward.workers // self._stage.resources.ranks)
-        return await self._opened(number, WorkerActor, self._stage, self._seed, workers)
+        return await self._opened(number, WorkerActor, self._stage, self._seed, workers, self._asking)
 
     async def _opened(self, number: int, kind: type, *arguments: Any) -> Actor:
         """On the node of this number, of those that live now."""

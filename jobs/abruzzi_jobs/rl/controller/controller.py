@@ -210,7 +210,10 @@ class Controller:
             scored: Mapping[str, Outcome]
             scored = {one.trajectory.id: outcome for one, outcome in zip(played, found, strict=True)}
             if self._critic is not None:
-                scored = await self._critic.judge(position.iteration, self._played, scored)
+                try:
+                    scored = await self._critic.judge(position.iteration, self._played, scored)
+                except Preempted:
+                    await self._stop(position.iteration)
             with self._time.of(Cause.SAVE):
                 outcomes = self._journal.score(position.iteration, scored)
         self._groups = tuple(_scored(group.group(), outcomes) for group in self._played)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from abruzzi.client.stage import Reporter, StageContext
@@ -24,8 +24,17 @@ class Saver(Protocol):
 
 
 class StageHost:
-    def __init__(self, context: StageContext, reporter: Reporter, stage: RlStage, saver: Saver) -> None:
-        self._context, self._reporter, self._stage, self._saver = context, reporter, stage, saver
+    def __init__(
+        self,
+        context: StageContext,
+        reporter: Reporter,
+        stage: RlStage,
+        saver: Saver,
+        *,
+        asked: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        """`asked`: what the stage's roles have cost so far."""
+        self._context, self._reporter, self._stage, self._saver, self._asked = context, reporter, stage, saver, asked
         self._pace = Pace(stage.rl.iterations)
         self._begun = Begun(0, 0, 0)
         self._tokens = 0
@@ -56,7 +65,7 @@ class StageHost:
 
     def end(self, metrics: Mapping[str, float], iterations: int) -> None:
         self._tokens += int(metrics.get("rl/learned_tokens", 0))
-        self.report({**metrics, "rl/tokens": float(self._tokens)}, iterations)
+        self.report({**metrics, **self._asked(), "rl/tokens": float(self._tokens)}, iterations)
         self._pace.mark(iterations, self._tokens)
         left = self._pace.seconds_left
         shares = "  ".join(f"{key.rpartition('/')[2]} {metrics[key]:.4g}" for key in _LINE if key in metrics)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from abruzzi.client.stage import Reporter, StageContext
+from abruzzi.client.stage import Preempted, Reporter, StageContext
+from abruzzi.contracts.endpoint import ChatRole
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import RlStage
 from abruzzi.contracts.rollout import Task
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.chat.roles import Roles
+from abruzzi_jobs.chat.stage import stage_roles
 from abruzzi_jobs.checkpoint.state import STATE_FILE
 from abruzzi_jobs.checkpoint.table import model_table
 from abruzzi_jobs.data.tokenizer import load_tokenizer
@@ -30,13 +34,13 @@ from abruzzi_jobs.rl.controller.scoring import PoolScorer
 from abruzzi_jobs.rl.controller.screening import Screening
 from abruzzi_jobs.rl.controller.tasks import Curriculum
 from abruzzi_jobs.rl.controller.trainer import Begun, Trainer, seed_of_line
-from abruzzi_jobs.rl.critic.asking import PolicyCritic
+from abruzzi_jobs.rl.critic.asking import Critic, PolicyCritic, RoleCritic
 from abruzzi_jobs.rl.critic.rubrics import settled_rubrics
 from abruzzi_jobs.rl.critic.self_critique import SelfCritique
 from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
-from abruzzi_jobs.rl.environments import Environment
+from abruzzi_jobs.rl.environments import Environment, Services
 from abruzzi_jobs.rl.rewards import RewardPool
 from abruzzi_jobs.rl.rollout.collect import RolloutEngine
 from abruzzi_jobs.rl.rollout.dialogue import Dialogue
@@ -70,6 +74,10 @@ class Reinforcement:
         self._dialogue, self._template = _dialogue(tokenizer.folder, enforced_vocabulary=vocab_size)
 
     async def run(self) -> None:
+        async with self._asked() as roles:
+            await self._run(roles)
+
+    async def _run(self, roles: Roles) -> None:
         rl = self._stage.rl
         trainer = Trainer(self._context, self._stage, self._ranks)
         self._tell_loading()
@@ -83,7 +91,7 @@ class Reinforcement:
         ):
             policy = ColocatedPolicy(trainer, front, worker, is_beside=rl.staleness > 0)
             try:
-                await self._play(begun, policy, engine=front, scorer=PoolScorer(pool, rl))
+                await self._play(begun, policy, engine=front, scorer=PoolScorer(pool, rl), roles=roles)
             except BaseException:
                 trainer.close()
                 raise
@@ -95,6 +103,7 @@ class Reinforcement:
         *,
         engine: RolloutEngine,
         scorer: Scorer,
+        roles: Roles,
         session: Callable[[Task], Environment] | None = None,
         recover: Callable[[], Awaitable[Begun]] | None = None,
     ) -> None:
@@ -103,15 +112,15 @@ class Reinforcement:
         seed = seed_of_line(spec.seed, begun.line)
         prefix = f"{spec.output_prefix}rl/line-{begun.line:06d}/"
         store, journal = RolloutStore(self._context.store, prefix), Journal(self._context.store, prefix)
-        curriculum = Curriculum(rl.environments, seed=seed)
+        curriculum = Curriculum(rl.environments, seed=seed, services=Services(backends=roles))
         player = StagePlayer(
             rl, curriculum, engine=engine, dialogue=self._dialogue,
             positions=int(self._table["max_position"]), seed=seed, store=store, session=session,
         )  # fmt: skip
-        host = StageHost(self._context, self._reporter, self._stage, policy)
+        host = StageHost(self._context, self._reporter, self._stage, policy, asked=roles.metrics)
         controller = Controller(
             rl, journal=journal, policy=policy, player=player, scorer=scorer,
-            critic=self._critic(engine, curriculum, journal, seed=seed), host=host, time=TimeLedger(),
+            critic=self._critic(engine, roles, curriculum, journal, seed=seed), host=host, time=TimeLedger(),
             memory=MemoryLedger(self._ranks.device), screening=self._screening(curriculum, player, scorer),
         )  # fmt: skip
         try:
@@ -123,7 +132,19 @@ class Reinforcement:
             raise
         finally:
             await player.close()
-        self._commit(store, journal)
+        await self._commit(store, journal, roles)
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[Roles]:
+        """Who plays the stage's roles. They answer on when the stage is told to stop: a session's question that fails would be its trajectory's end."""
+        stage = self._stage
+        if not stage.roles:
+            yield Roles({}, None)
+            return
+        async with stage_roles(
+            self._context, stage.roles, stage.endpoint, seed=stage.seed, ends_when_told=False
+        ) as roles:
+            yield roles
 
     def _screening(self, curriculum: Curriculum, player: StagePlayer, scorer: Scorer) -> Screening | None:
         band = self._stage.rl.difficulty
@@ -162,7 +183,7 @@ class Reinforcement:
         self._reporter.heartbeat(0, "load", total_steps=self._stage.rl.iterations)
 
     def _critic(
-        self, engine: RolloutEngine, curriculum: Curriculum, journal: Journal, *, seed: int
+        self, engine: RolloutEngine, roles: Roles, curriculum: Curriculum, journal: Journal, *, seed: int
     ) -> SelfCritique | None:
         config = self._stage.rl.critic
         if config is None:
@@ -171,28 +192,37 @@ class Reinforcement:
         logger.info(
             "answers are compared by the rubrics %s: %s", rubrics.reference, ", ".join(r.name for r in rubrics.rubrics)
         )
+        positions = int(self._table["max_position"])
+        critic: Critic = PolicyCritic(engine, self._template, rubrics, config.form, positions=positions)
+        if ChatRole.CRITIC in roles:
+            critic = RoleCritic(roles[ChatRole.CRITIC], rubrics, go_on=self._unless_told_to_stop)
         return SelfCritique(
             config,
-            critic=PolicyCritic(
-                engine, self._template, rubrics, config.form, positions=int(self._table["max_position"])
-            ),
+            critic=critic,
             rubrics=rubrics,
             is_compared=curriculum.is_compared,
             journal=journal,
             template=self._template,
-            positions=int(self._table["max_position"]),
+            positions=positions,
             minibatches=self._stage.rl.minibatches,
             seed=seed,
         )
 
-    def _commit(self, store: RolloutStore, journal: Journal) -> None:
+    def _unless_told_to_stop(self) -> None:
+        if self._context.stop_requested.is_set():
+            raise Preempted("Told to stop while answers were compared; verdicts so far are kept.")
+
+    async def _commit(self, store: RolloutStore, journal: Journal, roles: Roles) -> None:
         """What later stages are given, beside the checkpoint."""
         self._reporter.heartbeat(self._stage.rl.iterations, "commit", total_steps=self._stage.rl.iterations)
         folder = fresh_folder(self._context.scratch / "rollouts")
         described = write_rollouts(store, journal, self._template, folder)
+        if roles:
+            await roles.write_calls(folder)
         self._context.commit(ArtifactKind.ROLLOUTS, "rollouts", files_of(folder), _meta(described))
         vocabulary = {"vocab_size": self._template.tokenizer.get_vocab_size()}
         self._context.commit(ArtifactKind.TOKENIZER, "tokenizer", files_of(self._tokenizer), vocabulary)
+        await roles.discard_calls()
         logger.info("%d rollouts written down: %s", described["rows"], described["fates"])
 
 

@@ -15,8 +15,9 @@ from abruzzi_jobs.rl.environments import Environment, Gym, Services, Split, gym
 class Curriculum:
     """Raises AbruzziError `unknown_environment`, `bad_options`, `unknown_family`, and what an environment lacks on this machine."""
 
-    def __init__(self, chosen: Sequence[PlayedGym], *, seed: int) -> None:
-        self._chosen, self._seed = tuple(chosen), seed
+    def __init__(self, chosen: Sequence[PlayedGym], *, seed: int, services: Services = Services()) -> None:
+        """`services`: of its sessions."""
+        self._chosen, self._seed, self._services = tuple(chosen), seed, services
         self._gyms = [_ready(each) for each in chosen]
         self._compared = _compared(self._chosen, self._gyms)
         self._by_reference = {each.reference: each for each in self._gyms}
@@ -71,8 +72,8 @@ class Curriculum:
             chosen.max_turns for chosen, made in zip(self._chosen, self._gyms, strict=True) if family in made.families
         )
 
-    def session(self, task: Task, services: Services = Services()) -> Environment:
-        return self._by_reference[task.environment].session(services)
+    def session(self, task: Task) -> Environment:
+        return self._by_reference[task.environment].session(self._services)
 
 
 def _compared(chosen: Sequence[PlayedGym], gyms: Sequence[Gym]) -> frozenset[tuple[str, str]]:

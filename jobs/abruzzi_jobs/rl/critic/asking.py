@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -51,23 +51,23 @@ class CriticEngine(Protocol):
     async def pause(self, mode: Literal["keep", "abort"]) -> Any: ...
 
 
-class OneOf:
-    """Constraint: one of these tokens and no other."""
+class Only:
+    """Constraint: this token and no other."""
 
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self._tokens = list(tokens)
+    def __init__(self, token: int) -> None:
+        self._token = token
 
     def mask(self, logits_V: Tensor) -> None:
-        kept = logits_V[self._tokens].clone()
+        kept = logits_V[self._token].clone()
         logits_V.fill_(-math.inf)
-        logits_V[self._tokens] = kept
+        logits_V[self._token] = kept
 
     def accept(self, token: int) -> None:
         return None
 
 
 class PolicyCritic:
-    """One token a question, A or B, the likelier: exact, greedy and cheap, with its probability as confidence."""
+    """One token a question, A or B, the likelier: exact and cheap, with its probability against the other letter as confidence."""
 
     def __init__(
         self, engine: CriticEngine, template: ChatTemplate, rubrics: RubricSet, form: CriticForm, *, positions: int
@@ -95,6 +95,12 @@ class PolicyCritic:
         tokens = tuple(self._template.prompt(Conversation(messages=asked)))
         if len(tokens) >= self._positions:
             return UNREAD
+        group = hashlib.sha256(question.text.encode()).hexdigest()[:16]
+        first, second = await asyncio.gather(*(self._logprob(tokens, letter, group) for letter in self._sides))
+        return Verdict(SIDES[0] if first >= second else SIDES[1], 1 / (1 + math.exp(-abs(first - second))))
+
+    async def _logprob(self, tokens: tuple[int, ...], letter: int, group: str) -> float:
+        """Of the letter, by the policy's own distribution: a segment's log-probabilities know no constraint (ADR 12)."""
         segment = await self._engine.generate(
             Request(
                 id=f"critic/{next(self._numbers)}",
@@ -103,23 +109,30 @@ class PolicyCritic:
                 temperature=0.0,
                 seed=0,
                 stop_tokens=frozenset(),
-                group=hashlib.sha256(question.text.encode()).hexdigest()[:16],
-                constraint=OneOf(self._sides),
+                group=group,
+                constraint=Only(letter),
             )
         )
-        side = SIDES[self._sides.index(segment.tokens[0])]
-        return Verdict(side, math.exp(segment.logprobs[0]))
+        return segment.logprobs[0]
 
 
 class RoleCritic:
     """A verdict a rubric, as JSON, from whoever plays the role."""
 
-    def __init__(self, backend: ChatBackend, rubrics: RubricSet) -> None:
-        self._backend, self._rubrics = backend, rubrics
+    def __init__(self, backend: ChatBackend, rubrics: RubricSet, *, go_on: Callable[[], None] = lambda: None) -> None:
+        """`go_on`: called before each question; what it raises ends them all."""
+        self._backend, self._rubrics, self._go_on = backend, rubrics, go_on
 
     async def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Raises what the backend raises for all questions alike: a budget that is used up, Preempted; those under way are broken off."""
         unique = list(dict.fromkeys(questions))
-        said = await asyncio.gather(*(self._one(question) for question in unique))
+        asking = [asyncio.ensure_future(self._one(question)) for question in unique]
+        try:
+            said = await asyncio.gather(*asking)
+        finally:
+            for one in asking:
+                one.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
         by_question = dict(zip(unique, said, strict=True))
         return [by_question[question] for question in questions]
 
@@ -127,6 +140,7 @@ class RoleCritic:
         rubrics = self._rubrics.rubrics
         asked = messages(question.text, question.first, question.second, rubrics, "full", table=True)
         for number in range(_TRIES):
+            self._go_on()
             request = ChatRequest(messages=asked, temperature=0.0, max_tokens=_ANSWER_TOKENS, sample=number)
             try:
                 response = await self._backend.complete(request)

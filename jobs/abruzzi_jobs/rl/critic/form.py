@@ -30,7 +30,7 @@ class Verdict:
     better: Side | None
     """None: it sees no difference, or said nothing that can be read."""
     confidence: float | None = None
-    """Probability of the letter that it said among all tokens, where its tokens are ours to see."""
+    """Probability of the letter that it said against the other one, where its tokens are ours to see."""
     is_read: bool = True
     """Whether there was a verdict at all."""
 

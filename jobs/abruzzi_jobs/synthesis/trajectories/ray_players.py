@@ -15,12 +15,12 @@ from abruzzi.contracts.agent import AgentSpec, Task
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi.contracts.tool import ToolSpec
+from abruzzi_jobs.chat.remote import Asking, remote_roles, serve_roles
 from abruzzi_jobs.chat.request import ChatBackend
 from abruzzi_jobs.data.ray_session import ENV_ADDRESS, RETRIES
 from abruzzi_jobs.synthesis.trajectories.engine import Engine, Machine, Row, Take, cast_of
 from abruzzi_jobs.synthesis.trajectories.plan import Planned
 from abruzzi_jobs.synthesis.trajectories.programs import Programs
-from abruzzi_jobs.synthesis.trajectories.remote import Asking, remote_roles, serve_roles
 from abruzzi_jobs.synthesis.trajectories.servers import ServerPools, boxed_kinds
 from abruzzi_jobs.synthesis.trajectories.toolbox import Toolbox
 from abruzzi_jobs.synthesis.trajectories.tools import chosen_servers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,24 @@ async def test_a_session_whose_worker_died_is_played_again_and_must_be_the_same(
         assert seen == ["1", "2", "3"]
         assert (len(place.actors), place.calls["Sessions", "reset"]) == (2, 2)
     await session.close()
+
+
+async def test_sessions_ask_the_stage_s_roles_in_its_process_and_in_workers(tmp_path: Path, policy: Path) -> None:
+    judged = {
+        "rl": {**TABLE["rl"], "iterations": 1, "environments": [{"name": "rl_lab:Judged"}]},
+        "roles": {"judge": {"endpoint": "rules"}},
+        "endpoint": {"rules": {"kind": "standin"}},
+    }
+    labs = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        labs.append(RlLab(tmp_path / name, made=policy))
+    here, there = labs
+    await run_here(here, **judged)
+    await run_on(there, HerePlace(), replicas=2, **judged)
+    found = results(here)
+    assert {row["reward"] for row in found[1] if row["fate"] == "kept"} == {0.0, 1.0}
+    assert results(there) == found
+    for lab in labs:
+        kept = json.loads((lab.root / "pulled" / "calls.json").read_text())
+        assert kept["roles"]["judge"]["calls"] > 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ CRITIC: dict[str, Any] = {
             {"name": "rl_lab:Digits", "families": ["long"], "reward": "rubric"},
         ],
         "groups_per_iteration": 4,
+        "budget": {"tokens": 32},
         "critic": {"form": "short", "held_out_percent": 50, "gate": {"enabled": False}, "refinement": {"pairs": 4}},
     }
 }
@@ -204,7 +207,7 @@ def test_lessons_are_of_tasks_that_are_never_measured_on_and_the_same_when_asked
     assert "Great question" not in "".join(shown), "what the critic itself has judged teaches it nothing"
 
 
-def test_the_policy_is_asked_for_one_letter_each_question_once_and_nothing_that_does_not_fit(
+def test_the_policy_s_verdict_is_the_likelier_letter_and_its_confidence_is_against_the_other_letter(
     template: ChatTemplate,
 ) -> None:
     requests: list[Request] = []
@@ -213,9 +216,13 @@ def test_the_policy_is_asked_for_one_letter_each_question_once_and_nothing_that_
     class Engine:
         async def generate(self, request: Request) -> Segment:
             requests.append(request)
-            letter = template.tokenizer.encode("B", add_special_tokens=False).ids
+            assert request.constraint is not None
+            left_V = torch.zeros(template.tokenizer.get_vocab_size())
+            request.constraint.mask(left_V)
+            (token,) = left_V.isfinite().nonzero().flatten().tolist()
+            logprob = {"A": -7.0, "B": -6.0}[template.shown([token])]
             return Segment(
-                source=TokenSource.POLICY, tokens=tuple(letter), logprobs=(-0.5,), policy_version=0, temperature=0.0,
+                source=TokenSource.POLICY, tokens=(token,), logprobs=(logprob,), policy_version=0, temperature=0.0,
                 ending=Ending.LENGTH,
             )  # fmt: skip
 
@@ -234,8 +241,8 @@ def test_the_policy_is_asked_for_one_letter_each_question_once_and_nothing_that_
     ]
     said = asyncio.run(critic.ask(questions))
     assert [verdict.better for verdict in said] == ["B", "B", "B", None]
-    assert said[0].confidence == pytest.approx(0.6065, abs=1e-4)
-    assert [(r.max_tokens, r.temperature) for r in requests] == [(1, 0.0)] * 2
+    assert said[0].confidence == pytest.approx(0.7311, abs=1e-4), "however unlikely both letters are among all tokens"
+    assert [(r.max_tokens, r.temperature) for r in requests] == [(1, 0.0)] * 4, "each question once, both letters"
     assert template.shown(requests[0].tokens).endswith("<|im_assistant|>assistant<|im_middle|>")
     assert calls == ["resume", "pause abort"]
 
@@ -279,6 +286,31 @@ def test_a_stage_with_a_critic_keeps_a_record_of_every_iteration(tmp_path: Path,
     assert points["rl/critic/frozen"] == {1: 0.0, 2: 0.0}, attempt.log()
     record = json.loads(lab.store.get(f"{lab.reinforcing().output_prefix}rl/line-000000/journal/it-000001/critic.json"))
     assert record["rubrics"] == "general@1"
+
+
+ROLE: dict[str, Any] = {
+    "rl": {**CRITIC["rl"], "iterations": 2, "budget": {"tokens": 64}, "held_out": {"every_iterations": 0}}
+    | {"critic": {**CRITIC["rl"]["critic"], "refinement": {"weight": 0.0}}},
+    "roles": {"critic": {"endpoint": "rules"}},
+    "endpoint": {"rules": {"kind": "standin"}},
+}
+
+
+@pytest.mark.slow
+def test_a_role_compares_in_place_of_the_policy_and_what_it_said_is_kept(tmp_path: Path, policy: Path) -> None:
+    lab = RlLab(tmp_path, made=policy)
+    attempt = lab.run(lab.reinforcing(ROLE))
+    points, groups = attempt.points(), defaultdict(list)
+    for row in lab.rollouts():
+        if "win_rate" in row["components"]:
+            groups[row["group"]].append((len(row["messages"][-1]["content"].strip()), row["reward"]))
+    assert groups, attempt.log()
+    for said in groups.values():
+        for (length, reward), (other, others) in itertools.combinations([s for s in said if s[0]], 2):
+            assert length == other or (length < other) == (reward > others), said
+    kept = json.loads((lab.root / "pulled" / "calls.json").read_text())
+    assert kept["roles"]["critic"]["calls"] == max(points["chat/critic/calls"].values()) > 0
+    assert "rl/critic/loss" not in points, "nobody teaches another model"
 
 
 @pytest.mark.prove

@@ -13,10 +13,10 @@ from synthesis_stage import Stage
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.synthesis import SynthesisConfig
 from abruzzi_jobs.chat.failures import BudgetReached, CallRejected, EndpointUnavailable
+from abruzzi_jobs.chat.remote import remote_roles, serve_roles
 from abruzzi_jobs.chat.request import ChatRequest
 from abruzzi_jobs.synthesis.trajectories.engine import Engine, Machine, cast_of
 from abruzzi_jobs.synthesis.trajectories.ray_players import order_of, play_order
-from abruzzi_jobs.synthesis.trajectories.remote import remote_roles, serve_roles
 
 TOOLS = lab.world_tools()
 CONFIG = SynthesisConfig(synthetic=1, concurrency=3)
