@@ -13,7 +13,12 @@ from abruzzi_jobs.evals.suites.suite import Suite
 
 _SUITES = "abruzzi_jobs.evals.suites"
 SHIPPED = {
+    "aime2024@1": f"{_SUITES}.contests:Aime2024",
+    "aime2025@1": f"{_SUITES}.contests:Aime2025",
+    "cnmo2024@1": f"{_SUITES}.contests:Cnmo2024",
     "humaneval@1": f"{_SUITES}.humaneval:HumanEval",
+    "ifbench@1": f"{_SUITES}.ifbench:IFBench",
+    "math500@1": f"{_SUITES}.contests:Math500",
 }
 """reference → module:class. Modules are imported when their suite is asked for."""
 GROUP = "abruzzi.suites"

