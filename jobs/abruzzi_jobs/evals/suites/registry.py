@@ -15,6 +15,8 @@ _SUITES = "abruzzi_jobs.evals.suites"
 SHIPPED = {
     "aime2024@1": f"{_SUITES}.contests:Aime2024",
     "aime2025@1": f"{_SUITES}.contests:Aime2025",
+    "bfcl@3": f"{_SUITES}.bfcl:BFCL",
+    "bfcl-turns@3": f"{_SUITES}.bfcl_turns:BFCLTurns",
     "cnmo2024@1": f"{_SUITES}.contests:Cnmo2024",
     "humaneval@1": f"{_SUITES}.humaneval:HumanEval",
     "ifbench@1": f"{_SUITES}.ifbench:IFBench",
