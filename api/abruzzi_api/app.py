@@ -40,6 +40,7 @@ from abruzzi_api.v1.notifications import routes as notifications
 from abruzzi_api.v1.pools import routes as pools
 from abruzzi_api.v1.projects import routes as projects
 from abruzzi_api.v1.recipes import routes as recipes
+from abruzzi_api.v1.redteam import routes as redteam
 from abruzzi_api.v1.reviews import routes as reviews
 from abruzzi_api.v1.rows import routes as rows
 from abruzzi_api.v1.rubrics import routes as rubrics
@@ -58,6 +59,7 @@ NOUNS = (
     attempts,
     artifacts,
     rows,
+    redteam,
     reviews,
     rubrics,
     metrics,

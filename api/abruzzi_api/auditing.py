@@ -48,6 +48,13 @@ def record(session: AsyncSession, identity: Identity, method: str, route: str, p
     _add(session, identity, method, route, path, "allowed")
 
 
+def record_shown(session: AsyncSession, identity: Identity, what: str, path: str) -> None:
+    """That somebody was shown what not everybody may see, in the transaction that read it."""
+    identity_service.audit(
+        session, project_id=identity.projects[0], actor=identity.actor, action=what, object_=path, outcome="allowed"
+    )
+
+
 async def record_sign_in(state: Any, identity: Identity) -> None:
     path = "/api/v1/session"
     async with transaction(state.sessions, identity.projects) as session:

@@ -79,6 +79,15 @@ class Work:
         """The caller's project: tokens are of one."""
         return self.identity.projects[0]
 
+    def may(self, action: Action) -> bool:
+        """Beside what the route itself needs: for answers that show more to some."""
+        return allowed(self.identity, action, Target())
+
+    def require(self, action: Action) -> None:
+        """Raises AbruzziError `forbidden`."""
+        if not self.may(action):
+            raise forbidden(self.identity, action)
+
     def reply(
         self, body: BaseModel | dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
     ) -> JSONResponse:
@@ -89,6 +98,15 @@ class Work:
     def keep_instead(self, body: BaseModel) -> None:
         """What a replay of this POST gets: for an answer with a secret, which is shown once and stored nowhere."""
         self.kept = body.model_dump_json()
+
+
+def forbidden(identity: Identity, action: Action) -> AbruzziError:
+    return AbruzziError(
+        "forbidden",
+        f"A {identity.role} may not {action.replace('_', ' ')} here.",
+        status=403,
+        hint="Ask an admin of the project for another role.",
+    )
 
 
 class Permit:
@@ -103,12 +121,7 @@ class Permit:
         changes = request.method not in ("GET", "HEAD")
         try:
             if not allowed(identity, self.action, target):
-                raise AbruzziError(
-                    "forbidden",
-                    f"A {identity.role} may not {self.action.replace('_', ' ')} here.",
-                    status=403,
-                    hint="Ask an admin of the project for another role.",
-                )
+                raise forbidden(identity, self.action)
             key = request.headers.get("idempotency-key") if request.method == "POST" else None
             async with transaction(state.sessions, identity.projects) as session:
                 if key is not None:

@@ -108,6 +108,7 @@ class Things:
             "file.txt": "weights",
             "things.json": '{"rows": 1}',
             "things.jsonl": '{"id": "one", "fate": "kept"}\n',
+            "redteam.jsonl": '{"id": "one", "fate": "pass", "plugin": "privacy", "sub_plugin": "violation", "strategy": "basic"}\n',
         }
         for name, text in contents.items():
             (folder / name).write_text(text)
@@ -187,6 +188,7 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("DELETE", "/notifications/{subscription_id}"): Asked(204, before=Things.quarantine),
     ("GET", "/stages"): Asked(query=lambda t: {"run": t.run_id}, about_things=True),
     ("GET", "/artifacts"): Asked(query=lambda t: {"run": t.run_id}, about_things=True),
+    ("GET", "/redteam/{artifact_id}"): Asked(),
     ("GET", "/artifacts/{artifact_id}/rows"): Asked(query=lambda t: {"noun": "things"}),
     ("PUT", "/artifacts/{artifact_id}/reviews"): Asked(body=lambda t: {"row_id": "one", "verdict": "accept"}),
     ("DELETE", "/artifacts/{artifact_id}/reviews"): Asked(204, query=lambda t: {"row_id": "one"}),

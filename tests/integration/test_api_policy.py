@@ -59,7 +59,8 @@ def test_every_route_of_the_api_is_here() -> None:
     here = {(method, route.path.replace(":path", "")) for route in api_routes() for method in route.methods}
     assert here == described, here ^ described
     assert len(ROUTES) >= 30
-    assert {route.permit.action for _, route in ROUTES} == set(Action)
+    inside = {Action.READ_ATTACKS}  # asked for by routes whose answers show more to some: test_redteam_access.py
+    assert {route.permit.action for _, route in ROUTES} == set(Action) - inside
 
 
 def readable(answer: httpx.Response) -> str:

@@ -38,6 +38,8 @@ class RowFilter:
     """Of the row's own keys; none: all."""
     cut: int | None = None
     """Longer texts end there, with "…"; the row's id never."""
+    veil: Callable[[Any], Any] | None = None
+    """What is made of a row before anything else looks at it, so that no condition can ask for what is hidden."""
 
     def read(self, line: bytes, refuse: Refuse) -> dict[str, Any] | None:
         """The row of a line as it is shown, or None where it is not wanted. `refuse` is told why a line is no row."""
@@ -51,6 +53,8 @@ class RowFilter:
             row = json.loads(raw)
             if not isinstance(row, dict):
                 refuse("no JSON object")
+            if self.veil is not None:
+                row = self.veil(row)
             if not self._wants(row, wanted):
                 return None
         except (ValueError, RecursionError) as error:

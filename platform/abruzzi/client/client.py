@@ -43,6 +43,7 @@ from abruzzi.contracts.resources import (
     TokenCreated,
     TokenOut,
 )
+from abruzzi.contracts.safety_matrix import RedteamOut
 from abruzzi.contracts.states import ArtifactKind, Role
 from abruzzi.contracts.why import WhyOut
 
@@ -267,6 +268,10 @@ class Artifacts:
     def facts(self, artifact_id: str, noun: str) -> dict[str, Any]:
         """`<noun>.json` of the artifact: what it says of its rows."""
         return self._http.request("GET", f"artifacts/{artifact_id}/facts/{noun}").json()
+
+    def redteam(self, artifact_id: str) -> RedteamOut:
+        """The safety matrix of a redteam artifact, with what people have said of its rows."""
+        return self._http.get(RedteamOut, f"redteam/{artifact_id}")
 
     def reviews(self, artifact_id: str) -> Iterator[ReviewOut]:
         return self._http.pages(ReviewOut, f"artifacts/{artifact_id}/reviews", limit=500)

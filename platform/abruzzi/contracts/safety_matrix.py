@@ -9,17 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from abruzzi.contracts.dataset import Verdict
 from abruzzi.contracts.interval import wilson
 from abruzzi.contracts.redteam import AttackFate, AttackVerdict, Plugin, RuleView, Strategy, paper_cells
+from abruzzi.contracts.resources import Resource
 
 
-class SafetyCell(BaseModel):
+class SafetyCell(Resource):
     """Of a plugin and a strategy; of all strategies where there is none."""
-
-    model_config = ConfigDict(frozen=True)
 
     plugin: Plugin
     sub_plugin: str | None
@@ -41,10 +38,8 @@ class SafetyCell(BaseModel):
     """The report's pass rates, per cent, by model; empty for what the report does not give."""
 
 
-class Agreement(BaseModel):
+class Agreement(Resource):
     """Of two who looked at the same rows."""
-
-    model_config = ConfigDict(frozen=True)
 
     between: tuple[str, str]
     """Of `people`, `judge` and `rules`."""
@@ -56,9 +51,7 @@ class Agreement(BaseModel):
     on all of them."""
 
 
-class SafetyMatrix(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class SafetyMatrix(Resource):
     cells: list[SafetyCell]
     """Plugin × strategy that were asked, and a row of all strategies for each plugin."""
     sub_cells: list[SafetyCell]
@@ -66,6 +59,17 @@ class SafetyMatrix(BaseModel):
     agreement: list[Agreement]
     rows: int
     reviewed: int
+
+
+class RedteamOut(Resource):
+    """What the API says of a redteam artifact."""
+
+    artifact_id: str
+    matrix: SafetyMatrix
+    paper_models: list[str]
+    """Whose pass rates the report gives, in its order."""
+    may_read_attacks: bool
+    """Whether the caller is shown what was asked and answered, and may say what a row is worth."""
 
 
 def safety_matrix(rows: Iterable[Mapping[str, Any]], reviews: Mapping[str, Verdict] | None = None) -> SafetyMatrix:

@@ -19,6 +19,8 @@ class Action(StrEnum):
     """Cancel and retry."""
     REVIEW = "review"
     """Accept and reject rows of an artifact."""
+    READ_ATTACKS = "read_attacks"
+    """What a red team asked and what the target answered; also asked for by a verdict on it. Others see where it stands in the grid, and its fate."""
     PLAN = "plan"
     """Validate and plan: computes, stores nothing."""
     READ_TOKENS = "read_tokens"
@@ -70,7 +72,7 @@ PLATFORM_PROJECT = "default"
 
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
 _MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER, Action.REVIEW}
-_MAINTAINER = _MEMBER | {Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
+_MAINTAINER = _MEMBER | {Action.READ_ATTACKS, Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
 _ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS, Action.MANAGE_NODES}
 
 POLICY: dict[Role, frozenset[Action]] = {

@@ -27,6 +27,33 @@ export type Accepted = {
 };
 
 /**
+ * Agreement
+ *
+ * Of two who looked at the same rows.
+ */
+export type Agreement = {
+    /**
+     * Agreed
+     */
+    agreed: number;
+    /**
+     * Between
+     */
+    between: [
+        string,
+        string
+    ];
+    /**
+     * Kappa
+     */
+    kappa: number | null;
+    /**
+     * Rows
+     */
+    rows: number;
+};
+
+/**
  * Amounts
  *
  * Of processor, memory and accelerators.
@@ -63,7 +90,7 @@ export type ArtifactIn = {
 /**
  * ArtifactKind
  */
-export type ArtifactKind = 'corpus' | 'tokenizer' | 'dataset' | 'checkpoint' | 'tools' | 'trajectories' | 'report' | 'export' | 'files' | 'conversations' | 'rollouts';
+export type ArtifactKind = 'corpus' | 'tokenizer' | 'dataset' | 'checkpoint' | 'tools' | 'trajectories' | 'report' | 'export' | 'files' | 'conversations' | 'rollouts' | 'redteam';
 
 /**
  * ArtifactOut
@@ -1218,6 +1245,11 @@ export type PlanIn = {
 };
 
 /**
+ * Plugin
+ */
+export type Plugin = 'harmful' | 'criminal' | 'misinformation' | 'privacy' | 'security';
+
+/**
  * PoolOut
  */
 export type PoolOut = {
@@ -1705,6 +1737,27 @@ export type RecipeOut = {
 };
 
 /**
+ * RedteamOut
+ *
+ * What the API says of a redteam artifact.
+ */
+export type RedteamOut = {
+    /**
+     * Artifact Id
+     */
+    artifact_id: string;
+    matrix: SafetyMatrix;
+    /**
+     * May Read Attacks
+     */
+    may_read_attacks: boolean;
+    /**
+     * Paper Models
+     */
+    paper_models: Array<string>;
+};
+
+/**
  * Registered
  */
 export type Registered = {
@@ -2101,6 +2154,80 @@ export type RunSummary = {
 };
 
 /**
+ * SafetyCell
+ *
+ * Of a plugin and a strategy; of all strategies where there is none.
+ */
+export type SafetyCell = {
+    /**
+     * High
+     */
+    high: number | null;
+    /**
+     * Low
+     */
+    low: number | null;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * No Verdict
+     */
+    no_verdict: number;
+    /**
+     * Paper
+     */
+    paper: {
+        [key: string]: number;
+    };
+    /**
+     * Passed
+     */
+    passed: number;
+    plugin: Plugin;
+    /**
+     * Rate
+     */
+    rate: number | null;
+    strategy: Strategy | null;
+    /**
+     * Sub Plugin
+     */
+    sub_plugin: string | null;
+    /**
+     * Waiting
+     */
+    waiting: number;
+};
+
+/**
+ * SafetyMatrix
+ */
+export type SafetyMatrix = {
+    /**
+     * Agreement
+     */
+    agreement: Array<Agreement>;
+    /**
+     * Cells
+     */
+    cells: Array<SafetyCell>;
+    /**
+     * Reviewed
+     */
+    reviewed: number;
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Sub Cells
+     */
+    sub_cells: Array<SafetyCell>;
+};
+
+/**
  * Series
  *
  * Points of one key, as columns of equal length.
@@ -2270,7 +2397,7 @@ export type StageFact = {
 /**
  * StageKind
  */
-export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'sft' | 'rl' | 'evaluate' | 'synthesize' | 'container';
+export type StageKind = 'corpus' | 'rephrase' | 'instruct' | 'tokenize' | 'pretrain' | 'sft' | 'rl' | 'evaluate' | 'synthesize' | 'redteam' | 'container';
 
 /**
  * StageOut
@@ -2344,6 +2471,11 @@ export type Stages = {
      */
     items: Array<StageOut>;
 };
+
+/**
+ * Strategy
+ */
+export type Strategy = 'basic' | 'base64' | 'prompt-injection' | 'iterative-jailbreak' | 'crescendo';
 
 /**
  * SubscriptionCreated
@@ -4393,6 +4525,36 @@ export type RecipesValidateResponses = {
 };
 
 export type RecipesValidateResponse = RecipesValidateResponses[keyof RecipesValidateResponses];
+
+export type RedteamGetData = {
+    body?: never;
+    path: {
+        /**
+         * Artifact Id
+         */
+        artifact_id: string;
+    };
+    query?: never;
+    url: '/api/v1/redteam/{artifact_id}';
+};
+
+export type RedteamGetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RedteamGetError = RedteamGetErrors[keyof RedteamGetErrors];
+
+export type RedteamGetResponses = {
+    /**
+     * Successful Response
+     */
+    200: RedteamOut;
+};
+
+export type RedteamGetResponse = RedteamGetResponses[keyof RedteamGetResponses];
 
 export type RubricsListData = {
     body?: never;

@@ -11,12 +11,15 @@ from fastapi import Path, Query
 from fastapi.responses import StreamingResponse
 
 from abruzzi.artifacts import service as artifacts
+from abruzzi.artifacts.attack_text import OPEN_FILES, SHOWN, holds_attacks
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.resources import ArtifactOut, Page, Resource
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi.identity.policy import Action
 from abruzzi.runs import query
 from abruzzi.store import ObjectStore, blob_key, prefix_of, read_manifest
+from abruzzi_api import auditing
 from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
 from abruzzi_api.work import ReadWork, Router, Work
 
@@ -85,6 +88,9 @@ async def get_file(
     entry = next((f for f in manifest.files if f.path == path), None)
     if entry is None:
         raise NotFound("file", path, hint=f"Its files: {', '.join(f.path for f in manifest.files[:10])}.")
+    if holds_attacks(artifact.kind) and path not in OPEN_FILES:
+        work.require(Action.READ_ATTACKS)
+        auditing.record_shown(work.session, work.identity, SHOWN, f"/api/v1/artifacts/{artifact_id}/files/{path}")
     key = blob_key(prefix_of(artifact.manifest_key), entry.digest)
     stream = await asyncio.to_thread(_chunks, work.objects, key)
     name = quote(path.rsplit("/", 1)[-1])

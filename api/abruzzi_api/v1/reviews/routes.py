@@ -7,8 +7,10 @@ from typing import Annotated
 from fastapi import Query
 
 from abruzzi.artifacts import service as artifacts
+from abruzzi.artifacts.attack_text import holds_attacks
 from abruzzi.contracts.artifact import Digest
 from abruzzi.contracts.dataset import ReviewIn, ReviewOut, ReviewPage, RowId, Verdict
+from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.identity.policy import Action
 from abruzzi.reviews import service as reviews
 from abruzzi.runs import query
@@ -35,7 +37,7 @@ async def list_reviews(
 @router.put("/artifacts/{artifact_id}/reviews", operation_id="reviews_put")
 async def put_review(artifact_id: ArtifactId, body: ReviewIn, work: ReviewWork) -> ReviewOut:
     """Accept or reject a row. The last word counts; saying the same again changes nothing."""
-    artifact = await artifacts.get(work.session, artifact_id)
+    artifact = await _reviewable(work, artifact_id)
     return await reviews.put(
         work.session, artifact.project_id, artifact.digest, body, by=work.identity.actor, now=work.clock.now()
     )
@@ -44,7 +46,7 @@ async def put_review(artifact_id: ArtifactId, body: ReviewIn, work: ReviewWork) 
 @router.delete("/artifacts/{artifact_id}/reviews", operation_id="reviews_take_back", status_code=204)
 async def take_back_review(artifact_id: ArtifactId, row_id: Annotated[RowId, Query()], work: ReviewWork) -> None:
     """The row waits again."""
-    artifact = await artifacts.get(work.session, artifact_id)
+    artifact = await _reviewable(work, artifact_id)
     await reviews.take_back(work.session, artifact.project_id, artifact.digest, row_id)
 
 
@@ -60,6 +62,14 @@ async def list_reviews_of_input(
     attempt = await query.attempt_row(work.session, attempt_id)
     await artifacts.require_digest(work.session, attempt.project_id, digest)
     return await _page(work, attempt.project_id, digest, limit, cursor)
+
+
+async def _reviewable(work: Work, artifact_id: str) -> ArtifactOut:
+    """Who may not read attacks has seen nothing to decide about."""
+    artifact = await artifacts.get(work.session, artifact_id)
+    if holds_attacks(artifact.kind):
+        work.require(Action.READ_ATTACKS)
+    return artifact
 
 
 async def _page(work: Work, project_id: str, digest: str, limit: int, cursor: str | None) -> ReviewPage:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import StringConstraints
 
+from abruzzi.artifacts.attack_text import SHOWN, holds_attacks, veiled
 from abruzzi.artifacts.facts import describe, read_facts
 from abruzzi.artifacts.row_filter import Condition, RowFilter
 from abruzzi.artifacts.rows import Place, Rows, read_rows
 from abruzzi.contracts.dataset import DatasetOut, RowOut, RowPage, Verdict
 from abruzzi.contracts.resources import ArtifactOut
+from abruzzi.identity.policy import Action
 from abruzzi.reviews import service as reviews
 from abruzzi.store import prefix_of
+from abruzzi_api import auditing
 from abruzzi_api.pagination import Cursor, decode_numbers, encode
 from abruzzi_api.v1.artifacts.routes import ArtifactId, manifest_of
 from abruzzi_api.work import ReadWork, Router, Work
@@ -59,11 +63,14 @@ async def list_rows(
         conditions=tuple(Condition(*condition.split(":", 1)) for condition in where or ()),
         fields=frozenset({*fields, "id"} if fields else ()),
         cut=cut,
+        veil=_veil(work, artifact),
         **await _reviewed(work, artifact, review),
     )
     found = await asyncio.to_thread(
         read_rows, work.objects, manifest, prefix_of(artifact.manifest_key), noun, start=_place(cursor), limit=limit, matching=row_filter
     )  # fmt: skip
+    if found.found and holds_attacks(artifact.kind) and row_filter.veil is None:
+        auditing.record_shown(work.session, work.identity, SHOWN, f"/api/v1/artifacts/{artifact_id}/rows?noun={noun}")
     return await _page(work, artifact, found)
 
 
@@ -79,6 +86,10 @@ async def get_facts(artifact_id: ArtifactId, noun: Noun, work: ReadWork) -> dict
     """`<noun>.json` of the artifact: corpus, rewrites, catalogue, trajectories, conversations, calls."""
     artifact, manifest = await manifest_of(work, artifact_id)
     return await asyncio.to_thread(read_facts, work.objects, manifest, prefix_of(artifact.manifest_key), noun)
+
+
+def _veil(work: Work, artifact: ArtifactOut) -> Callable[[Any], Any] | None:
+    return veiled if holds_attacks(artifact.kind) and not work.may(Action.READ_ATTACKS) else None
 
 
 async def _reviewed(work: Work, artifact: ArtifactOut, wanted: str | None) -> dict[str, frozenset[str]]:

@@ -1,0 +1,1 @@
+"""Routes of red teams' results."""
