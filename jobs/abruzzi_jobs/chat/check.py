@@ -37,7 +37,7 @@ def check_recipe(
     as_json: bool,
 ) -> bool:
     """Whether all answered; prints what came of it. Raises AbruzziError for a bad recipe or an unknown name."""
-    found = endpoints_in(load_recipe(_read(path), _overrides(assignments), file=str(path)))
+    found = endpoints_in(load_recipe(read_recipe(path), overrides(assignments), file=str(path)))
     for name in only:
         if name not in found:
             raise AbruzziError(
@@ -123,7 +123,7 @@ def _print(path: Path, results: list[dict[str, Any]]) -> None:
             console.print(f"[dim]{escape(result['endpoint'])}: {escape(result['hint'])}[/]", soft_wrap=True)
 
 
-def _read(path: Path) -> str:
+def read_recipe(path: Path) -> str:
     if str(path) == "-":
         return sys.stdin.read()
     try:
@@ -134,7 +134,7 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _overrides(assignments: Sequence[str]) -> dict[str, str]:
+def overrides(assignments: Sequence[str]) -> dict[str, str]:
     pairs = [assignment.partition("=") for assignment in assignments]
     for key, equals, _ in pairs:
         if not equals or not key.strip():
