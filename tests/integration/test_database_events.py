@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
+from sqlalchemy import event
 
 from abruzzi.events import service as events
-from abruzzi.kit.db import see_projects, transaction
+from abruzzi.kit.db import bell_of, see_projects, transaction
 
 
 async def new_events(sessions, after: int, *, run_id: str | None = None) -> list[tuple[int, str]]:
     async with transaction(sessions) as session:
         return [(int(e.id), e.kind) for e in await events.read(session, after=after, run_id=run_id)]
+
+
+@asynccontextmanager
+async def listening(database) -> AsyncIterator[psycopg.AsyncConnection]:
+    async with await psycopg.AsyncConnection.connect(database.url("controller"), autocommit=True) as listener:
+        await listener.execute(f"LISTEN {events.CHANNEL_RUNS}")
+        yield listener
 
 
 async def test_a_reader_does_not_pass_a_writer_that_commits_late(sessions):
@@ -121,8 +130,7 @@ async def test_an_event_of_a_rolled_back_transaction_never_was(sessions):
 
 
 async def test_a_ring_is_heard_after_the_commit_and_not_before(database, sessions):
-    async with await psycopg.AsyncConnection.connect(database.url("controller"), autocommit=True) as listener:
-        await listener.execute(f"LISTEN {events.CHANNEL_RUNS}")
+    async with listening(database) as listener:
         async with transaction(sessions) as session:
             events.ring(session, events.CHANNEL_RUNS, "a000000000")
             assert [n async for n in listener.notifies(timeout=0.2)] == []
@@ -130,8 +138,7 @@ async def test_a_ring_is_heard_after_the_commit_and_not_before(database, session
 
 
 async def test_nobody_is_rung_for_what_was_rolled_back_and_once_for_what_was_said_twice(database, sessions):
-    async with await psycopg.AsyncConnection.connect(database.url("controller"), autocommit=True) as listener:
-        await listener.execute(f"LISTEN {events.CHANNEL_RUNS}")
+    async with listening(database) as listener:
         with suppress(ZeroDivisionError):
             async with transaction(sessions) as session:
                 events.ring(session, events.CHANNEL_RUNS, "a000000000")
@@ -141,3 +148,58 @@ async def test_nobody_is_rung_for_what_was_rolled_back_and_once_for_what_was_sai
                 events.ring(session, events.CHANNEL_RUNS, run_id)
         heard = [n.payload async for n in listener.notifies(timeout=240, stop_after=2)]
         assert heard == ["b000000000", "c000000000"]
+
+
+@contextmanager
+def notify_statements(sessions, refuse_first: bool = False) -> Iterator[list[int]]:
+    """How many rings each NOTIFY carries. `refuse_first`: the transaction that sends the first is cancelled while it does."""
+    sent: list[int] = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        if "pg_notify" in statement:
+            sent.append(len(parameters["payloads"]))
+            if refuse_first and len(sent) == 1:
+                raise asyncio.CancelledError
+
+    engine = sessions.kw["bind"].sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def commit_at_once(sessions, names: list[str]) -> list[BaseException | None]:
+    """All are committed before the first NOTIFY."""
+    async with transaction(sessions) as session:
+        bell = bell_of(session)
+
+    async def commit(name: str) -> None:
+        async with transaction(sessions) as session:
+            events.append(session, "default", name, "work", {})
+            events.ring(session, events.CHANNEL_RUNS, name)
+
+    async with bell.turn:
+        committing = [asyncio.create_task(commit(name)) for name in names]
+        async with asyncio.timeout(240):
+            while len(bell.waiting) < len(names):
+                await asyncio.sleep(0)
+    return await asyncio.gather(*committing, return_exceptions=True)
+
+
+async def test_transactions_that_commit_together_ring_in_one_statement(sessions, database):
+    names = [f"run{n}" for n in range(6)]
+    async with listening(database) as listener:
+        with notify_statements(sessions) as sent:
+            assert await commit_at_once(sessions, names) == [None] * 6
+        assert sorted([n.payload async for n in listener.notifies(timeout=240, stop_after=6)]) == names
+    assert sent == [6]
+
+
+async def test_one_who_is_cancelled_while_it_rings_leaves_the_rings_to_the_next(sessions, database):
+    async with listening(database) as listener:
+        with notify_statements(sessions, refuse_first=True) as sent:
+            ends = await commit_at_once(sessions, ["a", "b"])
+        assert sorted([n.payload async for n in listener.notifies(timeout=240, stop_after=2)]) == ["a", "b"]
+    assert sent == [2, 2]
+    assert sorted(type(end).__name__ for end in ends) == ["CancelledError", "NoneType"]

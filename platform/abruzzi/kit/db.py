@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from sqlalchemy import MetaData, event, make_url, text
@@ -25,6 +28,17 @@ _POOL_SECONDS = 30.0
 _NOTIFY = text(
     "SELECT pg_notify(channel, payload) FROM unnest(CAST(:channels AS text[]), CAST(:payloads AS text[])) AS rings (channel, payload)"
 )
+
+
+@dataclass(eq=False, slots=True)
+class Bell:
+    """Of one engine: rings of committed transactions that nobody has sent yet, and whose turn it is to send."""
+
+    waiting: dict[tuple[str, str], None] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+_bells: WeakKeyDictionary[Any, Bell] = WeakKeyDictionary()
 
 
 class Base(DeclarativeBase):
@@ -100,17 +114,31 @@ def ring_after_commit(session: AsyncSession, channel: str, payload: str) -> None
     session.info.setdefault(_RINGS, {})[channel, payload] = None
 
 
+def bell_of(session: AsyncSession) -> Bell:
+    return _bells.setdefault(session.get_bind(), Bell())
+
+
 async def _ring(session: AsyncSession) -> None:
     """In a statement of its own: Postgres lets transactions with a NOTIFY commit one after the other only, each waiting for the disk. One that
-    writes nothing waits for none. A ring that is lost delays what would have been looked at."""
+    writes nothing waits for none. Whoever commits while another's rings are on their way is rung for together with all who did: a burst costs
+    few statements, and nobody rings later for it. A ring that is lost delays what would have been looked at."""
     if not (rings := session.info.pop(_RINGS, None)):
         return
-    channels, payloads = zip(*rings, strict=True)
-    try:
-        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-        await session.execute(_NOTIFY, {"channels": list(channels), "payloads": list(payloads)})
-    except DATABASE_ERRORS as error:
-        logger.warning("committed, but nobody could be rung (%s)", type(error).__name__)
+    bell = bell_of(session)
+    bell.waiting |= rings
+    async with bell.turn:
+        if not any(ring in bell.waiting for ring in rings):
+            return
+        sent, bell.waiting = bell.waiting, {}
+        channels, payloads = zip(*sent, strict=True)
+        try:
+            await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            await session.execute(_NOTIFY, {"channels": list(channels), "payloads": list(payloads)})
+        except DATABASE_ERRORS as error:
+            logger.warning("committed, but nobody could be rung (%s)", type(error).__name__)
+        except asyncio.CancelledError:
+            bell.waiting = sent | bell.waiting  # whoever is next rings for them
+            raise
 
 
 async def see_projects(session: AsyncSession, projects: Sequence[str]) -> None:
