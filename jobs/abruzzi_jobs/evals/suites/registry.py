@@ -1,4 +1,4 @@
-"""Suites by name and version: the shipped ones, and those that installed packages bring (entry points `abruzzi.suites`)."""
+"""Suites by name and version: the shipped ones, those over mounted files, and those that installed packages bring (entry points `abruzzi.suites`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
 from abruzzi.contracts.graph import nearest
+from abruzzi_jobs.evals.suites.mounted.table import table
 from abruzzi_jobs.evals.suites.suite import Suite
 
 _SUITES = "abruzzi_jobs.evals.suites"
@@ -20,6 +21,7 @@ SHIPPED = {
     "cnmo2024@1": f"{_SUITES}.contests:Cnmo2024",
     "humaneval@1": f"{_SUITES}.humaneval:HumanEval",
     "ifbench@1": f"{_SUITES}.ifbench:IFBench",
+    "tau2@1": f"{_SUITES}.tau2:Tau2",
     "math500@1": f"{_SUITES}.contests:Math500",
 }
 """reference → module:class. Modules are imported when their suite is asked for."""
@@ -61,4 +63,5 @@ def suite_class(reference: str) -> type[Suite]:
 def suite_paths() -> dict[str, str]:
     """reference → module:class of all, in order."""
     brought = {point.name: point.value for point in entry_points(group=GROUP)}
-    return dict(sorted({**brought, **SHIPPED}.items()))
+    mounted = {f"{name}@1": f"{_SUITES}.mounted.suites:{name}" for name in table()}
+    return dict(sorted({**brought, **mounted, **SHIPPED}.items()))
