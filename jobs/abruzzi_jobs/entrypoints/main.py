@@ -7,6 +7,7 @@ the platform tries again within the stage's budget and quarantines what keeps fa
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import sys
@@ -62,7 +63,11 @@ def _run_kind(context: StageContext, reporter: Reporter) -> None:
         raise AbruzziError(
             "unknown_kind", f"Stage kind {kind!r} is not built in.", hint=f"Built in: {', '.join(KINDS)}."
         )
-    import_module(f"abruzzi_jobs.entrypoints.{kind}").run(context, reporter)
+    stage = import_module(f"abruzzi_jobs.entrypoints.{kind}")
+    # What importing has made stays as long as the process: no collection needs to look at its half a million objects again (0.2 s each time).
+    gc.collect()
+    gc.freeze()
+    stage.run(context, reporter)
 
 
 def _end(failure: BaseException | None) -> int:

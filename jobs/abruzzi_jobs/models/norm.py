@@ -26,16 +26,24 @@ class RMSNorm(nn.Module):
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _normed(x, weight, eps)[0]
     return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return]
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(the result, 1 / rms)"""
+    x_wide = widened(x)
+    rstd = torch.linalg.vector_norm(x_wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (x_wide * rstd).mul_(widened(weight)).to(x.dtype), rstd
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        x_wide = widened(x)
-        rstd = torch.linalg.vector_norm(x_wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        out, rstd = _normed(x, weight, eps)
         ctx.save_for_backward(x, weight, rstd)
-        return (x_wide * rstd).mul_(widened(weight)).to(x.dtype)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:

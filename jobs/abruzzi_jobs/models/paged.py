@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -89,13 +90,38 @@ def plan_tiles(
 
     Rows that fill up a tile are its last one again; tiles that fill up `rows` are the first one again.
     """
-    tiles = len(spans)
+    position_SM = _row_positions(spans, tile_rows, queries, device)
+    of_rows = (rows.stop - rows.start) // tile_rows
+    reading, table_SJ = _reading(tuple(map(tuple, pages)), of_rows, tile_rows == 1, in_use, str(device))
+    products = tuple(
+        Products(each.pages, each.readers_PX, each.key_N1L > position_SM[each.readers_PX.flatten()].unsqueeze(2))
+        for each in reading
+    )
+    return Tiles(rows, tile_rows, products, table_SJ)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """`Products` but for the rows' positions."""
+
+    pages: slice | Tensor
+    readers_PX: Tensor
+    key_N1L: Tensor
+    """Positions of the keys."""
+
+
+@lru_cache(maxsize=8)
+def _reading(
+    pages: tuple[tuple[int, ...], ...], of_rows: int, may_be_dense: bool, in_use: int, device: str
+) -> tuple[tuple[_Reading, ...], Tensor]:
+    """(products, `Tiles.table_SJ`): who reads what. From one token to the next it is mostly the same."""
+    tiles = len(pages)
     readers: dict[int, list[tuple[int, int]]] = {}
     for tile, own in enumerate(pages):
         for place, page in enumerate(own):
             readers.setdefault(page, []).append((tile, place))
     # A page's first reader is served where the page lies, its others beside each other.
-    dense = tile_rows == 1 and 2 * len(readers) >= in_use
+    dense = may_be_dense and 2 * len(readers) >= in_use
     order = list(range(in_use)) if dense else sorted(readers)
     nobody = (tiles, 0)
     first = [readers.get(page, [nobody])[:1] for page in order]
@@ -103,18 +129,17 @@ def plan_tiles(
     width = max((len(readers[page]) - 1 for page in shared), default=0)
     others = [readers[page][1:] + [nobody] * (width + 1 - len(readers[page])) for page in shared]
     numbers = {reader: n for n, reader in enumerate(reader for beside in (*first, *others) for reader in beside)}
-    position_SM = _row_positions(spans, tile_rows, queries, device)
-    products = [_products(slice(0, in_use) if dense else torch.tensor(order, device=device), first, position_SM)]
+    products = [_read_by(slice(0, in_use) if dense else torch.tensor(order, device=device), first, device)]
     if shared:
-        products.append(_products(torch.tensor(shared, device=device), others, position_SM))
+        products.append(_read_by(torch.tensor(shared, device=device), others, device))
     none = len(order) + len(shared) * width
     longest = max(map(len, pages))
     table = [
         [numbers[tile, place] for place in range(len(own))] + [none] * (longest - len(own))
         for tile, own in enumerate(pages)
     ]
-    table += [table[0]] * ((rows.stop - rows.start) // tile_rows - tiles)
-    return Tiles(rows, tile_rows, tuple(products), torch.tensor(table, device=device))
+    table += [table[0]] * (of_rows - tiles)
+    return tuple(products), torch.tensor(table, device=device)
 
 
 def _row_positions(spans: Sequence[tuple[int, int]], tile_rows: int, queries: int, device: torch.device) -> Tensor:
@@ -125,13 +150,11 @@ def _row_positions(spans: Sequence[tuple[int, int]], tile_rows: int, queries: in
     return F.pad(position_SR.repeat_interleave(queries, 1), (0, filled))
 
 
-def _products(pages: slice | Tensor, readers: Sequence[Sequence[tuple[int, int]]], position_SM: Tensor) -> Products:
-    device = position_SM.device
+def _read_by(pages: slice | Tensor, readers: Sequence[Sequence[tuple[int, int]]], device: str) -> _Reading:
     readers_PX = torch.tensor([[tile for tile, _ in beside] for beside in readers], device=device)
     first_N = torch.tensor([place * BLOCK for beside in readers for _, place in beside], device=device)
     key_NL = first_N.unsqueeze(1) + torch.arange(BLOCK, device=device)
-    hidden_NML = key_NL.unsqueeze(1) > position_SM[readers_PX.flatten()].unsqueeze(2)
-    return Products(pages, readers_PX, hidden_NML)
+    return _Reading(pages, readers_PX, key_NL.unsqueeze(1))
 
 
 def paged_attention(q_TGQD: Tensor, cache: LayerPages, tiles: Tiles, scale: float) -> Tensor:

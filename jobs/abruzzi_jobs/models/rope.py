@@ -55,9 +55,10 @@ def rotations(config: DecoderConfig, length: int, *, device: torch.device) -> Te
 
 @lru_cache(maxsize=16)
 def _rotations(dim: int, theta: float, yarn: YarnConfig | None, length: int, device: str) -> Tensor:
-    frequencies = rope_inverse_frequencies(dim, theta=theta, yarn=yarn)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-    return torch.polar(torch.ones_like(angles), angles).to(device)
+    with torch.inference_mode(False):  # an engine may be the first to ask, and a trainer the next
+        frequencies = rope_inverse_frequencies(dim, theta=theta, yarn=yarn)
+        angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+        return torch.polar(torch.ones_like(angles), angles).to(device)
 
 
 def rotate(x_R: Tensor, cis_R: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class SwiGLU(nn.Module):
 
 def swiglu(gate_up_G: Tensor) -> Tensor:
     """silu(first half) · second half of the last dimension."""
+    if not torch.is_grad_enabled():
+        return _gated(gate_up_G)
     return _SwiGLU.apply(gate_up_G)  # type: ignore[no-any-return]
 
 

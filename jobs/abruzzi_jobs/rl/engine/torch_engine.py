@@ -115,6 +115,7 @@ class TorchEngine:
                 return self._end(sequence, Ending.ABORTED)
         return None
 
+    @torch.inference_mode()
     def step(self) -> list[Generated]:
         if not self._is_paused:
             if not self._weights.are_here:
@@ -252,7 +253,7 @@ class TorchEngine:
         rows, products = PREFILL_ROWS, PREFILL_PRODUCTS
         for sequence in list(self._running):
             left = len(sequence.tokens) - sequence.computed
-            if sequence not in self._running:  # put back for another's sake
+            if not sequence.pages:  # put back for another's sake
                 continue
             if left == 1:
                 if self._has_room(sequence):
@@ -269,13 +270,13 @@ class TorchEngine:
 
     def _has_room(self, sequence: _Sequence) -> bool:
         """A page for its next position, taken from the youngest where there is none; False where it is itself put back, or was."""
-        while sequence in self._running and sequence.computed // BLOCK >= len(sequence.pages):
+        while sequence.pages and sequence.computed // BLOCK >= len(sequence.pages):
             page = self._pages.take()
             if page is None:
                 self._put_back(self._running[-1])
             else:
                 sequence.pages.append(page)
-        return sequence in self._running
+        return bool(sequence.pages)
 
     def _put_back(self, sequence: _Sequence) -> None:
         """To wait, first in line; what it has drawn stays, its cache is computed anew."""
@@ -287,7 +288,6 @@ class TorchEngine:
         self._pages.release(sequence.pages)
         sequence.pages, sequence.computed, sequence.known = [], 0, 0
 
-    @torch.no_grad()
     def _forward(self, work: list[tuple[_Sequence, int]]) -> None:
         rows, tiles, last_rows = self._rows([w for w in work if w[1] == 1], [w for w in work if w[1] > 1])
         tokens, positions, slots = zip(*rows, strict=True)
@@ -297,13 +297,14 @@ class TorchEngine:
         whole: list[_Sequence] = []
         for sequence, count in work:
             sequence.computed += count
+            self._prompt_tokens += count
             if sequence.computed < len(sequence.tokens):
                 continue
+            self._prompt_tokens -= sequence.drawn > 0
             whole.append(sequence)
             if not sequence.known:
                 sequence.known = sequence.computed
                 self._pages.know(sequence.tokens, sequence.pages)
-        self._prompt_tokens += sum(count - (s.computed == len(s.tokens) and s.drawn > 0) for s, count in work)
         if whole:
             self._draw(whole, hidden_TD[self._tensor([last_rows[s] for s in whole])])
 
@@ -352,6 +353,7 @@ class TorchEngine:
         tokens_S, logprobs_S = draw(logits_SV, requests, [len(s.tokens) for s in sequences])
         if constrained:
             logprobs_S[constrained] = chosen(own_CV, [requests[row] for row in constrained], tokens_S[constrained])
+        last_length = self._last_length
         for row, (sequence, token, logprob) in enumerate(
             zip(sequences, tokens_S.tolist(), logprobs_S.tolist(), strict=True)
         ):
@@ -364,7 +366,7 @@ class TorchEngine:
                 self._drawn.append(_drawn(request, token, logits_SV[row]))
             if token in request.stop_tokens:
                 self._ended.append(self._end(sequence, Ending.STOP))
-            elif sequence.drawn == request.max_tokens or len(sequence.tokens) == self._last_length:
+            elif sequence.drawn == request.max_tokens or len(sequence.tokens) == last_length:
                 self._ended.append(self._end(sequence, Ending.LENGTH))
         self._generated_tokens += len(sequences)
 
