@@ -1,9 +1,13 @@
 """Reinforcement learning on CPU from the same DeepseekV3 weights: ours (embedded engine and learner) against trl's GRPOTrainer, to the same reward.
 
-A prompt is four tokens, the reward the share of even tokens in what is said: it begins at a half. Completions end by themselves: the weights that all arms begin from were shown lognormal lengths, as rollouts have them (or one length, with
---lengths equal). Eight prompts an iteration, eight samples each, one step a batch, the same prompts in the same order, float32, two threads. Arms: `dapo`
-with AdamW at trl's rate (the system alone), `opmd` with MuonClip. Each seed runs all arms after one another, in an order that turns around. Samples a
-second are an arm's own, over the iterations that it made until it had its reward; seconds of processor time stand beside, which a busy machine blurs less.
+A prompt is four tokens, the reward the share of even tokens in what is said: it begins at a half. Eight prompts an iteration, eight samples each, one step a
+batch, the same prompts in the same order, float32, two threads. Arms: `dapo` with AdamW at trl's rate (the system alone), `opmd` with MuonClip. Each seed runs
+all arms after one another, in an order that turns around. Samples a second are an arm's own, over the iterations that it made until it had its reward;
+seconds of processor time stand beside, which a busy machine blurs less.
+
+`--lengths fixed`: every sample has --longest tokens, so that all arms do the same work. `--lengths lognormal`, as rollouts have them: the weights that all
+begin from were shown such lengths, and completions end by themselves. The end token counts neither for nor against the reward, and what is nothing else is worth
+the half that chance gives; lengths may still drift as the policy changes, differently by arm, so tokens a second stand beside samples a second.
 
     python bench/rl_trl.py --out bench/results/rl_trl.json
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import os
 import statistics
@@ -49,13 +54,15 @@ Iterations = list[tuple[float, float]]
 
 
 def taught(config: ModelConfig, *, seed: int, longest: int, lengths: str) -> KimiK2:
-    """Weights that end what they say: shown sequences of random tokens with these lengths."""
+    """Weights that were shown sequences of random tokens with these lengths."""
     model, draw = KimiK2(config, seed=seed), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
     for _ in range(TAUGHT_STEPS):
         tokens_BL = torch.randint(2, config.vocab_size, (TAUGHT_SEQUENCES, PROMPT + longest), generator=draw)
-        spread = torch.randn(TAUGHT_SEQUENCES, generator=draw) * (SIGMA if lengths == "lognormal" else 0.0)
+        spread = torch.randn(TAUGHT_SEQUENCES, generator=draw) * SIGMA
         said_B = (MEDIAN_LENGTH * spread.exp()).round().long().clamp(1, longest - 1)
+        if lengths == "fixed":
+            said_B[:] = longest - 1
         places_BL = torch.arange(PROMPT + longest).expand_as(tokens_BL)
         last_B1 = (PROMPT + said_B).unsqueeze(1)
         tokens_BL = torch.where(places_BL == last_B1, END, tokens_BL)
@@ -73,6 +80,7 @@ class Ours:
     def __init__(self, model: KimiK2, plan: dict[str, Any], arm: str, seed: int) -> None:
         loss, kind = ARMS[arm]
         self.plan, self.seed, self.model = plan, seed, copy.deepcopy(model)
+        self.ends = frozenset() if plan["lengths"] == "fixed" else frozenset([END])
         same = {"weight_decay": 0.0, "adam_betas": (0.9, 0.999)} if kind == "adamw" else {"weight_decay": 0.0}
         settings = OptimizerConfig(kind=kind, peak_lr=plan["lr"] if kind == "adamw" else plan["muon_lr"], **same)
         optimizer = build_optimizer(self.model.named_parameters(), settings, model=model.config)
@@ -113,7 +121,7 @@ class Ours:
                     Request(
                         id=f"{number}/{index}", tokens=tuple(prompt), max_tokens=self.plan["length"], temperature=1.0,
                         seed=(self.seed << 32) + (iteration << 12) + number * size + index,
-                        stop_tokens=frozenset([END]), group=str(number),
+                        stop_tokens=self.ends, group=str(number),
                     )
                 )  # fmt: skip
         ended: dict[str, Segment] = {}
@@ -141,7 +149,7 @@ class Ours:
 
 def _share(tokens: tuple[int, ...]) -> float:
     said = [token for token in tokens if token != END]
-    return sum(token % 2 == 0 for token in said) / max(1, len(said))
+    return sum(token % 2 == 0 for token in said) / len(said) if said else 0.5
 
 
 def trl(python: Path, folder: Path, threads: int, seed: int) -> dict[str, Any]:
@@ -159,11 +167,13 @@ def main() -> int:
     config = ModelConfig.from_dict({**MODEL_PRESETS[arguments.preset], "vocab_size": arguments.vocabulary})
     draw = torch.Generator().manual_seed(1)
     plan = {
-        "groups": 8, "size": 8, "length": arguments.longest, "iterations": arguments.iterations, "wanted": 0.9, "over": 3,
+        "groups": 8, "size": 8, "length": arguments.longest, "iterations": arguments.iterations, "wanted": 0.9, "over": 3, "lengths": arguments.lengths,
         "lr": arguments.lr, "muon_lr": arguments.muon_lr, "trl": {"experts": arguments.experts, "attention": arguments.attention},
         "prompts": torch.randint(2, config.vocab_size, (8 * arguments.iterations, PROMPT), generator=draw).tolist(),
     }  # fmt: skip
     python, runs = trl_environment(), []
+    gc.collect()
+    gc.freeze()  # as `abruzzi-stage` does, and the rival's worker
     for seed in range(arguments.seeds):
         model = taught(config, seed=seed, longest=arguments.longest, lengths=arguments.lengths)
         with tempfile.TemporaryDirectory() as name:
@@ -197,6 +207,8 @@ def _run(found: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
         "reached": statistics.fmean(rewards[-plan["over"] :]) >= plan["wanted"],
         "samples_per_second": samples / seconds,
         "samples_per_cpu_second": samples / found["cpu_seconds"],
+        "tokens_per_second": found["tokens"] / seconds,
+        "tokens_per_cpu_second": found["tokens"] / found["cpu_seconds"],
         "tokens_per_sample": found["tokens"] / samples,
         "rewards": [round(reward, 4) for reward in rewards],
     }
@@ -211,6 +223,9 @@ def _result(arguments: argparse.Namespace, plan: dict[str, Any], runs: list[dict
             "samples_per_second_over_trl": median(arm, "samples_per_second") / median("trl", "samples_per_second"),
             "samples_per_cpu_second_over_trl": median(arm, "samples_per_cpu_second")
             / median("trl", "samples_per_cpu_second"),
+            "tokens_per_second_over_trl": median(arm, "tokens_per_second") / median("trl", "tokens_per_second"),
+            "tokens_per_cpu_second_over_trl": median(arm, "tokens_per_cpu_second")
+            / median("trl", "tokens_per_cpu_second"),
             "seconds_to_reward_over_trl": median(arm, "seconds") / median("trl", "seconds"),
         }
         for arm in ARMS
@@ -237,7 +252,7 @@ def _result(arguments: argparse.Namespace, plan: dict[str, Any], runs: list[dict
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="tiny", choices=[name for name in MODEL_PRESETS if name != "k2"])
-    parser.add_argument("--lengths", default="lognormal", choices=["lognormal", "equal"])
+    parser.add_argument("--lengths", default="fixed", choices=["lognormal", "fixed"])
     parser.add_argument("--longest", type=int, default=64, help="tokens of a completion")
     parser.add_argument("--vocabulary", type=int, default=512)
     parser.add_argument("--iterations", type=int, default=150, help="at most")

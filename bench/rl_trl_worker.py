@@ -8,6 +8,7 @@ Nothing is logged but by the callback; dropout there is none, gradient checkpoin
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def main(folder: str, threads: str, seed: str) -> None:
     def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
         said = [[token for token in ids if token != END] for ids in completion_ids]
         watch.tokens += sum(map(len, completion_ids))
-        found = [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in said]
+        found = [sum(token % 2 == 0 for token in ids) / len(ids) if ids else 0.5 for ids in said]
         watch.rewards.append(sum(found) / len(found))
         return found
 
@@ -72,12 +73,16 @@ def main(folder: str, threads: str, seed: str) -> None:
         temperature=1.0, top_k=0, max_grad_norm=1.0, learning_rate=plan["lr"], lr_scheduler_type="constant",
         logging_strategy="no", max_steps=plan["iterations"], save_strategy="no", shuffle_dataset=False, disable_tqdm=True,
         use_vllm=False,
+        # Of fixed lengths: no completion ends before its last token.
+        generation_kwargs={"min_new_tokens": plan["length"]} if plan["lengths"] == "fixed" else None,
     )  # fmt: skip
     prompts = [" ".join(f"<{token}>" for token in prompt) for prompt in plan["prompts"]]
     trainer = GRPOTrainer(
         model=model, processing_class=tokenizer, args=arguments, reward_funcs=reward, callbacks=[watch],
         train_dataset=Dataset.from_dict({"prompt": prompts}),
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()
     before = time.process_time()
     trainer.train()
     told = {
