@@ -19,7 +19,9 @@ from abruzzi_jobs.rl.environments.adapters import openenv_server
 from abruzzi_jobs.rl.environments.gym import Gym
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["served_warm"])
+PROCESSES.set_forkserver_preload(
+    ["__main__", "abruzzi_jobs.rl.environments.adapters.openenv_server", "abruzzi_jobs.rl.environments.gyms.tools"]
+)
 MOST_ANSWERS = 40
 """That a process gives before it dies, at most."""
 PATIENT_SECONDS = 240.0

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Ending, Segment, TokenSource
-from abruzzi_jobs.rl.engine.drawing import uniform
+from abruzzi_jobs.rl.engine.drawing import uniforms
 from abruzzi_jobs.rl.engine.protocol import Drawn, EngineStats, Generated, Request
 from abruzzi_jobs.rl.engine.shadow import Coming, Shapes
 
@@ -349,4 +349,4 @@ class ServedEngine(ABC):
 
 def seed_of(request: Request) -> int:
     """31 bits. A resumed request goes on with other numbers than those that its beginning was drawn with."""
-    return int(uniform(request.seed, len(request.tokens)) * 2**31)
+    return int(uniforms([request.seed], [len(request.tokens)])[0] * 2**31)

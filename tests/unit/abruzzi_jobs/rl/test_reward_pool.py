@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import signal
 import time
-from contextlib import suppress
 
 import pytest
 from planted_gyms import answered, ended
+from reward_lab import PATIENT_SECONDS, TASK, kill_workers_at_random, score
 
-from abruzzi.contracts.rollout import Group, Outcome, Status
-from abruzzi_jobs.rl.environments import gym
+from abruzzi.contracts.rollout import Group, Status
 from abruzzi_jobs.rl.rewards import RewardPool
-
-PLANTED = gym("planted_gyms:Planted")
-TASK = PLANTED.task(0, 0)
-PATIENT_SECONDS = 120.0
-"""For rewards that answer, on a machine with much else to do."""
-
-
-async def _score(pool: RewardPool, text: str, *, seconds: float = PATIENT_SECONDS, **more: Status) -> Outcome:
-    return await pool.score(ended(TASK, **more), answered(text), {}, deadline_seconds=seconds)
 
 
 def _is_running(pid: int) -> bool:
@@ -46,23 +33,23 @@ async def _gone(pid: int) -> bool:
 @pytest.mark.parametrize("hang", ["loop", "ignores"])
 async def test_a_hung_reward_is_killed_at_its_deadline_and_has_no_reward(hang: str) -> None:
     async with RewardPool(workers=1) as pool:
-        pid = int((await _score(pool, "pid")).components["pid"])
+        pid = int((await score(pool, "pid")).components["pid"])
         began = time.monotonic()
-        outcome = await _score(pool, hang, seconds=0.5)
+        outcome = await score(pool, hang, seconds=0.5)
         took = time.monotonic() - began
         assert (outcome.status, outcome.reward) == (Status.REWARD_TIMEOUT, None)
         assert "0.5 s" in outcome.detail
         assert took >= 0.5
         assert not _is_running(pid)
-        assert (await _score(pool, "right")).reward == 1.0
+        assert (await score(pool, "right")).reward == 1.0
         assert (pool.stats.timeouts, pool.stats.scored) == (1, 2)
 
 
 async def test_what_a_hung_reward_started_is_killed_with_it(tmp_path) -> None:
     written = tmp_path / "pid"
     async with RewardPool(workers=1) as pool:
-        await _score(pool, "pid")
-        asked = asyncio.create_task(_score(pool, f"child {written}", seconds=PATIENT_SECONDS))
+        await score(pool, "pid")
+        asked = asyncio.create_task(score(pool, f"child {written}", seconds=PATIENT_SECONDS))
         end = time.monotonic() + PATIENT_SECONDS
         while not (written.exists() and written.read_text()) and time.monotonic() < end:
             await asyncio.sleep(0.01)
@@ -75,9 +62,9 @@ async def test_what_a_hung_reward_started_is_killed_with_it(tmp_path) -> None:
 
 async def test_a_hung_reward_holds_up_no_other() -> None:
     async with RewardPool(workers=2) as pool:
-        await asyncio.gather(*(_score(pool, "right") for _ in range(2)))
-        hung = asyncio.create_task(_score(pool, "loop", seconds=PATIENT_SECONDS))
-        others = await asyncio.gather(*(_score(pool, "right") for _ in range(20)))
+        await asyncio.gather(*(score(pool, "right") for _ in range(2)))
+        hung = asyncio.create_task(score(pool, "loop", seconds=PATIENT_SECONDS))
+        others = await asyncio.gather(*(score(pool, "right") for _ in range(20)))
         assert [outcome.reward for outcome in others] == [1.0] * 20
         assert not hung.done()
         hung.cancel()
@@ -93,17 +80,17 @@ async def test_rewards_that_fail_have_a_status_and_a_detail_but_no_reward(tmp_pa
             ("dies", "killed by signal 9, 2 times"),
             ("eats", "ran out of its 1024 MiB of memory, 2 times"),
         ):
-            outcome = await _score(pool, text)
+            outcome = await score(pool, text)
             assert (outcome.status, outcome.reward) == (Status.REWARD_ERROR, None), outcome
             assert detail in outcome.detail
-        assert (await _score(pool, f"dies_once {tmp_path}/once")).status is Status.OK
+        assert (await score(pool, f"dies_once {tmp_path}/once")).status is Status.OK
         assert (pool.stats.errors, pool.stats.deaths) == (4, 5)
 
 
 async def test_what_a_reward_prints_is_not_taken_for_its_answer() -> None:
     async with RewardPool(workers=1) as pool:
-        assert (await _score(pool, "prints")).reward == 0.0
-        assert (await _score(pool, "right")).reward == 1.0
+        assert (await score(pool, "prints")).reward == 0.0
+        assert (await score(pool, "right")).reward == 1.0
 
 
 async def test_a_reward_that_cannot_be_loaded_says_why() -> None:
@@ -115,7 +102,7 @@ async def test_a_reward_that_cannot_be_loaded_says_why() -> None:
 
 async def test_workers_are_reused_and_end_with_their_pool() -> None:
     async with RewardPool(workers=2) as pool:
-        found = await asyncio.gather(*(_score(pool, "pid") for _ in range(40)))
+        found = await asyncio.gather(*(score(pool, "pid") for _ in range(40)))
         pids = {int(outcome.components["pid"]) for outcome in found}
         assert len(pids) <= 2
     assert not any(_is_running(pid) for pid in pids)
@@ -124,10 +111,10 @@ async def test_workers_are_reused_and_end_with_their_pool() -> None:
 async def test_a_trajectory_cut_at_its_budget_or_turns_keeps_its_status() -> None:
     async with RewardPool(workers=1) as pool:
         for status in (Status.BUDGET, Status.TURNS):
-            outcome = await _score(pool, "right", status=status)
+            outcome = await score(pool, "right", status=status)
             assert (outcome.status, outcome.reward) == (status, 1.0)
         with pytest.raises(ValueError, match="engine_error"):
-            await _score(pool, "right", status=Status.ENGINE_ERROR)
+            await score(pool, "right", status=Status.ENGINE_ERROR)
 
 
 async def test_what_has_no_reward_never_enters_the_mean_of_its_group() -> None:
@@ -141,7 +128,7 @@ async def test_what_has_no_reward_never_enters_the_mean_of_its_group() -> None:
                 for trajectory, text in zip(members, said, strict=True)
             )
         )
-        hung = await _score(pool, "loop", seconds=0.3)
+        hung = await score(pool, "loop", seconds=0.3)
     scored = [t.model_copy(update={"outcome": o}) for t, o in zip(members, outcomes, strict=True)]
     late = ended(TASK, member=len(said)).model_copy(update={"outcome": hung})
     group = Group(id="g1", task=TASK, trajectories=(*scored, late))
@@ -149,26 +136,10 @@ async def test_what_has_no_reward_never_enters_the_mean_of_its_group() -> None:
     assert group.mean_reward == pytest.approx(2 / 3)
 
 
-async def _under_fire(kills: int, seed: int) -> tuple[list[Outcome], RewardPool]:
-    """Workers are killed by their process ids while rewards are computed; each reward is asked for once."""
-    draw = random.Random(seed)
-    async with RewardPool(workers=2) as pool:
-        asked = [asyncio.create_task(_score(pool, "pid")) for _ in range(kills * 20)]
-        killed = 0
-        while killed < kills and not all(task.done() for task in asked):
-            await asyncio.sleep(draw.random() * 0.02)
-            victims = sorted(worker.pid for worker in pool._living)
-            if victims:
-                with suppress(ProcessLookupError):
-                    os.kill(draw.choice(victims), signal.SIGKILL)
-                    killed += 1
-        return await asyncio.gather(*asked), pool
-
-
 async def test_a_pool_that_is_cancelled_while_a_worker_starts_leaves_nothing() -> None:
     for steps in range(8):
         async with RewardPool(workers=1) as pool:
-            asked = asyncio.create_task(_score(pool, "right"))
+            asked = asyncio.create_task(score(pool, "right"))
             for _ in range(steps):
                 await asyncio.sleep(0)
             pids = [worker.pid for worker in pool._living]
@@ -180,15 +151,15 @@ async def test_a_pool_that_is_cancelled_while_a_worker_starts_leaves_nothing() -
 
 
 async def test_workers_killed_at_random_lose_no_reward_and_make_none_up() -> None:
-    outcomes, pool = await _under_fire(3, seed=0)
-    assert len(outcomes) == 60
-    assert {(o.status, o.reward) for o in outcomes} <= {(Status.OK, 1.0), (Status.REWARD_ERROR, None)}
-    assert pool.stats.scored + pool.stats.errors == 60
-    assert pool.stats.scored >= 54
+    found = await kill_workers_at_random(kills=3, seed=0)
+    assert (len(found.outcomes), found.lost) == (60, 0), found
+    assert found.scored + found.errors == 60
+    assert found.scored >= 54
 
 
 @pytest.mark.prove
 async def test_workers_killed_two_hundred_times_lose_no_reward() -> None:
-    outcomes, pool = await _under_fire(200, seed=1)
-    assert pool.stats.scored + pool.stats.errors == len(outcomes) == 4000
-    assert pool.stats.deaths >= 100
+    found = await kill_workers_at_random(kills=200, seed=1)
+    assert found.scored + found.errors == len(found.outcomes) == 4000
+    assert found.lost == 0
+    assert found.deaths >= 100

@@ -17,6 +17,7 @@ from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.models import Decoder, KimiK2, Llama, LlamaConfig, ModelConfig
 from abruzzi_jobs.models.rows import head_logits, policy_logprobs, ragged_forward
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
+from abruzzi_jobs.rl.engine.drawing import uniforms
 from abruzzi_jobs.rl.engine.protocol import Request
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
 from abruzzi_jobs.rl.learner.learner import Learner
@@ -370,3 +371,11 @@ def test_what_the_engine_recorded_is_what_the_learner_computes_bit_for_bit_over_
         out = policy_logprobs(model, row.tokens_L, row.targets_L, row.positions, row.temperature_T)
         assert torch.equal(out.logprob_C, row.behaviour_T)
     assert learner.step(0, minibatch).metrics["rl/mismatch_kl"] == 0.0
+
+
+def test_numbers_that_draw_are_splitmix64s_and_the_same_beside_others() -> None:
+    assert uniforms([0], [0])[0] == ((0xE220A8397B1DCDAF >> 11) + 0.5) * 2.0**-53, "its published first number"
+    seeds, positions = [0, -1, 2**64, 2**70 + 3], [0, 5, 0, 9]
+    alone = [uniforms([seed], [position])[0] for seed, position in zip(seeds, positions, strict=True)]
+    assert uniforms(seeds, positions).tolist() == alone
+    assert alone[2] == alone[0], "seeds count modulo 2^64"
