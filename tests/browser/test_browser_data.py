@@ -50,6 +50,13 @@ def test_a_corpus_shows_its_statistics_and_a_bar_leads_to_its_rows(page: Page, d
     page.goto(f"/data/{data['corpus']}")
     expect(page.get_by_role("region", name="Mixture of domains")).to_contain_text("mathematics")
     expect(page.get_by_role("region", name="What became of the documents")).to_contain_text("duplicate")
+    rejections = page.get_by_role("region", name="Rejections").first
+    expect(rejections.get_by_role("columnheader")).to_have_text(["Reason", "own", "All"])
+    expect(rejections.get_by_role("row").filter(has_text="duplicate").get_by_role("cell")).to_have_text(
+        ["duplicate", "1", "1"]
+    )
+    rejections.get_by_role("button", name="by source").click()
+    expect(rejections.get_by_role("columnheader")).to_have_text(["Reason", re.compile("texts"), "All"])
     expect(page.get_by_role("navigation", name="Lineage")).to_contain_text("corpus")
     page.get_by_role("button", name=re.compile("^number 240")).click()
     expect(tab(page, "Rewrites")).to_have_attribute("aria-selected", "true")
