@@ -34,6 +34,13 @@ def said(text: str = "hello", **more: object) -> Behaviour:
     return Behaviour(json.dumps(body).encode())
 
 
+def vectors(*rows: list[float], **more: object) -> Behaviour:
+    """The answer of an embedding model; the last text's row first, as servers may."""
+    data = [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)]
+    body = {"object": "list", "model": "vectors-1", "data": data[::-1], "usage": {"prompt_tokens": 9}, **more}
+    return Behaviour(json.dumps(body).encode())
+
+
 def failed(status: str, text: str = "no", **headers: str) -> Behaviour:
     error = json.dumps({"error": {"message": text}}).encode()
     return Behaviour(error, status, {k.replace("_", "-"): v for k, v in headers.items()})
@@ -52,6 +59,7 @@ class Server:
     url: str
     behaviours: list[Behaviour]
     requests: list[dict] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
     under_way: int = 0
@@ -65,6 +73,7 @@ class Server:
                 )
                 self.requests.append(json.loads(await reader.readexactly(length)))
                 self.headers.append(head.decode())
+                self.paths.append(head.decode().split(" ", 2)[1])
                 self.at.append(asyncio.get_running_loop().time())
                 behaviour = self.behaviours[min(len(self.requests), len(self.behaviours)) - 1]
                 self.under_way += 1

@@ -19,6 +19,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import nearest
 from abruzzi.contracts.recipe import AskingStage, Recipe
 from abruzzi.contracts.toml import load_recipe
+from abruzzi_jobs.chat.embeddings import EmbeddingRequest, Embeddings
 from abruzzi_jobs.chat.request import ChatRequest
 from abruzzi_jobs.chat.roles import open_roles
 
@@ -37,7 +38,8 @@ def check_recipe(
     as_json: bool,
 ) -> bool:
     """Whether all answered; prints what came of it. Raises AbruzziError for a bad recipe or an unknown name."""
-    found = endpoints_in(load_recipe(read_recipe(path), overrides(assignments), file=str(path)))
+    recipe = load_recipe(read_recipe(path), overrides(assignments), file=str(path))
+    found, embedders = endpoints_in(recipe), embedders_in(recipe)
     for name in only:
         if name not in found:
             raise AbruzziError(
@@ -45,7 +47,9 @@ def check_recipe(
             )
     chosen = {name: endpoint for name, endpoint in found.items() if not only or name in only}
     asked = ChatRequest(messages=[{"role": "user", "content": question}], max_tokens=max_tokens)
-    results = [asyncio.run(_ask(name, endpoint, folders, asked)) for name, endpoint in chosen.items()]
+    results = [
+        asyncio.run(_ask(name, endpoint, folders, asked, embeds=name in embedders)) for name, endpoint in chosen.items()
+    ]
     if as_json:
         sys.stdout.write(json.dumps({"recipe": str(path), "endpoints": results}, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -62,8 +66,15 @@ def endpoints_in(recipe: Recipe) -> dict[str, EndpointBase]:
     return found
 
 
+def embedders_in(recipe: Recipe) -> set[str]:
+    """Names of endpoints that play no role but the embedder's: they are asked for vectors."""
+    roles = [role for stage in recipe.stage if isinstance(stage, AskingStage) for role in stage.asked_roles().items()]
+    chatting = {config.endpoint for name, config in roles if name != ChatRole.EMBEDDER}
+    return {config.endpoint for name, config in roles if name == ChatRole.EMBEDDER} - chatting
+
+
 async def _ask(
-    name: str, endpoint: EndpointBase, folders: Mapping[str, Path | None], request: ChatRequest
+    name: str, endpoint: EndpointBase, folders: Mapping[str, Path | None], request: ChatRequest, *, embeds: bool
 ) -> dict[str, Any]:
     result: dict[str, Any] = {"endpoint": name, "kind": endpoint.kind.value, "error": None, "hint": None}
     if isinstance(endpoint, CheckpointEndpoint) and None in folders.values():
@@ -77,6 +88,9 @@ async def _ask(
     try:
         async with open_roles(config, {name: limited}, folders=served) as roles:
             started = time.monotonic() - began
+            if embeds:
+                vectors = await roles["user"].embed(EmbeddingRequest(texts=[str(request.messages[0]["content"])]))
+                return result | _embedded(vectors, started)
             answer = await roles["user"].complete(request)
     except AbruzziError as error:
         return result | {"error": error.message, "hint": error.hint}
@@ -89,6 +103,19 @@ async def _ask(
         "completion_tokens": answer.usage.completion_tokens,
         "is_estimated": answer.usage.is_estimated,
         "text": answer.text,
+    }
+
+
+def _embedded(found: Embeddings, started: float) -> dict[str, Any]:
+    return {
+        "model": found.model,
+        "is_llm": found.is_llm,
+        "start_seconds": round(started, 3),
+        "seconds": round(found.seconds, 3),
+        "prompt_tokens": found.usage.prompt_tokens,
+        "completion_tokens": 0,
+        "is_estimated": found.usage.is_estimated,
+        "text": f"(a vector of {found.vectors_ND.shape[1]} numbers)",
     }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,6 +16,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from abruzzi.contracts.endpoint import EndpointBase
+from abruzzi_jobs.chat.embeddings import EmbeddingRequest, Embeddings, read_embeddings, tokens_of
 from abruzzi_jobs.chat.failures import (
     CallRejected,
     ChatFailure,
@@ -34,6 +36,34 @@ LONGEST_PAUSE_SECONDS = 60.0
 REFUSED_IN_A_ROW = 16
 """Questions, none ever answered, after which it is not the questions."""
 _READ_BYTES = 1 << 16
+
+Q = TypeVar("Q", ChatRequest, EmbeddingRequest)
+A = TypeVar("A", ChatResponse, Embeddings)
+
+
+@dataclass(frozen=True)
+class Question(Generic[Q, A]):
+    """A sort of question: what is appended to base_url, how its answer is read, and how many tokens it may need."""
+
+    path: str
+    read: Callable[[bytes, Q, str], A]
+    tokens: Callable[[Q], int]
+    restore: Callable[[Mapping[str, Any], str], A]
+    """An answer out of a record: (its response, the call's id)."""
+
+
+CHAT = Question[ChatRequest, ChatResponse](
+    "chat/completions",
+    lambda content, request, model: read_completion(content, request, model=model),
+    estimated_tokens,
+    lambda found, call_id: ChatResponse.from_dict(found, call_id=call_id),
+)
+EMBEDDINGS = Question[EmbeddingRequest, Embeddings](
+    "embeddings",
+    lambda content, request, model: read_embeddings(content, request, model=model),
+    tokens_of,
+    lambda found, call_id: Embeddings.from_dict(found, call_id=call_id),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +95,6 @@ class EndpointClient:
         self.address = address
         self.limits = limits
         self._session = session
-        self._url = f"{address.base_url}/chat/completions"
         self._headers = {"Content-Type": "application/json"}
         if address.key is not None:
             self._headers["Authorization"] = f"Bearer {address.key}"
@@ -85,25 +114,25 @@ class EndpointClient:
             reraise=True,
         )
 
-    async def complete(
-        self, request: ChatRequest, body: bytes, *, role: str, tell_retry: Callable[[str], None]
-    ) -> ChatResponse:
+    async def ask(
+        self, question: Question[Q, A], request: Q, body: bytes, *, role: str, tell_retry: Callable[[str], None]
+    ) -> A:
         """The answer to `body`, which is `request` with model and seed. `tell_retry` is called with the reason of each try that failed and
         is made again. Raises a ChatFailure."""
         started = time.monotonic()
         tries, spent, failed_at = 0, 0.0, float("inf")
 
-        async def attempt() -> ChatResponse:
+        async def attempt() -> A:
             nonlocal tries, spent, failed_at
             tries += 1
             try:
                 async with self._slots:
-                    need = estimated_tokens(request) if self.limits.tokens_per_minute else 0
+                    need = question.tokens(request) if self.limits.tokens_per_minute else 0
                     await self._requests.take()
                     await self._tokens.take(need)
                     began = time.monotonic()
                     try:
-                        response = await self._try(request, body, role)
+                        response = await self._try(question, request, body, role)
                     finally:
                         spent += time.monotonic() - began
                     self._tokens.give_back(need - response.usage.total if need else 0)
@@ -125,11 +154,12 @@ class EndpointClient:
         self._answered_at, self._refused = time.monotonic(), 0
         return replace(response, seconds=spent, tries=tries)
 
-    async def _try(self, request: ChatRequest, body: bytes, role: str) -> ChatResponse:
+    async def _try(self, question: Question[Q, A], request: Q, body: bytes, role: str) -> A:
         headers = {**self._headers, "X-Abruzzi-Role": role} if self.address.is_ours else self._headers
+        url = f"{self.address.base_url}/{question.path}"
         try:
             async with self._session.post(
-                self._url, data=body, headers=headers, timeout=self._timeout, proxy=self._proxy, allow_redirects=False
+                url, data=body, headers=headers, timeout=self._timeout, proxy=self._proxy, allow_redirects=False
             ) as response:
                 content = await self._read(response)
                 status, received = response.status, response.headers
@@ -145,7 +175,7 @@ class EndpointClient:
             content = content.replace(self._key, b"[key]")  # some servers quote it in their errors
         if status != 200:
             raise failure_of_status(status, received, content, now=datetime.now(UTC))
-        return read_completion(content, request, model=self.address.model)
+        return question.read(content, request, self.address.model)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self.limits.max_answer_bytes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from abruzzi.contracts.endpoint import RoleConfig
+from abruzzi_jobs.chat.embeddings import Embeddings
 from abruzzi_jobs.chat.failures import BudgetReached
 from abruzzi_jobs.chat.request import ChatResponse
 
@@ -34,7 +35,7 @@ class Account:
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
-    def take(self, response: ChatResponse) -> None:
+    def take(self, response: ChatResponse | Embeddings) -> None:
         usage = response.usage
         self._add(usage.prompt_tokens, usage.completion_tokens, response.seconds, usage.is_estimated)
 

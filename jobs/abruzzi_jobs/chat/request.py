@@ -12,6 +12,8 @@ from abruzzi_jobs.chat.failures import CallRejected
 
 Message = Mapping[str, Any]
 STANDIN_GENERATOR = "standin-rule-v1"
+BYTES_PER_TOKEN = 4
+"""Where nobody has counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from abruzzi.contracts.endpoint import EndpointBase, RoleConfig, RoleTable, endp
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.graph import nearest
 from abruzzi_jobs.chat.calls import CallLog
-from abruzzi_jobs.chat.endpoint import FIRST_PAUSE_SECONDS, EndpointClient
+from abruzzi_jobs.chat.embeddings import EmbeddingRequest, Embeddings
+from abruzzi_jobs.chat.endpoint import CHAT, EMBEDDINGS, FIRST_PAUSE_SECONDS, A, EndpointClient, Q, Question
 from abruzzi_jobs.chat.failures import CallRejected
 from abruzzi_jobs.chat.ledger import Account, metrics_of
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse
@@ -57,13 +58,19 @@ class RoleClient:
 
     async def complete(self, request: ChatRequest) -> ChatResponse:
         """Raises CallRejected where this question has no usable answer, BudgetReached, or what the endpoint raises."""
-        request = self._with_settings(request)
+        return await self._once(CHAT, self._with_settings(request))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Raises as `complete` does."""
+        return await self._once(EMBEDDINGS, request)
+
+    async def _once(self, question: Question[Q, A], request: Q) -> A:
         core = json.dumps(request.body(), sort_keys=True, separators=(",", ":"))
         call_id = sha256(f"{self._salt}\0{request.sample}\0{core}".encode()).hexdigest()
         while True:
             if self._log is not None and (found := await self._log.find(call_id)) is not None:
                 self.account.cache_hits += 1
-                return ChatResponse.from_dict(found, call_id=call_id)
+                return question.restore(found, call_id)
             running = self._asking.get(call_id)
             if running is None or self._log is None:
                 break
@@ -72,19 +79,19 @@ class RoleClient:
         self.account.check(self.role, self.config)
         done = self._asking[call_id] = asyncio.get_running_loop().create_future()
         try:
-            return await self._ask(request, core, call_id)
+            return await self._ask(question, request, core, call_id)
         finally:
             self._asking.pop(call_id, None)
             done.set_result(None)
 
-    async def _ask(self, request: ChatRequest, core: str, call_id: str) -> ChatResponse:
+    async def _ask(self, question: Question[Q, A], request: Q, core: str, call_id: str) -> A:
         added: dict[str, Any] = {"model": self.endpoint.address.model}
-        if request.seed is None:
+        if isinstance(request, ChatRequest) and request.seed is None:
             added["seed"] = int(call_id[:8], 16) & 0x7FFFFFFF
         body = f"{core[:-1]},{json.dumps(added)[1:]}".encode()
         retries: list[str] = []
         try:
-            response = await self.endpoint.complete(request, body, role=self.role, tell_retry=retries.append)
+            response = await self.endpoint.ask(question, request, body, role=self.role, tell_retry=retries.append)
         except CallRejected as rejected:
             self.account.rejected[rejected.reason] += 1
             end = {"retries": retries, "rejected": {"reason": rejected.reason, "message": rejected.message}}
@@ -98,7 +105,7 @@ class RoleClient:
         self._record(call_id, request, body, {**end, "response": response.as_dict()})
         return response
 
-    def _record(self, call_id: str, request: ChatRequest, body: bytes, rest: dict[str, Any]) -> None:
+    def _record(self, call_id: str, request: ChatRequest | EmbeddingRequest, body: bytes, rest: dict[str, Any]) -> None:
         if self._log is None:
             return
         head = {

@@ -9,10 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from abruzzi_jobs.chat.failures import Fate, TryFailed
-from abruzzi_jobs.chat.request import STANDIN_GENERATOR, ChatRequest, ChatResponse, ToolCall, Usage
+from abruzzi_jobs.chat.request import BYTES_PER_TOKEN, STANDIN_GENERATOR, ChatRequest, ChatResponse, ToolCall, Usage
 
 _EXCERPT = 300
-_BYTES_PER_TOKEN = 4
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
@@ -112,7 +111,7 @@ def estimated_tokens(request: ChatRequest) -> int:
     """What a call may need at most, as far as one can tell before it is made: its prompt at four bytes a token, and max_tokens."""
     size = sum(len(str(m.get("content") or "")) for m in request.messages)
     size += sum(len(json.dumps(tool)) for tool in request.tools)
-    return size // _BYTES_PER_TOKEN + 1 + (request.max_tokens or 256)
+    return size // BYTES_PER_TOKEN + 1 + (request.max_tokens or 256)
 
 
 def excerpt(content: bytes) -> str:
@@ -144,4 +143,4 @@ def _usage(found: Any, request: ChatRequest, text: str, calls: tuple[ToolCall, .
             return Usage(*counts)  # type: ignore[arg-type]
     said = len(text.encode()) + sum(len(c.arguments.encode()) for c in calls)
     asked = sum(len(str(m.get("content") or "").encode()) for m in request.messages)
-    return Usage(asked // _BYTES_PER_TOKEN + 1, said // _BYTES_PER_TOKEN + 1, is_estimated=True)
+    return Usage(asked // BYTES_PER_TOKEN + 1, said // BYTES_PER_TOKEN + 1, is_estimated=True)

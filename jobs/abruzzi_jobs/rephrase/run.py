@@ -10,6 +10,7 @@ from typing import Any
 
 from abruzzi.contracts.endpoint import ChatRole
 from abruzzi.contracts.rephrase import RephraseConfig
+from abruzzi_jobs.chat.embeddings import Embedder
 from abruzzi_jobs.chat.failures import BudgetReached
 from abruzzi_jobs.chat.in_order import in_order
 from abruzzi_jobs.chat.request import ChatBackend
@@ -82,7 +83,10 @@ class _Worker:
         judge: ChatBackend | None = None
         if ChatRole.VERIFIER in roles:
             judge = roles[ChatRole.VERIFIER]
-        self._verify = Verifier(config.fidelity, judge)
+        embedder: Embedder | None = None
+        if ChatRole.EMBEDDER in roles:
+            embedder = roles[ChatRole.EMBEDDER]
+        self._verify = Verifier(config.fidelity, judge, embedder)
         self._verify_translation = TranslationVerifier(config.fidelity, judge)
         self.reached: BudgetReached | None = None
         """A budget that was used up."""

@@ -38,6 +38,8 @@ class ChatRole(StrEnum):
     """Who is evaluated or attacked."""
     CRITIC = "critic"
     ATTACKER = "attacker"
+    EMBEDDER = "embedder"
+    """Gives vectors of texts (/embeddings) instead of answers; played by endpoints of kind openai."""
 
 
 class EndpointKind(StrEnum):
@@ -103,7 +105,7 @@ class EndpointBase(Strict):
 class OpenAiEndpoint(EndpointBase):
     kind: Literal[EndpointKind.OPENAI]
     base_url: str
-    """Such as https://llm.example.org/v1: what /chat/completions is appended to."""
+    """Such as https://llm.example.org/v1: what /chat/completions, of an embedder /embeddings, is appended to."""
     model: str = Field(min_length=1, max_length=200)
     api_key: Annotated[str | None, BeforeValidator(_reference)] = None
     """"secret:NAME". Never the key."""
@@ -116,7 +118,7 @@ class OpenAiEndpoint(EndpointBase):
             raise ValueError('is no http or https URL; expected the form "https://host/v1"')
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError('holds more than scheme, host, port and path; a key belongs into api_key = "secret:NAME"')
-        return value.rstrip("/").removesuffix("/chat/completions")
+        return value.rstrip("/").removesuffix("/chat/completions").removesuffix("/embeddings")
 
 
 class SmolLm2Endpoint(EndpointBase):

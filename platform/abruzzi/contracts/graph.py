@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from abruzzi.contracts.endpoint import CheckpointEndpoint, endpoints_of
+from abruzzi.contracts.endpoint import ChatRole, CheckpointEndpoint, OpenAiEndpoint, endpoints_of
 from abruzzi.contracts.gate import parse_gate
 from abruzzi.contracts.nearest import nearest
 from abruzzi.contracts.recipe import (
@@ -171,6 +171,12 @@ def _role_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
                 ("stage", index, *place, "endpoint"),
                 f"no endpoint is called {config.endpoint!r}",
                 hint,
+            )
+        elif place[-1] == ChatRole.EMBEDDER and not isinstance(known[config.endpoint], OpenAiEndpoint):
+            yield GraphMistake(
+                ("stage", index, *place, "endpoint"),
+                f"endpoint {config.endpoint!r} answers chats and gives no embeddings",
+                'Name an endpoint of kind "openai" whose model is an embedding model.',
             )
     if isinstance(stage, RedteamStage):
         for role, name, host in stage.leaving():

@@ -86,7 +86,7 @@ class CorpusStage(StageBase):
 
 
 class RephraseStage(AskingStage):
-    """Roles: rephraser; verifier, which judges what has passed the rules; translator, where `translate_from` is set."""
+    """Roles: rephraser; embedder, whose vectors tell how like source and rewrite are; verifier, which judges what has passed all that; translator, where `translate_from` is set."""
 
     kind: Literal[StageKind.REPHRASE]
     rephrase: RephraseConfig = RephraseConfig()

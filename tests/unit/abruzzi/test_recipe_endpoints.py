@@ -78,6 +78,7 @@ BAD = {
     "an output": ("pretrain.checkpoint", "pretrain.chekpoint", 13, "endpoint.own.checkpoint", "Did you mean 'checkpoint'?"),
     "a stage": ("tokenize.tokenizer", "tokenise.tokenizer", 14, "endpoint.own.tokenizer", "Did you mean 'tokenize'?"),
     "another kind of output": ("pretrain.checkpoint", "tokenize.dataset", 13, "endpoint.own.checkpoint", "no checkpoint"),
+    "an embedder that only talks": ("judge =", "embedder =", 41, "stage.ask.roles.embedder.endpoint", 'endpoint of kind "openai"'),
     "a need": ('["pretrain", "tokenize"]', '["pretrain"]', None, "", ""),
     "no need": ('["pretrain", "tokenize"]', '["corpus"]', 13, "endpoint.own.checkpoint", "Add 'pretrain' to the needs of 'ask'."),
     "a name": ("endpoint.own]", "endpoint.Own]", 11, "endpoint.Own", "small letters"),

@@ -47,7 +47,7 @@ class FaultKind(StrEnum):
 class Fault:
     kind: FaultKind
     layer: str
-    """rules, likeness, judge, endpoint or decontamination."""
+    """rules, likeness, embeddings, judge, endpoint or decontamination."""
     detail: str
     source_span: Span | None = None
     text_span: Span | None = None

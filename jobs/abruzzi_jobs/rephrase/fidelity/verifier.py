@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from abruzzi.contracts.rephrase import FidelityConfig
+from abruzzi_jobs.chat.embeddings import Embedder
 from abruzzi_jobs.chat.request import ChatBackend
 from abruzzi_jobs.rephrase.fidelity.fault import Fault
 from abruzzi_jobs.rephrase.fidelity.judge import judge
 from abruzzi_jobs.rephrase.fidelity.rules import rules
 from abruzzi_jobs.rephrase.fidelity.shape import shape
 from abruzzi_jobs.rephrase.fidelity.translation import translation_faults
+from abruzzi_jobs.rephrase.fidelity.vectors import likeness_faults
 
 
 class Verifier:
-    """Of rewritten parts. `backend`: the role verifier, None where the recipe gives it to nobody."""
+    """Of rewritten parts. `backend`: the role verifier, `embedder`: the role of this name; None where the recipe gives it to nobody."""
 
-    def __init__(self, config: FidelityConfig, backend: ChatBackend | None = None) -> None:
-        self._config, self._backend = config, backend
+    def __init__(
+        self, config: FidelityConfig, backend: ChatBackend | None = None, embedder: Embedder | None = None
+    ) -> None:
+        self._config, self._backend, self._embedder = config, backend, embedder
 
     async def __call__(self, source: str, text: str, *, context: str) -> list[Fault]:
         faults = self.cheap(source, text, context=context)
+        if not faults and self._embedder is not None:
+            faults = await likeness_faults(self._embedder, source, text, self._config)
         if not faults and self._backend is not None:
             faults = await judge(self._backend, source, text)
         return faults
