@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,8 @@ class Behaviour:
     """The answer waits for it."""
     endless: bool = False
     """Sends for as long as anybody reads."""
+    answers: Callable[[dict], bytes] | None = None
+    """Makes the body of the request."""
 
 
 def said(text: str = "hello", **more: object) -> Behaviour:
@@ -75,14 +77,15 @@ class Server:
                 self.headers.append(head.decode())
                 self.paths.append(head.decode().split(" ", 2)[1])
                 self.at.append(asyncio.get_running_loop().time())
-                behaviour = self.behaviours[min(len(self.requests), len(self.behaviours)) - 1]
+                number = len(self.requests) - 1
+                behaviour = self.behaviours[min(number, len(self.behaviours) - 1)]
                 self.under_way += 1
                 self.most_under_way = max(self.most_under_way, self.under_way)
                 await asyncio.sleep(behaviour.wait)
                 if behaviour.gate is not None:
                     await behaviour.gate.wait()
                 self.under_way -= 1
-                await self._answer(behaviour, writer)
+                await self._answer(behaviour, self.requests[number], writer)
                 if behaviour.endless or behaviour.length is not None:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -90,12 +93,13 @@ class Server:
         finally:
             writer.close()
 
-    async def _answer(self, behaviour: Behaviour, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, behaviour: Behaviour, request: dict, writer: asyncio.StreamWriter) -> None:
+        body = behaviour.answers(request) if behaviour.answers else behaviour.body
         headers = {"Content-Type": "application/json", **behaviour.headers}
         if not behaviour.endless:
-            headers["Content-Length"] = str(len(behaviour.body) if behaviour.length is None else behaviour.length)
+            headers["Content-Length"] = str(len(body) if behaviour.length is None else behaviour.length)
         lines = [f"HTTP/1.1 {behaviour.status}", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
-        writer.write("\r\n".join(lines).encode() + behaviour.body)
+        writer.write("\r\n".join(lines).encode() + body)
         await writer.drain()
         while behaviour.endless:
             writer.write(b'{"choices": [' + b" " * 65536)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from chat_server import chat_server, vectors
+from chat_server import Behaviour, chat_server, vectors
 from rephrase_lab import STANDIN, Lab, described, small_corpus
 
 from abruzzi.contracts.rephrase import FidelityConfig
@@ -19,14 +19,15 @@ from abruzzi_jobs.data.row_shards import read_rows
 from abruzzi_jobs.rephrase.fidelity.fault import Fault, FaultKind
 from abruzzi_jobs.rephrase.fidelity.verifier import Verifier
 
-SOURCE = "The bridge was opened in 1871. It is 240 metres long."
+SENTENCES = ("The bridge was opened in 1871.", "It is 240 metres long.")
+SOURCE = " ".join(SENTENCES)
 GOOD = "In 1871 the bridge was opened; its length is 240 metres."
 BAD = "In 1871 the bridge was opened; its length is 310 metres."
 
 
 @dataclass
 class Points:
-    """Gives the two texts these vectors, or raises."""
+    """Gives the source's two sentences and the rewrite's one these vectors, or raises."""
 
     what: Any
     asked: list[tuple[str, ...]] = field(default_factory=list)
@@ -54,15 +55,22 @@ async def checked(text: str, embedder: Points, judge: Judge, **config: float) ->
 
 
 async def test_texts_that_are_like_enough_go_on_to_the_judge() -> None:
-    embedder, judge = Points([[1.0, 1.0], [1.0, 0.9]]), Judge()
+    embedder, judge = Points([[1.0, 1.0], [0.0, 1.0], [1.0, 0.9]]), Judge()
     assert await checked(GOOD, embedder, judge) == []
-    assert (embedder.asked, judge.asked) == ([(SOURCE, GOOD)], 1)
+    assert (embedder.asked, judge.asked) == ([(*SENTENCES, GOOD)], 1)
 
 
 async def test_texts_that_are_not_are_a_fault_and_the_judge_is_not_asked() -> None:
-    embedder, judge = Points([[1.0, 0.0], [0.5, 1.0]]), Judge()
+    embedder, judge = Points([[1.0, 0.0], [-1.0, 0.0], [0.5, 1.0]]), Judge()
     (fault,) = await checked(GOOD, embedder, judge, min_similarity=0.6)
-    assert (fault.kind, fault.layer, fault.detail) == (FaultKind.LIKENESS, "embeddings", "cosine 0.45 by points")
+    assert (fault.kind, fault.layer, fault.detail) == (
+        FaultKind.LIKENESS,
+        "embeddings",
+        "cosine 0.45 with what is nearest, by points",
+    )
+    assert fault.source_span is not None
+    assert fault.text_span is not None
+    assert (SOURCE[slice(*fault.source_span)], GOOD[slice(*fault.text_span)]) == (SENTENCES[0], GOOD)
     assert judge.asked == 0
     assert await checked(GOOD, embedder, judge, min_similarity=0.4) == []
 
@@ -75,9 +83,14 @@ async def test_what_the_rules_find_is_not_asked_about_and_texts_without_vectors_
     assert (fault.layer, fault.detail, judge.asked) == ("embeddings", "no vectors: The text is too long.", 0)
 
 
+def each(last: list[float]) -> Behaviour:
+    """All texts of a request get the same vector, but for the last one."""
+    return Behaviour(answers=lambda request: vectors(*[[1.0, 0.0]] * (len(request["input"]) - 1), last).body)
+
+
 async def test_a_stage_asks_the_embedder_of_its_recipe_and_keeps_what_it_said(tmp_path: Path) -> None:
     corpus = small_corpus(tmp_path / "corpus", max_bytes=6000)
-    async with chat_server(vectors([1.0, 0.0], [0.0, 1.0]), vectors([1.0, 0.0], [1.0, 0.1])) as server:
+    async with chat_server(each([0.0, 1.0]), each([1.0, 0.1])) as server:
         stage = {
             "roles": {**STANDIN["roles"], "embedder": "vectors"},
             "endpoint": {**STANDIN["endpoint"], "vectors": {"kind": "openai", "base_url": server.url, "model": "v"}},
