@@ -12,6 +12,7 @@ import httpx
 import psycopg
 from api_server import RECIPE, ApiServer
 
+from abruzzi.contracts.evaluation import SuiteSettings, SuiteSummary
 from abruzzi.contracts.stage import DirectoryStore as StoreConfig
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind, Role, StageKind
@@ -37,6 +38,7 @@ class Things:
     digest: str = ""
     subscription_id: str = field(default_factory=new_id)
     delivery_id: str = field(default_factory=new_id)
+    evaluation_id: str = field(default_factory=new_id)
     message_id: int = 0
     """Of the outbox: that the run was submitted."""
 
@@ -60,6 +62,7 @@ class Things:
         made = cls(server, project, admin, run_id, attempt_id, attempt_token, token_id)
         made.message_id = row[0]
         made._commit(folder)
+        made._evaluate()
         made.quarantine()
         return made
 
@@ -68,13 +71,21 @@ class Things:
         return {
             "run_id": self.run_id, "attempt_id": self.attempt_id, "artifact_id": self.artifact_id, "token_id": self.token_id, "rank": "0",
             "path": "file.txt", "subscription_id": self.subscription_id, "delivery_id": self.delivery_id, "message_id": str(self.message_id),
-            "name": "spare", "noun": "things", "rubrics_name": "general",
+            "name": "spare", "noun": "things", "rubrics_name": "general", "stage_id": "a",
+            "evaluation_id": self.evaluation_id, "other_id": self.evaluation_id,
         }  # fmt: skip
 
     @property
     def names(self) -> list[str]:
         """What nobody of another project may read anywhere."""
-        return [self.run_id, self.artifact_id, self.token_id, self.subscription_id, self.delivery_id]
+        return [
+            self.run_id,
+            self.artifact_id,
+            self.token_id,
+            self.subscription_id,
+            self.delivery_id,
+            self.evaluation_id,
+        ]
 
     def end(self) -> None:
         """The run fails, whatever it does now."""
@@ -85,6 +96,15 @@ class Things:
         with psycopg.connect(self.server.owner_url, autocommit=True) as connection:
             connection.execute(
                 "UPDATE runs SET state = 'pending', desired = 'run', revision = revision + 1 WHERE id = %s",
+                (self.run_id,),
+            )
+
+    def hold_at_gate(self) -> None:
+        """Its stage waits behind a gate that nothing satisfies."""
+        self.reopen()
+        with psycopg.connect(self.server.owner_url, autocommit=True) as connection:
+            connection.execute(
+                "UPDATE stages SET state = 'waiting', gate = 'a.score >= 2', revision = revision + 1 WHERE run_id = %s AND id = 'a'",
                 (self.run_id,),
             )
 
@@ -107,6 +127,7 @@ class Things:
         contents = {
             "file.txt": "weights",
             "things.json": '{"rows": 1}',
+            "scores.json": '{"sums@1": {"one": 1.0}}',
             "things.jsonl": '{"id": "one", "fate": "kept"}\n',
             "redteam.jsonl": '{"id": "one", "fate": "pass", "plugin": "privacy", "sub_plugin": "violation", "strategy": "basic"}\n',
         }
@@ -127,6 +148,17 @@ class Things:
             self.artifact_id = answer.json()["artifact"]["id"]
             log = stage.put(f"attempts/{self.attempt_id}/logs/0", params={"offset": 0}, content=b"hello\n")
             assert log.status_code == 200, log.text
+
+    def _evaluate(self) -> None:
+        summary = SuiteSummary(
+            suite="sums@1", settings=SuiteSettings(), items=1, answers=1, statuses={}, missing=0, score=None, truncation_rate=0.0
+        )  # fmt: skip
+        with psycopg.connect(self.server.owner_url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO evaluations (id, project_id, run_id, stage_id, artifact_id, suite, target, target_detail, items, summary, created_at) "
+                "VALUES (%s, %s, %s, 'a', %s, 'sums@1', 'sha256:1', '{}', 1, %s, now())",
+                (self.evaluation_id, self.project, self.run_id, self.artifact_id, summary.model_dump_json()),
+            )
 
 
 @dataclass(frozen=True)
@@ -177,6 +209,9 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("POST", "/runs"): Asked(201, body=_recipe),
     ("POST", "/runs/{run_id}/cancel"): Asked(202, before=Things.reopen),
     ("POST", "/runs/{run_id}/retry"): Asked(202, body=lambda t: {}, before=Things.end),
+    ("POST", "/runs/{run_id}/gates/{stage_id}/override"): Asked(
+        202, body=lambda t: {"reason": "people looked"}, before=Things.hold_at_gate
+    ),
     ("POST", "/runs/{run_id}/branch"): Asked(201, body=lambda t: {"artifact_id": t.artifact_id}),
     ("POST", "/runs/{run_id}/export"): Asked(202),
     ("POST", "/notifications"): Asked(

@@ -31,16 +31,18 @@ INSERT INTO usage_days (run_id, pool, day, cause, project_id, gpu_ms, cpu_ms) VA
 INSERT INTO queue_entries (attempt_id, project_id, pool, position, since, ordered_by) VALUES ('{p}00000000-s-1', '{p}', 'local', 1, now(), 'kueue');
 INSERT INTO reviews (project_id, artifact_digest, row_id, verdict, note, by, at) VALUES ('{p}', 'd', 'r', 'accept', '', 'me', now());
 INSERT INTO rubric_sets (project_id, name, version, rubrics, by, at) VALUES ('{p}', 'n', 1, '[]', 'me', now());
+INSERT INTO evaluations (id, project_id, run_id, stage_id, artifact_id, suite, target, target_detail, items, summary, created_at)
+  VALUES ('{p}ev', '{p}', '{p}00000000', 's', 'a{p}', 'sums@1', 't', '{{}}', 1, '{{}}', now());
 INSERT INTO log_chunks (attempt_id, rank, start_offset, end_offset, object_key, project_id) VALUES ('{p}00000000-s-1', 0, 0, 9, 'k', '{p}');
 """
 TABLES = (
     "projects", "tokens", "audit", "idempotency_keys", "recipes", "runs", "stages", "attempts", "ranks", "artifacts",
     "artifact_parents", "events", "outbox", "metric_points", "metric_tiers", "log_chunks", "subscriptions", "deliveries",
-    "usage_runs", "usage_days", "queue_entries", "reviews", "rubric_sets",
+    "usage_runs", "usage_days", "queue_entries", "reviews", "rubric_sets", "evaluations",
 )  # fmt: skip
 OF_THE_PLATFORM = ("chores", "leaderships", "nodes", "pools")
 """Of no project: test_database_schema.py, test_nodes.py and test_pools.py say who may do what to them."""
-APPEND_ONLY = ("audit", "events", "rubric_sets")
+APPEND_ONLY = ("audit", "events", "rubric_sets", "evaluations")
 READ_ONLY = ("usage_runs", "usage_days", "queue_entries")
 """To the application: controllers and workers write them."""
 DELETABLE = ("idempotency_keys", "outbox", "metric_points", "metric_tiers", "log_chunks", "reviews")

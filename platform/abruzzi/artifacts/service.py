@@ -17,6 +17,7 @@ from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi.evaluations import service as evaluations
 from abruzzi.events import service as events
 from abruzzi.events.models import EventRow
 from abruzzi.kit.ids import new_id
@@ -25,7 +26,6 @@ WITHOUT_ROWS = (
     ArtifactKind.TOKENIZER,
     ArtifactKind.DATASET,
     ArtifactKind.CHECKPOINT,
-    ArtifactKind.REPORT,
     ArtifactKind.EXPORT,
 )
 """Kinds that hold numbers for programs."""
@@ -83,6 +83,8 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
             ArtifactParentRow(artifact_id=artifact_id, parent_id=p, project_id=manifest.project_id)
             for p in set(parents)
         )
+    if manifest.kind is ArtifactKind.REPORT:
+        await evaluations.record(session, artifact_id, manifest)
     body = {
         "artifact": artifact_id,
         "stage": manifest.stage_id,

@@ -116,6 +116,21 @@ def retry(
     )
 
 
+@app.command(epilog='Example: abruzzi runs override latest promote --reason "people read the ten wrong answers"')
+def override(
+    run: RunArgument,
+    stage: Annotated[str, typer.Argument(help="The stage that its gate keeps from starting.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the run's events.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Let a stage start although its gate does not hold (maintainers; the audit log keeps it)."""
+    with client() as connection:
+        found = connection.runs.override_gate(find_run(connection, run), stage, reason)
+    print_json(found) if as_json else OUTPUT.print(
+        f"{found.id} is {state_text(found.state)}. Watch it: abruzzi runs watch {found.id}"
+    )
+
+
 @app.command(epilog="Example: abruzzi runs branch latest ARTIFACT --set stage.pretrain.optimizer.peak_lr=5e-4")
 def branch(
     run: RunArgument,

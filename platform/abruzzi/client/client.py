@@ -108,6 +108,10 @@ class Runs:
     def retry(self, run_id: str, stage_id: str | None = None) -> RunOut:
         return self._http.post(RunOut, f"runs/{run_id}/retry", {"stage_id": stage_id})
 
+    def override_gate(self, run_id: str, stage_id: str, reason: str) -> RunOut:
+        """Let a stage start although its gate does not hold. For maintainers."""
+        return self._http.post(RunOut, f"runs/{run_id}/gates/{stage_id}/override", {"reason": reason})
+
     def branch(
         self,
         run_id: str,

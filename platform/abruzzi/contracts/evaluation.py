@@ -6,12 +6,14 @@ Settings follow the paper's section 4: shots, answers a question (k of Avg@k), t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints
 
 from abruzzi.contracts.quantity import Count
+from abruzzi.contracts.resources import Resource
 from abruzzi.contracts.training import Strict
 
 SuiteReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}(@[1-9][0-9]{0,3})?$")]
@@ -160,3 +162,46 @@ class SuiteSummary(Strict):
         if self.contaminated is not None:
             found["contaminated"] = float(self.contaminated)
         return {name: round(value, 6) for name, value in found.items()}
+
+
+class EvaluationOut(Resource):
+    """A suite's outcome for one target, as the platform keeps it."""
+
+    id: str
+    project_id: str
+    run_id: str
+    stage_id: str
+    artifact_id: str
+    """Of the report; its rows `answers` are the transcripts."""
+    suite: str
+    target: str
+    """The checkpoint's digest, or `<kind>:<model>`."""
+    target_detail: Mapping[str, str | int | None]
+    summary: SuiteSummary
+    created_at: datetime
+
+
+class ItemPair(Resource):
+    item: str
+    a: float
+    b: float
+
+
+class PairedOut(Resource):
+    """b compared with a on the items that both have a score of."""
+
+    items: int
+    left_out: int
+    """Items without a score on either side, or that only one was asked."""
+    difference: float | None
+    """Mean of b minus a."""
+    low: float | None
+    """95 % interval; None with fewer than five common items."""
+    high: float | None
+    better: int
+    """Items that b scores higher on."""
+    worse: int
+    p_value: float
+    """Exact two-sided sign test over items whose scores differ."""
+    changed: list[ItemPair]
+    """Items whose scores differ, those that b lost first."""

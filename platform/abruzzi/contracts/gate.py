@@ -1,4 +1,4 @@
-"""Gates: `<stage>.<fact> <= <number>`, over the numbers that a stage's artifacts carry."""
+"""Gates: `<stage>.<fact> <= <number>`, one or several joined by `and`, over the numbers that stages' artifacts carry."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _GATE = re.compile(
     r"^\s*([a-z0-9][a-z0-9-]*)\.([A-Za-z_][A-Za-z0-9_./-]*)\s*(<=|>=|<|>|==)\s*(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$"
 )
+_AND = re.compile(r"\s+and\s+")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -33,8 +34,13 @@ class Verdict:
     sentence: str
 
 
-def parse_gate(text: str) -> Gate | None:
-    """None when the text is no gate."""
+def parse_gate(text: str) -> tuple[Gate, ...] | None:
+    """All of its conditions. None when the text is no gate."""
+    found = tuple(_parse(part) for part in _AND.split(text.strip()))
+    return None if None in found else tuple(gate for gate in found if gate is not None)
+
+
+def _parse(text: str) -> Gate | None:
     match = _GATE.match(text)
     if match is None:
         return None
@@ -46,14 +52,17 @@ def parse_gate(text: str) -> Gate | None:
 
 def judge(text: str, facts: Mapping[str, Mapping[str, float]]) -> Verdict:
     """`facts` by stage id. A fact that is not there does not hold: a gate never opens by accident."""
-    gate = parse_gate(text)
-    if gate is None:
+    gates = parse_gate(text)
+    if gates is None:
         return Verdict(False, f"The gate {text!r} cannot be read; expected <stage>.<fact> <= <number>.")
-    value = facts.get(gate.stage_id, {}).get(gate.fact)
-    if value is None:
-        known = ", ".join(sorted(facts.get(gate.stage_id, {}))) or "none"
+    lacking = [gate for gate in gates if gate.fact not in facts.get(gate.stage_id, {})]
+    if lacking:
+        stage_id, fact = lacking[0].stage_id, lacking[0].fact
+        known = ", ".join(sorted(facts.get(stage_id, {}))) or "none"
         return Verdict(
-            False, f"The gate {text!r} does not hold: stage {gate.stage_id!r} made no {gate.fact!r} (it has: {known})."
+            False, f"The gate {text!r} does not hold: stage {stage_id!r} made no {fact!r} (it has: {known})."
         )
-    holds = _COMPARE[gate.comparison](value, gate.bound)
-    return Verdict(holds, f"The gate {text!r} {'holds' if holds else 'does not hold'}: {gate.fact} is {value:g}.")
+    values = [(gate, facts[gate.stage_id][gate.fact]) for gate in gates]
+    broken = [(gate, value) for gate, value in values if not _COMPARE[gate.comparison](value, gate.bound)]
+    told = ", ".join(f"{gate.fact} is {value:g}" for gate, value in broken or values)
+    return Verdict(not broken, f"The gate {text!r} {'does not hold' if broken else 'holds'}: {told}.")

@@ -287,23 +287,24 @@ def _gate_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
     if stage.gate is None:
         return
     path = ("stage", index, "gate")
-    gate = parse_gate(stage.gate)
-    if gate is None:
+    gates = parse_gate(stage.gate)
+    if gates is None:
         yield GraphMistake(
             path,
             f"{stage.gate!r} is no gate",
-            'Expected "<stage>.<fact> <= <number>", such as "evaluate.bits_per_byte <= 2.2".',
+            'Expected "<stage>.<fact> <= <number>", such as "evaluate.bits_per_byte <= 2.2"; several are joined by "and".',
         )
-    elif gate.stage_id not in names:
-        yield GraphMistake(
-            path, f"the gate looks at stage {gate.stage_id!r}, which is no stage", nearest(gate.stage_id, names)
-        )
-    elif gate.stage_id not in ancestors(recipe, stage.id):
-        yield GraphMistake(
-            path,
-            f"the gate looks at {gate.stage_id!r}, which stage {stage.id!r} does not need",
-            f"Add {gate.stage_id!r} to needs.",
-        )
+    for gate in gates or ():
+        if gate.stage_id not in names:
+            yield GraphMistake(
+                path, f"the gate looks at stage {gate.stage_id!r}, which is no stage", nearest(gate.stage_id, names)
+            )
+        elif gate.stage_id not in ancestors(recipe, stage.id):
+            yield GraphMistake(
+                path,
+                f"the gate looks at {gate.stage_id!r}, which stage {stage.id!r} does not need",
+                f"Add {gate.stage_id!r} to needs.",
+            )
 
 
 def _bound_names(recipe: Recipe, stage: StageBase) -> set[str]:

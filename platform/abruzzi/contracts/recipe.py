@@ -47,7 +47,7 @@ class StageBase(Strict):
     """{input name: "<stage>.<output>"}, such as { dataset = "tokenize.dataset" }, or "artifact:ID" of another run. Inputs of needed stages that fit
     by kind are bound by themselves."""
     gate: str | None = None
-    """`<stage>.<fact> <= <number>`: must hold before this stage starts."""
+    """`<stage>.<fact> <= <number>`, several joined by `and`: must hold before this stage starts. A maintainer may override it."""
     resources: ResourcesConfig = ResourcesConfig()
     retry: RetryConfig = RetryConfig()
     seed: Seed = 0

@@ -255,7 +255,9 @@ class _Plan:
             )
         elif all(n.state is StageState.SUCCEEDED for n in needed):
             verdict = judge(stage.gate, {s.id: s.facts for s in self.run.stages}) if stage.gate else None
-            if verdict is not None and not verdict.holds:
+            if verdict is not None and not verdict.holds and stage.gate_override is not None:
+                self.writes.append(SetStage(stage.id, StageState.PENDING, f"{stage.gate_override} {verdict.sentence}"))
+            elif verdict is not None and not verdict.holds:
                 self.writes.append(SetStage(stage.id, StageState.SKIPPED, verdict.sentence))
             else:
                 self.writes.append(SetStage(stage.id, StageState.PENDING, verdict.sentence if verdict else None))

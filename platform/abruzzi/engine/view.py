@@ -61,6 +61,8 @@ class StageView:
     needs: tuple[str, ...] = ()
     gate: str | None = None
     """`<stage>.<fact> <= <number>` over the meta of the needed stages' artifacts."""
+    gate_override: str | None = None
+    """Who let it start although its gate does not hold, and why: a sentence."""
     max_attempts: int = 3
     """Attempts that count against the budget; free retries (infrastructure, node, preemption) do not."""
     world_size: int = 1

@@ -17,6 +17,8 @@ class Action(StrEnum):
     """Submit, branch, save recipes and rubrics."""
     STEER = "steer"
     """Cancel and retry."""
+    OVERRIDE_GATES = "override_gates"
+    """Let a stage start although its gate does not hold."""
     REVIEW = "review"
     """Accept and reject rows of an artifact."""
     READ_ATTACKS = "read_attacks"
@@ -72,7 +74,9 @@ PLATFORM_PROJECT = "default"
 
 _VIEWER = {Action.READ, Action.PLAN, Action.WHOAMI}
 _MEMBER = _VIEWER | {Action.SUBMIT, Action.STEER, Action.REVIEW}
-_MAINTAINER = _MEMBER | {Action.READ_ATTACKS, Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS}
+_MAINTAINER = _MEMBER | {
+    Action.OVERRIDE_GATES, Action.READ_ATTACKS, Action.READ_TOKENS, Action.READ_AUDIT, Action.MANAGE_NOTIFICATIONS,
+}  # fmt: skip
 _ADMIN = _MAINTAINER | {Action.MANAGE_TOKENS, Action.MANAGE_PROJECTS, Action.MANAGE_POOLS, Action.MANAGE_NODES}
 
 POLICY: dict[Role, frozenset[Action]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abruzzi.artifacts import models as artifacts
+from abruzzi.evaluations import models as evaluations
 from abruzzi.events import models as events
 from abruzzi.identity import models as identity
 from abruzzi.logs import models as logs
@@ -19,6 +20,7 @@ from abruzzi.workers import models as workers
 
 REGISTERED = (
     artifacts,
+    evaluations,
     events,
     identity,
     logs,

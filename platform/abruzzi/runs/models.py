@@ -67,6 +67,8 @@ class StageRow(Base):
     revision: Mapped[int] = mapped_column(default=1)
     needs: Mapped[list[str]] = mapped_column(ARRAY(Text))
     gate: Mapped[str | None] = mapped_column(Text)
+    gate_override: Mapped[dict[str, str] | None] = mapped_column(JSONB)
+    """{"by", "reason", "at"} of the person who lets the stage start although its gate does not hold."""
     config: Mapped[dict[str, Any]] = mapped_column(JSONB)
     bindings: Mapped[dict[str, dict[str, str]]] = mapped_column(JSONB)
     """{input: {"stage_id", "output", "kind"}}, or {"artifact_id", "kind"} in a branch."""

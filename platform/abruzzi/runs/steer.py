@@ -1,17 +1,19 @@
-"""Steering runs: cancel, retry, interrupt and continue. Each only says what is wanted; the controller makes it so."""
+"""Steering runs: cancel, retry, override a gate, interrupt and continue. Each only says what is wanted; the controller makes it so."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
+from abruzzi.contracts.gate import judge, parse_gate
 from abruzzi.contracts.states import RunState, StageState
 from abruzzi.events import service as events
 from abruzzi.runs import query
-from abruzzi.runs.models import RunRow
+from abruzzi.runs.models import RunRow, StageRow
 
 _TERMINAL = [s for s in RunState if s.is_terminal]
 
@@ -51,6 +53,53 @@ async def retry(
     again |= {stage_id} if stage_id else set()
     while more := {s.id for s in stages if s.id not in again and again & set(s.needs)}:
         again |= more
+    await _reopen(session, run, stages, again, now)
+
+
+async def override_gate(
+    session: AsyncSession,
+    run_id: str,
+    stage_id: str,
+    *,
+    by: str,
+    reason: str,
+    expected_version: int | None = None,
+    now: datetime,
+) -> None:
+    """Let a stage start although its gate does not hold; a run that its gate has ended goes on. Holds until what the gate looks at is made again.
+
+    Raises NotFound, and Conflict where the stage has no gate, has started already, or its gate holds.
+    """
+    run = await _lock(session, run_id, expected_version)
+    stages = await query.stage_rows(session, run.id)
+    stage = next((s for s in stages if s.id == stage_id), None)
+    if stage is None or stage.gate is None:
+        gated = ", ".join(s.id for s in stages if s.gate) or "none"
+        raise NotFound("gate", stage_id, hint=f"Stages of the run that have one: {gated}.")
+    if stage.state not in (StageState.WAITING, StageState.SKIPPED):
+        raise Conflict(f"Stage {stage_id!r} is {stage.state}: its gate is behind it.", code="gate_passed")
+    if judge(stage.gate, {s.id: s.facts for s in stages}).holds:
+        raise Conflict(f"The gate of stage {stage_id!r} holds; there is nothing to override.", code="gate_holds")
+    if run.state in (RunState.SUCCEEDED, RunState.CANCELLED, RunState.CANCELLING):
+        raise Conflict(f"Run {run.id} is {run.state}.", code="run_ended", hint="Retry it first, or branch.")
+    stage.gate_override = {"by": by, "reason": reason, "at": now.isoformat()}
+    events.append(
+        session,
+        run.project_id,
+        run.id,
+        "gate.overridden",
+        {"stage": stage_id, "by": by, "reason": reason, "gate": stage.gate},
+    )
+    again = {s.id for s in stages if s.state == StageState.SKIPPED}
+    if run.state == RunState.FAILED:
+        again |= {s.id for s in stages if s.state != StageState.SUCCEEDED}
+    await _reopen(session, run, stages, again, now)
+
+
+async def _reopen(
+    session: AsyncSession, run: RunRow, stages: Sequence[StageRow], again: Collection[str], now: datetime
+) -> None:
+    """These stages wait again. What was said of a gate is forgotten where what it looks at is made again."""
     attempts = await query.attempt_rows(session, run.id)
     for stage in stages:
         if stage.id in again:
@@ -58,11 +107,14 @@ async def retry(
             stage.state, stage.reason, stage.not_before = StageState.WAITING, None, None
             stage.started_at = stage.ended_at = None
             stage.attempts_before = len(attempts.get(stage.id, ()))
+            if stage.gate_override and any(gate.stage_id in again for gate in parse_gate(stage.gate or "") or ()):
+                stage.gate_override = None
             events.append(session, run.project_id, run.id, "stage.state", {"stage": stage.id, "state": stage.state})
-    run.revision += 1
-    run.state, run.reason, run.ended_at = RunState.PENDING, None, None
+    if RunState(run.state).is_terminal:
+        run.revision += 1
+        run.state, run.reason, run.ended_at = RunState.PENDING, None, None
+        events.append(session, run.project_id, run.id, "run.state", {"state": run.state, "retry": sorted(again)})
     await _want(session, run, "run", now)
-    events.append(session, run.project_id, run.id, "run.state", {"state": run.state, "retry": sorted(again)})
 
 
 async def interrupt_all(session: AsyncSession, *, now: datetime) -> int:

@@ -28,12 +28,17 @@ def run_view(
     )
 
 
+def overridden(override: Mapping[str, str] | None) -> str | None:
+    return f"The gate was overridden by {override['by']}: {override['reason']}" if override else None
+
+
 def _stage_view(stage: StageRow, attempts: Sequence[AttemptRow], ranks: Mapping[str, Sequence[RankRow]]) -> StageView:
     return StageView(
         id=stage.id,
         state=StageState(stage.state),
         needs=tuple(stage.needs),
         gate=stage.gate,
+        gate_override=overridden(stage.gate_override),
         max_attempts=stage.max_attempts,
         world_size=stage.world_size,
         not_before=to_unix(stage.not_before),

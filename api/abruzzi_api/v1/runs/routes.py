@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from abruzzi.contracts.gate import judge
@@ -21,17 +22,24 @@ from abruzzi.runs.why import why
 from abruzzi_api.etags import expected_version
 from abruzzi_api.pagination import Cursor, Limit, decode_position, encode_position
 from abruzzi_api.streams import run_stream
-from abruzzi_api.v1.runs.schemas import BranchIn, RetryIn, RunIn
+from abruzzi_api.v1.runs.schemas import BranchIn, OverrideIn, RetryIn, RunIn
 from abruzzi_api.work import ReadWork, Router, Work, permit
 
 router = Router(prefix="/runs", tags=["runs"])
 IfMatch = Annotated[str | None, Header(description="ETag of the run as it was seen; 412 when it changed meanwhile")]
 SubmitWork = Annotated[Work, permit(Action.SUBMIT)]
 SteerWork = Annotated[Work, permit(Action.STEER)]
+OverrideWork = Annotated[Work, permit(Action.OVERRIDE_GATES)]
 
 
 class MetricKeys(Resource):
     items: list[MetricKeyOut]
+
+
+class GateOverride(Resource):
+    by: str
+    reason: str
+    at: datetime
 
 
 class GateOut(Resource):
@@ -39,6 +47,8 @@ class GateOut(Resource):
     gate: str
     holds: bool
     sentence: str
+    override: GateOverride | None
+    """Who let the stage start although it does not hold."""
 
 
 class Gates(Resource):
@@ -152,8 +162,32 @@ async def run_gates(run_id: str, work: ReadWork) -> Gates:
     facts = {s.id: s.facts for s in stages}
     judged = [(s, judge(s.gate, facts)) for s in stages if s.gate]
     return Gates(
-        items=[GateOut(stage_id=s.id, gate=s.gate or "", holds=v.holds, sentence=v.sentence) for s, v in judged]
-    )
+        items=[
+            GateOut(
+                stage_id=s.id, gate=s.gate or "", holds=v.holds, sentence=v.sentence,
+                override=GateOverride.model_validate(s.gate_override) if s.gate_override else None,
+            )
+            for s, v in judged
+        ]
+    )  # fmt: skip
+
+
+@router.post(
+    "/{run_id}/gates/{stage_id}/override", operation_id="runs_override_gate", status_code=202, response_model=RunOut
+)
+async def override_gate(
+    run_id: str,
+    stage_id: Annotated[str, Path(max_length=16)],
+    body: OverrideIn,
+    work: OverrideWork,
+    if_match: IfMatch = None,
+) -> Any:
+    """Let a stage start although its gate does not hold; a run that the gate has ended goes on."""
+    await steer.override_gate(
+        work.session, run_id, stage_id, by=work.identity.actor, reason=body.reason,
+        expected_version=expected_version(if_match), now=work.clock.now(),
+    )  # fmt: skip
+    return await _reply(work, run_id, 202)
 
 
 @router.get("/{run_id}/metrics/keys", operation_id="runs_metric_keys")

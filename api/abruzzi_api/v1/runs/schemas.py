@@ -40,5 +40,10 @@ class BranchIn(Body):
     name: Name | None = None
 
 
+class OverrideIn(Body):
+    reason: str = Field(min_length=1, max_length=500)
+    """For whoever reads the run's events and the audit log."""
+
+
 class RetryIn(Body):
     stage_id: str | None = Field(default=None, max_length=16)
