@@ -82,7 +82,7 @@ def test_every_table_forces_row_level_security_and_names_its_project(shared_data
                FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
                  AND c.relname <> 'alembic_version'"""
         ).fetchall()
-    assert len(tables) == 27
+    assert len(tables) == 28
     assert [name for name, forced, _ in tables if not forced] == []
     # What is of no project: the list of projects, and the platform's own chores, leaderships, nodes and pools.
     assert sorted(name for name, _, has_project in tables if not has_project) == [

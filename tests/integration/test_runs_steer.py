@@ -150,6 +150,60 @@ async def test_only_a_failed_or_cancelled_run_can_be_retried(world):
         await world.do(steer.retry, await failed_second(world), "nothing")
 
 
+async def stopped_by_gate(world) -> str:
+    run_id = await finished_first(world)
+    await world.commit(f"{run_id}-second-1", "checkpoint", "final", "ten", step=10, score=3.5)
+    await world.end(f"{run_id}-second-1")
+    await world.steps(run_id)
+    return run_id
+
+
+async def test_a_gate_stops_a_run_and_an_override_lets_it_go_on(world):
+    run_id = await stopped_by_gate(world)
+    stopped = await world.get(run_id)
+    assert (stopped.state, stopped.detail[2].state) == (RunState.FAILED, StageState.SKIPPED)
+    assert "score is 3.5" in (stopped.detail[2].reason or "")
+    await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="people read the answers")
+    await world.steps(run_id)
+    run = await world.get(run_id)
+    assert (run.state, run.detail[2].state) == (RunState.RUNNING, StageState.RUNNING)
+    async with transaction(world.sessions) as session:
+        told = [e for e in await events.read(session, run_id=run_id) if e.kind == "gate.overridden"]
+    assert [(e.body["by"], e.body["reason"], e.body["stage"]) for e in told] == [
+        ("maintainer:ann", "people read the answers", "third")
+    ]
+    await world.end(f"{run_id}-third-1")
+    ended = await world.get(run_id)
+    assert (ended.state, len(ended.detail[1].attempts)) == (RunState.SUCCEEDED, 1)
+
+
+async def test_an_override_is_forgotten_where_what_the_gate_looks_at_is_made_again(world):
+    run_id = await stopped_by_gate(world)
+    await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="fine")
+    await world.steps(run_id)
+    await world.end(f"{run_id}-third-1", exit_code=64)
+    await world.do(steer.retry, run_id, "second")
+    await world.steps(run_id)
+    await world.commit(f"{run_id}-second-2", "checkpoint", "final", "ten", step=10, score=3.0)
+    await world.end(f"{run_id}-second-2")
+    await world.steps(run_id)
+    run = await world.get(run_id)
+    assert (run.state, run.detail[2].state) == (RunState.FAILED, StageState.SKIPPED)
+
+
+async def test_what_is_no_closed_gate_cannot_be_overridden(world):
+    run_id = await failed_second(world)
+    with pytest.raises(NotFound, match="first"):
+        await world.do(steer.override_gate, run_id, "first", by="maintainer:ann", reason="so")
+    with pytest.raises(Conflict, match="holds"):
+        await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="so")
+    await world.do(steer.retry, run_id, None)
+    await world.steps(run_id)
+    await world.end(f"{run_id}-second-2")
+    with pytest.raises(Conflict, match="behind it"):
+        await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="so")
+
+
 async def test_a_branch_goes_on_from_the_chosen_checkpoint_with_the_parents_outputs(world):
     parent = await failed_second(world)
     chosen = await checkpoint_id(world, parent, "step-00000010")

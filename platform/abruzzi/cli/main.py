@@ -12,6 +12,8 @@ from abruzzi.cli import (
     artifacts,
     compare,
     doctor,
+    evaluate,
+    evaluations,
     login,
     logs,
     metrics,
@@ -45,6 +47,10 @@ app.command("validate", epilog="Example: abruzzi validate recipes/tiny.toml")(re
 app.command("plan", epilog="Example: abruzzi plan recipes/k2.toml")(recipe.plan)
 app.add_typer(runs.app, name="runs")
 app.command("compare", epilog="Example: abruzzi compare RUN_A RUN_B --key train/loss")(compare.compare)
+app.command("eval", epilog="Example: abruzzi eval --suite demo --target latest --fail-below 0.5 --markdown summary.md")(
+    evaluate.evaluate
+)
+app.add_typer(evaluations.app, name="evaluations")
 app.command("logs", epilog="Example: abruzzi logs RUN pretrain --follow")(logs.logs)
 app.command("metrics", epilog="Example: abruzzi metrics RUN train/loss train/lr")(metrics.metrics)
 app.add_typer(artifacts.app, name="artifacts")

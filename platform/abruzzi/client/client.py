@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from httpx_sse import connect_sse
 
+from abruzzi.client.evaluations import Evaluations
 from abruzzi.client.nodes import Nodes
 from abruzzi.client.notifications import Notifications
 from abruzzi.client.pools import Pools
@@ -56,6 +57,10 @@ class _KeyList(Resource):
     items: list[MetricKeyOut]
 
 
+class _ArtifactList(Resource):
+    items: Sequence[ArtifactOut]
+
+
 class Client:
     """A connection to one platform. Usable as a context manager."""
 
@@ -72,6 +77,7 @@ class Client:
         self.pools = Pools(self.transport)
         self.nodes = Nodes(self.transport)
         self.usage = Usage(self.transport)
+        self.evaluations = Evaluations(self.transport)
 
     def __enter__(self) -> Client:
         return self
@@ -238,6 +244,10 @@ class Artifacts:
 
     def get(self, artifact_id: str) -> ArtifactOut:
         return self._http.get(ArtifactOut, f"artifacts/{artifact_id}")
+
+    def lineage(self, artifact_id: str) -> Sequence[ArtifactOut]:
+        """Everything that it was made from, oldest first."""
+        return self._http.get(_ArtifactList, f"artifacts/{artifact_id}/lineage").items
 
     def manifest(self, artifact_id: str) -> Manifest:
         return self._http.get(Manifest, f"artifacts/{artifact_id}/manifest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import DateTime, ForeignKeyConstraint, Integer, Text, UniqueConstraint
+from sqlalchemy import DateTime, ForeignKey, ForeignKeyConstraint, Integer, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -21,7 +21,7 @@ class EvaluationRow(Base):
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
-    project_id: Mapped[str] = mapped_column(Text)
+    project_id: Mapped[str] = mapped_column(Text, ForeignKey("projects.id"))
     run_id: Mapped[str] = mapped_column(Text)
     stage_id: Mapped[str] = mapped_column(Text)
     artifact_id: Mapped[str] = mapped_column(Text)

@@ -462,6 +462,53 @@ export type DeliveryOut = {
 export type DeliveryState = 'pending' | 'sent' | 'quarantined' | 'cancelled';
 
 /**
+ * EvaluationOut
+ *
+ * A suite's outcome for one target, as the platform keeps it.
+ */
+export type EvaluationOut = {
+    /**
+     * Artifact Id
+     */
+    artifact_id: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Project Id
+     */
+    project_id: string;
+    /**
+     * Run Id
+     */
+    run_id: string;
+    /**
+     * Stage Id
+     */
+    stage_id: string;
+    /**
+     * Suite
+     */
+    suite: string;
+    summary: SuiteSummary;
+    /**
+     * Target
+     */
+    target: string;
+    /**
+     * Target Detail
+     */
+    target_detail: {
+        [key: string]: string | number | null;
+    };
+};
+
+/**
  * EventOut
  */
 export type EventOut = {
@@ -515,6 +562,32 @@ export type ExportOut = {
 export type FaultKind = 'lost' | 'not_ready' | 'gpu' | 'kernel' | 'disk';
 
 /**
+ * Figure
+ *
+ * A mean over items with its 95 % interval; no interval where the items are too few to say.
+ */
+export type Figure = {
+    /**
+     * High
+     */
+    high?: number | null;
+    /**
+     * Items
+     *
+     * That have a value.
+     */
+    items: number;
+    /**
+     * Low
+     */
+    low?: number | null;
+    /**
+     * Value
+     */
+    value: number;
+};
+
+/**
  * FileEntry
  */
 export type FileEntry = {
@@ -544,6 +617,7 @@ export type GateOut = {
      * Holds
      */
     holds: boolean;
+    override: GateOverride | null;
     /**
      * Sentence
      */
@@ -552,6 +626,24 @@ export type GateOut = {
      * Stage Id
      */
     stage_id: string;
+};
+
+/**
+ * GateOverride
+ */
+export type GateOverride = {
+    /**
+     * At
+     */
+    at: string;
+    /**
+     * By
+     */
+    by: string;
+    /**
+     * Reason
+     */
+    reason: string;
 };
 
 /**
@@ -619,6 +711,31 @@ export type Hours = {
      */
     gpu: number;
 };
+
+/**
+ * ItemPair
+ */
+export type ItemPair = {
+    /**
+     * A
+     */
+    a: number;
+    /**
+     * B
+     */
+    b: number;
+    /**
+     * Item
+     */
+    item: string;
+};
+
+/**
+ * ItemStatus
+ *
+ * What became of one answer. Only the first two have a score.
+ */
+export type ItemStatus = 'ok' | 'truncated' | 'target_error' | 'grader_error' | 'infrastructure' | 'quarantined';
 
 /**
  * Lineage
@@ -1099,6 +1216,16 @@ export type NounOut = {
 };
 
 /**
+ * OverrideIn
+ */
+export type OverrideIn = {
+    /**
+     * Reason
+     */
+    reason: string;
+};
+
+/**
  * Page[ArtifactOut]
  */
 export type PageArtifactOut = {
@@ -1134,6 +1261,20 @@ export type PageDeliveryOut = {
      * Items
      */
     items: Array<DeliveryOut>;
+    /**
+     * Next Cursor
+     */
+    next_cursor: string | null;
+};
+
+/**
+ * Page[EvaluationOut]
+ */
+export type PageEvaluationOut = {
+    /**
+     * Items
+     */
+    items: Array<EvaluationOut>;
     /**
      * Next Cursor
      */
@@ -1222,6 +1363,50 @@ export type PageTokenOut = {
      * Next Cursor
      */
     next_cursor: string | null;
+};
+
+/**
+ * PairedOut
+ *
+ * b compared with a on the items that both have a score of.
+ */
+export type PairedOut = {
+    /**
+     * Better
+     */
+    better: number;
+    /**
+     * Changed
+     */
+    changed: Array<ItemPair>;
+    /**
+     * Difference
+     */
+    difference: number | null;
+    /**
+     * High
+     */
+    high: number | null;
+    /**
+     * Items
+     */
+    items: number;
+    /**
+     * Left Out
+     */
+    left_out: number;
+    /**
+     * Low
+     */
+    low: number | null;
+    /**
+     * P Value
+     */
+    p_value: number;
+    /**
+     * Worse
+     */
+    worse: number;
 };
 
 /**
@@ -2559,6 +2744,157 @@ export type SubscriptionOut = {
 };
 
 /**
+ * SuiteSettings
+ *
+ * How a suite is asked, nothing left open. A suite brings its own.
+ */
+export type SuiteSettings = {
+    /**
+     * Max Items
+     *
+     * The first so many, in the suite's order.
+     */
+    max_items?: number | null;
+    /**
+     * Max Tokens
+     *
+     * Cap of one answer; one that reaches it is truncated, and counted as such.
+     */
+    max_tokens?: number;
+    /**
+     * Options
+     *
+     * What this suite alone knows, such as { domains = ["airline"] }.
+     */
+    options?: {
+        [key: string]: unknown;
+    };
+    /**
+     * Path
+     *
+     * Of the items, where they ship nowhere: a file, or a folder of files.
+     */
+    path?: string | null;
+    /**
+     * Samples
+     *
+     * Answers to each item: k of Avg@k.
+     */
+    samples?: number;
+    /**
+     * Shots
+     *
+     * Solved examples before the question.
+     */
+    shots?: number;
+    /**
+     * Temperature
+     */
+    temperature?: number;
+    /**
+     * Tools
+     *
+     * Whether the target may call tools, where the suite has both ways.
+     */
+    tools?: boolean;
+    /**
+     * Top P
+     */
+    top_p?: number | null;
+};
+
+/**
+ * SuiteSummary
+ *
+ * What a suite came to for one target.
+ */
+export type SuiteSummary = {
+    /**
+     * Answers
+     */
+    answers: number;
+    /**
+     * Of the others.
+     */
+    clean_score?: Figure | null;
+    /**
+     * Completion Tokens
+     */
+    completion_tokens?: number;
+    /**
+     * Contaminated
+     *
+     * Items that share a run of words with the text that the model was trained on; None: nobody knows that text.
+     */
+    contaminated?: number | null;
+    /**
+     * Items
+     */
+    items: number;
+    /**
+     * Missing
+     *
+     * Items without any score: the mean is over the others.
+     */
+    missing: number;
+    /**
+     * Parts
+     */
+    parts?: {
+        [key: string]: unknown | Figure;
+    };
+    /**
+     * Pass At
+     *
+     * Unbiased pass@k (Chen et al. 2021): an answer passes with a score of 1.
+     */
+    pass_at?: {
+        [key: string]: Figure;
+    };
+    /**
+     * Prompt Tokens
+     */
+    prompt_tokens?: number;
+    /**
+     * Mean over items of the mean over their answers (Avg@k); None where nothing has a score.
+     */
+    score: Figure | null;
+    /**
+     * Seconds
+     *
+     * The target's, over all calls; those under way at the same time count apiece.
+     */
+    seconds?: number;
+    settings: SuiteSettings;
+    /**
+     * Statuses
+     *
+     * Of answers.
+     */
+    statuses: {
+        [key in ItemStatus]?: number;
+    };
+    /**
+     * Subtasks
+     */
+    subtasks?: {
+        [key: string]: Figure;
+    };
+    /**
+     * Suite
+     *
+     * `name@version`.
+     */
+    suite: string;
+    /**
+     * Truncation Rate
+     *
+     * Of answers that were given.
+     */
+    truncation_rate: number;
+};
+
+/**
  * TokenCreated
  */
 export type TokenCreated = {
@@ -3544,6 +3880,124 @@ export type AuditListResponses = {
 };
 
 export type AuditListResponse = AuditListResponses[keyof AuditListResponses];
+
+export type EvaluationsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Suite
+         *
+         * `name`, or `name@version`
+         */
+        suite?: string | null;
+        /**
+         * Target
+         *
+         * A checkpoint's digest, or `kind:model`
+         */
+        target?: string | null;
+        /**
+         * Run
+         */
+        run?: string | null;
+        /**
+         * Limit
+         *
+         * Items at most
+         */
+        limit?: number;
+        /**
+         * Cursor
+         *
+         * `next_cursor` of the page before
+         */
+        cursor?: string | null;
+    };
+    url: '/api/v1/evaluations';
+};
+
+export type EvaluationsListErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type EvaluationsListError = EvaluationsListErrors[keyof EvaluationsListErrors];
+
+export type EvaluationsListResponses = {
+    /**
+     * Successful Response
+     */
+    200: PageEvaluationOut;
+};
+
+export type EvaluationsListResponse = EvaluationsListResponses[keyof EvaluationsListResponses];
+
+export type EvaluationsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Evaluation Id
+         */
+        evaluation_id: string;
+    };
+    query?: never;
+    url: '/api/v1/evaluations/{evaluation_id}';
+};
+
+export type EvaluationsGetErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type EvaluationsGetError = EvaluationsGetErrors[keyof EvaluationsGetErrors];
+
+export type EvaluationsGetResponses = {
+    /**
+     * Successful Response
+     */
+    200: EvaluationOut;
+};
+
+export type EvaluationsGetResponse = EvaluationsGetResponses[keyof EvaluationsGetResponses];
+
+export type EvaluationsCompareData = {
+    body?: never;
+    path: {
+        /**
+         * Evaluation Id
+         */
+        evaluation_id: string;
+        /**
+         * Other Id
+         */
+        other_id: string;
+    };
+    query?: never;
+    url: '/api/v1/evaluations/{evaluation_id}/against/{other_id}';
+};
+
+export type EvaluationsCompareErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type EvaluationsCompareError = EvaluationsCompareErrors[keyof EvaluationsCompareErrors];
+
+export type EvaluationsCompareResponses = {
+    /**
+     * Successful Response
+     */
+    200: PairedOut;
+};
+
+export type EvaluationsCompareResponse = EvaluationsCompareResponses[keyof EvaluationsCompareResponses];
 
 export type EventsListData = {
     body?: never;
@@ -4894,6 +5348,48 @@ export type RunsGatesResponses = {
 };
 
 export type RunsGatesResponse = RunsGatesResponses[keyof RunsGatesResponses];
+
+export type RunsOverrideGateData = {
+    body: OverrideIn;
+    headers?: {
+        /**
+         * If-Match
+         *
+         * ETag of the run as it was seen; 412 when it changed meanwhile
+         */
+        'if-match'?: string | null;
+    };
+    path: {
+        /**
+         * Run Id
+         */
+        run_id: string;
+        /**
+         * Stage Id
+         */
+        stage_id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{run_id}/gates/{stage_id}/override';
+};
+
+export type RunsOverrideGateErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type RunsOverrideGateError = RunsOverrideGateErrors[keyof RunsOverrideGateErrors];
+
+export type RunsOverrideGateResponses = {
+    /**
+     * Successful Response
+     */
+    202: RunOut;
+};
+
+export type RunsOverrideGateResponse = RunsOverrideGateResponses[keyof RunsOverrideGateResponses];
 
 export type RunsMetricKeysData = {
     body?: never;

@@ -16,9 +16,11 @@ _SUITES = "abruzzi_jobs.evals.suites"
 SHIPPED = {
     "aime2024@1": f"{_SUITES}.contests:Aime2024",
     "aime2025@1": f"{_SUITES}.contests:Aime2025",
-    "bfcl@3": f"{_SUITES}.bfcl:BFCL",
     "bfcl-turns@3": f"{_SUITES}.bfcl_turns:BFCLTurns",
+    "bfcl@3": f"{_SUITES}.bfcl:BFCL",
     "cnmo2024@1": f"{_SUITES}.contests:Cnmo2024",
+    "demo@1": f"{_SUITES}.gyms:Demo",
+    "gym@1": f"{_SUITES}.gyms:GymSuite",
     "humaneval@1": f"{_SUITES}.humaneval:HumanEval",
     "ifbench@1": f"{_SUITES}.ifbench:IFBench",
     "tau2@1": f"{_SUITES}.tau2:Tau2",

@@ -3,8 +3,8 @@
 import { type InfiniteData, infiniteQueryOptions, queryOptions, type UseMutationOptions } from '@tanstack/react-query';
 
 import { client } from '../client.gen';
-import { artifactsDataset, artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, redteamGet, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, rubricsGet, rubricsList, rubricsOfAttempt, rubricsWrite, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
-import type { ArtifactsDatasetData, ArtifactsDatasetError, ArtifactsDatasetResponse, ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RedteamGetData, RedteamGetError, RedteamGetResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RubricsGetData, RubricsGetError, RubricsGetResponse, RubricsListData, RubricsListError, RubricsListResponse, RubricsOfAttemptData, RubricsOfAttemptError, RubricsOfAttemptResponse, RubricsWriteData, RubricsWriteError, RubricsWriteResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
+import { artifactsDataset, artifactsFacts, artifactsFile, artifactsGet, artifactsLineage, artifactsList, artifactsManifest, artifactsRows, attemptsGet, attemptsReportArtifact, attemptsReportHeartbeat, attemptsReportLog, attemptsReportMetrics, auditList, evaluationsCompare, evaluationsGet, evaluationsList, eventsList, eventsStream, logsRead, logsStream, metricsList, nodesDrain, nodesGet, nodesList, nodesReturn, notificationsChores, notificationsDeliveries, notificationsList, notificationsQuarantine, notificationsRelease, notificationsRetry, notificationsSubscribe, notificationsTest, notificationsUnsubscribe, type Options, plan, poolsApply, poolsDelete, poolsGet, poolsList, poolsQueue, projectsCreate, projectsList, recipesList, recipesSave, recipesValidate, redteamGet, reviewsList, reviewsOfInput, reviewsPut, reviewsTakeBack, rubricsGet, rubricsList, rubricsOfAttempt, rubricsWrite, runsBranch, runsCancel, runsExport, runsGates, runsGet, runsList, runsMetricKeys, runsOverrideGate, runsRetry, runsStream, runsSubmit, runsWhy, sessionCreate, sessionDelete, sessionGet, sessionMethods, sessionOidc, sessionOidcCallback, stagesList, tokensCreate, tokensList, tokensRevoke, usageGet } from '../sdk.gen';
+import type { ArtifactsDatasetData, ArtifactsDatasetError, ArtifactsDatasetResponse, ArtifactsFactsData, ArtifactsFactsError, ArtifactsFactsResponse, ArtifactsFileData, ArtifactsFileError, ArtifactsGetData, ArtifactsGetError, ArtifactsGetResponse, ArtifactsLineageData, ArtifactsLineageError, ArtifactsLineageResponse, ArtifactsListData, ArtifactsListError, ArtifactsListResponse, ArtifactsManifestData, ArtifactsManifestError, ArtifactsManifestResponse, ArtifactsRowsData, ArtifactsRowsError, ArtifactsRowsResponse, AttemptsGetData, AttemptsGetError, AttemptsGetResponse, AttemptsReportArtifactData, AttemptsReportArtifactError, AttemptsReportArtifactResponse, AttemptsReportHeartbeatData, AttemptsReportHeartbeatError, AttemptsReportHeartbeatResponse, AttemptsReportLogData, AttemptsReportLogError, AttemptsReportLogResponse, AttemptsReportMetricsData, AttemptsReportMetricsError, AttemptsReportMetricsResponse, AuditListData, AuditListError, AuditListResponse, EvaluationsCompareData, EvaluationsCompareError, EvaluationsCompareResponse, EvaluationsGetData, EvaluationsGetError, EvaluationsGetResponse, EvaluationsListData, EvaluationsListError, EvaluationsListResponse, EventsListData, EventsListError, EventsListResponse, EventsStreamData, EventsStreamError, LogsReadData, LogsReadError, LogsReadResponse, LogsStreamData, LogsStreamError, MetricsListData, MetricsListError, MetricsListResponse, NodesDrainData, NodesDrainError, NodesDrainResponse, NodesGetData, NodesGetError, NodesGetResponse, NodesListData, NodesListError, NodesListResponse, NodesReturnData, NodesReturnError, NodesReturnResponse, NotificationsChoresData, NotificationsChoresError, NotificationsChoresResponse, NotificationsDeliveriesData, NotificationsDeliveriesError, NotificationsDeliveriesResponse, NotificationsListData, NotificationsListError, NotificationsListResponse, NotificationsQuarantineData, NotificationsQuarantineError, NotificationsQuarantineResponse, NotificationsReleaseData, NotificationsReleaseError, NotificationsReleaseResponse, NotificationsRetryData, NotificationsRetryError, NotificationsRetryResponse, NotificationsSubscribeData, NotificationsSubscribeError, NotificationsSubscribeResponse, NotificationsTestData, NotificationsTestError, NotificationsTestResponse, NotificationsUnsubscribeData, NotificationsUnsubscribeError, NotificationsUnsubscribeResponse, PlanData, PlanError, PlanResponse, PoolsApplyData, PoolsApplyError, PoolsApplyResponse, PoolsDeleteData, PoolsDeleteError, PoolsDeleteResponse, PoolsGetData, PoolsGetError, PoolsGetResponse, PoolsListData, PoolsListError, PoolsListResponse, PoolsQueueData, PoolsQueueError, PoolsQueueResponse, ProjectsCreateData, ProjectsCreateError, ProjectsCreateResponse, ProjectsListData, ProjectsListError, ProjectsListResponse, RecipesListData, RecipesListError, RecipesListResponse, RecipesSaveData, RecipesSaveError, RecipesSaveResponse, RecipesValidateData, RecipesValidateError, RecipesValidateResponse, RedteamGetData, RedteamGetError, RedteamGetResponse, ReviewsListData, ReviewsListError, ReviewsListResponse, ReviewsOfInputData, ReviewsOfInputError, ReviewsOfInputResponse, ReviewsPutData, ReviewsPutError, ReviewsPutResponse, ReviewsTakeBackData, ReviewsTakeBackError, ReviewsTakeBackResponse, RubricsGetData, RubricsGetError, RubricsGetResponse, RubricsListData, RubricsListError, RubricsListResponse, RubricsOfAttemptData, RubricsOfAttemptError, RubricsOfAttemptResponse, RubricsWriteData, RubricsWriteError, RubricsWriteResponse, RunsBranchData, RunsBranchError, RunsBranchResponse, RunsCancelData, RunsCancelError, RunsCancelResponse, RunsExportData, RunsExportError, RunsExportResponse, RunsGatesData, RunsGatesError, RunsGatesResponse, RunsGetData, RunsGetError, RunsGetResponse, RunsListData, RunsListError, RunsListResponse, RunsMetricKeysData, RunsMetricKeysError, RunsMetricKeysResponse, RunsOverrideGateData, RunsOverrideGateError, RunsOverrideGateResponse, RunsRetryData, RunsRetryError, RunsRetryResponse, RunsStreamData, RunsStreamError, RunsSubmitData, RunsSubmitError, RunsSubmitResponse, RunsWhyData, RunsWhyError, RunsWhyResponse, SessionCreateData, SessionCreateError, SessionCreateResponse, SessionDeleteData, SessionDeleteError, SessionDeleteResponse, SessionGetData, SessionGetError, SessionGetResponse, SessionMethodsData, SessionMethodsError, SessionMethodsResponse, SessionOidcCallbackData, SessionOidcCallbackError, SessionOidcCallbackResponse, SessionOidcData, SessionOidcError, SessionOidcResponse, StagesListData, StagesListError, StagesListResponse, TokensCreateData, TokensCreateError, TokensCreateResponse, TokensListData, TokensListError, TokensListResponse, TokensRevokeData, TokensRevokeError, TokensRevokeResponse, UsageGetData, UsageGetError, UsageGetResponse } from '../types.gen';
 
 export type QueryKey<TOptions extends Options> = [
     Pick<TOptions, 'baseUrl' | 'body' | 'headers' | 'path' | 'query'> & {
@@ -575,6 +575,95 @@ export const auditListInfiniteOptions = (options?: Options<AuditListData>) => in
         return data;
     },
     queryKey: auditListInfiniteQueryKey(options)
+});
+
+export const evaluationsListQueryKey = (options?: Options<EvaluationsListData>) => createQueryKey('evaluationsList', options);
+
+/**
+ * List Evaluations
+ *
+ * Newest first.
+ */
+export const evaluationsListOptions = (options?: Options<EvaluationsListData>) => queryOptions<EvaluationsListResponse, EvaluationsListError, EvaluationsListResponse, ReturnType<typeof evaluationsListQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await evaluationsList({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: evaluationsListQueryKey(options)
+});
+
+export const evaluationsListInfiniteQueryKey = (options?: Options<EvaluationsListData>): QueryKey<Options<EvaluationsListData>> => createQueryKey('evaluationsList', options, true);
+
+/**
+ * List Evaluations
+ *
+ * Newest first.
+ */
+export const evaluationsListInfiniteOptions = (options?: Options<EvaluationsListData>) => infiniteQueryOptions<EvaluationsListResponse, EvaluationsListError, InfiniteData<EvaluationsListResponse>, QueryKey<Options<EvaluationsListData>>, string | null | Pick<QueryKey<Options<EvaluationsListData>>[0], 'body' | 'headers' | 'path' | 'query'>>(
+// @ts-ignore
+{
+    queryFn: async ({ pageParam, queryKey, signal }) => {
+        // @ts-ignore
+        const page: Pick<QueryKey<Options<EvaluationsListData>>[0], 'body' | 'headers' | 'path' | 'query'> = typeof pageParam === 'object' ? pageParam : {
+            query: {
+                cursor: pageParam
+            }
+        };
+        const params = createInfiniteParams(queryKey, page);
+        const { data } = await evaluationsList({
+            ...options,
+            ...params,
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: evaluationsListInfiniteQueryKey(options)
+});
+
+export const evaluationsGetQueryKey = (options: Options<EvaluationsGetData>) => createQueryKey('evaluationsGet', options);
+
+/**
+ * Get Evaluation
+ *
+ * A suite's outcome: settings, score with interval, what has no score and why, tokens.
+ */
+export const evaluationsGetOptions = (options: Options<EvaluationsGetData>) => queryOptions<EvaluationsGetResponse, EvaluationsGetError, EvaluationsGetResponse, ReturnType<typeof evaluationsGetQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await evaluationsGet({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: evaluationsGetQueryKey(options)
+});
+
+export const evaluationsCompareQueryKey = (options: Options<EvaluationsCompareData>) => createQueryKey('evaluationsCompare', options);
+
+/**
+ * Compare Evaluations
+ *
+ * The first compared with the other (first minus other), on the items that both have a score of. 409 for two different suites.
+ */
+export const evaluationsCompareOptions = (options: Options<EvaluationsCompareData>) => queryOptions<EvaluationsCompareResponse, EvaluationsCompareError, EvaluationsCompareResponse, ReturnType<typeof evaluationsCompareQueryKey>>({
+    queryFn: async ({ queryKey, signal }) => {
+        const { data } = await evaluationsCompare({
+            ...options,
+            ...queryKey[0],
+            signal,
+            throwOnError: true
+        });
+        return data;
+    },
+    queryKey: evaluationsCompareQueryKey(options)
 });
 
 export const eventsListQueryKey = (options?: Options<EventsListData>) => createQueryKey('eventsList', options);
@@ -1587,6 +1676,25 @@ export const runsGatesOptions = (options: Options<RunsGatesData>) => queryOption
     },
     queryKey: runsGatesQueryKey(options)
 });
+
+/**
+ * Override Gate
+ *
+ * Let a stage start although its gate does not hold; a run that the gate has ended goes on.
+ */
+export const runsOverrideGateMutation = (options?: Partial<Options<RunsOverrideGateData>>): UseMutationOptions<RunsOverrideGateResponse, RunsOverrideGateError, Options<RunsOverrideGateData>> => {
+    const mutationOptions: UseMutationOptions<RunsOverrideGateResponse, RunsOverrideGateError, Options<RunsOverrideGateData>> = {
+        mutationFn: async (fnOptions) => {
+            const { data } = await runsOverrideGate({
+                ...options,
+                ...fnOptions,
+                throwOnError: true
+            });
+            return data;
+        }
+    };
+    return mutationOptions;
+};
 
 export const runsMetricKeysQueryKey = (options: Options<RunsMetricKeysData>) => createQueryKey('runsMetricKeys', options);
 

@@ -1,0 +1,121 @@
+"""Evaluations over the API and in the command line: taken from reports as they are committed, listed, compared item by item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import ApiServer, serve
+from typer.testing import CliRunner
+
+from abruzzi.cli.main import app
+from abruzzi.contracts.evaluation import Figure, SuiteSettings, SuiteSummary
+from abruzzi.contracts.stage import DirectoryStore as StoreConfig
+from abruzzi.contracts.stage import StageSpec
+from abruzzi.contracts.states import ArtifactKind, Role, StageKind
+from abruzzi.store import DirectoryStore, commit_artifact
+
+BEFORE = {"one": 0.0, "two": 0.0, "three": 1.0, "four": 0.0, "five": 1.0, "six": None}
+AFTER = {"one": 1.0, "two": 1.0, "three": 1.0, "four": 1.0, "five": 0.0, "six": 1.0}
+
+
+@pytest.fixture
+def server(database, tmp_path) -> Iterator[ApiServer]:  # type: ignore[no-untyped-def]
+    with serve(database.url("app"), database.url("superuser"), tmp_path) as made:
+        yield made
+
+
+def report(
+    server: ApiServer, folder: Path, scores: dict[str, Any], *, suites: Any = None, digest: str = "sha256:1"
+) -> str:
+    """A run whose stage commits a report of one suite. Returns the run's id."""
+    run_id, attempt_id = server.run_with_attempt()
+    given = [score for score in scores.values() if score is not None]
+    figure = Figure(value=sum(given) / len(given), low=0.1, high=0.9, items=len(given))
+    summary = SuiteSummary(
+        suite="sums@1", settings=SuiteSettings(), items=len(scores), answers=len(scores), statuses={}, missing=len(scores) - len(given),
+        score=figure, truncation_rate=0.0,
+    )  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps({"sums@1": scores}))
+    spec = StageSpec(
+        project_id="default", run_id=run_id, stage_id="train", attempt_id=attempt_id, epoch=1, kind=StageKind.EVALUATE, config={},
+        store=StoreConfig(root=str(server.store)), output_prefix=f"projects/default/runs/{run_id}/train/",
+    )  # fmt: skip
+    meta = {
+        "suites": [summary.model_dump(mode="json")] if suites is None else suites,
+        "target": {"kind": "checkpoint", "digest": digest},
+    }
+    key, manifest = commit_artifact(
+        DirectoryStore(server.store),
+        spec,
+        kind=ArtifactKind.REPORT,
+        name="report",
+        files={"scores.json": folder / "scores.json"},
+        meta=meta,
+    )
+    with server.client(server.token_of(attempt_id)) as stage:
+        for _ in range(2):  # telling it twice is telling it once
+            told = stage.post(
+                f"attempts/{attempt_id}/artifacts", json={"manifest_key": key, "digest": manifest.digest()}
+            )
+            assert told.status_code == 202, told.text
+    return run_id
+
+
+def test_evaluations_are_listed_by_suite_and_target_and_compared_item_by_item(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    report(server, tmp_path, BEFORE)
+    after_run = report(server, tmp_path, AFTER, digest="sha256:2")
+    with server.client(server.token(Role.VIEWER)) as viewer:
+        found = viewer.get("evaluations").json()["items"]
+        assert [(e["suite"], e["target"], e["summary"]["missing"]) for e in found] == [
+            ("sums@1", "sha256:2", 0),
+            ("sums@1", "sha256:1", 1),
+        ]
+        after, before = (e["id"] for e in found)
+        assert [e["id"] for e in viewer.get("evaluations", params={"target": "sha256:1"}).json()["items"]] == [before]
+        assert [
+            e["id"] for e in viewer.get("evaluations", params={"suite": "sums", "run": after_run}).json()["items"]
+        ] == [after]
+        assert viewer.get("evaluations", params={"suite": "sum"}).json()["items"] == []
+        first = viewer.get("evaluations", params={"limit": 1}).json()
+        second = viewer.get("evaluations", params={"limit": 1, "cursor": first["next_cursor"]}).json()
+        assert [first["items"][0]["id"], second["items"][0]["id"], second["next_cursor"]] == [after, before, None]
+        paired = viewer.get(f"evaluations/{after}/against/{before}").json()
+        assert (paired["items"], paired["left_out"], paired["better"], paired["worse"]) == (5, 1, 3, 1)
+        assert paired["difference"] == pytest.approx(0.4)
+        assert paired["low"] < 0.4 < paired["high"]
+        assert paired["p_value"] == pytest.approx(0.625)
+        assert paired["changed"][0] == {"item": "five", "a": 1.0, "b": 0.0}
+        assert viewer.get("evaluations/nobody").status_code == 404
+    with server.client(server.token(Role.VIEWER, project="elsewhere")) as stranger:
+        assert stranger.get("evaluations").json()["items"] == []
+        assert stranger.get(f"evaluations/{after}").status_code == 404
+
+
+def test_a_report_that_tells_nonsense_is_an_artifact_all_the_same(server: ApiServer, tmp_path: Path) -> None:
+    for suites in ("none", [], [{"suite": "sums@1"}], [3], {"a": 1}):
+        run_id = report(server, tmp_path, BEFORE, suites=suites)
+        with server.client() as client:
+            assert [a["name"] for a in client.get("artifacts", params={"run": run_id}).json()["items"]] == ["report"]
+            assert client.get("evaluations").json()["items"] == []
+
+
+def test_the_command_line_lists_shows_and_compares(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(server, tmp_path, BEFORE)
+    report(server, tmp_path, AFTER, digest="sha256:2")
+    monkeypatch.setenv("ABRUZZI_URL", server.url)
+    monkeypatch.setenv("ABRUZZI_TOKEN", server.admin)
+    listed = json.loads(CliRunner().invoke(app, ["evaluations", "list", "--json"]).output)
+    after, before = (one["id"] for one in listed)
+    shown = CliRunner().invoke(app, ["evaluations", "show", before])
+    assert (shown.exit_code, "40.0%" in shown.output) == (0, True), shown.output
+    compared = CliRunner().invoke(app, ["evaluations", "compare", after, before])
+    assert "+40.0% on 5 common items" in compared.output
+    assert "p = 0.625: not significant" in compared.output
