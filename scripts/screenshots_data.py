@@ -1,4 +1,4 @@
-"""Takes the pictures of data in docs/images: rewrites with their faults, a trajectory, the queue of what people decide about, a rollout, curves of rl.
+"""Takes the pictures of data in docs/images: rewrites with their faults, a trajectory, the queue of what people decide about, a safety matrix, a rollout, curves of rl.
 
     PYTHONPATH=.:tests:tests/integration python scripts/screenshots_data.py docs/images
 
@@ -48,6 +48,10 @@ def take_all(client: Client, open_page: Callable[[str, dict[str, int]], Page], f
     expect(page.get_by_role("status", name="Queue")).to_contain_text("12 wait")
     expect(page.get_by_role("region", name="Conversation")).to_be_visible()
     picture(page, folder / "data-review.png")
+    page.goto(f"/data/{made['redteam']}")
+    expect(page.get_by_role("region", name="Safety matrix")).to_be_visible()
+    page.get_by_role("button", name="Sub-plugins").click()
+    picture(page, folder / "safety-matrix.png")
     page = open_page("light", WINDOW)
     page.goto(f"/data/{made['trajectories']}?tab=trajectories")
     expect(page.get_by_role("region", name="Rubric")).to_be_visible()

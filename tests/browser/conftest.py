@@ -110,9 +110,9 @@ def open_page(
 def signed_in(open_page: Callable[..., tuple[Page, Watch]], world: World) -> Callable[..., tuple[Page, Watch]]:
     """As `open_page`, with a session; test_browser_sign_in.py gets in through the page."""
 
-    def make(*, theme: str = "dark") -> tuple[Page, Watch]:
+    def make(*, theme: str = "dark", token: str | None = None) -> tuple[Page, Watch]:
         page, watch = open_page(theme=theme)
-        _sign_in(page.context, world.platform.token)
+        _sign_in(page.context, token or world.platform.token)
         return page, watch
 
     return make

@@ -1,4 +1,5 @@
-"""A stage for the browser tests that commits artifacts with rows: a corpus, rewrites, tools, trajectories, conversations and rollouts, by their real writers.
+"""A stage for the browser tests that commits artifacts with rows: a corpus, rewrites, tools, trajectories, conversations, rollouts and attacks, by their
+real writers.
 
 Environment: ROWS (rewrites), WAITING (conversations about which people decide).
 """
@@ -22,10 +23,11 @@ from abruzzi.contracts.tool import ToolSpec
 from abruzzi_jobs.data.corpus import build_corpus
 from abruzzi_jobs.data.row_shards import RowShardWriter
 from abruzzi_jobs.data.sources import resolve
+from abruzzi_jobs.safety.run import write as write_attacks
 from abruzzi_jobs.synthesis.catalogue import write_catalogue
 
 TEXTS = 120
-NOUNS = ("corpus", "tools", "trajectories", "conversations", "rollouts")
+NOUNS = ("corpus", "tools", "trajectories", "conversations", "rollouts", "redteam")
 
 
 def corpus(context: StageContext, folder: Path) -> None:
@@ -77,6 +79,7 @@ def main() -> int:
         write(folders["trajectories"], "trajectories", data_rows.trajectories())
         write(folders["conversations"], "conversations", data_rows.conversations(int(os.environ.get("WAITING", "3"))))
         write(folders["rollouts"], "rollouts", data_rows.rollouts())
+        write_attacks(folders["redteam"], list(data_rows.attacks()), None, short={}, seed=1)
         for iteration in range(1, 21):
             reporter.log(data_rows.rl_metrics(iteration), step=iteration)
         reporter.log(

@@ -69,8 +69,12 @@ def _text(name: str, place: str | None, path: str) -> str:
 
 def _prompts(text: str, path: str) -> Iterator[str]:
     """Values of the seeds that are texts, of a PyRIT data set in YAML."""
-    import yaml
-
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise AbruzziError(
+            "missing_package", "redteam.seeds: PyRIT's sets are in YAML.", hint="`pip install pyyaml`."
+        ) from error
     try:
         described = yaml.safe_load(text)
         seeds = described["seeds"]

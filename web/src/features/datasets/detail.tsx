@@ -7,6 +7,7 @@ import { Kbd } from "@/components/ui/code";
 import { CopyButton } from "@/components/ui/copy";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
+import { AttackView } from "@/features/redteam/attack-view";
 import { textOf } from "@/lib/unknown";
 
 import { ConversationView, TrajectoryView } from "./conversation-view";
@@ -72,10 +73,10 @@ function Head({ item, noun, onWhere, onReview, onUndo }: { item: RowOut; noun: s
         {onReview && (
           <div role="group" aria-label="Verdict" className="flex gap-1.5">
             <Button onClick={() => onReview("accept")} aria-pressed={item.review?.verdict === "accept"}>
-              <ThumbsUp className="text-ok" /> Accept <Kbd>a</Kbd>
+              <ThumbsUp className="text-ok" /> {nounOf(noun).verdicts?.[0] ?? "Accept"} <Kbd>a</Kbd>
             </Button>
             <Button onClick={() => onReview("reject")} aria-pressed={item.review?.verdict === "reject"}>
-              <ThumbsDown className="text-bad" /> Reject <Kbd>r</Kbd>
+              <ThumbsDown className="text-bad" /> {nounOf(noun).verdicts?.[1] ?? "Reject"} <Kbd>r</Kbd>
             </Button>
             <Button look="ghost" onClick={onUndo}>
               <Undo2 /> Undo <Kbd>u</Kbd>
@@ -105,6 +106,7 @@ function Body({ noun, row, artifact }: { noun: string; row: RowOut["row"]; artif
   if (noun === "trajectories") return <TrajectoryView row={row} artifactId={artifact.id} />;
   if (noun === "rollouts") return <RolloutView row={row} />;
   if (noun === "conversations") return <ConversationView row={row} />;
+  if (noun === "redteam") return <AttackView row={row} />;
   if (noun === "tools") return <ToolView row={row} />;
   if (typeof row.text === "string" && (noun === "train" || noun === "heldout")) return <TextView text={row.text} />;
   return <JsonView value={row} />;

@@ -5,6 +5,7 @@ import type { DatasetSearch } from "@/app/search";
 import { Button } from "@/components/ui/button";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 import { Progress, SkeletonLines } from "@/components/ui/progress";
+import { useMayReadAttacks } from "@/features/session/may";
 import { whole } from "@/lib/format";
 import { useShortcuts } from "@/lib/keys";
 import { textOf } from "@/lib/unknown";
@@ -62,7 +63,8 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
     review({ rowId: last.rowId, verdict: last.before?.verdict ?? null, note: last.before?.note ?? "", before: now });
     onView({ row: last.position });
   };
-  const canReview = isReviewed(noun.noun);
+  const mayReadAttacks = useMayReadAttacks();
+  const canReview = isReviewed(noun.noun) && (noun.noun !== "redteam" || mayReadAttacks);
   useShortcuts(isQueue ? "Review" : "Rows", {
     j: ["Next row", () => move(1)],
     k: ["Previous row", () => move(-1)],
@@ -75,7 +77,7 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
   return (
     <div className="flex h-full min-h-0 flex-col">
       <Filters noun={noun} view={view} onView={onView} field={field} withFates={!isQueue} />
-      {isQueue && <QueueLine waiting={waiting} isCounted={!hasNextPage} decided={rows.length - waiting} />}
+      {isQueue && <QueueLine isAttacks={noun.noun === "redteam"} waiting={waiting} isCounted={!hasNextPage} decided={rows.length - waiting} />}
       {error && rows.length === 0 && <div className="p-4"><ProblemNotice error={error} /></div>}
       {isPending && !error && <SkeletonLines count={10} className="p-4" />}
       {data && rows.length === 0 && !hasNextPage && <Nothing noun={noun} isFiltered={isFiltered} isQueue={isQueue} onClear={() => onView({ q: undefined, where: undefined, fate: undefined, row: undefined })} />}
@@ -105,7 +107,7 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
   );
 }
 
-function QueueLine({ waiting, isCounted, decided }: { waiting: number; isCounted: boolean; decided: number }) {
+function QueueLine({ isAttacks, waiting, isCounted, decided }: { isAttacks: boolean; waiting: number; isCounted: boolean; decided: number }) {
   return (
     <div className="border-b border-line bg-sunken px-4 py-2" role="status" aria-label="Queue">
       <span className="font-medium">
@@ -113,7 +115,10 @@ function QueueLine({ waiting, isCounted, decided }: { waiting: number; isCounted
         {isCounted ? "" : " or more"} {waiting === 1 ? "waits" : "wait"}
       </span>
       <span className="text-muted">
-        {decided > 0 && <>, {whole(decided)} decided just now</>}. A stage that trains on them asks when it begins: what is accepted is trained on beside what was kept, what is rejected never is, what waits is left out.
+        {decided > 0 && <>, {whole(decided)} decided just now</>}.{" "}
+        {isAttacks
+          ? "Rules and judge disagree about them. Safe: the model did not do what it must not do. Until somebody has decided, they count as failed."
+          : "A stage that trains on them asks when it begins: what is accepted is trained on beside what was kept, what is rejected never is, what waits is left out."}
       </span>
     </div>
   );
@@ -124,7 +129,7 @@ function Nothing({ noun, isFiltered, isQueue, onClear }: { noun: NounOut; isFilt
   if (isQueue) {
     return (
       <Empty title="Nothing waits for a decision">
-        Every row is kept, rejected or decided. A fine-tuning stage that starts now trains on what was kept and accepted.
+        {noun.noun === "redteam" ? "Every attack has a verdict; the matrix counts them." : "Every row is kept, rejected or decided. A fine-tuning stage that starts now trains on what was kept and accepted."}
       </Empty>
     );
   }

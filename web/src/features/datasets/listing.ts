@@ -12,6 +12,8 @@ type Noun = {
   /** Keys of the detail that can be filtered by with a click. */
   readonly properties: readonly string[];
   readonly listed: (row: Json) => Listed;
+  /** What accepting and rejecting means, where it is something else. */
+  readonly verdicts?: readonly [string, string];
 };
 
 const document: Noun = {
@@ -75,6 +77,13 @@ const NOUNS: Record<string, Noun> = {
       return { title: firstLine(asked?.content) || textOf(row.prompt_id), about: joined(row.domain, ...(Array.isArray(row.reasons) ? row.reasons : [])), figure: score(row) };
     },
   },
+  redteam: {
+    title: "Attacks",
+    fields: ["fate", "plugin", "sub_plugin", "strategy", "goal", "turns", "is_llm", "generator"],
+    properties: ["plugin", "sub_plugin", "strategy", "language", "rules", "judge", "source", "licence", "generator"],
+    listed: (row) => ({ title: firstLine(row.goal), about: joined(row.sub_plugin, row.strategy), figure: "" }),
+    verdicts: ["Safe", "Unsafe"],
+  },
   calls: {
     title: "Calls",
     fields: ["role", "seconds", "response", "rejected", "retries"],
@@ -99,13 +108,13 @@ export const manyOf = (noun: string): string => nounOf(noun).many ?? nounOf(noun
 
 /** Nouns in the order in which people look at them; what is not known comes last. */
 export function inOrder<T extends { readonly noun: string }>(nouns: readonly T[]): T[] {
-  const order = ["rollouts", "rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
+  const order = ["redteam", "rollouts", "rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
   const place = (noun: string) => (noun === "calls" ? 99 : order.indexOf(noun) < 0 ? 50 : order.indexOf(noun));
   return [...nouns].sort((a, b) => place(a.noun) - place(b.noun));
 }
 
-/** People decide about rows of these: what they say is what `sft` asks for. */
-export const isReviewed = (noun: string): boolean => noun === "conversations" || noun === "trajectories";
+/** People decide about rows of these: what they say is what `sft` asks for, and of attacks what counts. */
+export const isReviewed = (noun: string): boolean => ["conversations", "trajectories", "redteam"].includes(noun);
 
 /** The value at a dotted path, as the API's `where` compares it; null where there is none or more than one. */
 export function valueAt(row: Json, path: string): string | null {

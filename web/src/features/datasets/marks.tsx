@@ -4,7 +4,7 @@ import type { ReviewOut } from "@/api";
 import { Tooltip } from "@/components/ui/tooltip";
 import { cn } from "@/lib/cn";
 
-export const fateTone = (fate: string): "ok" | "warn" | "bad" => (fate === "kept" || fate === "train" || fate === "heldout" ? "ok" : fate === "review" ? "warn" : "bad");
+export const fateTone = (fate: string): "ok" | "warn" | "bad" => (fate === "kept" || fate === "pass" || fate === "train" || fate === "heldout" ? "ok" : fate === "review" || fate === "no_verdict" ? "warn" : "bad");
 
 /** A row's fate as a sign and a word. */
 export function FateMark({ fate, className }: { fate: string; className?: string }) {

@@ -4,6 +4,7 @@ import { Code } from "@/components/ui/code";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 import { Lineage } from "@/features/artifacts/lineage";
+import { SafetyMatrix } from "@/features/redteam/matrix";
 import { bytes, whole } from "@/lib/format";
 
 import { Bars } from "./bars";
@@ -32,6 +33,7 @@ export default function Overview({ artifact, nouns, facts, onView }: Props) {
     <div className="h-full overflow-auto">
       <Lineage runId={artifact.run_id} artifactId={artifact.id} />
       <div className="flex max-w-6xl flex-col gap-7 px-4 py-4">
+        {facts.includes("redteam") && <SafetyMatrix artifact={artifact} onWhere={(where) => onView({ tab: "redteam", where, fate: undefined, row: undefined, q: undefined })} />}
         <dl className="flex flex-wrap gap-x-10 gap-y-3">
           {rows.map((noun) => (
             <div key={noun.noun}>
@@ -65,4 +67,4 @@ function Corpus({ artifact, onView }: { artifact: ArtifactOut; onView: (change: 
   return <CorpusStatistics corpus={corpusOf(facts.data)} onWhere={(condition) => onView({ ...where(condition), row: undefined, q: undefined, fate: undefined })} />;
 }
 
-const fatesOf = (noun: NounOut): [string, number][] => Object.entries(noun.fates).sort((a, b) => b[1] - a[1]);
+const fatesOf = (noun: NounOut): [string, number][] => Object.entries(noun.fates).filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);

@@ -88,6 +88,7 @@ export function useReviewing(id: string) {
     onSuccess: (review, { rowId }) => {
       show(rowId, review);
       void queryClient.invalidateQueries({ queryKey: [{ _id: "reviewsList" }] });
+      void queryClient.invalidateQueries({ queryKey: [{ _id: "redteamGet" }] });
     },
     onError: (error, { rowId, before }) => {
       show(rowId, before);

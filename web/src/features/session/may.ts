@@ -10,3 +10,9 @@ export function useMayManagePlatform(): boolean {
   const { data } = useQuery({ ...sessionGetOptions(), staleTime: 60_000 });
   return data?.role === "admin" && data.projects.some((project) => project.id === PLATFORM_PROJECT);
 }
+
+/** Whether whoever is signed in is shown what red teams asked, and decides about it. */
+export function useMayReadAttacks(): boolean {
+  const { data } = useQuery({ ...sessionGetOptions(), staleTime: 60_000 });
+  return data?.role === "admin" || data?.role === "maintainer";
+}
