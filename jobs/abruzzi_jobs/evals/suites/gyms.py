@@ -67,7 +67,7 @@ class GymSuite(QuestionSuite):
         return None if item.gold is None else str(item.gold)
 
     def perturbed_answer(self, item: Item) -> str | None:
-        return f"Answer: {item.gold}0"
+        return f"Answer: {item.gold}1"
 
 
 class Demo(GymSuite):
