@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,6 +118,23 @@ async def list_keys(session: AsyncSession, run_id: str) -> list[MetricKeyOut]:
     return [
         MetricKeyOut(stage_id=r.stage_id, key=r.key, last_step=r.last_step, last_value=_finite(r.last)) for r in rows
     ]
+
+
+async def newest(
+    session: AsyncSession, run_ids: Sequence[str], *, like: Sequence[str]
+) -> dict[tuple[str, str], dict[str, tuple[int, float | None]]]:
+    """{(run, stage): {key: (step, value) of its last point}} of keys that are like one of these (SQL patterns)."""
+    query = text("""
+        SELECT DISTINCT ON (a.run_id, a.stage_id, m.key) a.run_id, a.stage_id, m.key, m.last_step, m.last
+        FROM attempts a JOIN metric_tiers m ON m.attempt_id = a.id
+        WHERE a.run_id = ANY (:runs) AND m.tier = :tier AND m.key LIKE ANY (:like)
+        ORDER BY a.run_id, a.stage_id, m.key, a.number DESC, m.bucket DESC
+    """)
+    rows = (await session.execute(query, {"runs": list(run_ids), "tier": TIERS[-1], "like": list(like)})).all()
+    found: dict[tuple[str, str], dict[str, tuple[int, float | None]]] = defaultdict(dict)
+    for row in rows:
+        found[row.run_id, row.stage_id][row.key] = (row.last_step, _finite(row.last))
+    return found
 
 
 async def series(

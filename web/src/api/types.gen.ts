@@ -462,6 +462,149 @@ export type DeliveryOut = {
 export type DeliveryState = 'pending' | 'sent' | 'quarantined' | 'cancelled';
 
 /**
+ * EnvironmentList
+ */
+export type EnvironmentList = {
+    /**
+     * Items
+     */
+    items: Array<EnvironmentOut>;
+};
+
+/**
+ * EnvironmentOut
+ */
+export type EnvironmentOut = {
+    /**
+     * Environment
+     *
+     * `name@version`; by its path, package.module:Class, where it is somebody's own.
+     */
+    environment: string;
+    /**
+     * Families
+     *
+     * Of tasks.
+     */
+    families: Array<string>;
+    /**
+     * Is Shipped
+     */
+    is_shipped: boolean;
+    /**
+     * Options
+     */
+    options: Array<string>;
+    /**
+     * Plays
+     *
+     * Newest first, of the project's newest stages that reinforce.
+     */
+    plays: Array<EnvironmentPlay>;
+    /**
+     * Replays
+     *
+     * Whether the same actions in a new session give the same observations.
+     */
+    replays: boolean;
+    /**
+     * Roles
+     *
+     * That its sessions ask where a stage's [stage.roles] has them.
+     */
+    roles: Array<string>;
+    /**
+     * Summary
+     */
+    summary: string;
+};
+
+/**
+ * EnvironmentPlay
+ *
+ * A stage that has played it, or is to.
+ */
+export type EnvironmentPlay = {
+    /**
+     * At
+     *
+     * When the run was submitted.
+     */
+    at: string;
+    /**
+     * Families
+     *
+     * Those that the recipe chose; empty: all.
+     */
+    families: Array<string>;
+    /**
+     * Iterations
+     *
+     * That have told of it.
+     */
+    iterations: number | null;
+    /**
+     * Mean Reward
+     *
+     * Of the newest iteration, whatever rewards are there.
+     */
+    mean_reward: number | null;
+    /**
+     * Open Sessions
+     *
+     * Held at the iteration's end, of all environments of the stage: of trajectories that go on in the next one.
+     */
+    open_sessions: number | null;
+    /**
+     * Options
+     */
+    options: {
+        [key: string]: unknown;
+    };
+    /**
+     * Reward
+     *
+     * `environment`: its own; `rubric`: a critic's comparison.
+     */
+    reward: string;
+    /**
+     * Run Id
+     */
+    run_id: string;
+    /**
+     * Run Name
+     */
+    run_name: string;
+    /**
+     * Seconds
+     *
+     * That the newest iteration waited for environments while the engine had nothing to compute.
+     */
+    seconds: number | null;
+    /**
+     * Stage Id
+     */
+    stage_id: string;
+    state: StageState;
+    /**
+     * Steps
+     *
+     * Turns of the policy in these, which are the environment's steps.
+     */
+    steps: number | null;
+    /**
+     * Trajectories
+     *
+     * Of the newest iteration, that count.
+     */
+    trajectories: number | null;
+    /**
+     * Weight
+     */
+    weight: number;
+};
+
+/**
  * EvaluationOut
  *
  * A suite's outcome for one target, as the platform keeps it.
@@ -3880,6 +4023,31 @@ export type AuditListResponses = {
 };
 
 export type AuditListResponse = AuditListResponses[keyof AuditListResponses];
+
+export type EnvironmentsListData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/environments';
+};
+
+export type EnvironmentsListErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type EnvironmentsListError = EnvironmentsListErrors[keyof EnvironmentsListErrors];
+
+export type EnvironmentsListResponses = {
+    /**
+     * Successful Response
+     */
+    200: EnvironmentList;
+};
+
+export type EnvironmentsListResponse = EnvironmentsListResponses[keyof EnvironmentsListResponses];
 
 export type EvaluationsListData = {
     body?: never;

@@ -30,6 +30,7 @@ SHIPPED = {
     "safety@1": f"{_GYMS}.safety:Safety",
     "software@1": f"{_GYMS}.software:Software",
     "tools@1": f"{_GYMS}.tools:Tools",
+    "verifiers@1": f"{_ADAPTERS}.verifiers_gym:Verifiers",
 }
 """reference → module:class. A change of what tasks or rewards are is a new version; the old one stays as long as runs may be resumed with it."""
 GROUP = "abruzzi.environments"

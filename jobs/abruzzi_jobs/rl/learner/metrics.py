@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from abruzzi.contracts.environment import metric_name
 from abruzzi.contracts.objective import ObjectiveConfig
-from abruzzi.contracts.rollout import Group, Status, TokenSource
+from abruzzi.contracts.rollout import Group, Status, TokenSource, Trajectory
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.rl.learner.packing import Minibatch
 from abruzzi_jobs.rl.objective.advantages import advantages_of, reward_of
@@ -94,6 +95,7 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
     counted = [t for group in groups for t in group.counted]
     members = [t for group in groups for t in group.trajectories]
     by_key: dict[str, list[float]] = defaultdict(list)
+    by_environment: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in counted:
         assert trajectory.outcome is not None
         reward = reward_of(trajectory)
@@ -101,6 +103,7 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
         by_key[f"rl/reward/{trajectory.task.family}"].append(reward)
         by_key["rl/length/policy_tokens"].append(trajectory.policy_tokens)
         by_key["rl/turns"].append(trajectory.turns)
+        by_environment[metric_name(trajectory.task.environment)].append(trajectory)
         for name, value in trajectory.outcome.components.items():
             by_key[f"rl/component/{name}"].append(value)
     ages = [
@@ -110,6 +113,10 @@ def group_metrics(groups: Sequence[Group], *, version: int) -> dict[str, float]:
         if segment.source is TokenSource.POLICY and segment.policy_version is not None
     ]
     found = {key: sum(values) / len(values) for key, values in by_key.items()}
+    for name, mine in by_environment.items():
+        found[f"rl/environment/{name}/reward"] = sum(map(reward_of, mine)) / len(mine)
+        found[f"rl/environment/{name}/trajectories"] = float(len(mine))
+        found[f"rl/environment/{name}/steps"] = float(sum(each.turns for each in mine))
     found["rl/staleness"] = sum(age * size for age, size in ages) / max(1, sum(size for _, size in ages))
     found["rl/truncated"] = _share(members, (Status.BUDGET, Status.CONTEXT, Status.TURNS))
     found["rl/uncounted"] = 1 - len(counted) / len(members) if members else 0.0

@@ -6,11 +6,16 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from abruzzi.environments.service import shipped
+from abruzzi_jobs.rl.environments.registry import SHIPPED
 from abruzzi_jobs.rl.environments_command import app
+
+SHIPPED_FILE = Path(__file__).parents[4] / "platform/abruzzi/environments/shipped.json"
 
 RUN = CliRunner().invoke
 
@@ -20,6 +25,14 @@ def test_list_names_the_shipped_environments() -> None:
     names = [one["environment"] for one in found]
     assert {"arithmetic@1", "logic@1", "tools@1", "coding@1", "software@1", "safety@1"} <= set(names)
     assert "arithmetic@1" in RUN(app, ["list"]).stdout
+
+
+def test_the_platform_tells_of_the_shipped_environments_as_they_are() -> None:
+    listed = [one for one in json.loads(RUN(app, ["list", "--json"]).stdout) if one["environment"] in SHIPPED]
+    if os.environ.get("ABRUZZI_UPDATE_GOLDEN"):
+        SHIPPED_FILE.write_text(json.dumps(listed, indent=1) + "\n")
+    told = [kind.model_dump(mode="json") for kind in shipped()]
+    assert told == listed, "ABRUZZI_UPDATE_GOLDEN=1 writes it anew"
 
 
 def test_show_tells_how_a_task_begins_and_its_solution() -> None:
