@@ -32,8 +32,8 @@ from abruzzi_api.streams import Bell
 from abruzzi_api.v1.artifacts import routes as artifacts
 from abruzzi_api.v1.attempts import routes as attempts
 from abruzzi_api.v1.audit import routes as audit
-from abruzzi_api.v1.evaluations import routes as evaluations
 from abruzzi_api.v1.environments import routes as environments
+from abruzzi_api.v1.evaluations import routes as evaluations
 from abruzzi_api.v1.events import routes as events
 from abruzzi_api.v1.logs import routes as logs
 from abruzzi_api.v1.metrics import routes as metrics

@@ -253,4 +253,10 @@ def rl_metrics(iteration: int) -> dict[str, float]:
         "rl/reward/addition": 1 - 0.9**iteration,
         "rl/component/format": 0.9,
         "rl/entropy": 2 / iteration,
+        "rl/environment/arithmetic/reward": 1 - 0.9**iteration,
+        "rl/critic/accuracy": min(0.9, 0.5 + 0.02 * iteration),
+        "rl/critic/swap_inconsistency": 0.6 - 0.025 * iteration,
+        "rl/critic/cycles": 0.125,
+        "rl/critic/position_bias": 0.4 - 0.02 * iteration,
+        "rl/critic/frozen": float(iteration <= 8),
     }

@@ -255,3 +255,19 @@ def test_a_run_shows_where_the_time_of_its_iterations_went_beside_the_reward(pag
     expect(page.get_by_role("region", name="Reward", exact=True)).to_be_visible()
     expect(page.get_by_role("region", name="time/infer")).to_have_count(0)
     assert grave_violations(page) == []
+
+
+def test_a_run_shows_what_its_critic_is_worth_and_when_its_rewards_were_given(page: Page, data: dict[str, str]) -> None:
+    page.goto(f"/runs/{data['run']}")
+    tab(page, "Critic").click()
+    rewards = page.get_by_role("region", name="Rubric rewards", exact=True)
+    expect(rewards).to_contain_text("Given since iteration 9.")
+    spells = rewards.get_by_role("list", name="Frozen and given").get_by_role("listitem")
+    expect(spells).to_have_text(["Frozen, iterations 1 to 8", "Given, iterations 9 to 20"])
+    worth = page.get_by_role("list", name="What the critic is worth")
+    expect(worth.get_by_role("listitem").filter(has_text="Accuracy")).to_contain_text("90.0 %")
+    expect(worth.get_by_role("listitem").filter(has_text="Cycles")).to_contain_text("12.5 %")
+    expect(page.get_by_role("region", name="What the critic is worth")).to_be_visible()
+    assert grave_violations(page) == []
+    rewards.get_by_role("link", name="rubrics general").click()
+    expect(page.get_by_role("region", name="Rubrics")).to_contain_text("clarity and relevance")

@@ -3,7 +3,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirec
 import { Button } from "@/components/ui/button";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 
-import { readCompareSearch, readDataSearch, readDatasetSearch, readNewRunSearch, readPoolSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
+import { readCompareSearch, readDataSearch, readDatasetSearch, readNewRunSearch, readPoolSearch, readRubricsSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
 import { Shell } from "./shell";
 
 const rootRoute = createRootRoute({
@@ -83,6 +83,19 @@ const datasetRoute = createRoute({
   component: lazyRouteComponent(() => import("@/routes/dataset"), "DatasetPage"),
 });
 
+const environmentsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/environments",
+  component: lazyRouteComponent(() => import("@/routes/environments"), "EnvironmentsPage"),
+});
+
+const rubricsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/rubrics",
+  validateSearch: readRubricsSearch,
+  component: lazyRouteComponent(() => import("@/routes/rubrics"), "RubricsPage"),
+});
+
 const compareRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/compare",
@@ -97,7 +110,7 @@ const tokensRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, dataRoute, datasetRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, dataRoute, datasetRoute, environmentsRoute, rubricsRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
   defaultPreload: "intent",
   defaultPreloadStaleTime: 0,
   scrollRestoration: true,

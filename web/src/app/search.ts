@@ -22,7 +22,7 @@ export type CurveSearch = {
 
 export type RunsSearch = { q?: string; state?: RunState[]; sort?: SortKey; asc?: boolean; sel?: string[] };
 export type SortKey = "name" | "state" | "loss" | "bpb" | "took" | "created";
-export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe"] as const;
+export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe", "critic"] as const;
 export type RunTab = (typeof RUN_TABS)[number];
 export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string; artifact?: string };
 export const POOL_TABS = ["queue", "nodes", "usage"] as const;
@@ -33,6 +33,7 @@ export type CompareSearch = CurveSearch & { runs?: string[]; base?: string; stag
 export type DataSearch = { run?: string };
 /** `tab` is a noun of the artifact, or one of the page's own. `row`: position of the one that is open; `where`: conditions "key:value". */
 export type DatasetSearch = { tab?: string; fate?: string[]; q?: string; where?: string[]; row?: string };
+export type RubricsSearch = { name?: string; version?: number };
 export type NewRunSearch = { from?: string; recipe?: string };
 
 const STATES: readonly RunState[] = ["pending", "running", "cancelling", "interrupted", "succeeded", "failed", "cancelled"];
@@ -68,6 +69,8 @@ export function readCompareSearch(raw: Raw): CompareSearch {
 }
 
 export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
+
+export const readRubricsSearch = (raw: Raw): RubricsSearch => clean({ name: text(raw.name), version: natural(raw.version) });
 
 export const readDataSearch = (raw: Raw): DataSearch => clean({ run: text(raw.run) });
 

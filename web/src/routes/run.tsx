@@ -6,6 +6,7 @@ import { RUN_TABS, type RunTab } from "@/app/search";
 import { ProblemNotice } from "@/components/ui/notice";
 import { Skeleton, SkeletonLines } from "@/components/ui/progress";
 import { type Tab, Tabs } from "@/components/ui/tabs";
+import { hasCritic } from "@/features/critic/critic-shape";
 import { useMetricKeys } from "@/features/metrics/queries";
 import { Attempts } from "@/features/runs/attempts";
 import { RunHeader } from "@/features/runs/header";
@@ -20,10 +21,11 @@ const StageCurves = lazy(() => import("@/features/metrics/stage-curves"));
 const LogTab = lazy(() => import("@/features/logs/log-tab"));
 const Artifacts = lazy(() => import("@/features/artifacts/artifacts"));
 const Report = lazy(() => import("@/features/artifacts/report"));
+const CriticTab = lazy(() => import("@/features/critic/critic-tab"));
 const RecipeTab = lazy(() => import("@/features/recipes/recipe-tab"));
 
 const route = getRouteApi("/runs/$runId");
-const TITLES: Record<RunTab, string> = { curves: "Curves", logs: "Log", artifacts: "Artifacts", report: "Report", attempts: "Attempts", recipe: "Recipe" };
+const TITLES: Record<RunTab, string> = { curves: "Curves", logs: "Log", artifacts: "Artifacts", report: "Report", attempts: "Attempts", recipe: "Recipe", critic: "Critic" };
 
 export function RunPage() {
   const { runId } = route.useParams();
@@ -54,6 +56,7 @@ function Page({ run }: { run: RunOut }) {
   const curves = new Map<string, number>();
   for (const { stage_id } of keys.data?.items ?? []) curves.set(stage_id, (curves.get(stage_id) ?? 0) + 1);
   const stage = run.detail.find((one) => one.id === search.stage) ?? stageToShow(run.detail, curves);
+  const shown = RUN_TABS.filter((id) => id !== "critic" || hasCritic(keys.data?.items ?? [], stage?.id));
   const tab = search.tab ?? "curves";
   const show = (next: RunTab) => void navigate({ search: (old) => ({ ...old, tab: next === "curves" ? undefined : next }), replace: true });
   const choose = (id: string) => void navigate({ search: (old) => ({ ...old, stage: id, attempt: undefined, rank: undefined, line: undefined, zoom: undefined }), replace: true });
@@ -65,10 +68,10 @@ function Page({ run }: { run: RunOut }) {
   useShortcuts("Run", {
     "[": ["Previous stage", () => step(-1)],
     "]": ["Next stage", () => step(1)],
-    ...Object.fromEntries(RUN_TABS.map((id, i) => [String(i + 1), [TITLES[id], () => show(id)] as const])),
+    ...Object.fromEntries(shown.map((id, i) => [String(i + 1), [TITLES[id], () => show(id)] as const])),
   });
   const attempts = run.detail.reduce((sum, one) => sum + one.attempts.length, 0);
-  const tabs = RUN_TABS.map((id): Tab<RunTab> => ({ id, title: TITLES[id], count: id === "attempts" ? attempts : undefined }));
+  const tabs = shown.map((id): Tab<RunTab> => ({ id, title: TITLES[id], count: id === "attempts" ? attempts : undefined }));
   return (
     <div className="flex min-h-full flex-col lg:h-full">
       <RunHeader run={run} steering={steering} stageId={stage?.id} />
@@ -86,6 +89,7 @@ function Page({ run }: { run: RunOut }) {
             {tab === "artifacts" && <Artifacts run={run} stageId={search.stage} />}
             {tab === "report" && <Report run={run} />}
             {tab === "attempts" && <Attempts run={run} />}
+            {tab === "critic" && stage && <CriticTab key={stage.id} run={run} stage={stage} />}
             {tab === "recipe" && <RecipeTab run={run} />}
           </Suspense>
         </div>
