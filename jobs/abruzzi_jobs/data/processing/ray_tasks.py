@@ -1,5 +1,6 @@
 """Shards as tasks of a Ray cluster. A task gets the packed shard and gives the files that it made, so workers need no access to the
 object store; the driver writes them, the manifest last. Which node does which, and how often, changes nothing in what is written.
+Why not Ray Data: ADR 13 (bench/ray_data.py).
 """
 
 from __future__ import annotations
