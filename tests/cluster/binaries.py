@@ -207,7 +207,8 @@ def run_go(command: list[str], what: str) -> str:
     }
     result = subprocess.run(command, cwd=CACHE, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
-        words = "\n".join((result.stderr or result.stdout).strip().splitlines()[-15:])
+        said = (result.stderr or result.stdout).strip().splitlines()
+        words = "\n".join([line for line in said if not line.startswith("go: downloading ")][-15:])
         raise ClusterError(f"{what} failed (`{' '.join(command)}`):\n{words}")
     return result.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import base_images, images, installs, simulated_nodes, teardown
+from cluster import base_images, foreign, images, installs, pod_mounts, pod_processes, simulated_nodes, teardown
 from cluster.binaries import Toolbox
 from cluster.components import wait_until
 from cluster.errors import ClusterError
@@ -19,7 +18,6 @@ from cluster.kubectl import Kubectl
 from cluster.layout import CACHE
 from cluster.local_cluster import LocalCluster
 
-KUBECONFIG, IMAGE_PREFIX = "KUBECONFIG", "ABRUZZI_TEST_IMAGE_PREFIX"
 EVENT_LINES = 60
 
 
@@ -36,10 +34,11 @@ class ClusterHandle:
         self.kubectl = Kubectl(self.tools.path("kubectl"), kubeconfig)
         self._local = local
         self._image_prefix = image_prefix
+        self._pulled: set[str] = set()
 
     @property
     def local(self) -> LocalCluster:
-        """For tests that stop parts of the cluster, import images, or let pods reach this machine; they skip elsewhere."""
+        """For tests that stop parts of the cluster, import images, or touch what pods have on the node; they skip elsewhere."""
         if self._local is None:
             pytest.skip("this test stops or changes parts of the cluster, so it runs only on the project's own one")
         return self._local
@@ -50,12 +49,29 @@ class ClusterHandle:
 
     @property
     def host_address(self) -> str:
-        """Where a pod reaches a server that a test started on this machine (listening on this address or on 0.0.0.0)."""
-        return self.local.address
+        """Where a pod reaches a server that a test started on this machine (listening on this address or on 0.0.0.0): on somebody's cluster the
+        one that this machine has in the network of the nodes."""
+        return self._local.address if self._local is not None else foreign.own_address(self.kubectl)
 
     def image(self, name: str) -> str:
-        """The name under which the cluster knows a test image: `busybox`, `python`, or one that `add_image` brought."""
-        return f"{self._image_prefix}{name}:1" if self._image_prefix else f"docker.io/abruzzi-test/{name}:1"
+        """The name under which the cluster knows a test image: `busybox`, `python`, or one that `add_image` brought.
+
+        Raises ClusterError where somebody's cluster cannot pull it."""
+        if self._local is not None:
+            return f"docker.io/abruzzi-test/{name}:1"
+        image = f"{self._image_prefix}{name}:1"
+        if image not in self._pulled:
+            with self.new_namespace() as namespace:
+                foreign.try_image(self.kubectl, image, namespace)
+            self._pulled.add(image)
+        return image
+
+    def stage_pods(self) -> tuple[str, dict[str, Any]]:
+        """Image of stages, and what is added to their pods: on our own cluster this checkout and its environment, by mounts; on somebody's nothing,
+        because their image `jobs` holds it all, or what the file of $ABRUZZI_POD_TEMPLATE says."""
+        if self._local is not None:
+            return self.image("busybox"), pod_mounts.pod_template()
+        return self.image("jobs"), foreign.pod_template()
 
     def add_image(self, image: images.Image) -> str:
         """Imports an image that the node does not have yet. On somebody's cluster it must be in their registry under the prefix."""
@@ -86,6 +102,11 @@ class ClusterHandle:
         future they believe for minutes (Kueue then refuses the pods of every new Job, which it does not find)."""
         self.local.restore_etcd(name)
         installs.restart(self.kubectl)
+
+    def kill_pod(self, name: str) -> None:
+        """As pod_processes.kill_pod: its processes are this machine's on our own cluster only; elsewhere the test skips."""
+        _ = self.local
+        pod_processes.kill_pod(name)
 
     def add_simulated_nodes(self, count: int) -> list[str]:
         """Names of `count` Ready H800 nodes of 8 GPUs each; they stay for the tests after."""
@@ -147,15 +168,10 @@ def the_cluster() -> Iterator[ClusterHandle]:
     """Somebody's cluster when KUBECONFIG and ABRUZZI_TEST_IMAGE_PREFIX are both set; else ours.
 
     Ours is started and ended here, unless it runs already (`make cluster`): then it is used and left running.
-    KUBECONFIG alone is not taken: a developer's shell has one for other reasons, and this suite deletes things.
     """
-    prefix = os.environ.get(IMAGE_PREFIX)
-    if prefix:
-        if not os.environ.get(KUBECONFIG):
-            raise ClusterError(
-                f"{IMAGE_PREFIX} names images for a cluster that {KUBECONFIG} does not name: set both or neither"
-            )
-        yield ClusterHandle(Path(os.environ[KUBECONFIG]), None, image_prefix=prefix)
+    if (somebodys := foreign.named()) is not None:
+        kubeconfig, prefix = somebodys
+        yield ClusterHandle(kubeconfig, None, image_prefix=prefix)
         return
     local = LocalCluster()
     with _alone():

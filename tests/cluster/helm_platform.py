@@ -25,7 +25,7 @@ from cluster.container_builds import Builder
 from cluster.errors import ClusterError
 from cluster.handle import ClusterHandle
 from cluster.layout import ROOT
-from cluster.platform_process import pod_template
+from cluster.pod_mounts import pod_template
 
 from abruzzi.client.client import Client
 

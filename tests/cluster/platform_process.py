@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 import psycopg
 from cluster.handle import ClusterHandle
-from cluster.layout import ROOT
 from ports import free_ports
 from psycopg import sql
 
@@ -34,8 +33,6 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 ACCESS, SECRET, BUCKET = "abruzzi-platform", "abruzzi-platform-secret", "abruzzi"
 START_SECONDS = 240.0
-HOST_FOLDERS = {"/usr": "/usr", "/lib": "/usr/lib", "/lib64": "/usr/lib64", "/bin/bash": "/usr/bin/bash"}
-"""Path in the pod: path here. The interpreter's libraries are this machine's, and the shell that KubeRay starts Ray with."""
 
 
 class PlatformProcess:
@@ -135,7 +132,8 @@ class PlatformProcess:
 
     def _environment(self) -> dict[str, str]:
         template = self.folder / "pod-template.json"
-        template.write_text(json.dumps(pod_template()))
+        image, additions = self.cluster.stage_pods()
+        template.write_text(json.dumps(additions))
         return {
             **os.environ,
             "AWS_ACCESS_KEY_ID": ACCESS,
@@ -152,7 +150,7 @@ class PlatformProcess:
             "ABRUZZI_ADMIN_TOKEN": self.admin,
             "ABRUZZI_EXECUTOR": "kubernetes",
             "ABRUZZI_NAMESPACE": self.namespace,
-            "ABRUZZI_STAGE_IMAGE": self.cluster.image("busybox"),
+            "ABRUZZI_STAGE_IMAGE": image,
             "ABRUZZI_POD_TEMPLATE": str(template),
             "ABRUZZI_PLACEMENT": json.dumps(self.placement),
         }
@@ -194,26 +192,6 @@ class PlatformProcess:
             assert self._processes[name].poll() is None, f"{name} ended\n{self.last_words()}"
             assert time.monotonic() < deadline, f"{complaint}\n{self.last_words()}"
             time.sleep(0.05)
-
-
-def pod_template() -> dict[str, Any]:
-    """This checkout, its environment, its interpreter and the libraries of this machine, read-only at their own paths."""
-    checkout = {str(ROOT): str(ROOT), sys.base_prefix: os.path.realpath(sys.base_prefix)}
-    mounts = HOST_FOLDERS | (checkout if not sys.base_prefix.startswith("/usr") else {str(ROOT): str(ROOT)})
-    return {
-        "volumes": [
-            {"name": f"host-{number}", "hostPath": {"path": source}} for number, source in enumerate(mounts.values())
-        ],
-        "volume_mounts": [
-            {"name": f"host-{number}", "mountPath": path, "readOnly": True} for number, path in enumerate(mounts)
-        ],
-        "env": {
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **{name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ},
-            "USER": "abruzzi",
-        },
-    }
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import pytest
 from cluster.handle import ClusterHandle
 from cluster.layout import NODE
 from cluster.platform_process import PlatformProcess, open_platform
-from cluster.pod_processes import kill_pod
 from synthesis_stage import Stage
 
 from abruzzi.contracts.artifact import Manifest
@@ -185,7 +184,7 @@ def test_conversations_played_on_two_nodes_of_ray_are_those_of_one_process_also_
     [head] = cluster.kubectl.json(
         "get", "pods", "-n", platform.namespace, "-l", f"ray.io/node-type=head,abruzzi.io/attempt={run_id}-synthesize-1"
     )["items"]
-    kill_pod(head["metadata"]["name"])
+    cluster.kill_pod(head["metadata"]["name"])
     lost, *_, last = wait_success(platform, run_id, "synthesize")
     print(lost.reason)
     assert (lost.cause, "Ray's head" in str(lost.reason)) == (Cause.INFRASTRUCTURE, True), lost

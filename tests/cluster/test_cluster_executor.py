@@ -16,7 +16,7 @@ import pytest
 
 pytest.register_assert_rewrite("simulation.executor_contract")
 from cluster.handle import ClusterHandle  # noqa: E402
-from cluster.platform_process import pod_template  # noqa: E402
+from cluster.pod_mounts import pod_template  # noqa: E402
 from executor_bench import WAITS_FOR_FILE, LogApi  # noqa: E402
 from simulation.executor_contract import EndContract, LifeContract, Manner  # noqa: E402
 
@@ -165,7 +165,7 @@ def stages(cluster: ClusterHandle) -> Iterator[str]:
 
 @pytest.fixture
 async def place(cluster: ClusterHandle, stages: str) -> AsyncIterator[NodePlace]:
-    logs = LogApi(cluster.host_address)
+    logs = LogApi(cluster.local.address)
     async with RestApi(Access(kubeconfig=cluster.kubeconfig)) as rest:
         made = NodePlace(cluster, stages, rest, logs)
         try:

@@ -128,3 +128,11 @@ def test_what_only_longer_proofs_use_is_not_built_for_everybody(monkeypatch: pyt
     assert "kube-router" not in asked
     assert main(["build-tools", "kube-router"]) == 0
     assert asked[-1] == "kube-router"
+
+
+def test_a_failed_build_says_why_and_not_what_it_has_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(binaries, "CACHE", tmp_path)
+    script = "echo 'write $WORK/b001: no space left on device' >&2; for i in $(seq 40); do echo \"go: downloading a v1.$i.0\" >&2; done; exit 1"
+    with pytest.raises(ClusterError, match="no space left on device") as raised:
+        binaries.run_go(["sh", "-c", script], "building kueue")
+    assert "downloading a v1.40.0" not in str(raised.value)
