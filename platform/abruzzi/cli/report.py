@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from abruzzi.cli.evaluations import print_evaluations
 from abruzzi.cli.metrics import draw_curve
 from abruzzi.cli.runs import print_run
 from abruzzi.cli.session import OUTPUT, age
@@ -39,7 +40,12 @@ def print_report(connection: Client, run_id: str) -> None:
     for artifact in kept(ArtifactKind.ROLLOUTS):
         _print_answers(connection, artifact)
     for artifact in kept(ArtifactKind.REPORT):
-        _print_evaluation(json.loads(connection.artifacts.read(artifact.id, "report.json")), artifact.stage_id)
+        told = json.loads(connection.artifacts.read(artifact.id, "report.json"))
+        if "held_out" in told:
+            _print_evaluation(told, artifact.stage_id)
+    if evaluations := list(connection.evaluations.list(run_id=run_id)):
+        OUTPUT.print()
+        print_evaluations(evaluations)
     if checkpoints := kept(ArtifactKind.CHECKPOINT):
         last = max(checkpoints, key=lambda a: (a.created_at, a.step or 0))
         OUTPUT.print(
