@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abruzzi.contracts.evaluation import Figure, SuiteSummary
+from abruzzi_jobs.evals.paper.tables import beside_the_paper
 
 
 def suites_markdown(summaries: list[SuiteSummary], target: Mapping[str, Any]) -> str:
@@ -25,6 +26,7 @@ def suites_markdown(summaries: list[SuiteSummary], target: Mapping[str, Any]) ->
     lines += ["", "In brackets 95 % intervals over items. Items without a score count nowhere."]
     for summary in summaries:
         lines += _remarks(summary)
+    lines += beside_the_paper("base" if any(summary.settings.shots for summary in summaries) else "instruct", summaries)
     return "\n".join(lines)
 
 
