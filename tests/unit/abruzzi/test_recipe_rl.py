@@ -157,3 +157,12 @@ def test_the_longer_recipes_reward_a_small_k2_and_smollm2() -> None:
     assert bound(mathematics, "rl-smollm2")["checkpoint"] == "sft-smollm2.checkpoint"
     tools = load_recipe((RECIPES / "rl-tools.toml").read_text())
     assert bound(tools, "rl") == {"checkpoint": "sft.checkpoint", "tokenizer": "sft.tokenizer"}
+
+
+def test_the_recipe_of_rubrics_has_a_critic_and_something_that_keeps_it_honest() -> None:
+    stage = load_recipe((RECIPES / "rl-rubrics.toml").read_text()).stage_by_id("rl")
+    assert isinstance(stage, RlStage)
+    assert {gym.reward for gym in stage.rl.environments} == {"environment", "rubric"}
+    assert stage.rl.critic is not None
+    assert stage.rl.critic.gate.enabled
+    assert stage.rl.critic.refinement.weight > 0
