@@ -69,9 +69,10 @@ def main() -> int:
 
 
 def measure_runs(base: Ground, options: argparse.Namespace) -> dict[str, Any]:
-    before, transactions = base.cpu_seconds(), transactions_so_far(base)
+    before, waited, transactions = base.cpu_seconds(), base.seconds_waited(), transactions_so_far(base)
     accepted = asyncio.run(submit(base.platform.url, base.platform.admin, options.runs))
     at_acceptance = base.cpu_seconds()
+    waited = spent(waited, base.seconds_waited())
     until("every run has ended", lambda: ended(base) == options.runs, seconds=END_SECONDS,
           state=lambda: f"{states(base)}\n{base.platform.last_words()}")  # fmt: skip
     until("every workload is removed", lambda: unremoved(base) == 0, seconds=END_SECONDS, state=lambda: states(base))
@@ -83,7 +84,7 @@ def measure_runs(base: Ground, options: argparse.Namespace) -> dict[str, Any]:
     per_run = sorted(len(done) for done in writes.ours.values())
     return {
         "bench": "scale", "nodes": options.nodes, "gpus": options.nodes * 8, "runs": options.runs, "run_seconds": RUN_SECONDS,
-        "accepted": {**accepted, "cpu_seconds": spent(before, at_acceptance)},
+        "accepted": {**accepted, "cpu_seconds": spent(before, at_acceptance), "seconds_waited_for_a_core": waited},
         "ended": {
             "seconds_from_first_submit_to_last_outcome": runs["span_s"],
             "runs_per_second": options.runs / runs["span_s"],

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,10 @@ class Ground:
     def cpu_seconds(self) -> dict[str, float]:
         """Since their start, with the children that have ended and those that live."""
         return {name: round(_cpu(process, name != "bench"), 1) for name, process in self.processes().items()}
+
+    def seconds_waited(self) -> dict[str, float]:
+        """For a processor, ready to run: of the threads that live (a part that waits much is held back by its share of the cores)."""
+        return {name: round(_waited(process, name != "bench"), 1) for name, process in self.processes().items()}
 
 
 @dataclass
@@ -195,6 +199,15 @@ def until(what: str, condition: Callable[[], bool], *, seconds: float, state: Ca
         if time.monotonic() > deadline:
             raise SystemExit(f"{what}: not so after {seconds:.0f} s; {state()}")
         time.sleep(0.5)
+
+
+def _waited(process: psutil.Process, with_children: bool) -> float:
+    waited = 0
+    for each in (process, *(process.children(recursive=True) if with_children else ())):
+        for thread in Path(f"/proc/{each.pid}/task").glob("*/schedstat"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                waited += int(thread.read_text().split()[1])
+    return waited / 1e9
 
 
 def _cpu(process: psutil.Process, with_children: bool) -> float:
