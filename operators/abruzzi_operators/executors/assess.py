@@ -17,6 +17,7 @@ from abruzzi_operators.executors.pod_ends import (
     is_running,
     lost_word,
     node_of,
+    pod_end,
     pod_index,
     scheduled_at,
 )
@@ -133,10 +134,13 @@ def _alive(facts: Facts) -> Assessment:
     nodes = dict.fromkeys(node for pod in facts.living if (node := node_of(pod)) is not None)
     leave = next((word.leave for word in map(facts.words, nodes) if word.leave is not None), None)
     running = [pod for pod in facts.living if is_running(pod)]
+    unfinished = [pod for pod in facts.living if pod_end(pod) is None]
+    # Where a container has ended, the kubelet takes a moment until its pod has: that pod is not to be stopped, its object tells how it was.
+    is_broken = is_broken and bool(unfinished)
     is_complete = len(running) + len(facts.ends) >= expected
     if is_ray(facts.workload):
         is_complete = has_started(facts.workload)
-    if is_complete and running:
+    if is_complete and (running or not unfinished):
         ended = idle_ranks(facts.workload) | {one.rank for end in facts.ends.values() for one in end.exits}
         seen = Seen(Phase.RUNNING, node=node_of(first), ended_ranks=ended, leave=leave, observed_at=facts.now)
         return Assessment(seen, halt=is_broken, is_blind=_is_blind(facts))

@@ -579,7 +579,7 @@ class KubernetesExecutor:
         found = self._cached(attempt_id)
         if self._ledger.lost_pods(attempt_id) or (found is not None and is_ray(found[1])):
             await self._delete_workload(attempt_id, foreground=True)
-        await self._delete_pods(attempt_id, grace_seconds=PEER_GRACE_SECONDS)
+        await self._ending.delete_pods(self._ledger.unfinished_pods(attempt_id), grace_seconds=PEER_GRACE_SECONDS)
 
     async def _delete_workload(self, attempt_id: str, *, foreground: bool) -> None:
         found = await self._find(attempt_id)

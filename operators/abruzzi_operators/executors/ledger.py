@@ -109,6 +109,10 @@ class Ledger:
     def living_pods(self, attempt_id: str) -> list[Object]:
         return [pod for pod in self.pods(attempt_id) if not is_over(pod)]
 
+    def unfinished_pods(self, attempt_id: str) -> list[Object]:
+        """Without those whose container has ended, while the kubelet has not said so of the pod."""
+        return [pod for pod in self.living_pods(attempt_id) if pod_end(pod) is None]
+
     def placed(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """{node: {attempt: its ranks there}}, of pods that have not ended."""
         if self._placed is None:

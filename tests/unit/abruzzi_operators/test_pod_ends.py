@@ -135,3 +135,17 @@ def test_a_workload_that_is_done_is_believed_when_its_pods_are_gone_already() ->
 
 def test_without_workload_and_pods_only_the_apiserver_can_tell() -> None:
     assert assess(Facts(None, (), {})).seen is None
+
+
+def test_a_pod_whose_container_has_ended_is_not_stopped_but_those_beside_it_are() -> None:
+    """The kubelet tells a container's end before the pod's. A pod that is deleted in between leaves nobody who knows its exit code."""
+    failed, working = pod({"terminated": {"exitCode": 64, "reason": "Error"}}), pod({"running": {}}, index=1)
+    end = pod_end(failed)
+    assert end is not None
+    alone = {**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "annotations": {"abruzzi.io/nodes": "1"}}}
+    found = assess(Facts(alone, (failed,), {0: end}))
+    assert found.seen is not None
+    assert (found.seen.phase, found.seen.ended_ranks, found.halt) == (Phase.RUNNING, {0}, False)
+    beside = assess(Facts(WORKLOAD, (failed, working), {0: end}))
+    assert beside.seen is not None
+    assert (beside.seen.phase, beside.halt) == (Phase.RUNNING, True)

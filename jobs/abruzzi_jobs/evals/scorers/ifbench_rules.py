@@ -1,8 +1,8 @@
 """The rules of IFBench's test set (arXiv 2507.02833), by their names there. Each: (parameters, answer) → whether it follows.
 
-Written anew after the owner's checkers (Allen Institute for AI, Apache-2.0), which need NLTK's downloads; bench/eval_agreement.py compares the two item
-by item. What the owner's code raises at (an answer without words) does not follow here. Two rules read words by other means: `words:start_verb` looks
-verbs up in WordNet, where the owner tags parts of speech, and tokens are split by a smaller Treebank tokenizer.
+Written anew after the owner's checkers (Allen Institute for AI, Apache-2.0), which need NLTK's downloads: the two have not
+been compared item by item. What the owner's code raises at (an answer without words) does not follow here. Two rules read words by other means:
+`words:start_verb` looks verbs up in WordNet, where the owner tags parts of speech, and tokens are split by a smaller Treebank tokenizer.
 """
 
 from __future__ import annotations
