@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
+import pytest
 from sqlalchemy import event
 
 from abruzzi.events import service as events
@@ -151,15 +152,15 @@ async def test_nobody_is_rung_for_what_was_rolled_back_and_once_for_what_was_sai
 
 
 @contextmanager
-def notify_statements(sessions, refuse_first: bool = False) -> Iterator[list[int]]:
-    """How many rings each NOTIFY carries. `refuse_first`: the transaction that sends the first is cancelled while it does."""
+def notify_statements(sessions, first_fault: BaseException | None = None) -> Iterator[list[int]]:
+    """How many rings each NOTIFY carries. `first_fault`: what the first of them ends with."""
     sent: list[int] = []
 
     def note(_connection, _cursor, statement, parameters, *_):
         if "pg_notify" in statement:
             sent.append(len(parameters["payloads"]))
-            if refuse_first and len(sent) == 1:
-                raise asyncio.CancelledError
+            if first_fault is not None and len(sent) == 1:
+                raise first_fault
 
     engine = sessions.kw["bind"].sync_engine
     event.listen(engine, "before_cursor_execute", note)
@@ -196,10 +197,19 @@ async def test_transactions_that_commit_together_ring_in_one_statement(sessions,
     assert sent == [6]
 
 
-async def test_one_who_is_cancelled_while_it_rings_leaves_the_rings_to_the_next(sessions, database):
+@pytest.mark.parametrize(
+    ("fault", "ends"),
+    [
+        (asyncio.CancelledError(), ["CancelledError", "NoneType", "NoneType"]),
+        (psycopg.OperationalError("the connection is gone"), ["NoneType", "NoneType", "NoneType"]),
+    ],
+)
+async def test_one_who_fails_at_ringing_leaves_the_others_rings_to_the_next(sessions, database, fault, ends):
     async with listening(database) as listener:
-        with notify_statements(sessions, refuse_first=True) as sent:
-            ends = await commit_at_once(sessions, ["a", "b"])
-        assert sorted([n.payload async for n in listener.notifies(timeout=240, stop_after=2)]) == ["a", "b"]
-    assert sent == [2, 2]
-    assert sorted(type(end).__name__ for end in ends) == ["CancelledError", "NoneType"]
+        with notify_statements(sessions, first_fault=fault) as sent:
+            found = await commit_at_once(sessions, ["a", "b", "c"])
+        heard = {n.payload async for n in listener.notifies(timeout=240, stop_after=2)}
+    assert sent == [3, 2]
+    assert len(heard) == 2
+    assert heard < {"a", "b", "c"}
+    assert sorted(type(end).__name__ for end in found) == ends

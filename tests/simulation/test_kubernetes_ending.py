@@ -10,6 +10,7 @@ from simulation.cluster_place import ClusterPlace, open_cluster_place
 from simulation.memory_cluster import NAMESPACE
 
 from abruzzi.contracts.states import StageKind
+from abruzzi.engine.view import Phase
 from abruzzi_operators.executors.ending import Told
 from abruzzi_operators.executors.node_words import NodeWord
 from abruzzi_operators.executors.pod_ends import is_over
@@ -107,3 +108,24 @@ async def test_the_logs_of_a_lost_node_are_not_waited_for(place: ClusterPlace, m
     monkeypatch.setattr(place.cluster.api, "read_log", read)
     await place.executor.remove(spec.attempt_id)
     assert await place.cluster.api.list(PODS, namespace=NAMESPACE) == []
+
+
+async def test_where_one_pod_has_failed_the_others_are_stopped_and_that_one_is_left_to_end(
+    place: ClusterPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet tells a container's end before the pod's. Deleting the pod in between takes its exit code away from the next controller."""
+    spec = place.spec(kind=StageKind.PRETRAIN, world_size=2, config={})
+    await place.executor.create(spec)
+    await place.until_working(spec)
+    place.cluster.kubelet_is_silent = True
+    failed, other = sorted(place.executor._ledger.living_pods(spec.attempt_id), key=lambda pod: pod["metadata"]["name"])
+    ended = {"name": "stage", "state": {"terminated": {"exitCode": 64, "reason": "Error"}}}
+    failed["status"]["containerStatuses"] = [ended]
+    stopped: list[str] = []
+
+    async def delete_pods(pods, **_) -> None:  # type: ignore[no-untyped-def]
+        stopped.extend(pod["metadata"]["name"] for pod in pods)
+
+    monkeypatch.setattr(place.executor._ending, "delete_pods", delete_pods)
+    assert (await place.look(spec)).phase is Phase.RUNNING
+    assert stopped == [other["metadata"]["name"]]

@@ -15,9 +15,9 @@ from abruzzi_operators.executors.pod_ends import (
     combine,
     is_helper,
     is_running,
+    is_unfinished,
     lost_word,
     node_of,
-    pod_end,
     pod_index,
     scheduled_at,
 )
@@ -134,8 +134,7 @@ def _alive(facts: Facts) -> Assessment:
     nodes = dict.fromkeys(node for pod in facts.living if (node := node_of(pod)) is not None)
     leave = next((word.leave for word in map(facts.words, nodes) if word.leave is not None), None)
     running = [pod for pod in facts.living if is_running(pod)]
-    unfinished = [pod for pod in facts.living if pod_end(pod) is None]
-    # Where a container has ended, the kubelet takes a moment until its pod has: that pod is not to be stopped, its object tells how it was.
+    unfinished = [pod for pod in facts.living if is_unfinished(pod)]
     is_broken = is_broken and bool(unfinished)
     is_complete = len(running) + len(facts.ends) >= expected
     if is_ray(facts.workload):

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from abruzzi_operators.executors.pod_ends import PodEnd, is_helper, is_over, node_of, pod_end, pod_index
+from abruzzi_operators.executors.pod_ends import PodEnd, is_helper, is_over, is_unfinished, node_of, pod_end, pod_index
 from abruzzi_operators.kubernetes.reflector import Key, Reflector
 from abruzzi_operators.kubernetes.resources import Object, Resource
 from abruzzi_operators.renderers.names import ANNOTATION_RANKS, LABEL_ATTEMPT
@@ -110,8 +110,8 @@ class Ledger:
         return [pod for pod in self.pods(attempt_id) if not is_over(pod)]
 
     def unfinished_pods(self, attempt_id: str) -> list[Object]:
-        """Without those whose container has ended, while the kubelet has not said so of the pod."""
-        return [pod for pod in self.living_pods(attempt_id) if pod_end(pod) is None]
+        """Those to stop where others have failed."""
+        return [pod for pod in self.living_pods(attempt_id) if is_unfinished(pod)]
 
     def placed(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """{node: {attempt: its ranks there}}, of pods that have not ended."""

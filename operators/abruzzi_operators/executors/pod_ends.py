@@ -80,6 +80,12 @@ def is_running(pod: Pod) -> bool:
     return any("running" in (status.get("state") or {}) for status in containers(pod)) and not is_over(pod)
 
 
+def is_unfinished(pod: Pod) -> bool:
+    """A container of it runs or will run. Where the last one has ended, the kubelet takes a moment until it says so of the pod: such a pod is not
+    to be stopped, for its object alone tells how it was."""
+    return not is_over(pod) and (pod_end(pod) is None or is_running(pod))
+
+
 def lost_word(pod: Pod, words: NodeWords, now: float) -> str | None:
     """A sentence when a pod that has not ended is given up: its node is lost, or its kubelet should have ended it long ago."""
     node = node_of(pod)

@@ -134,11 +134,12 @@ async def _ring(session: AsyncSession) -> None:
         try:
             await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             await session.execute(_NOTIFY, {"channels": list(channels), "payloads": list(payloads)})
-        except DATABASE_ERRORS as error:
+        except BaseException as error:
+            # Whoever is next rings for the others; the own rings are given up, so that what nobody can send does not gather.
+            bell.waiting = {ring: None for ring in sent if ring not in rings} | bell.waiting
+            if not isinstance(error, DATABASE_ERRORS):
+                raise
             logger.warning("committed, but nobody could be rung (%s)", type(error).__name__)
-        except asyncio.CancelledError:
-            bell.waiting = sent | bell.waiting  # whoever is next rings for them
-            raise
 
 
 async def see_projects(session: AsyncSession, projects: Sequence[str]) -> None:
