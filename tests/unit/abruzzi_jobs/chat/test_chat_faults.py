@@ -146,7 +146,7 @@ async def test_an_outage_is_the_endpoints_also_for_a_question_beside_which_other
     """Under concurrency an outage begins while questions are under way; no conversation may be given up for that."""
     asked, answered = asyncio.Event(), asyncio.Event()
 
-    async def answer(request: ChatRequest, body: bytes, role: str) -> ChatResponse:
+    async def answer(question: object, request: ChatRequest, body: bytes, role: str) -> ChatResponse:
         if b"other" in body:
             return ChatResponse(text="well", usage=Usage(1, 1), model="m", generator="m", is_llm=True)
         asked.set()
@@ -159,6 +159,7 @@ async def test_an_outage_is_the_endpoints_also_for_a_question_beside_which_other
         client = role.endpoint
         client._try = answer
         hard = asyncio.create_task(role.complete(ask("hard")))
+        hard.add_done_callback(lambda _: asked.set())
         await asked.wait()
         await role.complete(ask("other"))
         answered.set()
