@@ -64,6 +64,7 @@ def test_rubrics_are_edited_into_versions_and_older_ones_stay(page: Page, world:
     naming = page.get_by_role("dialog", name="New rubrics")
     naming.get_by_label("Name").fill("house-style")
     naming.get_by_role("button", name="Write them").click()
+    expect(naming).to_have_count(0)
     editor = page.get_by_role("form", name="Edit house-style")
     editor.get_by_label("Name").fill("brevity")
     expect(editor.get_by_role("status")).to_have_text("brevity says nothing.")
