@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from api_server import serve
 from rows_lab import Lab, packed
 
 from abruzzi.artifacts.attack_text import veiled
+from abruzzi.artifacts.row_filter import RowFilter
 from abruzzi.contracts.states import ArtifactKind, Role
 from abruzzi.store import DirectoryStore
 
@@ -60,7 +61,10 @@ def client(lab: Lab, role: Role):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.MEMBER])
 def test_others_see_where_a_row_stands_and_nothing_of_what_was_said(lab: Lab, attacks: str, role: Role) -> None:
-    with client(lab, role) as asked:
+    note = {"row_id": ROWS[0]["id"], "verdict": "accept", "note": f"it was asked for {SECRET}"}
+    with client(lab, role) as asked, client(lab, Role.MAINTAINER) as maintainer:
+        assert maintainer.put(f"artifacts/{attacks}/reviews", json=note).json()["note"] == note["note"]
+        told = maintainer.get(f"artifacts/{attacks}/reviews").json()["items"]
         roads = [
             asked.get(f"artifacts/{attacks}/rows", params={"noun": "redteam"}),
             asked.get(f"artifacts/{attacks}/rows", params={"noun": "redteam", "cut": 1_000_000, "limit": 1}),
@@ -69,8 +73,13 @@ def test_others_see_where_a_row_stands_and_nothing_of_what_was_said(lab: Lab, at
             asked.get(f"artifacts/{attacks}/facts/redteam"),
             asked.get(f"artifacts/{attacks}/manifest"),
             asked.get(f"redteam/{attacks}"),
+            asked.get(f"artifacts/{attacks}/reviews"),
         ]
-    assert [answer.status_code for answer in roads] == [200] * 7
+        maintainer.delete(f"artifacts/{attacks}/reviews", params={"row_id": note["row_id"]})
+    assert [answer.status_code for answer in roads] == [200] * 8
+    assert [review["note"] for review in told] == [note["note"]]
+    reviews = [roads[0].json()["items"][0]["review"], *roads[7].json()["items"]]
+    assert [(review["verdict"], review["note"]) for review in reviews] == [("accept", "")] * 2
     for answer in roads:
         assert SECRET not in answer.text
         assert ANSWER not in answer.text
@@ -92,13 +101,21 @@ def test_no_condition_asks_for_what_is_hidden(lab: Lab, attacks: str) -> None:
 
 
 def test_files_with_attacks_are_refused_and_tables_are_not(lab: Lab, attacks: str) -> None:
-    with client(lab, Role.MEMBER) as member, client(lab, Role.MAINTAINER) as maintainer:
+    with (
+        client(lab, Role.MEMBER) as member,
+        client(lab, Role.MAINTAINER) as maintainer,
+        client(lab, Role.ADMIN) as admin,
+    ):
         for name in ("redteam-00000.jsonl.zst", "calls-00000.jsonl.zst"):
             refused = member.get(f"artifacts/{attacks}/files/{name}")
             assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
             assert maintainer.get(f"artifacts/{attacks}/files/{name}").status_code == 200
         for name in ("redteam.json", "report.md"):
             assert member.get(f"artifacts/{attacks}/files/{name}").status_code == 200
+        audited = {
+            (entry["action"], entry["object"]) for entry in admin.get("audit", params={"limit": 500}).json()["items"]
+        }
+    assert ("read attacks", f"/api/v1/artifacts/{attacks}/files/calls-00000.jsonl.zst") in audited
 
 
 def test_who_was_shown_attacks_stands_in_the_audit_log(lab: Lab, attacks: str) -> None:
@@ -145,6 +162,28 @@ def test_an_artifact_without_attacks_has_no_matrix(lab: Lab) -> None:
     with client(lab, Role.VIEWER) as viewer:
         answer = viewer.get(f"redteam/{artifact_id}")
     assert (answer.status_code, answer.json()["hint"]) == (404, "It has: rewrites.")
+
+
+def test_of_a_veiled_row_the_raw_line_is_never_asked() -> None:
+    """By how fast it is left out one could tell what it holds."""
+    looked: list[str] = []
+
+    def veil(found: Any) -> Any:
+        looked.append(found["id"])
+        return veiled(found)
+
+    def refuse(why: str) -> NoReturn:
+        raise AssertionError(why)
+
+    line = json.dumps(ROWS[0]).encode()
+    for asked in (
+        RowFilter(text="forbidden", veil=veil),
+        RowFilter(text="nowhere", veil=veil),
+        RowFilter(fates=frozenset({SECRET}), veil=veil),
+        RowFilter(fates=frozenset({"nowhere"}), veil=veil),
+    ):
+        assert asked.read(line, refuse) is None
+    assert looked == [ROWS[0]["id"]] * 4
 
 
 def test_a_veil_keeps_the_shape_and_no_text_that_nobody_thought_of() -> None:

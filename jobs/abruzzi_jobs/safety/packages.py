@@ -81,5 +81,8 @@ def _prompts(text: str, path: str) -> Iterator[str]:
         for seed in seeds:
             if isinstance(seed, dict) and seed.get("data_type", described.get("data_type", "text")) == "text":
                 yield str(seed["value"]).strip()
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise AbruzziError("bad_data", f"{path}: no PyRIT data set ({error}).") from error
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        # Its own words hold a piece of the file.
+        at = getattr(error, "problem_mark", None)
+        line = f", line {at.line + 1}" if at is not None else ""
+        raise AbruzziError("bad_data", f"{path}{line}: no PyRIT data set ({type(error).__name__}).") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from abruzzi.contracts.dataset import ReviewOut
 from abruzzi.contracts.states import ArtifactKind
 
 OPEN_FILES = frozenset({"redteam.json", "report.md", "calls.json"})
@@ -24,6 +25,11 @@ _OPEN_CHARACTERS = 200
 
 def holds_attacks(kind: ArtifactKind) -> bool:
     return kind is ArtifactKind.REDTEAM
+
+
+def unnoted(review: ReviewOut) -> ReviewOut:
+    """The verdict, and who said it; a note may quote what was said."""
+    return review.model_copy(update={"note": ""})
 
 
 def veiled(value: Any, key: str | None = None) -> Any:

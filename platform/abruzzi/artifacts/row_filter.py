@@ -46,9 +46,8 @@ class RowFilter:
         try:
             raw = line.decode()
             wanted = self.text.casefold()
-            if wanted and not _may_hold(raw.casefold(), wanted):
-                return None
-            if self.fates and not any(_may_hold(raw, fate) for fate in self.fates):
+            # Of a veiled row the raw line answers nothing, not even by how fast the answer comes.
+            if self.veil is None and not self._may_want(raw, wanted):
                 return None
             row = json.loads(raw)
             if not isinstance(row, dict):
@@ -64,6 +63,11 @@ class RowFilter:
             for key, value in row.items()
             if not self.fields or key in self.fields
         }
+
+    def _may_want(self, raw: str, wanted: str) -> bool:
+        return (not wanted or _may_hold(raw.casefold(), wanted)) and (
+            not self.fates or any(_may_hold(raw, fate) for fate in self.fates)
+        )
 
     def _wants(self, row: dict[str, Any], wanted: str) -> bool:
         row_id, fate = (value if isinstance(value := row.get(key), str) else None for key in ("id", "fate"))

@@ -182,7 +182,7 @@ def _role_mistakes(recipe: Recipe, stage: StageBase, index: int, names: list[str
         for role, name, host in stage.leaving():
             yield GraphMistake(
                 ("stage", index, "roles", role.value),
-                f"the {role} is endpoint {name!r} at {host}, and what attackers write stays in the deployment",
+                f"the {role} is endpoint {name!r} at {host}, and attackers' words go to the target and nowhere else outside",
                 "Serve the model beside the stage or in the cluster, or name its host in redteam.deployment_hosts.",
             )
     for (name, key), reference, kind in served_inputs(stage).values():

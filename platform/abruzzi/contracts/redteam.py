@@ -115,7 +115,7 @@ class RedteamConfig(Strict):
     crescendo_backtracks: StrictInt = Field(default=2, ge=0, le=50)
     """How often a refused step may be taken back."""
     deployment_hosts: tuple[str, ...] = ()
-    """Hosts outside this machine and cluster that still belong to the deployment. Attackers and what they write go nowhere else."""
+    """Hosts outside this machine and cluster that still belong to the deployment. Attackers' words go to the target and nowhere else outside."""
 
     @model_validator(mode="after")
     def _known_plugins(self) -> RedteamConfig:
@@ -144,7 +144,8 @@ _INSIDE = (".svc", ".cluster.local", ".internal", ".local", ".localhost")
 
 def leaves_deployment(endpoint: EndpointBase, hosts: tuple[str, ...]) -> str | None:
     """The host outside the deployment that an endpoint leads to, or None. Inside are: what the platform serves itself, this machine, private
-    addresses, names without a dot and those of a cluster, and `hosts`."""
+    addresses, names without a dot and those of a cluster, and `hosts`. A number as a host is an address in another writing (134744072 is 8.8.8.8):
+    it is outside."""
     if not isinstance(endpoint, OpenAiEndpoint):
         return None
     host = (urlsplit(endpoint.base_url).hostname or "").rstrip(".").lower()
@@ -153,7 +154,8 @@ def leaves_deployment(endpoint: EndpointBase, hosts: tuple[str, ...]) -> str | N
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return None if "." not in host or host.endswith(_INSIDE) else host
+        is_number = host.isdigit() or host.startswith("0x")
+        return None if ("." not in host and not is_number) or host.endswith(_INSIDE) else host
     return None if address.is_private or address.is_loopback or address.is_link_local else host
 
 

@@ -51,14 +51,14 @@ BAD = {
         'attacker = "model"',
         20,
         "stage.redteam.roles.attacker",
-        "at llm.example.org, and what attackers write stays",
+        "at llm.example.org, and attackers' words go to the target and nowhere else outside",
     ),
     "a judge elsewhere": (
         'judge = "inside"',
         'judge = "model"',
         21,
         "stage.redteam.roles.judge",
-        "at llm.example.org, and what attackers write stays",
+        "at llm.example.org, and attackers' words go to the target and nowhere else outside",
     ),
 }
 
@@ -109,6 +109,10 @@ def test_a_mistake_is_named_with_its_place(case: str) -> None:
         ("http://127.0.0.1:9/v1", None),
         ("http://[::1]:9/v1", None),
         ("http://vllm/v1", None),
+        ("http://134744072/v1", "134744072"),
+        ("http://0x8080808/v1", "0x8080808"),
+        ("http://[::ffff:8.8.8.8]/v1", "::ffff:8.8.8.8"),
+        ("http://[::ffff:10.1.2.3]/v1", None),
         ("http://vllm.models.svc.cluster.local/v1", None),
         ("https://gpu.our.example/v1", None),
         ("https://vllm.svc.example.org/v1", "vllm.svc.example.org"),

