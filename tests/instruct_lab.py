@@ -21,8 +21,8 @@ from abruzzi.contracts.stage import DirectoryStore, StageSpec
 from abruzzi.store import open_store
 from abruzzi_jobs.entrypoints import instruct
 
-Say = Callable[[str], "str | bytes | int"]
-"""The last message → the answer; bytes are sent as they are, a number is a status."""
+Say = Callable[[str], "str | bytes | int | tuple[int, str]"]
+"""The last message → the answer; bytes are sent as they are, a number is a status, with the words of its error where they are given."""
 
 
 @contextmanager
@@ -34,8 +34,9 @@ def model(say: Say, name: str = "model-1") -> Iterator[dict[str, Any]]:
         body = await request.json()
         asked.append(body["messages"][-1]["content"])
         said = say(asked[-1])
-        if isinstance(said, int):
-            return web.json_response({"error": {"message": "no"}}, status=said)
+        if isinstance(said, int | tuple):
+            status, words = (said, "no") if isinstance(said, int) else said
+            return web.json_response({"error": {"message": words}}, status=status)
         if isinstance(said, bytes):
             return web.Response(body=said, content_type="application/json")
         message = {"role": "assistant", "content": said}

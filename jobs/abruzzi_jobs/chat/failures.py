@@ -35,13 +35,16 @@ class EndpointUnavailable(ChatFailure):
             "endpoint_unavailable",
             f"Endpoint {endpoint!r}: {message}",
             status=503,
+            endpoint=endpoint,
             hint="Is it running, and can this machine reach it? Answers so far are kept; the stage goes on from them.",
         )
 
 
 class EndpointRefused(ChatFailure):
     def __init__(self, endpoint: str, message: str, hint: str) -> None:
-        super().__init__("endpoint_refused", f"Endpoint {endpoint!r}: {message}", status=403, hint=hint)
+        super().__init__(
+            "endpoint_refused", f"Endpoint {endpoint!r}: {message}", status=403, hint=hint, endpoint=endpoint
+        )
 
 
 class EndpointFailed(ChatFailure):
@@ -50,6 +53,7 @@ class EndpointFailed(ChatFailure):
             "endpoint_failed",
             f"Endpoint {endpoint!r}: {message}",
             status=422,
+            endpoint=endpoint,
             hint="Does base_url lead to a server that speaks OpenAI's chat completions? `abruzzi endpoints check RECIPE` asks it one question.",
         )
 

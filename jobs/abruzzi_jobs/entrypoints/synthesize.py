@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from abruzzi.client.stage import Reporter, StageContext
-from abruzzi.contracts.endpoint import EndpointKind
-from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import SynthesizeStage
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.chat.provenance import teacher_of
 from abruzzi_jobs.chat.roles import Roles
 from abruzzi_jobs.chat.stage import stage_roles
 from abruzzi_jobs.data.ray_session import ray_here
@@ -48,7 +47,7 @@ def run(context: StageContext, reporter: Reporter) -> None:
     if context.rank != 0:
         return
     stage = SynthesizeStage.model_validate(context.spec.config)
-    teacher = _teacher(stage)
+    teacher = teacher_of(stage.roles, stage.endpoint)
     progress = StageProgress(context, reporter, "synthesize")
     progress(0, 1, "starting tool servers" if stage.synthesis.servers else "making tools")
     found = asyncio.run(
@@ -174,16 +173,3 @@ class _Work:
         self._reporter.log(
             {**numbers, **roles.metrics(), "synthesize/turns": float(gathering.turns)}, step=reporter_step
         )
-
-
-def _teacher(stage: SynthesizeStage) -> str:
-    """Raises AbruzziError `mixed_teachers` where the stand-in would play beside a model."""
-    kinds = {role.value: stage.endpoint[settings.endpoint].kind for role, settings in stage.roles.items()}
-    standins = sorted(role for role, kind in kinds.items() if kind is EndpointKind.STANDIN)
-    if standins and len(standins) < len(kinds):
-        raise AbruzziError(
-            "mixed_teachers",
-            f"The stand-in plays {', '.join(standins)} beside a model, and their words would be one conversation.",
-            hint="Point all roles at models, or all at the stand-in.",
-        )
-    return "standin" if standins else "llm"

@@ -132,7 +132,7 @@ async def crescendo(attacker: ChatBackend, target: Target, goal: str, config: Re
             found is not None
             and found.rules is RuleView.REFUSED
             and taken_back < config.crescendo_backtracks
-            and not _is_over(attempt)
+            and found.fate is AttackFate.PASS  # else it may decide, and what decides stays in the conversation
         ):
             taken_back += 1
             attempt = Attempt(

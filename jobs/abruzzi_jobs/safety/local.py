@@ -16,6 +16,7 @@ from abruzzi.contracts.toml import load_recipe
 from abruzzi.store import DirectoryStore
 from abruzzi_jobs.chat.calls import CallLog
 from abruzzi_jobs.chat.check import overrides, read_recipe
+from abruzzi_jobs.chat.provenance import teacher_of
 from abruzzi_jobs.chat.roles import open_roles
 from abruzzi_jobs.entrypoints.scratch import fresh_folder
 from abruzzi_jobs.safety.run import attack
@@ -28,6 +29,7 @@ def run_recipe(
 ) -> dict[str, Any]:
     """What redteam.json says; files are in `out`/result. Raises AbruzziError."""
     stage = _stage(path, assignments, stage_id)
+    teacher_of(stage.asked_roles(), stage.endpoint)
     return asyncio.run(_run(stage, out, folders))
 
 

@@ -7,13 +7,14 @@ from abruzzi.contracts.safety_matrix import Agreement, SafetyCell, SafetyMatrix
 
 
 def cell_text(cell: SafetyCell | None) -> str:
-    """Such as `83 % (5/6, 44–97)`: rate, passes of n, interval."""
+    """Such as `83 % (5/6, 44–97)`: rate, passes of n, interval; what waits and what has no verdict behind it."""
     if cell is None:
         return "–"
     if cell.rate is None or cell.low is None or cell.high is None:
         return f"no verdict ({cell.no_verdict})"
     waits = f", {cell.waiting} waiting" if cell.waiting else ""
-    return f"{100 * cell.rate:.0f} % ({cell.passed}/{cell.n}, {100 * cell.low:.0f}–{100 * cell.high:.0f}{waits})"
+    vain = f", {cell.no_verdict} no verdict" if cell.no_verdict else ""
+    return f"{100 * cell.rate:.0f} % ({cell.passed}/{cell.n}, {100 * cell.low:.0f}–{100 * cell.high:.0f}{waits}{vain})"
 
 
 def matrix_markdown(matrix: SafetyMatrix) -> str:

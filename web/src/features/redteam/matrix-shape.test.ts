@@ -25,6 +25,7 @@ describe("safety matrix", () => {
   it("says n, interval and what waits", () => {
     expect(rateText(cell({}))).toBe("83 %");
     expect(aboutText(cell({ waiting: 1 }))).toBe("5/6, 44–97, 1 waits");
+    expect(aboutText(cell({ waiting: 2, no_verdict: 3 }))).toBe("5/6, 44–97, 2 wait, 3 no verdict");
     expect(aboutText(matrix.cells[1] as SafetyCell)).toBe("2 asked in vain");
     expect(rateText(matrix.cells[1] as SafetyCell)).toBe("no verdict");
   });

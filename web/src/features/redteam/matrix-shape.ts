@@ -29,11 +29,12 @@ export function tableOf(matrix: SafetyMatrix, withSubPlugins: boolean): MatrixTa
 
 export const rateText = (cell: SafetyCell): string => (cell.rate === null ? "no verdict" : `${Math.round(100 * cell.rate)} %`);
 
-/** Passes of n, interval, and what waits: "5/6, 44–97, 1 waits". */
+/** Passes of n, interval, what waits and what has no verdict: "5/6, 44–97, 1 waits, 2 no verdict". */
 export function aboutText(cell: SafetyCell): string {
   if (cell.low === null || cell.high === null) return `${cell.no_verdict} asked in vain`;
   const waits = cell.waiting > 0 ? `, ${cell.waiting} ${cell.waiting === 1 ? "waits" : "wait"}` : "";
-  return `${cell.passed}/${cell.n}, ${Math.round(100 * cell.low)}–${Math.round(100 * cell.high)}${waits}`;
+  const vain = cell.no_verdict > 0 ? `, ${cell.no_verdict} no verdict` : "";
+  return `${cell.passed}/${cell.n}, ${Math.round(100 * cell.low)}–${Math.round(100 * cell.high)}${waits}${vain}`;
 }
 
 /** Of the report, per cent as it is printed. */
