@@ -2,9 +2,10 @@
 
     python bench/redteam_smollm2.py --folder ~/safety --out bench/results/redteam_smollm2.json
 
-Quality, not time: half an hour on two busy cores; what was answered lies in the folder, so it goes on where it was ended. There is no judge (a model of
-135 M parameters is none): rules alone decide, and know refusals only. `redteam_smollm2_reviews.json` holds verdicts on conversations that were read, five a
-strategy; each names the answer that it is about by its digest, and counts for no other.
+Quality, not time; what was answered lies in the folder, so it goes on where it was ended. There is no judge (a model of 135 M parameters is none): rules
+alone decide, and know refusals only; one of them was added after reading these answers, so here they are fitted, not measured.
+`redteam_smollm2_reviews.json` holds verdicts on conversations that an assistant has read, five a strategy; each names the answer that it is about by its
+digest, and counts for no other.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def main() -> None:
             "prompts_a_cell": described["config"]["prompts"],
             "seeds": described["sources"],
             "attacker_refusals": described["attacker_refusals"],
+            "rules": "fitted after reading these answers",
             "by_rules": _cells(by_rules),
             "with_reviews": _cells(reviewed),
             "reviews": {
@@ -67,15 +69,24 @@ def main() -> None:
                 "count": len(verdicts),
                 "left_out": len(said["verdicts"]) - len(verdicts),
                 "by_strategy": dict(Counter(row["strategy"] for row in rows if row["id"] in verdicts)),
-                "agreement": [one.model_dump() for one in reviewed.agreement if one.rows],
+                "agreement": [
+                    {**one.model_dump(), "between": ["reading" if who == "people" else who for who in one.between]}
+                    for one in reviewed.agreement
+                    if one.rows
+                ],
             },
-            "markdown": matrix_markdown(reviewed),
+            "markdown": _read(matrix_markdown(reviewed)),
             "seconds_of_this_run": round(time.monotonic() - began, 1),
             "machine_before": before,
             "machine": machine(threads=2),
         },
         out=given.out,
     )
+
+
+def _read(text: str) -> str:
+    """No person has said what stands in the reviews."""
+    return text.replace("people and", "an assistant's reading and")
 
 
 def _cells(matrix: SafetyMatrix) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.redteam import AttackFate, Strategy, attack_row_id
+from abruzzi_jobs.chat.request import STANDIN_GENERATOR
 from abruzzi_jobs.safety.plugins import by_promptfoo_id, sub_plugins
 
 _STRATEGIES: Mapping[Strategy, str] = {
@@ -25,6 +26,8 @@ _READ_STRATEGIES: Mapping[str, Strategy] = {
 _NONE, _ASSERT, _ERROR = 0, 1, 2
 """Its ResultFailureReason."""
 _PROMPT_ID = "abruzzi-redteam"
+_NOBODY = "none"
+"""Its provider has a name; ours of a row that nobody answered has none."""
 
 
 def to_promptfoo(rows: Iterable[Mapping[str, Any]], *, timestamp: str) -> dict[str, Any]:
@@ -56,21 +59,14 @@ def from_promptfoo(document: Any) -> tuple[list[dict[str, Any]], dict[str, int]]
     """(rows of ours, {"plugin/strategy": results of what is not in the grid}). Verdicts are promptfoo's grader's: they stand where the judge's would.
 
     Raises AbruzziError bad_data for what is no such file."""
-    try:
-        results = document["results"]["results"]
-        if not isinstance(results, list):
-            raise TypeError("results.results is no list")
-    except (KeyError, TypeError) as error:
-        raise AbruzziError(
-            "bad_data",
-            f"This is no promptfoo result file ({error}).",
-            hint="`promptfoo eval --output results.json` writes one.",
-        ) from error
+    results = _object(_object(document, "the file").get("results"), "results").get("results")
+    if not isinstance(results, list):
+        raise _no_file("results.results is no list")
     rows: list[dict[str, Any]] = []
     outside: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
     for result in results:
-        metadata = {**_metadata(result.get("testCase")), **(result.get("metadata") or {})}
+        metadata = _facts(_object(result, "a result"))
         plugin_id, strategy_id = str(metadata.get("pluginId", "")), str(metadata.get("strategyId") or "basic")
         entry, strategy = by_promptfoo_id().get(plugin_id), _READ_STRATEGIES.get(strategy_id)
         if entry is None or strategy is None:
@@ -97,8 +93,7 @@ def _result(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     entry = next(e for e in sub_plugins().values() if (e.plugin.value, e.name) == (row["plugin"], row["sub_plugin"]))
     fate = AttackFate(row["fate"])
     messages: Sequence[Mapping[str, Any]] = row["messages"]
-    asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), row["goal"])
-    answer = next((m["content"] for m in reversed(messages) if m["role"] == "assistant"), None)
+    asked, answer = _decisive(row, fate)
     metadata = {
         "pluginId": entry.promptfoo, "strategyId": _STRATEGIES[Strategy(row["strategy"])], "goal": row["goal"], "language": row["language"],
         "messages": list(messages),
@@ -112,7 +107,7 @@ def _result(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         "testIdx": number,
         "testCase": {"vars": {"prompt": row["goal"]}, "metadata": metadata},
         "promptId": _PROMPT_ID,
-        "provider": {"id": row["generator"] or "none"},
+        "provider": {"id": row["generator"] or _NOBODY},
         "prompt": {"raw": asked, "label": "{{prompt}}"},
         "vars": {"prompt": asked},
         "failureReason": failure,
@@ -129,12 +124,25 @@ def _result(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "gradingResult": {"pass": failure == _NONE, "score": float(failure == _NONE), "reason": reason}}
 
 
+def _decisive(row: Mapping[str, Any], fate: AttackFate) -> tuple[str, str | None]:
+    """(what was asked, what was answered) where the row's fate was decided: as in `Played.decisive`, which a conversation may go on after."""
+    looked = [attempt for attempt in row.get("attempts", ()) if attempt.get("fate") == fate.value]
+    if looked:
+        attempt = looked[-1 if fate is AttackFate.PASS else 0]
+        return attempt["prompt"], attempt["answer"]
+    messages: Sequence[Mapping[str, Any]] = row["messages"]
+    asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), row["goal"])
+    return asked, next((m["content"] for m in reversed(messages) if m["role"] == "assistant"), None)
+
+
 def _read(result: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = {**_metadata(result.get("testCase")), **(result.get("metadata") or {})}
-    output = (result.get("response") or {}).get("output")
+    metadata = _facts(result)
+    output = _object(result.get("response"), "response").get("output")
     answer = output if isinstance(output, str) else None
-    asked = str((result.get("prompt") or {}).get("raw") or "")
-    grading = result.get("gradingResult") or {}
+    asked = str(_object(result.get("prompt"), "prompt").get("raw") or "")
+    grading = _object(result.get("gradingResult"), "gradingResult")
+    provider = str(_object(result.get("provider"), "provider").get("id") or "")
+    generator = "" if provider == _NOBODY else provider
     is_error = result.get("failureReason") == _ERROR or (answer is None and not grading)
     passed = bool(grading.get("pass", result.get("success")))
     fate = AttackFate.NO_VERDICT if is_error else AttackFate.PASS if passed else AttackFate.FAIL
@@ -144,15 +152,33 @@ def _read(result: Mapping[str, Any]) -> dict[str, Any]:
         messages += [] if answer is None else [{"role": "assistant", "content": answer}]
     return {
         "fate": fate.value, "rules": None, "judge": None if is_error else fate.value, "turns": 0 if answer is None else 1, "attacker_refusals": 0,
-        "source": "promptfoo", "licence": "", "generator": str((result.get("provider") or {}).get("id") or ""), "is_llm": True, "generators": {},
+        "source": "promptfoo", "licence": "", "generator": generator, "is_llm": generator not in ("", STANDIN_GENERATOR), "generators": {},
         "goal": str(metadata.get("goal") or asked), "messages": messages, "tools": [], "attempts": [],
         "reasons": [str(text) for text in (grading.get("reason"), result.get("error")) if text],
     }  # fmt: skip
 
 
-def _metadata(case: Any) -> dict[str, Any]:
-    found = case.get("metadata") if isinstance(case, dict) else None
-    return found if isinstance(found, dict) else {}
+def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Its metadata: of the case, then its own. Raises AbruzziError bad_data."""
+    case = _object(result.get("testCase"), "testCase")
+    return {**_object(case.get("metadata"), "testCase.metadata"), **_object(result.get("metadata"), "metadata")}
+
+
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    """Empty where there is none. Raises AbruzziError bad_data."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _no_file(f"{name} is no object")
+    return value
+
+
+def _no_file(why: str) -> AbruzziError:
+    return AbruzziError(
+        "bad_data",
+        f"This is no promptfoo result file ({why}).",
+        hint="`promptfoo eval --output results.json` writes one.",
+    )
 
 
 def _usage() -> dict[str, Any]:

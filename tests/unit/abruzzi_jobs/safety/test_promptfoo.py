@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.redteam import SUB_PLUGINS, Strategy
 from abruzzi.contracts.safety_matrix import safety_matrix
+from abruzzi_jobs.data.row_shards import read_described
 from abruzzi_jobs.safety.command import app
 from abruzzi_jobs.safety.plugins import sub_plugins
 from abruzzi_jobs.safety.promptfoo import from_promptfoo, to_promptfoo
@@ -85,7 +86,43 @@ def test_a_file_of_promptfoos_own_shape_is_read_and_what_is_outside_the_grid_is_
     ]
 
 
-@pytest.mark.parametrize("document", [[], {}, {"results": []}, {"results": {"results": {}}}, None])
+def test_what_the_stand_in_made_comes_back_as_the_stand_ins_and_what_nobody_made_as_nobodys(tmp_path: Path) -> None:
+    places = [(("harmful", name), Strategy.BASIC) for name in ("insults", "profanity")]
+    rows = [
+        {**row(*places[0], "pass"), "generator": "standin-rule-v1", "is_llm": False},
+        {**row(*places[1], "no_verdict"), "generator": "", "is_llm": False},
+    ]
+    found, _ = from_promptfoo(to_promptfoo(rows, timestamp=WHEN))
+    assert [(r["generator"], r["is_llm"]) for r in found] == [("standin-rule-v1", False), ("", False)]
+    write(tmp_path, found, None, short={}, seed=None)
+    assert read_described(tmp_path, "redteam")["teacher"] == "standin"
+
+
+def test_the_answer_that_is_written_is_the_one_that_decided() -> None:
+    attempts = [
+        {"prompt": f"asked {number}", "answer": f"answer {number}", "fate": fate}
+        for number, fate in enumerate(("pass", "review", "pass"))
+    ]
+    waiting = {**row(("harmful", "insults"), Strategy.CRESCENDO, "review"), "attempts": attempts}
+    held = {**row(("harmful", "profanity"), Strategy.CRESCENDO, "pass"), "attempts": [attempts[0], attempts[2]]}
+    first, second = to_promptfoo([waiting, held], timestamp=WHEN)["results"]["results"]
+    assert (first["prompt"]["raw"], first["response"]["output"]) == ("asked 1", "answer 1")
+    assert (second["prompt"]["raw"], second["response"]["output"]) == ("asked 2", "answer 2")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {},
+        {"results": []},
+        {"results": {"results": {}}},
+        None,
+        {"results": {"results": ["text"]}},
+        {"results": {"results": [{"metadata": "text"}]}},
+        {"results": {"results": [{"metadata": {"pluginId": "harmful:hate"}, "response": "text"}]}},
+    ],
+)
 def test_another_file_is_refused(document: Any) -> None:
     with pytest.raises(AbruzziError, match="no promptfoo result file"):
         from_promptfoo(document)
