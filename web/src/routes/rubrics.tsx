@@ -3,6 +3,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { Pencil, Plus } from "lucide-react";
 import { useState } from "react";
 
+import type { RubricSetOut } from "@/api";
 import { rubricsGetOptions, rubricsListOptions } from "@/api/@tanstack/react-query.gen";
 import { Button } from "@/components/ui/button";
 import { Dialog, DialogActions } from "@/components/ui/dialog";
@@ -16,23 +17,30 @@ import { usePageTitle } from "@/lib/page-title";
 
 const route = getRouteApi("/rubrics");
 
+/** What was there when somebody began: what others write meanwhile must neither throw a draft away nor be overwritten by it. */
+type Editing = { name: string; from: RubricSetOut | undefined; newest: RubricSetOut | undefined };
+
 /** What critics weigh answers by: sets by name, all their versions, and an editor that makes the next one. */
 export function RubricsPage() {
   usePageTitle("Rubrics");
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const [editing, setEditing] = useState<string | null>(null);
+  const [editing, setEditing] = useState<Editing | null>(null);
   const [isNaming, setNaming] = useState(false);
   const list = useQuery(rubricsListOptions());
   const sets = list.data?.items ?? [];
-  const newest = editing !== null && !sets.some((one) => one.name === editing) ? undefined : (sets.find((one) => one.name === search.name) ?? sets[0]);
-  const name = newest?.name ?? editing ?? "";
+  const isNewSet = editing !== null && editing.newest === undefined;
+  const newest = isNewSet ? undefined : (sets.find((one) => one.name === search.name) ?? sets[0]);
+  const name = newest?.name ?? "";
   const version = Math.min(search.version ?? newest?.version ?? 1, newest?.version ?? 1);
   const older = useQuery({ ...rubricsGetOptions({ path: { rubrics_name: name }, query: { version } }), enabled: newest !== undefined && version !== newest.version });
   const shown = version === newest?.version ? newest : older.data;
   const show = (next: { name?: string | undefined; version?: number | undefined }) => {
     setEditing(null);
     void navigate({ search: next, replace: true });
+  };
+  const edit = () => {
+    if (newest && shown) setEditing({ name, from: shown, newest });
   };
   return (
     <div className="flex flex-col pb-8">
@@ -63,7 +71,7 @@ export function RubricsPage() {
             <Button onClick={() => setNaming(true)}>
               <Plus /> New set
             </Button>
-            <Button look="primary" disabled={!shown} onClick={() => setEditing(name)}>
+            <Button look="primary" disabled={!shown} onClick={edit}>
               <Pencil /> Edit
             </Button>
           </>
@@ -79,8 +87,10 @@ export function RubricsPage() {
           <RubricList rubrics={shown.rubrics} />
         </>
       )}
-      {editing !== null && <RubricEditor key={`${name} ${version}`} name={name} from={newest && shown} newest={newest?.version ?? 0} onCancel={() => setEditing(null)} onDone={(made) => show({ name, version: made })} />}
-      <Naming open={isNaming} taken={sets.map((one) => one.name)} onClose={() => setNaming(false)} onName={setEditing} />
+      {editing !== null && (
+        <RubricEditor key={editing.name} {...editing} onCancel={() => setEditing(null)} onDone={(made) => show({ name: editing.name, version: made })} />
+      )}
+      <Naming open={isNaming} taken={sets.map((one) => one.name)} onClose={() => setNaming(false)} onName={(given) => setEditing({ name: given, from: undefined, newest: undefined })} />
     </div>
   );
 }

@@ -20,7 +20,8 @@ export function faultOf(rubrics: readonly Rubric[]): string | null {
   return null;
 }
 
-export const isChanged = (draft: readonly Rubric[], from: RubricSetOut | undefined): boolean => JSON.stringify(draft) !== JSON.stringify(from?.rubrics ?? []);
+/** Against the newest, not what it was made from: an old version may come back as it was. */
+export const isChanged = (draft: readonly Rubric[], newest: RubricSetOut | undefined): boolean => JSON.stringify(draft) !== JSON.stringify(newest?.rubrics ?? []);
 
 /** The newest first. */
 export const versionsOf = (newest: number): number[] => Array.from({ length: newest }, (_, i) => newest - i);

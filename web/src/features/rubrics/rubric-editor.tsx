@@ -11,15 +11,17 @@ import { EMPTY, faultOf, isChanged } from "./draft";
 
 const KINDS: readonly RubricKind[] = ["core", "prescriptive", "human"];
 
-type Props = { name: string; from: RubricSetOut | undefined; newest: number; onDone: (version: number) => void; onCancel: () => void };
+/** `newest` is none for a new set. */
+type Props = { name: string; from: RubricSetOut | undefined; newest: RubricSetOut | undefined; onDone: (version: number) => void; onCancel: () => void };
 
 /** The next version of a set, made from any of them; stages that have begun keep the one that they were told. */
 export function RubricEditor({ name, from, newest, onDone, onCancel }: Props) {
   const queryClient = useQueryClient();
+  const version = newest?.version ?? 0;
   const [draft, setDraft] = useState<readonly Rubric[]>(from?.rubrics ?? [EMPTY]);
   const change = (place: number, by: Partial<Rubric>) => setDraft(draft.map((one, i) => (i === place ? { ...one, ...by } : one)));
   const save = useMutation({
-    mutationFn: async () => (await rubricsWrite({ path: { rubrics_name: name }, body: { based_on: newest, rubrics: [...draft] }, throwOnError: true })).data,
+    mutationFn: async () => (await rubricsWrite({ path: { rubrics_name: name }, body: { based_on: version, rubrics: [...draft] }, throwOnError: true })).data,
     onSuccess: async (made) => {
       await queryClient.invalidateQueries({ queryKey: [{ _id: "rubricsList" }] });
       await queryClient.invalidateQueries({ queryKey: [{ _id: "rubricsGet" }] });
@@ -75,8 +77,8 @@ export function RubricEditor({ name, from, newest, onDone, onCancel }: Props) {
         <div className="flex-1" />
         {fault && <p role="status" className="text-sm text-muted">{fault}</p>}
         <Button onClick={onCancel}>Cancel</Button>
-        <Button look="primary" type="submit" disabled={fault !== null || save.isPending || !isChanged(draft, from)}>
-          Save as version {newest + 1}
+        <Button look="primary" type="submit" disabled={fault !== null || save.isPending || !isChanged(draft, newest)}>
+          Save as version {version + 1}
         </Button>
       </div>
       {save.error && <ProblemNotice error={save.error} />}
