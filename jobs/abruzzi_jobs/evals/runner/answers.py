@@ -18,8 +18,8 @@ from abruzzi_jobs.evals.suites.suite import Suite, Transcript
 
 LONGEST_TEXT = 256 << 10
 """Characters of one message that a row keeps; the log of calls has all of it."""
-_OF_THE_TARGET = frozenset(("refused", "too_long", "bad_arguments"))
-"""Reasons of rejected calls that are the question's or the target's; the others are somebody's bad day."""
+_OF_THE_TARGET = frozenset(("refused", "too_long"))
+"""Reasons of the target's rejected calls that are its own or the question's; the others are somebody's bad day."""
 Row = dict[str, Any]
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class _Asked:
     generator: str = ""
     is_llm: bool = False
     call_ids: list[str] = field(default_factory=list)
+    rejected: CallRejected | None = None
+    """Its last call, where it was; another role's is none of the target's."""
 
 
 class Answering:
@@ -97,7 +99,8 @@ class Answering:
             asked.truncated |= transcript.truncated
             return transcript, await self._suite.score(item, transcript, self._helpers)
         except CallRejected as rejected:
-            is_targets = rejected.reason in _OF_THE_TARGET and not transcript.answer
+            is_targets = rejected is asked.rejected and rejected.reason in _OF_THE_TARGET
+            is_targets |= rejected.reason == "bad_arguments"  # nobody's call, but what a suite could not read
             status = ItemStatus.TARGET_ERROR if is_targets else ItemStatus.INFRASTRUCTURE
             return transcript, Verdict(score=None, status=status, reason=rejected.message[:300])
         except (ChatFailure, Preempted):
@@ -115,19 +118,23 @@ class Answering:
         settings = self._suite.settings
 
         async def ask(request: ChatRequest) -> ChatResponse:
-            response = await self._target.complete(
-                replace(
-                    request,
-                    temperature=settings.temperature if request.temperature is None else request.temperature,
-                    top_p=settings.top_p if request.top_p is None else request.top_p,
-                    max_tokens=settings.max_tokens if request.max_tokens is None else request.max_tokens,
-                    sample=sample,
-                )
+            full = replace(
+                request,
+                temperature=settings.temperature if request.temperature is None else request.temperature,
+                top_p=settings.top_p if request.top_p is None else request.top_p,
+                max_tokens=settings.max_tokens if request.max_tokens is None else request.max_tokens,
+                sample=sample,
             )
+            try:
+                response = await self._target.complete(full)
+            except CallRejected as rejected:
+                asked.rejected = rejected
+                raise
             asked.prompt_tokens += response.usage.prompt_tokens
             asked.completion_tokens += response.usage.completion_tokens
             asked.seconds += response.seconds
-            asked.truncated |= response.finish_reason == "length"
+            # A cap of the suite's own, such as one token for a letter, cuts nothing off.
+            asked.truncated |= response.finish_reason == "length" and request.max_tokens is None
             asked.generator, asked.is_llm = response.generator, response.is_llm
             if response.call_id:
                 asked.call_ids.append(response.call_id)

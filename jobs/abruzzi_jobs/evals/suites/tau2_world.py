@@ -1,6 +1,6 @@
 """The worlds of tau2-bench: a company's database and tools, a customer's own device in telecom, and what an end in them is worth.
 
-Worlds and tools are the owner's code; what is judged follows its evaluators: databases alike (`DB`), assertions that hold (`ENV_ASSERTION`), calls that
+Worlds and tools are the owner's code, but for `calculate`; what is judged follows its evaluators: databases alike (`DB`), assertions that hold (`ENV_ASSERTION`), calls that
 were made (`ACTION`), and figures that were told (`COMMUNICATE`).
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from abruzzi_jobs.data.package_data import package_folder
+from abruzzi_jobs.evals.suites.tau2_arithmetic import calculate
 
 DOMAINS = ("airline", "retail", "telecom")
 _DATABASES = {"airline": ("data_model", "FlightDB"), "retail": ("data_model", "RetailDB")}
@@ -55,6 +56,7 @@ class World:
         module = importlib.import_module(f"tau2.domains.{domain}.environment")
         database = {"db": _database(domain).model_copy(deep=True)} if domain in _DATABASES else {}
         self._environment = module.get_environment(**database)
+        _calculate_ourselves(self._environment.tools)
         begin = self._task.initial_state
         self._environment.set_state(
             initialization_data=begin.initialization_data if begin else None,
@@ -131,6 +133,17 @@ def fault_of(domain: str, task: Mapping[str, Any], calls: Sequence[Made], said: 
         if untold:
             return f"{untold[0]!r} was not told"
     return ""
+
+
+def _calculate_ourselves(kit: Any) -> None:
+    theirs = kit.use_tool
+
+    def use_tool(tool_name: str, **arguments: Any) -> Any:
+        if tool_name == calculate.__name__ and kit.has_tool(tool_name):
+            return calculate(**arguments)
+        return theirs(tool_name=tool_name, **arguments)
+
+    kit.use_tool = use_tool
 
 
 @functools.lru_cache(maxsize=len(_DATABASES))

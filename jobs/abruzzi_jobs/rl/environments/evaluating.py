@@ -6,6 +6,7 @@ One process evaluates one expression, so that none can spoil another's modules; 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,10 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.sandbox import Box, Limits, isolators, python_files, run
 
 LIMITS = Limits(cpu_seconds=60, memory_bytes=1 << 30, file_bytes=16 << 20, processes=32)
-CPU_SECONDS, WALL_SECONDS = 2, 10.0
-"""Of one expression; the first that takes longer ends it all. A reward's deadline is far above, so that a loop without end is a wrong answer, not a reward
-that hangs."""
-_BOX_SECONDS = 25.0
 _OUTPUT_BYTES = 1 << 20
 _REPR_AT_MOST = 20_000
+_START_SECONDS = 60.0
+_KILLED = 128 + signal.SIGKILL
 _RUNNER = """
 import json, os, resource, select, signal, sys, time
 plan = json.loads(sys.stdin.read())
@@ -45,19 +44,43 @@ for number, expression in enumerate(plan["expressions"]):
             data = data[os.write(write, data):]
         os._exit(0)
     os.close(write)
-    told, end = b"", time.monotonic() + plan["wall_seconds"]
+    ended, told, end = False, b"", time.monotonic() + plan["wall_seconds"]
     while len(told) < 8 * plan["most"] and select.select([read], [], [], max(0, end - time.monotonic()))[0]:
         chunk = os.read(read, 65536)
         told += chunk
         if not chunk:
+            ended = True
             break
     os.close(read)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    gone, status, used = os.wait4(child, os.WNOHANG)
+    end = time.monotonic() + 2
+    while ended and not told and not gone and time.monotonic() < end:
+        time.sleep(0.001)
+        gone, status, used = os.wait4(child, os.WNOHANG)
+    if not gone:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    elif not told and status == signal.SIGKILL and used.ru_utime + used.ru_stime < plan["cpu_seconds"] - 0.5:
+        told = b'["killed", "with time left"]'
     os.write(out, json.dumps([number, told.decode("utf-8", "replace")]).encode() + bytes([10]))
-    if not told:
+    if not told or told.startswith(b'["killed"'):
         break
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The first expression that takes longer ends it all. As they are, a reward's deadline is far above, so that a loop without end is a wrong answer,
+    not a reward that hangs."""
+
+    cpu_seconds: int = 2
+    wall_seconds: float = 10.0
+    """Of one expression."""
+    box_seconds: float | None = 25.0
+    """Of all of them together; None: as many as they may take one by one, so that only a machine that stands still reaches it."""
+
+
+OF_A_REWARD = Bounds()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +89,9 @@ class Evaluated:
     """The `repr` of each; None where it raised, took too long, or came after one that did."""
     fault: str = ""
     """In words, of the first that has no value."""
+    cut: str = ""
+    """In words, where it was not the program that ended it but the box: its time for all of them ran out, or something was killed that had time left
+    (for the machine's memory; a program that kills itself looks the same)."""
 
 
 def refuse_without_sandbox(name: str) -> None:
@@ -79,7 +105,9 @@ def refuse_without_sandbox(name: str) -> None:
         )
 
 
-def evaluate(files: Mapping[str, str], preamble: str, expressions: Sequence[str]) -> Evaluated:
+def evaluate(
+    files: Mapping[str, str], preamble: str, expressions: Sequence[str], bounds: Bounds = OF_A_REWARD
+) -> Evaluated:
     """`files`: path below the workspace → text. Raises AbruzziError `no_sandbox`, `sandbox_failed`."""
     with tempfile.TemporaryDirectory(prefix="abruzzi-evaluate-") as folder:
         workspace, runner = Path(folder) / "work", Path(folder) / "runner" / "runner.py"
@@ -90,15 +118,21 @@ def evaluate(files: Mapping[str, str], preamble: str, expressions: Sequence[str]
         plan = {
             "preamble": f"import sys; sys.path.insert(0, '/workspace')\n{preamble}",
             "expressions": list(expressions),
-            "cpu_seconds": CPU_SECONDS,
-            "wall_seconds": WALL_SECONDS,
+            "cpu_seconds": bounds.cpu_seconds,
+            "wall_seconds": bounds.wall_seconds,
             "most": _REPR_AT_MOST,
         }
         box = Box(workspace=workspace, readable=(*python_files(), runner.parent), limits=LIMITS)
         argv = [sys.executable, "-I", "-B", str(runner)]
         asked = json.dumps(plan).encode()
-        done = run(box, argv, stdin=asked, wall_seconds=_BOX_SECONDS, output_bytes=_OUTPUT_BYTES)
-    return _read(done.stdout.decode("utf-8", "replace"), expressions)
+        box_seconds = bounds.box_seconds or _START_SECONDS + bounds.wall_seconds * len(expressions)
+        done = run(box, argv, stdin=asked, wall_seconds=box_seconds, output_bytes=_OUTPUT_BYTES)
+    cut = ""
+    if done.ending == "timed_out":
+        cut = f"the box's {box_seconds:g} seconds ran out"
+    elif done.exit_code == _KILLED:
+        cut = "the box was killed"
+    return _read(done.stdout.decode("utf-8", "replace"), expressions, cut)
 
 
 def write_files(workspace: Path, files: Mapping[str, str]) -> None:
@@ -111,7 +145,7 @@ def write_files(workspace: Path, files: Mapping[str, str]) -> None:
         (workspace / path).write_text(text, encoding="utf-8", errors="replace")
 
 
-def _read(output: str, expressions: Sequence[str]) -> Evaluated:
+def _read(output: str, expressions: Sequence[str], cut: str) -> Evaluated:
     """Lines that are none of the runner's say nothing."""
     values: list[str | None] = [None] * len(expressions)
     fault = ""
@@ -122,7 +156,9 @@ def _read(output: str, expressions: Sequence[str]) -> Evaluated:
             if kind == "value":
                 values[number] = str(value)
             else:
+                cut = cut or (f"a program was killed {value}" if kind == "killed" else "")
                 fault = fault or f"{expressions[number]} {kind} {value}"
         except (ValueError, TypeError, IndexError):
             continue
-    return Evaluated(values=tuple(values), fault=fault or ("" if None not in values else "nothing came out"))
+    fault = fault or cut or "nothing came out"
+    return Evaluated(values=tuple(values), fault=fault, cut=cut) if None in values else Evaluated(values=tuple(values))

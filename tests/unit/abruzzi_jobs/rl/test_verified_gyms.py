@@ -12,7 +12,7 @@ from planted_gyms import played
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.rl.environments import evaluating, gym
 from abruzzi_jobs.rl.environments.answers import as_assistant
-from abruzzi_jobs.rl.environments.evaluating import evaluate
+from abruzzi_jobs.rl.environments.evaluating import Bounds, evaluate
 from abruzzi_jobs.sft.conversation import read_conversation
 
 
@@ -153,6 +153,20 @@ def test_expressions_cannot_disturb_each_other() -> None:
     found = evaluate(files, "from program import *", [spoil, spoil, "1 / 0", "open('deep/er.txt').read()"])
     assert found.values == ("1", "1", None, "'x'")
     assert found.fault == "1 / 0 raised ZeroDivisionError"
+
+
+def test_what_the_box_ended_is_told_apart_from_what_the_program_did() -> None:
+    kill = "__import__('os').kill(__import__('os').{}(), 9)"
+    for expression, bounds, cut in (
+        ("[0 for _ in iter(int, 1)]", Bounds(box_seconds=0.5), "the box's 0.5 seconds ran out"),
+        (kill.format("getpid"), Bounds(), "a program was killed with time left"),
+        (kill.format("getppid"), Bounds(), "the box was killed"),
+        ("[0 for _ in iter(int, 1)]", Bounds(cpu_seconds=1, wall_seconds=240.0, box_seconds=None), ""),
+        ("__import__('os')._exit(0)", Bounds(), ""),
+        ("bytearray(2 << 30)", Bounds(), ""),
+    ):
+        found = evaluate({}, "", [expression, "1"], bounds)
+        assert (found.values[0], found.cut) == (None, cut), expression
 
 
 def test_where_nothing_isolates_there_is_no_coding_and_a_reason(monkeypatch) -> None:

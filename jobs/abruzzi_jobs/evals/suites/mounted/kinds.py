@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
+from abruzzi_jobs.chat.failures import CallRejected
 from abruzzi_jobs.chat.request import ChatRequest, Message
 from abruzzi_jobs.evals.scorers import ifeval_rules, mathematics, texts
 from abruzzi_jobs.evals.scorers.grader import graded, no_verdict
@@ -21,6 +23,7 @@ from abruzzi_jobs.evals.suites.mounted.table import MountedSet
 from abruzzi_jobs.evals.suites.suite import Ask, Helpers, QuestionSuite, Transcript, answered
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_WRITTEN, _LOGPROBS = "written", "logprobs"
 _NOBODY = "nobody 73461"
 """An answer that is wrong for certain."""
 
@@ -31,9 +34,10 @@ class MountedSuite(QuestionSuite):
     mounted: ClassVar[MountedSet]
     form: ClassVar[str] = "{question}"
     licence = "its owner's; the file is not ours to give"
+    takes: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(self, settings: SuiteSettings) -> None:
-        """Raises AbruzziError bad_data where the file is not there."""
+        """Raises AbruzziError bad_data where the file is not there, `bad_options`."""
         super().__init__(settings)
         self.place = place_of(self.mounted, settings.path)
         self._examples: list[Message] = []
@@ -117,12 +121,21 @@ class MountedSuite(QuestionSuite):
 
 
 class Choice(MountedSuite):
-    """Option `by = "logprobs"`: the letter whose first token is likeliest, instead of what is written (the paper's perplexity mode, by the protocol)."""
+    """Option `by`: `written`, the letter that the answer names; `logprobs`, the one whose first token is likeliest (the paper's perplexity mode, by the
+    protocol)."""
 
     form = (
         "Answer the following multiple choice question. Think step by step; the last line of your answer should be 'Answer: X', "
         "where X is one of {letters}.\n\n{context}\n\n{question}\n\n{options}"
     )
+    takes = ("by",)
+
+    def __init__(self, settings: SuiteSettings) -> None:
+        super().__init__(settings)
+        if (by := settings.options.get("by", _WRITTEN)) not in (_WRITTEN, _LOGPROBS):
+            raise AbruzziError(
+                "bad_options", f"suite {self.name}: by is not {by!r}.", hint=f"{_WRITTEN} or {_LOGPROBS}."
+            )
 
     def read(self, row: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         prompt, gold, meta = super().read(row)
@@ -144,7 +157,7 @@ class Choice(MountedSuite):
         return prompt, _LETTERS[_index(gold, labels, one_based=self.mounted.one_based)], {**meta, "options": options}
 
     async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
-        if self.settings.options.get("by") != "logprobs":
+        if self.settings.options.get("by") != _LOGPROBS:
             return await super().play(item, ask, helpers)
         messages = [
             *self.messages(item)[:-1],
@@ -152,12 +165,14 @@ class Choice(MountedSuite):
         ]
         response = await ask(ChatRequest(messages=messages, max_tokens=1, logprobs=20))
         ranked = (response.logprobs or [{}])[0].get("top_logprobs") or []
+        if not ranked:
+            raise CallRejected("garbage", "The target answers without the likeliest tokens (top_logprobs).")
         letters = _LETTERS[: len(item.meta["options"])]
         likeliest = next(
             (
                 t
                 for r in sorted(ranked, key=lambda r: -r["logprob"])
-                if (t := str(r["token"]).strip().strip("()")) in letters and t
+                if len(t := str(r["token"]).strip().strip("()")) == 1 and t in letters
             ),
             "",
         )
@@ -222,11 +237,8 @@ class Json(MountedSuite):
     form = '{question}\n\nEnd with the solution as one JSON object: {"header": […], "rows": [[…], …]}.'
 
     async def score(self, item: Item, transcript: Transcript, helpers: Helpers) -> Verdict:
-        text = transcript.answer[-texts.LONGEST :]
-        try:
-            found = json.loads(text[text.index('{"header"' if '{"header"' in text else "{") : text.rindex("}") + 1])
-            given = _cells(found)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        given = _last_grid(transcript.answer[-texts.LONGEST :])
+        if given is None:
             return Verdict(score=0.0, reason="no JSON object with header and rows", parts={"cells": 0.0})
         wanted = _cells(item.gold)
         share = sum(given.get(place) == cell for place, cell in wanted.items()) / max(1, len(wanted))
@@ -403,6 +415,16 @@ def _index(gold: Any, labels: list[str], *, one_based: bool) -> int:
 
 def _drawn(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _last_grid(text: str) -> dict[tuple[int, str], str] | None:
+    """Of the last JSON object that is one, whatever braces stand before and behind it."""
+    for place in reversed([match.start() for match in re.finditer("{", text)]):
+        try:
+            return _cells(json.JSONDecoder().raw_decode(text, place)[0])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+    return None
 
 
 def _cells(grid: Mapping[str, Any]) -> dict[tuple[int, str], str]:

@@ -8,20 +8,34 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.evals.scorers import texts
+from abruzzi_jobs.evals.suites.boxed import A_TEST, ALL_TESTS, run_boxed
+from abruzzi_jobs.evals.suites.mounted import inside
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.suite import Helpers, Transcript
-from abruzzi_jobs.rl.environments.evaluating import evaluate, refuse_without_sandbox
+from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox
 
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_RUN = (
-    "(lambda p: p.stdout if p.returncode == 0 else None)(__import__('subprocess').run([__import__('sys').executable, '-I', '/workspace/program.py'], "
-    "input={given!r}, capture_output=True, text=True, timeout=8))"
+_IMPORTED = (
+    "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools", "functools", "operator", "io",
+    "sys", "json", "builtins", "typing",
+)  # fmt: skip
+_BEFORE = "".join(f"from {name} import *\n" for name in _IMPORTED) + "".join(f"import {name}\n" for name in _IMPORTED)
+_PROGRAM = (
+    f"{_BEFORE}sys.setrecursionlimit(50000)\nexec(compile(open('/workspace/program.py', encoding='utf-8').read(), '/workspace/program.py', 'exec', "
+    "dont_inherit=True))"
 )
-_CALL = "getattr(globals().get('Solution', lambda: None)(), {name!r}, globals().get({name!r}))(*[__import__('json').loads(l) for l in {given!r}.splitlines()])"
+"""What LiveCodeBench puts before each answer, and the answer: LeetCode's has List without an import."""
+_INSIDE = Path(inside.__file__).read_text(encoding="utf-8")
+_RUN = f"__import__('abruzzi_inside').ran('/workspace/main.py', {{given!r}}, {A_TEST.wall_seconds - 5})"
+_CALL = (
+    "__import__('abruzzi_inside').digest(getattr(globals().get('Solution', lambda: None)(), {name!r}, globals().get({name!r}))"
+    "(*[__import__('json').loads(l) for l in {given!r}.splitlines()]))"
+)
 
 
 def program_of(text: str) -> str:
@@ -80,9 +94,10 @@ class Program(_Programs):
         form = _CALL if named else _RUN
         name = named[1] if named else ""
         calls = [form.format(given=str(test["input"]), name=name) for test in item.gold]
-        found = evaluate({"program.py": program}, program if named else "", calls)
+        files = {"program.py": program, "main.py": _PROGRAM, "abruzzi_inside.py": _INSIDE}
+        found = run_boxed(files, _PROGRAM if named else "", calls, A_TEST)
         passed = [
-            _same(got, str(test["output"]), called=bool(named))
+            got is not None and got == _wanted(str(test["output"]), called=bool(named))
             for got, test in zip(found.values, item.gold, strict=True)
         ]
         wrong = next((n for n, ok in enumerate(passed) if not ok), None)
@@ -142,11 +157,9 @@ class Input(_Programs):
     def judge(self, item: Item, answer: str) -> Verdict:
         found = texts.stated(answer).strip("`")
         arguments = found[2:-1] if found.startswith("f(") and found.endswith(")") else found
-        try:
-            ast.parse(f"f({arguments})", mode="eval")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        if not _is_call_of_f(f"f({arguments})"):
             return Verdict(score=0.0, reason="no arguments of Python")
-        got = evaluate({}, item.prompt, [f"f({arguments})"])
+        got = run_boxed({}, item.prompt, [f"f({arguments})"], A_TEST)
         given = got.values[0]
         right = given is not None and _literal(given) == _literal(item.meta["context"])
         return Verdict(score=float(right), reason="" if right else (got.fault or f"gives {given}")[:300])
@@ -159,23 +172,26 @@ class Input(_Programs):
 
 
 def _ends_well(program: str, expression: str) -> Verdict:
-    found = evaluate({}, program, [expression])
+    found = run_boxed({}, program, [expression], ALL_TESTS)
     passed = found.values == ("None",)
     return Verdict(score=float(passed), reason="" if passed else found.fault[:300])
 
 
-def _same(got: str | None, wanted: str, *, called: bool) -> bool:
-    """Outputs line by line without blanks at their ends, numbers as they are written; values of a function as JSON."""
-    value = _literal(got) if got is not None else None
-    if called:
-        try:
-            return got is not None and json.loads(json.dumps(value)) == json.loads(wanted)
-        except (ValueError, TypeError):
-            return False
-    if not isinstance(value, str):
+def _wanted(output: str, *, called: bool) -> str | None:
+    """What the box should tell: of outputs line by line, of a function's value as JSON. None where the file's is no JSON."""
+    try:
+        return repr(inside.digest(json.loads(output) if called else inside.lines(output)))
+    except ValueError:
+        return None
+
+
+def _is_call_of_f(text: str) -> bool:
+    """And nothing around it, such as a choice between it and the right result."""
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    lines = [[line.rstrip() for line in text.strip().splitlines()] for text in (value, wanted)]
-    return lines[0] == lines[1]
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "f"
 
 
 def _literal(text: str) -> Any:

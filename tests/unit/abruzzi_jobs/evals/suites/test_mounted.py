@@ -10,7 +10,9 @@ from evals_oracle import verdict, wrong
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import ItemStatus, SuiteConfig
+from abruzzi_jobs.chat.failures import CallRejected
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Usage
+from abruzzi_jobs.evals.runner.answers import Answering
 from abruzzi_jobs.evals.suites.mounted.suites import KINDS, suite
 from abruzzi_jobs.evals.suites.mounted.table import table
 from abruzzi_jobs.evals.suites.registry import open_suite
@@ -112,6 +114,43 @@ def test_programs_are_judged_by_what_they_write_or_return(tmp_path):
     assert "class Solution" in opened.messages(method)[-1]["content"]
 
 
+def test_an_output_of_any_length_is_compared_whole(tmp_path):
+    row = {**LCB[2], "tests": [{"input": "", "output": "7" * 100_000}]}
+    opened = mount(tmp_path, "livecodebench", [row])
+    item = next(opened.items())
+    assert verdict(opened, item, "print('7' * 100_000)").score == 1.0
+    assert verdict(opened, item, "print('7' * 99_999)").score == 0.0
+
+
+def test_answers_in_leetcodes_form_have_its_imports(tmp_path):
+    opened = mount(tmp_path, "livecodebench", [LCB[1], LCB[0]])
+    method, whole = opened.items()
+    answer = (
+        "class Solution:\n    def add(self, a: int, b: List[int]) -> Optional[int]:\n        return float(a + sum(b))"
+    )
+    assert verdict(opened, method, answer).score == 1.0
+    assert verdict(opened, method, f"from __future__ import annotations\n{answer}").score == 1.0
+    assert verdict(opened, whole, "print(reduce(operator.add, map(int, input().split())))").score == 1.0
+
+
+def test_what_the_machine_killed_is_nobodys_answer(tmp_path):
+    opened = mount(tmp_path, "livecodebench", LCB)
+    whole, method, _ = opened.items()
+    killed = "import os\nos.kill(os.getpid(), 9)"
+    for item, answer in ((whole, killed), (method, killed.replace("getpid", "getppid"))):
+        with pytest.raises(AbruzziError) as told:
+            verdict(opened, item, answer)
+        assert (told.value.code, told.value.status) == ("sandbox_failed", 503)
+
+
+def test_arguments_are_arguments_and_no_choice_of_the_result(tmp_path):
+    opened = mount(tmp_path, "cruxeval-i", ROWS["cruxeval-i"])
+    item = next(opened.items())
+    for text in ("1) if False else (0", "1) and (0", "0)(1", "0), f(0"):
+        assert verdict(opened, item, f"Answer: {text}").reason == "no arguments of Python", text
+    assert verdict(opened, item, "Answer: f(x=0)").score == 1.0
+
+
 class Judge:
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
@@ -119,6 +158,8 @@ class Judge:
     async def complete(self, request: ChatRequest) -> ChatResponse:
         self.asked.append(request)
         text = self.answers[min(len(self.asked), len(self.answers)) - 1]
+        if isinstance(text, Exception):
+            raise text
         return ChatResponse(text=text, usage=Usage(1, 1), model="m", generator="m", is_llm=True)
 
 
@@ -142,6 +183,39 @@ def test_a_grader_that_answers_nonsense_costs_no_points(tmp_path):
     assert [request.sample for request in judge.asked] == [0, 1, 2]
 
 
+def test_a_grader_that_is_away_is_asked_again_later_and_one_that_cannot_take_the_question_is_not(tmp_path):
+    opened = mount(tmp_path, "simpleqa", [{"problem": n, "answer": n} for n in NUMBERS])
+    for reason in ("unavailable", "timeout"):
+        with pytest.raises(CallRejected):
+            graded(opened, "one", Judge(CallRejected(reason, "nobody there")))
+    found = graded(opened, "one", Judge(CallRejected("too_long", "longer than its context")))
+    assert (found.score, found.status) == (None, ItemStatus.GRADER_ERROR)
+
+
+def test_the_last_grid_counts_whatever_braces_stand_around_it(tmp_path):
+    opened = mount(tmp_path, "zebralogic", ROWS["zebralogic"])
+    item = next(opened.items())
+    right, other = json.dumps(GRID), json.dumps({**GRID, "rows": [["1", "Bob"], ["2", "Ann"]]})
+    assert verdict(opened, item, f"{{not yet}} {other}, no: {right} is it {{I think}}.").score == 1.0
+    assert verdict(opened, item, f"{right}, no: {other}").parts == {"cells": 0.5}
+    assert verdict(opened, item, "{" * 20_000).reason == "no JSON object with header and rows"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("mmlu-redux", {"by": "logprob"}, "by is not 'logprob'"),
+        ("mmlu-redux", {"buy": "logprobs"}, "no option 'buy'"),
+        ("gsm8k", {"by": "logprobs"}, "no option 'by'"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(tmp_path, name, options, told):
+    mount(tmp_path, name, ROWS[name])
+    with pytest.raises(AbruzziError, match=told) as found:
+        open_suite(name, SuiteConfig(path=str(tmp_path), options=options))
+    assert found.value.code == "bad_options"
+
+
 def test_an_answer_cannot_close_the_element_that_it_stands_in(tmp_path):
     opened = mount(tmp_path, "simpleqa", [{"problem": n, "answer": n} for n in NUMBERS])
     judge = Judge("Verdict: incorrect")
@@ -161,18 +235,32 @@ def test_a_pair_is_judged_in_both_orders(tmp_path):
 
 def test_the_likeliest_letter_is_the_answer_by_log_probability(tmp_path):
     mount(tmp_path, "mmlu-redux", ROWS["mmlu-redux"])
-    opened = open_suite("mmlu-redux", SuiteConfig(path=str(tmp_path), options={"by": "logprobs"}))
-    item = next(opened.items())
-    ranked = [{"token": "The", "logprob": -0.1}, {"token": "B", "logprob": -2.0}, {"token": " A", "logprob": -1.0}]
+    ranked = [{"token": "AB", "logprob": -0.1}, {"token": "B", "logprob": -2.0}, {"token": " A", "logprob": -1.0}]
+    row = by_logprobs(tmp_path, [{"top_logprobs": ranked}])
+    assert (row["score"], row["status"], row["truncated"]) == (1.0, "ok", False)
 
-    async def ask(request):
-        assert (request.max_tokens, request.logprobs) == (1, 20)
-        return ChatResponse(
-            text="The", logprobs=[{"top_logprobs": ranked}], usage=Usage(1, 1), model="m", generator="m", is_llm=True
-        )
 
-    transcript = asyncio.run(opened.play(item, ask, {}))
-    assert asyncio.run(opened.score(item, transcript, {})).score == 1.0
+@pytest.mark.parametrize("logprobs", [None, [], [{"top_logprobs": []}], [{"top_logprobs": None}]])
+def test_a_target_without_log_probabilities_is_not_scored(tmp_path, logprobs):
+    mount(tmp_path, "mmlu-redux", ROWS["mmlu-redux"])
+    row = by_logprobs(tmp_path, logprobs)
+    assert (row["score"], row["status"]) == (None, "infrastructure")
+    assert "top_logprobs" in row["reason"]
+
+
+def by_logprobs(folder, logprobs):
+    """The row of an item whose target is cut after its one token."""
+    opened = open_suite("mmlu-redux", SuiteConfig(path=str(folder), options={"by": "logprobs"}))
+
+    class Target:
+        async def complete(self, request):
+            assert (request.max_tokens, request.logprobs) == (1, 20)
+            return ChatResponse(
+                text="The", finish_reason="length", logprobs=logprobs, usage=Usage(1, 1), model="m", generator="m", is_llm=True
+            )  # fmt: skip
+
+    (row,) = asyncio.run(Answering(opened, {"target": Target()}).rows(next(opened.items())))
+    return row
 
 
 def test_shots_are_shown_before_the_question_or_asked_for(tmp_path):

@@ -9,7 +9,8 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
 from abruzzi_jobs.evals.suites.registry import open_suite
-from abruzzi_jobs.evals.suites.tau2_world import DOMAINS, World
+from abruzzi_jobs.evals.suites.tau2_arithmetic import calculate
+from abruzzi_jobs.evals.suites.tau2_world import DOMAINS, Made, World
 
 SIZES = {"airline": 50, "retail": 114, "telecom": 114}
 
@@ -82,6 +83,31 @@ def test_a_conversation_without_end_is_lost():
     transcript, found = played(suite, item, Scripted(), Scripted())
     assert (found.score, found.reason) == (0.0, "no end after 200 messages")
     assert transcript.state["calls"] == []
+
+
+def test_sums_are_told_as_the_owners_tool_tells_them_and_nothing_else_is_evaluated():
+    world = World("airline", next(of("airline").items()).meta["task"])
+
+    def told(expression):
+        return world.call(Made("assistant", "calculate", {"expression": expression}))
+
+    assert [told(text) for text in ("2 + 2", " (10.5 - 3) * 2 / -4", "1 / 3", "7 // 2")] == [
+        "4.0",
+        "-3.75",
+        "0.33",
+        "3.0",
+    ]
+    assert told("1 / 0") == "Error: division by zero"
+    assert told("len('a')") == "Error: Invalid characters in expression"
+    assert told("2 +") == "Error: invalid syntax (<string>, line 1)"
+    assert told("9**9**9**9") == "Error: Invalid expression: it may have numbers, +, -, *, / and parentheses"
+    assert {tool["function"]["name"] for tool in world.tools("assistant")} >= {"calculate"}
+
+
+@pytest.mark.parametrize("expression", ["1" * 501, "...", "(1)(2)", "(" * 250 + ")" * 250])
+def test_sums_that_are_none_are_refused_at_once(expression):
+    with pytest.raises((ValueError, SyntaxError, RecursionError, MemoryError)):
+        calculate(expression)
 
 
 def test_an_unknown_domain_is_told():
