@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,29 +12,31 @@ from abruzzi_jobs.data.shingles import shingles
 
 WORDS = 13
 """Of a run, as in the decontamination of corpora (GPT-3's, Brown et al. 2020)."""
-_AT_A_TIME = 256
 
 
-def contaminated(items: Iterable[Item], training: Iterable[str]) -> set[str]:
-    """Ids of items whose question shares a run of WORDS words (all of a shorter one's) with a training text. The index is of the items, so
-    training text streams through it, whatever its size."""
-    asked = [(item.id, item.prompt) for item in items]
-    index = NgramIndex.build([("suite", (prompt for _, prompt in asked))], words=WORDS)
-    seen = {length: np.zeros(len(hashes), bool) for length, (hashes, _) in index.tables.items()}
-    for texts in _in_batches(training):
-        for length, (hashes, _) in index.tables.items():
+class Contamination:
+    """The index is of the items, so training text streams through it, whatever its size."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._asked = [(item.id, item.prompt) for item in items]
+        self._index = NgramIndex.build([("suite", (prompt for _, prompt in self._asked))], words=WORDS)
+        self._seen = {length: np.zeros(len(hashes), bool) for length, (hashes, _) in self._index.tables.items()}
+
+    @property
+    def can_tell(self) -> bool:
+        """False where no item has a question in words: then nobody can say that it was not trained on."""
+        return any(prompt.strip() for _, prompt in self._asked)
+
+    def look(self, texts: Sequence[str]) -> None:
+        """At some of the training text."""
+        for length, (hashes, _) in self._index.tables.items():
             cut = shingles(texts, words=length, same_digits=False).hashes
             place = np.minimum(np.searchsorted(hashes, cut), len(hashes) - 1)
-            seen[length][place[hashes[place] == cut]] = True
-    found = NgramIndex(
-        index.names,
-        {n: (hashes[seen[n]], sets[seen[n]]) for n, (hashes, sets) in index.tables.items() if seen[n].any()},
-    )
-    matches = found.matches([prompt for _, prompt in asked])
-    return {item_id for (item_id, _), match in zip(asked, matches, strict=True) if match is not None}
+            self._seen[length][place[hashes[place] == cut]] = True
 
-
-def _in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(texts)
-    while batch := list(islice(remaining, _AT_A_TIME)):
-        yield batch
+    def found(self) -> frozenset[str]:
+        """Ids of items whose question shares a run of WORDS words (all of a shorter one's) with a text that was looked at."""
+        tables = {n: (h[self._seen[n]], s[self._seen[n]]) for n, (h, s) in self._index.tables.items()}
+        index = NgramIndex(self._index.names, {n: table for n, table in tables.items() if len(table[0])})
+        matches = index.matches([prompt for _, prompt in self._asked])
+        return frozenset(item_id for (item_id, _), match in zip(self._asked, matches, strict=True) if match is not None)

@@ -16,7 +16,7 @@ from typing import Any
 
 import zstandard
 
-from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.evaluation import ItemStatus
 from abruzzi.store import ObjectStore
 from abruzzi_jobs.chat.calls import pack
@@ -46,7 +46,9 @@ class Journal:
         """Numbers of those among them that the infrastructure failed."""
 
     def open(self) -> None:
-        """Reads how far earlier attempts came. A damaged part ends what is taken: it and those behind it are removed and made again."""
+        """Reads how far earlier attempts came. A damaged part ends what is taken: it and those behind it are removed and made again.
+
+        Raises AbruzziError, such as store_away, where the store says nothing of a part: none is removed for that."""
         for number in range(len(self._keys())):
             entries = self._read(number)
             if entries is None:
@@ -99,7 +101,9 @@ class Journal:
 
     def _put(self, lines: Sequence[bytes]) -> None:
         key = f"{self._prefix}part-{self._parts:06d}.jsonl.zst"
-        if not self._store.put_if_absent(key, pack([str(len(lines)).encode(), *lines])):
+        part = pack([str(len(lines)).encode(), *lines])
+        # A write whose answer was lost is tried again inside of the store, and finds itself.
+        if not self._store.put_if_absent(key, part) and self._store.get(key) != part:
             raise AbruzziError(
                 "conflict", f"{key} is there: another attempt of this stage is at work.", status=503, hint="Stop one."
             )
@@ -121,7 +125,7 @@ class Journal:
             if int(count) != len(lines):
                 raise ValueError(f"{len(lines)} lines instead of {int(count)}")
             return [(place, rows) for place, rows in map(json.loads, lines)]
-        except (zstandard.ZstdError, ValueError, TypeError, AbruzziError) as error:
+        except (zstandard.ZstdError, ValueError, TypeError, NotFound) as error:
             logger.warning("%s: damaged (%s); its items are scored again", key, error)
             return None
 

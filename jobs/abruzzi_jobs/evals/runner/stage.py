@@ -5,8 +5,10 @@ scores.json holds {suite: {item: score or null}}: what two evaluations are compa
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,8 +18,8 @@ from abruzzi.contracts.evaluation import SuiteSummary
 from abruzzi.contracts.recipe import EvaluateStage
 from abruzzi_jobs.chat.stage import stage_roles
 from abruzzi_jobs.data.row_shards import RowShardWriter
-from abruzzi_jobs.data.text_shards import read_split
-from abruzzi_jobs.evals.runner.contamination import contaminated
+from abruzzi_jobs.data.text_shards import read_corpus, read_split
+from abruzzi_jobs.evals.runner.contamination import Contamination
 from abruzzi_jobs.evals.runner.items import items_of
 from abruzzi_jobs.evals.runner.run import Asked, Tell, run_suite, summarize
 from abruzzi_jobs.evals.suites.registry import open_suite, reference_of
@@ -27,6 +29,7 @@ SUITES_FILE, SCORES_FILE = "suites.json", "scores.json"
 CORPUS = "corpus"
 _AHEAD = 4
 """Items under way for each call that the target lets through: while the oldest is scored the others go on."""
+_TEXTS_AT_A_TIME = 256
 
 
 async def run_suites(
@@ -61,7 +64,8 @@ async def run_suites(
                     tell=progress,
                 )
                 finished.append(asked)
-                summaries.append(_summary(context, asked, writer, scores, is_first=number == 0))
+                foreign = await foreign_items(context, asked, progress)
+                summaries.append(_summary(asked, foreign, writer, scores, is_first=number == 0))
                 log(roles.metrics(), sum(summary.items for summary in summaries))
             scores.write("}\n")
         writer.close(suites=[summary.suite for summary in summaries])
@@ -109,13 +113,33 @@ def _identity(context: StageContext, stage: EvaluateStage) -> str:
     return f"{stage.endpoint[name].model_dump_json()} {served.digest if served else ''} {stage.roles[ChatRole.TARGET].model_dump_json()}"
 
 
+async def foreign_items(context: StageContext, asked: Asked, tell: Tell) -> frozenset[str] | None:
+    """Ids of items that share words with the text that the target was trained on; None where nobody knows that text, or the items have no question in
+    words. `tell` hears of every few hundred texts, and what it raises ends the search."""
+    if CORPUS not in context.spec.inputs:
+        return None
+    folder = await asyncio.to_thread(lambda: context.input(CORPUS).folder)
+    index = await asyncio.to_thread(lambda: Contamination(items_of(asked.suite)))
+    if not index.can_tell:
+        return None
+    total, done = int(read_corpus(folder).get("train_documents") or 0), 0
+    remaining = (record.text for record in read_split(folder, "train"))
+    while read := await asyncio.to_thread(_look, index, remaining):
+        done += read
+        tell(done, max(total, done), f"{reference_of(asked.suite)}'s items, looked for in the training text")
+    return await asyncio.to_thread(index.found)
+
+
+def _look(index: Contamination, remaining: Iterator[str]) -> int:
+    texts = list(islice(remaining, _TEXTS_AT_A_TIME))
+    if texts:
+        index.look(texts)
+    return len(texts)
+
+
 def _summary(
-    context: StageContext, asked: Asked, writer: RowShardWriter, scores: TextIO, *, is_first: bool
+    asked: Asked, foreign: frozenset[str] | None, writer: RowShardWriter, scores: TextIO, *, is_first: bool
 ) -> SuiteSummary:
-    foreign: frozenset[str] | None = None
-    if CORPUS in context.spec.inputs:
-        texts = (record.text for record in read_split(context.input(CORPUS).folder, "train"))
-        foreign = frozenset(contaminated(items_of(asked.suite), texts))
     scores.write(f"{'' if is_first else ','}\n{json.dumps(reference_of(asked.suite))}: {{")
     comma = ""
 

@@ -38,8 +38,9 @@ class Tally:
         for row in rows:
             status = ItemStatus(row["status"])
             self._statuses[status] += 1
-            self._given += status.is_scored or status is ItemStatus.GRADER_ERROR
-            self._truncated += row["truncated"]
+            given = status.is_scored or status is ItemStatus.GRADER_ERROR
+            self._given += given
+            self._truncated += given and row["truncated"]
             self._tokens[0] += row["prompt_tokens"]
             self._tokens[1] += row["completion_tokens"]
             self._seconds += row["seconds"]

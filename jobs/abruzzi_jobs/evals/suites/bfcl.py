@@ -7,7 +7,7 @@ the owner no longer scores, are left out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -43,6 +43,7 @@ class BFCL(QuestionSuite):
     licence = "Apache-2.0"
     source = "Patil et al. 2025 (Berkeley Function-Calling Leaderboard), package nvidia-bfcl"
     defaults = SuiteSettings(temperature=0.0, max_tokens=8192, tools=True)
+    takes = ("categories",)
 
     def __init__(self, settings: SuiteSettings) -> None:
         """Raises AbruzziError `bad_options`."""
@@ -55,6 +56,7 @@ class BFCL(QuestionSuite):
             for task, gold in zip(tasks, repeat(None) if category in _UNANSWERED else answers(category), strict=False):
                 yield Item(
                     id=task["id"],
+                    prompt=asked_in(task["question"][0]),
                     gold=gold,
                     subtask=category,
                     meta={"turns": task["question"][0], "functions": task["function"]},
@@ -101,6 +103,11 @@ class BFCL(QuestionSuite):
         if item.subtask == "live_relevance":
             return "None of these serves."
         return written([Call(f"{call.name}_", call.arguments) for call in (_first_allowed(c, item) for c in item.gold)])
+
+
+def asked_in(*turns: Sequence[Message]) -> str:
+    """What users say in them: of a conversation's question, what training text may hold."""
+    return "\n".join(str(said["content"]) for turn in turns for said in turn if said["role"] == "user")
 
 
 def chosen(name: str, settings: SuiteSettings, known: tuple[str, ...]) -> tuple[str, ...]:

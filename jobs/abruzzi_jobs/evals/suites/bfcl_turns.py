@@ -17,7 +17,7 @@ from typing import Any
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Message
 from abruzzi_jobs.data.package_data import json_lines
-from abruzzi_jobs.evals.suites.bfcl import answers, chosen, declared
+from abruzzi_jobs.evals.suites.bfcl import answers, asked_in, chosen, declared
 from abruzzi_jobs.evals.suites.calls import Call, made
 from abruzzi_jobs.evals.suites.suite import Ask, Helpers, QuestionSuite, Transcript
 
@@ -31,7 +31,7 @@ _MODULES = {
 _MORE_FUNCTIONS = "I have updated some more functions you can choose from. What about now?"
 _STEPS_A_TURN = 20
 """The owner's. A target that still calls then has lost the item."""
-_LARGEST = {"exponent": 10_000, "precision": 10_000, "decimal_places": 10_000}
+_LARGEST = {"base": 10**12, "exponent": 10_000, "precision": 10_000, "decimal_places": 10_000}
 """Of arguments whose size a simulator spends in time and memory."""
 
 Turns = list[list[list[Call]]]
@@ -66,12 +66,10 @@ class World:
             found = method(*positional, **arguments)
         except Exception as error:
             return f"Error during execution: {error}"
-        if isinstance(found, dict):
-            try:
-                return json.dumps(found)
-            except (TypeError, ValueError):
-                return str(found)
-        return found if isinstance(found, str) else str(found)
+        try:
+            return _worded(found)
+        except ValueError:  # more digits than Python writes
+            return "Error during execution: the result is too large"
 
     def named(self, name: str, positional: Sequence[Any], arguments: Mapping[str, Any]) -> Call:
         """A call with all its arguments by name."""
@@ -98,6 +96,7 @@ class BFCLTurns(QuestionSuite):
     licence = "Apache-2.0"
     source = "Patil et al. 2025 (Berkeley Function-Calling Leaderboard), package nvidia-bfcl"
     defaults = SuiteSettings(temperature=0.0, max_tokens=8192, tools=True)
+    takes = ("categories",)
 
     def __init__(self, settings: SuiteSettings) -> None:
         """Raises AbruzziError `bad_options`."""
@@ -114,7 +113,7 @@ class BFCLTurns(QuestionSuite):
                     "classes": task["involved_classes"],
                     "held_back": task.get("missed_function", {}),
                 }
-                yield Item(id=task["id"], gold=gold, subtask=category, meta=meta)
+                yield Item(id=task["id"], prompt=asked_in(*task["question"]), gold=gold, subtask=category, meta=meta)
 
     async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
         world, held_back = World(item), {int(turn): names for turn, names in item.meta["held_back"].items()}
@@ -180,6 +179,16 @@ def fault_of(item: Item, turns: Turns) -> str:
         if missing := _missing(gave, seen):
             return f"by turn {number} it has not seen {missing[:120]}"
     return ""
+
+
+def _worded(found: Any) -> str:
+    """Raises ValueError for whole numbers of more than some thousand digits."""
+    if isinstance(found, dict):
+        try:
+            return json.dumps(found)
+        except (TypeError, ValueError):
+            return str(found)
+    return found if isinstance(found, str) else str(found)
 
 
 def _missing(wanted: list[str], seen: list[str]) -> str:

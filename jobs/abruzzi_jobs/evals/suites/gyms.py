@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, ValidationError
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, ItemStatus, SuiteSettings, Verdict
@@ -32,8 +32,18 @@ class GymSuite(QuestionSuite):
     defaults = SuiteSettings(max_tokens=512, options={"gym": "arithmetic"})
 
     def __init__(self, settings: SuiteSettings) -> None:
+        """Raises AbruzziError `bad_options`, and what an environment raises that is not ready here."""
         super().__init__(settings)
-        self._options = GymOptions.model_validate(dict(settings.options))
+        try:
+            self._options = GymOptions.model_validate(dict(settings.options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, ("options", *first["loc"])))
+            raise AbruzziError(
+                "bad_options",
+                f"suite {self.name}: {where}: {first['msg']}.",
+                hint="Its options are gym, items and seed.",
+            ) from error
         found = gym(self._options.gym)
         if not isinstance(found, QuestionGym):
             raise AbruzziError(

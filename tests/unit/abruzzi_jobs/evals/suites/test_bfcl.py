@@ -6,7 +6,7 @@ import pytest
 from evals_oracle import verdict, wrong
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.evaluation import SuiteConfig
+from abruzzi.contracts.evaluation import Item, SuiteConfig
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
 from abruzzi_jobs.evals.suites import bfcl, bfcl_turns
 from abruzzi_jobs.evals.suites.registry import open_suite
@@ -90,6 +90,14 @@ def test_names_that_protocols_refuse_are_sent_and_read_back():
     transcript = asyncio.run(suite.play(item, target, {}))
     assert target.asked[0].tools[0]["function"]["name"] == "triangle_properties_get"
     assert asyncio.run(suite.score(item, transcript, {})).score == 1.0
+
+
+def test_a_power_too_large_to_be_written_is_told_and_one_too_large_to_compute_is_not_computed():
+    world = bfcl_turns.World(Item(id="sums", meta={"classes": ["MathAPI"], "config": {}}))
+    assert world.call("power", {"base": 2, "exponent": 3}) == '{"result": 8}'
+    assert world.call("power", {"base": 10, "exponent": 5000}) == "Error during execution: the result is too large"
+    huge = world.call("power", {"base": 10**13, "exponent": 10_000})
+    assert huge == "Error during execution: base is beyond 1000000000000"
 
 
 def test_an_unknown_category_is_told():

@@ -59,3 +59,9 @@ def test_a_language_that_is_not_there_is_told_with_the_nearest() -> None:
     with pytest.raises(AbruzziError) as told:
         open_suite("aime2024", SuiteConfig(options={"languages": ["fi"]}))
     assert "languages" in str(told.value)
+
+
+def test_an_option_that_is_not_there_is_told_with_the_nearest() -> None:
+    with pytest.raises(AbruzziError) as told:
+        open_suite("aime2024", SuiteConfig(options={"language": ["fr"]}))
+    assert (told.value.code, "languages" in (told.value.hint or "")) == ("bad_options", True)

@@ -20,3 +20,12 @@ def test_the_demo_asks_sixty_sums_that_no_training_sees() -> None:
 def test_an_environment_of_several_turns_is_no_suite() -> None:
     with pytest.raises(AbruzziError, match="several turns"):
         open_suite("gym", SuiteConfig(options={"gym": "tools"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "where"), [({"items": 0}, "options.items"), ({"gyms": "arithmetic"}, "options.gyms")]
+)
+def test_options_that_are_none_are_the_recipes_mistake(options: dict[str, object], where: str) -> None:
+    with pytest.raises(AbruzziError, match=where) as told:
+        open_suite("gym", SuiteConfig(options=options))
+    assert (told.value.code, told.value.status) == ("bad_options", 400)
