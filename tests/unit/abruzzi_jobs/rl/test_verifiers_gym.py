@@ -14,6 +14,7 @@ import pytest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.rollout import Outcome, Status, Task, Trajectory
 from abruzzi_jobs.rl.environments import gym
+from abruzzi_jobs.rl.environments.adapters import verifiers_gym
 
 ROOT = Path(__file__).parents[4]
 STUB = ROOT / "tests" / "verifiers_stub"
@@ -23,12 +24,6 @@ HERE: dict[str, Any] = {
     "python": sys.executable,
     "variables": {"PYTHONPATH": str(STUB)},
 }
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("PYTHONPATH", str(STUB))  # for the look whether the package is there
-    return HERE
 
 
 async def played(options: dict[str, Any], *, right: bool) -> Outcome:
@@ -54,16 +49,14 @@ def trajectory(task: Task) -> Trajectory:
 
 
 @pytest.mark.parametrize(("right", "reward"), [(True, 1.0), (False, 0.0)])
-async def test_a_taskset_is_played_by_its_harness_and_scored_by_its_rewards(
-    stub: dict[str, Any], right: bool, reward: float
-) -> None:
-    found = await played(stub, right=right)
+async def test_a_taskset_is_played_by_its_harness_and_scored_by_its_rewards(right: bool, reward: float) -> None:
+    found = await played(HERE, right=right)
     assert (found.status, found.reward) == (Status.OK, reward)
     assert found.components == {"right": reward, "length": 1.0}
 
 
-def test_what_was_cut_is_worth_nothing_and_what_could_not_be_scored_has_no_reward(stub: dict[str, Any]) -> None:
-    made = gym("verifiers", stub)
+def test_what_was_cut_is_worth_nothing_and_what_could_not_be_scored_has_no_reward() -> None:
+    made = gym("verifiers", HERE)
     task = made.task(0, 0)
     cut = made.score(trajectory(task), (), {"result": None})
     assert (cut.status, cut.reward) == (Status.OK, 0.0)
@@ -72,15 +65,59 @@ def test_what_was_cut_is_worth_nothing_and_what_could_not_be_scored_has_no_rewar
     assert (lost.status, lost.reward, lost.detail) == (Status.REWARD_ERROR, None, "TaskError: no")
 
 
-async def test_a_task_that_there_is_not_is_the_environment_s_error_and_says_so(stub: dict[str, Any]) -> None:
-    made = gym("verifiers", stub)
+async def test_a_task_that_there_is_not_is_the_environment_s_error_and_says_so() -> None:
+    made = gym("verifiers", HERE)
     task = made.task(0, 0)
     beyond = task.model_copy(update={"data": {**task.data, "index": 99}})
     session = made.session()
-    with pytest.raises(RuntimeError, match="has no task 99"):
+    with pytest.raises(RuntimeError) as told:
         async with asyncio.timeout(240):
             await session.reset(beyond, 0)
     await session.close()
+    assert str(told.value) == "toy_sums, task 99: The taskset toy_sums has no task 99: give fewer as `tasks`."
+
+
+WORDY = """
+import toy_sums, verifiers.v1 as vf
+
+class Task(vf.Task[toy_sums.SumData]):
+    @vf.reward
+    async def right(self, trace):
+        raise ValueError("x" * 100_000)
+
+class Wordy(vf.Taskset[Task]):
+    def load(self):
+        yield Task(toy_sums.SumData(prompt="What is 0 + 1?", answer="1"), self.config.task)
+
+__all__ = ["Wordy"]
+"""
+
+
+async def test_of_an_error_that_is_longer_than_what_is_kept_of_the_output_its_begin_is_told(tmp_path: Path) -> None:
+    (tmp_path / "wordy.py").write_text(WORDY)
+    found = await played(
+        {**HERE, "taskset": "wordy", "tasks": 1, "variables": {"PYTHONPATH": f"{STUB}:{tmp_path}"}}, right=True
+    )
+    assert (found.status, found.reward, found.detail) == (Status.REWARD_ERROR, None, "ValueError: " + "x" * 2000)
+
+
+async def test_a_last_line_that_cannot_be_read_is_an_error_that_names_the_taskset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = tmp_path / "player.py"
+    player.write_text("print('{' + 70_000 * 'x' + '}')")
+    monkeypatch.setattr(verifiers_gym, "_PLAYER", player)
+    made = gym("verifiers", HERE)
+    task = made.task(0, 0).model_copy(update={"data": {**made.task(0, 0).data, "index": 3}})
+    session = made.session()
+    with pytest.raises(RuntimeError) as told:
+        async with asyncio.timeout(240):
+            await session.reset(task, 0)
+    await session.close()
+    assert str(told.value) == (
+        "toy_sums, task 3: its program ended well, but the last line that it wrote is not what became of the task: "
+        + 200 * "x"
+    )
 
 
 def test_an_interpreter_without_the_package_is_refused_before_any_rollout() -> None:

@@ -63,6 +63,11 @@ class Reward(BaseModel):
         return self.score
 
 
+class Failure(BaseModel):
+    type: str
+    message: str
+
+
 class Trace:
     def __init__(self, last_reply: str) -> None:
         self.last_reply = last_reply
@@ -99,9 +104,13 @@ class Agent:
         with urllib.request.urlopen(request, timeout=240) as answer:
             trace = Trace(json.load(answer)["choices"][0]["message"]["content"])
         for name, function in inspect.getmembers(task, lambda member: hasattr(member, "scores")):
-            value = await function(trace)
+            try:
+                value = await function(trace)
+            except Exception as error:
+                trace.errors.append(Failure(type=type(error).__name__, message=str(error)))
+                value = None
             if function.scores == "rewards":
-                trace.rewards[name] = Reward(score=value)
+                trace.rewards[name] = None if value is None else Reward(score=value)
             else:
                 trace.metrics[name] = value
         return trace

@@ -1,6 +1,6 @@
 """An agent that is a process: told by its environment where the policy is, ended with everything that it started.
 
-It has ended when the process has, by a pidfd: whoever of its children holds its output open (a server in the background) is not waited for. Output is read
+It has ended when the process has, by a pidfd, or a thread where there is none: whoever of its children holds its output open (a server in the background) is not waited for. Output is read
 as it comes, and the last of it kept.
 """
 
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -53,24 +54,36 @@ async def run_agent(
             env={**os.environ, **(environment or {}), **access.environment},
             start_new_session=True,
         )
-        async with _until_ended(process) as ended:
-            try:
+        try:
+            async with _until_ended(process) as ended:
                 await ended.wait()
                 output.finish()
                 errors.finish()
-            finally:
-                # The whole session: a shell's children outlive it otherwise.
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await ended.wait()
-        return Ran(process.wait(), output.text, errors.text)
+        finally:
+            # The whole session: a shell's children outlive it otherwise.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+        return Ran(code, output.text, errors.text)
 
 
 @asynccontextmanager
 async def _until_ended(process: subprocess.Popen[bytes]) -> AsyncIterator[asyncio.Event]:
-    loop, ended, watched = asyncio.get_running_loop(), asyncio.Event(), os.pidfd_open(process.pid)
-    loop.add_reader(watched, ended.set)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
+        watched = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux; a sandboxed kernel without it; no descriptor left
+
+        def wait() -> None:
+            process.wait()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=wait, name="agent", daemon=True).start()
+        yield ended
+        return
+    try:
+        loop.add_reader(watched, ended.set)
         yield ended
     finally:
         loop.remove_reader(watched)

@@ -4,6 +4,7 @@ it left; so each session is such a program in an interpreter that has the packag
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -26,7 +27,8 @@ _OTHER = re.compile(r"[^a-z0-9_]")
 
 class VerifiersOptions(Strict):
     python: StrictStr = "python3"
-    """The interpreter of an environment with `verifiers` and the taskset: `uv venv v; uv pip install --python v/bin/python verifiers==0.4.0`."""
+    """The interpreter of an environment with `verifiers` and the taskset, by its absolute path (a stage runs in a folder of its own):
+    `uv venv v; uv pip install --python v/bin/python verifiers==0.4.0`."""
     taskset: StrictStr = ""
     """Its id, as verifiers takes it: a module that exports a Taskset."""
     tasks: StrictInt = Field(default=1, ge=1)
@@ -53,12 +55,13 @@ class Verifiers(ProgramGym):
             return  # to score needs neither
         asked = [self.options.python, "-c", "import importlib.metadata as m; print(m.version('verifiers'))"]
         try:
-            subprocess.run(asked, capture_output=True, check=True, timeout=60)
+            variables = {**os.environ, **self.options.variables}
+            subprocess.run(asked, capture_output=True, check=True, timeout=60, env=variables)
         except (OSError, subprocess.SubprocessError) as error:
             raise AbruzziError(
                 "missing_package",
                 f"{self.options.python} has no package verifiers ({error}).",
-                hint="Make an environment for it (`uv venv v; uv pip install --python v/bin/python verifiers==0.4.0`) and name its interpreter in options.python.",
+                hint="Make an environment for it (`uv venv v; uv pip install --python v/bin/python verifiers==0.4.0`) and give its interpreter's absolute path as options.python.",
             ) from None
 
     def draw(self, draw: random.Random, family: str) -> dict[str, Any]:
@@ -80,7 +83,14 @@ class Verifiers(ProgramGym):
         )
         if ran.code != 0:
             raise RuntimeError(f"{task.data['taskset']}, task {task.data['index']}: {ran.errors.strip()[-2000:]}")
-        return json.loads(ran.output.strip().rpartition("\n")[2])
+        last = ran.output.strip().rpartition("\n")[2]
+        try:
+            return json.loads(last)
+        except ValueError:
+            raise RuntimeError(
+                f"{task.data['taskset']}, task {task.data['index']}: its program ended well, but the last line that it wrote is not what became of the task: "
+                f"{last[:200] or 'nothing'}"
+            ) from None
 
     def score(self, trajectory: Trajectory, messages: tuple[Message, ...], state: dict[str, Any]) -> Outcome:
         """The sum of its rewards, as verifiers has it. Nothing for a program that was cut before it had ended; none at all where a reward could not be computed."""

@@ -12,6 +12,9 @@ from typing import Any
 import verifiers.v1 as vf
 from verifiers.v1.utils.loaders import load_taskset, taskset_config_type
 
+MESSAGE = 2000
+"""Characters of an error: whoever asks keeps the end of what is written here, and the last line has to be whole in it."""
+
 
 async def play(asked: dict[str, Any]) -> dict[str, Any]:
     config = taskset_config_type(asked["taskset"]).model_validate({"id": asked["taskset"], **asked["config"]})
@@ -31,7 +34,7 @@ async def play(asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "rewards": {name: None if reward is None else reward.value for name, reward in trace.rewards.items()},
         "metrics": {name: value for name, value in trace.metrics.items() if value is not None},
-        "errors": [f"{error.type}: {error.message}" for error in trace.errors],
+        "errors": [f"{error.type}: {error.message[:MESSAGE]}" for error in trace.errors],
     }
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import errno
 import json
 import os
 import random
 import select
+import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,8 @@ from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
 from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
-from abruzzi_jobs.rl.environments.adapters.agent_process import OUTPUT_BYTES, run_agent
+from abruzzi_jobs.rl.environments.adapters import agent_process
+from abruzzi_jobs.rl.environments.adapters.agent_process import OUTPUT_BYTES, Ran, run_agent
 from abruzzi_jobs.rl.environments.adapters.program import Access, Program, ProgramGym, ProgramSession
 from abruzzi_jobs.rl.environments.environment import Message, Observation
 from abruzzi_jobs.rl.learner.learner import Learner
@@ -378,7 +382,42 @@ async def test_an_agent_that_is_a_process_has_its_address_in_its_environment_and
     assert gym.score(trajectory, (), state).reward == 1.0
 
 
-async def test_closing_kills_an_agent_s_process(tmp_path: Path) -> None:
+def without_pidfds(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def refused(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if how == "not Linux":
+        monkeypatch.delattr(os, "pidfd_open")
+    if how == "none left":
+        monkeypatch.setattr(os, "pidfd_open", refused)
+
+
+@pytest.mark.parametrize("how", ["not Linux", "none left"])
+async def test_an_agent_s_end_is_known_without_a_pidfd(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    without_pidfds(monkeypatch, how)
+    async with asyncio.timeout(240):
+        ran = await run_agent([sys.executable, "-c", "print('done'); raise SystemExit(3)"], NOWHERE)
+    assert ran == Ran(3, "done\n", "")
+
+
+async def test_an_agent_whose_end_cannot_be_watched_does_not_live_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    @asynccontextmanager
+    async def unwatchable(process: subprocess.Popen[bytes]) -> AsyncIterator[asyncio.Event]:
+        started.append(process)
+        raise RuntimeError("can't start new thread")
+        yield
+
+    monkeypatch.setattr(agent_process, "_until_ended", unwatchable)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await run_agent([sys.executable, "-c", "import signal\nwhile True: signal.pause()"], NOWHERE)
+    assert [process.returncode for process in started] == [-9], "killed, and reaped"
+
+
+@pytest.mark.parametrize("how", ["by a pidfd", "not Linux", "none left"])
+async def test_closing_kills_an_agent_s_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    without_pidfds(monkeypatch, how)
     told = tmp_path / "pid"
     code = f"import os, signal\nopen({str(told)!r}, 'w').write(str(os.getpid()))\nwhile True: signal.pause()"
     running = asyncio.ensure_future(run_agent([sys.executable, "-c", code], NOWHERE))
@@ -389,6 +428,7 @@ async def test_closing_kills_an_agent_s_process(tmp_path: Path) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+    monkeypatch.undo()  # psutil asks for pidfds, too
     assert process not in psutil.wait_procs([process], timeout=120)[1]
 
 
