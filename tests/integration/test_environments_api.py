@@ -21,12 +21,17 @@ def server(database, tmp_path) -> Iterator[ApiServer]:  # type: ignore[no-untype
 PLAYED = [
     {"name": "arithmetic", "families": ["addition"], "options": {"digits": 2}, "weight": 1.0, "reward": "environment"},
     {"name": "my.package:Gym"},
+    {"name": "mathematics", "families": ["roots"], "reward": "environment"},
+    {"name": "mathematics", "families": ["fractions"], "reward": "rubric"},
 ]
 TOLD = {
     "rl/environment/arithmetic/reward": [0.25, 0.75],
     "rl/environment/arithmetic/trajectories": [96.0, 90.0],
     "rl/environment/arithmetic/steps": [96.0, 180.0],
     "rl/environment/my-package-gym/reward": [0.5, 1.0],
+    "rl/environment/mathematics/reward": [0.5, 0.5],
+    "rl/environment/mathematics/trajectories": [96.0, 96.0],
+    "rl/environment/mathematics/steps": [96.0, 96.0],
     "rollout/held_sessions": [0.0, 3.0],
 }
 
@@ -55,4 +60,11 @@ def test_each_environment_is_there_with_the_stages_that_play_it_and_what_they_te
         2, 0.75, 90.0, 180.0, 3.0, None,
     ]  # fmt: skip
     assert (own["is_shipped"], own["plays"][0]["mean_reward"], own["plays"][0]["reward"]) == (False, 1.0, "environment")
+    twice = [
+        (play["families"], play["iterations"], play["mean_reward"], play["trajectories"], play["steps"])
+        for play in found["mathematics@1"]["plays"]
+    ]
+    assert twice == [(["roots"], 2, None, None, None), (["fractions"], 2, None, None, None)], (
+        "what is told of both together is the figure of neither"
+    )
     assert (logic["is_shipped"], logic["plays"]) == (True, [])

@@ -142,6 +142,11 @@ def _reading(
     return tuple(products), torch.tensor(table, device=device)
 
 
+def forget_plans() -> None:
+    """Gives back the memory, on the device too, of what is kept from one step to the next; it is made again when it is asked for."""
+    _reading.cache_clear()
+
+
 def _row_positions(spans: Sequence[tuple[int, int]], tile_rows: int, queries: int, device: torch.device) -> Tensor:
     """[S + 1, M], the last for a tile that is nobody's."""
     first_S1, last_S1 = torch.tensor([*spans, (0, 0)], device=device).unsqueeze(-1).unbind(1)

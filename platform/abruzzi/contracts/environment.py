@@ -41,7 +41,7 @@ class EnvironmentPlay(Strict):
     iterations: int | None
     """That have told of it."""
     mean_reward: float | None
-    """Of the newest iteration, whatever rewards are there."""
+    """Of the newest iteration, whatever rewards are there. None, as are trajectories and steps, where the stage plays the environment twice: it is told of both together."""
     trajectories: float | None
     """Of the newest iteration, that count."""
     steps: float | None

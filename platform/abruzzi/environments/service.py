@@ -6,7 +6,7 @@ import (a test holds the two together).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -40,10 +40,12 @@ async def listed(session: AsyncSession, project_id: str) -> EnvironmentList:
     told = await metrics.newest(session, sorted({stage.run_id for stage in stages}), like=_KEYS)
     for stage in stages:
         mine = told.get((stage.run_id, stage.id), {})
-        for table in stage.environments or ():
+        tables = stage.environments or ()
+        times = Counter(metric_name(table["name"]) for table in tables)
+        for table in tables:
             reference = named.get(table["name"], table["name"])
             found.setdefault(reference, (_own(reference), False))
-            plays[reference].append(_play(stage, table, mine))
+            plays[reference].append(_play(stage, table, mine, is_alone=times[metric_name(table["name"])] == 1))
     return EnvironmentList(
         items=tuple(
             EnvironmentOut(**dict(kind), is_shipped=is_shipped, plays=tuple(plays[reference]))
@@ -62,11 +64,16 @@ def _own(reference: str) -> EnvironmentKind:
     return EnvironmentKind(environment=reference, summary="", families=(), roles=(), replays=True, options=())
 
 
-def _play(stage: Any, played: dict[str, Any], told: dict[str, tuple[int, float | None]]) -> EnvironmentPlay:
-    """`played`: as the stage's table has it, which may be of an older platform's form."""
+def _play(
+    stage: Any, played: dict[str, Any], told: dict[str, tuple[int, float | None]], *, is_alone: bool
+) -> EnvironmentPlay:
+    """`played`: as the stage's table has it, which may be of an older platform's form. `is_alone`: no other table of the stage is told of under the same name."""
 
     def last(key: str) -> float | None:
         return told[key][1] if key in told else None
+
+    def mine(what: str) -> float | None:
+        return last(f"{name}/{what}") if is_alone else None
 
     name = "rl/environment/" + metric_name(played["name"])
     return EnvironmentPlay(
@@ -79,9 +86,9 @@ def _play(stage: Any, played: dict[str, Any], told: dict[str, tuple[int, float |
         reward=played.get("reward", "environment"),
         weight=played.get("weight", 1.0),
         iterations=told[f"{name}/trajectories"][0] if f"{name}/trajectories" in told else None,
-        mean_reward=last(f"{name}/reward"),
-        trajectories=last(f"{name}/trajectories"),
-        steps=last(f"{name}/steps"),
+        mean_reward=mine("reward"),
+        trajectories=mine("trajectories"),
+        steps=mine("steps"),
         seconds=last("time/environment"),
         open_sessions=last("rollout/held_sessions"),
         at=stage.created_at,

@@ -546,7 +546,7 @@ export type EnvironmentPlay = {
     /**
      * Mean Reward
      *
-     * Of the newest iteration, whatever rewards are there.
+     * Of the newest iteration, whatever rewards are there. None, as are trajectories and steps, where the stage plays the environment twice: it is told of both together.
      */
     mean_reward: number | null;
     /**

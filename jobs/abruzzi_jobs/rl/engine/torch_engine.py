@@ -20,7 +20,7 @@ from torch import Tensor
 from abruzzi.contracts.rollout import Ending, Segment, TokenSource
 from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.invariance import BLOCK, ROWS, multiple
-from abruzzi_jobs.models.paged import LayerPages, Tiles, plan_tiles
+from abruzzi_jobs.models.paged import LayerPages, Tiles, forget_plans, plan_tiles
 from abruzzi_jobs.models.rows import head_logits, new_pages, paged_forward, ragged_forward
 from abruzzi_jobs.rl.engine.drawing import chosen, draw
 from abruzzi_jobs.rl.engine.prefixes import Pages, common_length
@@ -147,6 +147,7 @@ class TorchEngine:
         self._only_paused("sleep")
         self._forget()
         self._cache = None
+        forget_plans()
         if level == 2:
             self._weights.drop()
         self._is_asleep = True

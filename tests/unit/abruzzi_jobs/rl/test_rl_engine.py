@@ -14,7 +14,7 @@ from rl_groups import group_of, member, read
 from abruzzi.contracts.objective import ObjectiveConfig
 from abruzzi.contracts.rollout import Ending, Segment, TokenSource
 from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.models import Decoder, KimiK2, Llama, LlamaConfig, ModelConfig
+from abruzzi_jobs.models import Decoder, KimiK2, Llama, LlamaConfig, ModelConfig, paged
 from abruzzi_jobs.models.rows import head_logits, policy_logprobs, ragged_forward
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
 from abruzzi_jobs.rl.engine.drawing import uniforms
@@ -237,8 +237,9 @@ def test_sleep_frees_and_waking_goes_on() -> None:
     with pytest.raises(ValueError, match="sleep: only when paused"):
         engine.sleep(1)
     engine.pause("keep")
+    assert paged._reading.cache_info().currsize > 0
     engine.sleep(1)
-    assert engine.stats().cache_tokens == 0
+    assert (engine.stats().cache_tokens, paged._reading.cache_info().currsize) == (0, 0)
     with pytest.raises(ValueError, match="wake it first"):
         engine.resume()
     engine.wake()

@@ -14,7 +14,7 @@ export function EnvironmentsTable({ environments }: { environments: readonly Env
         <tr>
           <Head>Environment</Head>
           <Head>Families of tasks</Head>
-          <Head right title="Mean of the newest iteration">Reward</Head>
+          <Head right title="Mean of the newest iteration; none where a stage plays the environment twice: it is told of both together">Reward</Head>
           <Head right title="Of the newest iteration, those that count">Trajectories</Head>
           <Head right title="Turns of the policy in the newest iteration">Steps</Head>
           <Head right title="Held for trajectories that go on in the next iteration, of all environments of the stage">Open sessions</Head>
@@ -76,7 +76,7 @@ function Extras({ environment }: { environment: EnvironmentOut }) {
 }
 
 function Play({ play }: { play: EnvironmentPlay }) {
-  const options = Object.entries(play.options).map(([key, value]) => `${key} ${String(value)}`);
+  const options = Object.entries(play.options).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`);
   return (
     <tr className="hover:bg-hover">
       <Cell className="!pl-8">
