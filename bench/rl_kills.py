@@ -7,7 +7,7 @@ And kill -9 of a served environment with all its sessions in it (`--service-kill
 the processes that compute rewards (`--reward-kills`): rewards lost or computed wrongly, and seconds until the next one after a death.
 
 Kills come in lots, each with other draws and, for the stage, beside an undisturbed run of its own. --out is written after each lot, and a further call with the same
---out goes on from it: with --seconds no lot begins after so many.
+--out goes on from it if it is of the same commit, and else begins anew: with --seconds no lot begins after so many.
 
 A tiny policy in a tiny environment (tests/rl_lab.py): what is counted does not depend on their size. No peer publishes the like, so there is no rival.
 """
@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,9 +42,8 @@ Lot = dict[str, Any]
 def main() -> int:
     given = _arguments()
     wanted = {"service": given.service_kills, "rewards": given.reward_kills, "stage": given.kills}
-    result: dict[str, Any] = {"bench": "rl_kills"}
-    if given.out is not None and given.out.exists():
-        result = json.loads(given.out.read_text())
+    head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    result = begun(given.out, subprocess.check_output(head, text=True).strip())
     began = time.monotonic()
     for part, run in (("service", _service), ("rewards", _rewards), ("stage", _stage)):
         while (left := wanted[part] - result.get(part, {}).get("kills", 0)) > 0:
@@ -54,6 +54,16 @@ def main() -> int:
             result["machine"] = machine(threads=1)
             report(result, out=given.out)
     return 0
+
+
+def begun(out: Path | None, commit: str) -> dict[str, Any]:
+    """What `out` holds, if it is of this commit: figures of other code are not added to."""
+    if out is not None and out.exists():
+        found = json.loads(out.read_text())
+        if found.get("commit") == commit:
+            return found
+        sys.stderr.write(f"{out} is of commit {found.get('commit', 'unknown')}: begins anew.\n")
+    return {"bench": "rl_kills", "commit": commit}
 
 
 def _added(before: Lot, found: Lot) -> Lot:
