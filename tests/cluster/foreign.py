@@ -15,7 +15,8 @@ from cluster.kubectl import Kubectl
 KUBECONFIG, IMAGE_PREFIX, POD_TEMPLATE = "KUBECONFIG", "ABRUZZI_TEST_IMAGE_PREFIX", "ABRUZZI_POD_TEMPLATE"
 PULL_SECONDS = 600.0
 """An image of stages has gigabytes."""
-_CANNOT = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_TRIED, _PAUSES, _NEVER = "ErrImagePull", "ImagePullBackOff", "InvalidImageName"
+"""What the kubelet says after each failed try, until the next one, and of what it does not try at all."""
 
 
 def named() -> tuple[Path, str] | None:
@@ -51,18 +52,23 @@ def pod_template() -> dict[str, Any]:
 
 
 def try_image(kubectl: Kubectl, image: str, namespace: str) -> None:
-    """Starts a pod of it. Raises ClusterError, with the kubelet's words, as soon as it cannot be pulled."""
+    """Starts a pod of it. Raises ClusterError, with the kubelet's words, when a second try to pull it has failed (half a minute): the first may have met a
+    registry or a network that hesitated."""
     container = {"name": "main", "image": image, "command": ["sh", "-c", "exit 0"]}
     spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}
     kubectl.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pull"}, "spec": spec}, namespace=namespace)
+    has_paused = False
 
     def is_there() -> bool:
+        nonlocal has_paused
         status = kubectl.json("get", "pod", "pull", "-n", namespace)["status"]
         for each in status.get("containerStatuses", ()):
             waiting = each["state"].get("waiting", {})
-            if waiting.get("reason") in _CANNOT:
+            reason = waiting.get("reason")
+            has_paused = has_paused or reason == _PAUSES
+            if reason == _NEVER or (reason == _TRIED and has_paused):
                 raise ClusterError(
-                    f"this cluster cannot pull {image} ({waiting['reason']}: {waiting.get('message', 'it says no more')}). "
+                    f"this cluster cannot pull {image} ({reason}: {waiting.get('message', 'it says no more')}). "
                     f"Push it there, or see that {IMAGE_PREFIX} is where its images are (docs/how-to/test-on-a-cluster.md)"
                 )
         return status["phase"] in ("Running", "Succeeded", "Failed")

@@ -193,15 +193,22 @@ async def test_an_override_is_forgotten_where_what_the_gate_looks_at_is_made_aga
 
 async def test_what_is_no_closed_gate_cannot_be_overridden(world):
     run_id = await failed_second(world)
-    with pytest.raises(NotFound, match="first"):
+    with pytest.raises(NotFound) as ungated:
         await world.do(steer.override_gate, run_id, "first", by="maintainer:ann", reason="so")
-    with pytest.raises(Conflict, match="holds"):
+    with pytest.raises(Conflict) as holding:
         await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="so")
     await world.do(steer.retry, run_id, None)
     await world.steps(run_id)
     await world.end(f"{run_id}-second-2")
-    with pytest.raises(Conflict, match="behind it"):
+    with pytest.raises(Conflict) as passed:
         await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="so")
+    assert ungated.value.hint == "Stages of the run that have one: third."
+    assert (holding.value.code, holding.value.message) == (
+        "gate_holds",
+        "The gate of stage 'third' holds; there is nothing to override.",
+    )
+    assert passed.value.code == "gate_passed"
+    assert passed.value.message.endswith(": its gate is behind it.")
 
 
 async def test_a_branch_goes_on_from_the_chosen_checkpoint_with_the_parents_outputs(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,21 @@ from cluster.kubectl import Kubectl
 
 
 class Answering(Kubectl):
-    """As a cluster whose pod is in this state."""
+    """As a cluster whose pod is in these states, one at each look; then in the last one."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
+    def __init__(self, *states: dict[str, Any]) -> None:
         super().__init__(Path("kubectl"), Path("kubeconfig"))
-        object.__setattr__(self, "status", status)
+        object.__setattr__(self, "states", list(states))
 
     def create(self, *objects: dict[str, Any], namespace: str = "") -> str:
         return namespace
 
     def json(self, *words: str) -> Any:
-        return {"status": vars(self)["status"]}
+        states = vars(self)["states"]
+        return {"status": states.pop(0) if len(states) > 1 else states[0]}
+
+    def try_run(self, *words: str, **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(words, 0, stdout="Events: none", stderr="")
 
 
 def waiting(**words: str) -> dict[str, Any]:
@@ -46,13 +51,28 @@ def test_a_developers_kubeconfig_alone_is_let_alone(monkeypatch: pytest.MonkeyPa
 def test_a_prefix_alone_is_refused_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("ABRUZZI_TEST_IMAGE_PREFIX", "registry.example/abruzzi-")
-    with pytest.raises(ClusterError, match="KUBECONFIG does not name: set both or neither"):
+    with pytest.raises(ClusterError) as raised:
         foreign.named()
+    assert str(raised.value) == (
+        "ABRUZZI_TEST_IMAGE_PREFIX names images for a cluster that KUBECONFIG does not name: set both or neither"
+    )
 
 
-@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
-def test_an_image_that_cannot_be_pulled_is_named_with_the_kubelets_words_and_the_remedy(reason: str) -> None:
-    kubectl = Answering(waiting(reason=reason, message="no such host"))
+TRIED = waiting(reason="ErrImagePull", message="no such host")
+PAUSES = waiting(reason="ImagePullBackOff", message="Back-off pulling image")
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        ((TRIED, TRIED, PAUSES, TRIED), "ErrImagePull"),
+        ((waiting(reason="InvalidImageName", message="no such host"),), "InvalidImageName"),
+    ],
+)
+def test_an_image_that_cannot_be_pulled_is_named_with_the_kubelets_words_and_the_remedy(
+    states: tuple[dict[str, Any], ...], reason: str
+) -> None:
+    kubectl = Answering(*states)
     with pytest.raises(ClusterError) as raised:
         foreign.try_image(kubectl, "registry.example/abruzzi-jobs:1", "test-1")
     said = str(raised.value)
@@ -60,13 +80,21 @@ def test_an_image_that_cannot_be_pulled_is_named_with_the_kubelets_words_and_the
     assert "ABRUZZI_TEST_IMAGE_PREFIX" in said
 
 
-def test_one_that_has_started_is_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_the_kubelet_can_pull_when_it_tries_again_is_good_enough() -> None:
+    kubectl = Answering(TRIED, PAUSES, waiting(reason="ContainerCreating"), {"phase": "Running"})
+    foreign.try_image(kubectl, "registry.example/abruzzi-busybox:1", "test-1")
+    assert vars(kubectl)["states"] == [{"phase": "Running"}]
+
+
+def test_one_that_has_not_started_in_time_is_told_with_what_the_cluster_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "PULL_SECONDS", 0.0)
-    foreign.try_image(Answering({"phase": "Running"}), "registry.example/abruzzi-busybox:1", "test-1")
-    with pytest.raises(ClusterError, match="has started: not so"):
+    with pytest.raises(ClusterError) as raised:
         foreign.try_image(
             Answering(waiting(reason="ContainerCreating")), "registry.example/abruzzi-busybox:1", "test-1"
         )
+    assert str(raised.value) == (
+        "a pod of registry.example/abruzzi-busybox:1 has started: not so after 0 s.\nEvents: none"
+    )
 
 
 def test_stages_there_run_in_their_own_image_without_this_machines_folders(monkeypatch: pytest.MonkeyPatch) -> None:
