@@ -80,8 +80,8 @@ class HandRun:
         """Its corpus is made in two minutes; then `pretrain` is next."""
         async with transaction(self.sessions) as session:
             made = await submit.submit(
-                session, project_id=self.project_id, recipe_toml=RECIPE.replace("RANKS", str(self.ranks)), name=self.name,
-                actor="admin:admin", now=self.clock.now(),
+                session, project_id=self.project_id, objects=DirectoryStore(self.store_root), recipe_toml=RECIPE.replace("RANKS", str(self.ranks)),
+                name=self.name, actor="admin:admin", now=self.clock.now(),
             )  # fmt: skip
         self.id = made.id
         held = self.clock.now().timestamp()

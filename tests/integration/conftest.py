@@ -174,8 +174,8 @@ class World:
     ) -> str:
         async with transaction(self.sessions) as session:
             made = await submit.submit(
-                session, project_id=project_id, recipe_toml=toml, overrides=overrides, actor="me", now=self.clock.now()
-            )
+                session, project_id=project_id, objects=self.objects, recipe_toml=toml, overrides=overrides, actor="me", now=self.clock.now()
+            )  # fmt: skip
         return made.id
 
     async def do(self, verb: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:

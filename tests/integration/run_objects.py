@@ -46,7 +46,7 @@ class Objects:
 
     def __init__(self, api: Api, world: Any, **options: Any) -> None:
         self.api, self.world = api, world
-        self.rows = StoredRuns(world.sessions, world.clock, default_pool="local")
+        self.rows = StoredRuns(world.sessions, world.objects, world.clock, default_pool="local")
         self.controller = RunController(api, self.rows, now=world.clock.now, **options)
 
     async def __aenter__(self) -> Objects:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from executor_bench import IGNORES_TERM, WAITS_FOR_FILE, Bench, open_bench
 
-from abruzzi.contracts.stage import DirectoryStore
+from abruzzi.contracts.stage import DirectoryStore as DirectoryConfig
 from abruzzi.contracts.states import RunState
 from abruzzi.kit.db import transaction
 from abruzzi.runs import query, submit
+from abruzzi.store import DirectoryStore
 from abruzzi_operators.executors.attempt_dir import AttemptDir
 
 DEADLINE_SECONDS = 240.0
@@ -46,7 +47,7 @@ class Container:
             "ABRUZZI_HOME": str(self.home),
             "ABRUZZI_URL": self.bench.api.url,
             "ABRUZZI_CONTROLLER_DATABASE_URL": self.database.url("controller"),
-            "ABRUZZI_STORE": DirectoryStore(root=str(self.home / "store")).model_dump_json(),
+            "ABRUZZI_STORE": DirectoryConfig(root=str(self.home / "store")).model_dump_json(),
             "ABRUZZI_STAGES_END_WITH_CONTROLLER": "true",
         }
         command = [sys.executable, "-m", "abruzzi_operators.controller.main"]
@@ -57,8 +58,8 @@ class Container:
     async def submit(self, code: str) -> str:
         async with self.database.sessions() as sessions, transaction(sessions) as session:
             made = await submit.submit(
-                session, project_id="default", recipe_toml=RECIPE.format(code=code), overrides=None, actor="me",
-                now=datetime.now(UTC),
+                session, project_id="default", objects=DirectoryStore(self.home / "store"), recipe_toml=RECIPE.format(code=code),
+                actor="me", now=datetime.now(UTC),
             )  # fmt: skip
             return made.id
 

@@ -58,7 +58,9 @@ async def test_controllers_an_hour_apart_neither_steal_a_lease_nor_sleep_through
         'version = 1\nname = "one"\n[[stage]]\nid = "a"\nkind = "container"\n[stage.container]\ncommand = ["true"]\n'
     )
     async with transaction(sessions) as session:
-        await submit.submit(session, project_id="default", recipe_toml=recipe, actor="me", now=clocks["fast"].now())
+        await submit.submit(
+            session, project_id="default", objects=DirectoryStore(store_root), recipe_toml=recipe, actor="me", now=clocks["fast"].now()
+        )  # fmt: skip
     lease = await leased(stores["right"], "right")
     assert await stores["fast"].lease("fast", limit=9, ttl_seconds=60) == []
     await stores["right"].release(lease, wake_at=clocks["right"].seconds())

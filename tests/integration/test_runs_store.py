@@ -429,6 +429,6 @@ async def test_the_answer_to_a_submission_is_the_run_as_it_is_read_afterwards(wo
     )
     async with transaction(world.sessions) as session:
         told = await submit.submit(
-            session, project_id="default", recipe_toml=recipe, actor="me", now=world.clock.now()
+            session, project_id="default", objects=world.objects, recipe_toml=recipe, actor="me", now=world.clock.now()
         )  # fmt: skip
     assert told == await world.get(told.id)

@@ -81,7 +81,7 @@ async def open_kubernetes_executor(
             asyncio.create_task(
                 RunController(
                     api,
-                    StoredRuns(sessions, clock, default_pool=settings.default_pool),
+                    StoredRuns(sessions, objects, clock, default_pool=settings.default_pool),
                     now=clock.now,
                     platform=settings.platform,
                     url=settings.public_url or settings.url,

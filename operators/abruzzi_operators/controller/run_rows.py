@@ -14,6 +14,7 @@ from abruzzi.kit.clock import Clock
 from abruzzi.kit.db import Sessions, transaction
 from abruzzi.runs import query, steer, submissions, submit
 from abruzzi.runs.submissions import Submitted
+from abruzzi.store import ObjectStore
 
 PREFIX = "kubernetes:"
 """Of submission keys (with the object's uid) and of actors (with its namespace and name)."""
@@ -36,8 +37,8 @@ class Submission:
 class StoredRuns:
     """`default_pool`: see Settings."""
 
-    def __init__(self, sessions: Sessions, clock: Clock, *, default_pool: str) -> None:
-        self._sessions, self._clock, self._default_pool = sessions, clock, default_pool
+    def __init__(self, sessions: Sessions, objects: ObjectStore, clock: Clock, *, default_pool: str) -> None:
+        self._sessions, self._objects, self._clock, self._default_pool = sessions, objects, clock, default_pool
 
     async def known(self, uids: Collection[str]) -> dict[str, Submitted]:
         """By uid, those that were submitted."""
@@ -71,6 +72,7 @@ class StoredRuns:
             run = await submit.submit(
                 session,
                 project_id=asked.project_id,
+                objects=self._objects,
                 recipe_toml=asked.recipe,
                 overrides=asked.overrides,
                 name=asked.name,

@@ -83,7 +83,8 @@ class SpecBuilder:
         )
 
     async def draft(self, session: AsyncSession, attempt: AttemptRow) -> SpecDraft:
-        """Raises AbruzziError `missing_input` when a needed stage has made nothing of the kind."""
+        """Raises AbruzziError `missing_input` when a needed stage has made nothing of the kind, `corrupt_artifact` or NotFound for what cannot be
+        an input any more."""
         run = await query.row(session, attempt.run_id)
         stage = await session.get(StageRow, (attempt.run_id, attempt.stage_id))
         assert stage is not None
@@ -184,12 +185,21 @@ class SpecBuilder:
     async def _bind(
         self, session: AsyncSession, run: RunRow, binding: dict[str, str], stage_id: str, name: str
     ) -> ArtifactRef:
-        """The newest output of the bound stage, in this run or in the run that it was branched from.
+        """The artifact that is named, else the newest output of the bound stage, in this run or in the run that it was branched from.
 
         Of the branched stage itself only the chosen checkpoint is inherited, never a later one of the parent.
         """
         if "artifact_id" in binding:
             named = await artifacts.get(session, binding["artifact_id"])
+            if named.project_id != run.project_id:  # the controller sees all projects
+                raise NotFound("artifact", named.id)
+            if named.corrupt_at is not None or named.deleted_at is not None:
+                raise AbruzziError(
+                    "corrupt_artifact",
+                    f"Input {name!r} of stage {stage_id!r}: artifact {named.id} ({named.name}) {'was found damaged' if named.corrupt_at else 'was removed'}.",
+                    hint="Name another artifact in the recipe, and submit it again.",
+                    status=409,
+                )
             return ArtifactRef(kind=named.kind, manifest_key=named.manifest_key, digest=named.digest)
         current: RunRow | None = run
         chosen: str | None = None

@@ -14,7 +14,7 @@ from abruzzi.contracts.errors import Conflict, NotFound
 from abruzzi.contracts.graph import ancestors, bind_inputs
 from abruzzi.contracts.pool import LOCAL
 from abruzzi.contracts.recipe import Recipe
-from abruzzi.contracts.resources import RunOut
+from abruzzi.contracts.resources import ArtifactOut, RunOut
 from abruzzi.contracts.states import ArtifactKind, RunState, StageState
 from abruzzi.contracts.toml import load_recipe, parse_recipe, with_overrides
 from abruzzi.events import service as events
@@ -35,6 +35,7 @@ async def submit(
     session: AsyncSession,
     *,
     project_id: str,
+    objects: ObjectStore,
     recipe_toml: str,
     overrides: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -43,7 +44,11 @@ async def submit(
     default_pool: str = LOCAL,
     submission_key: str | None = None,
 ) -> RunOut:
-    """The new run. A `submission_key` is claimed first (submissions.py). Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage."""
+    """The new run. A `submission_key` is claimed first (submissions.py). Retention keeps the artifacts that its recipe names.
+
+    Raises RecipeInvalid with every mistake, AbruzziError for a pool that there is not or that can never hold a stage, NotFound or Conflict for
+    an artifact that is not the project's, not there, or not what the stage needs.
+    """
     recipe = load_recipe(recipe_toml, overrides)
     assigned = await pools.assign(session, recipe, default=default_pool)
     toml = with_overrides(recipe_toml, overrides)
@@ -55,8 +60,10 @@ async def submit(
     run.submission_key = submission_key
     session.add(run)
     stages = _stage_rows(recipe, run, assigned)
-    await _refuse_unfit_artifacts(session, stages)
+    named = await _named_artifacts(session, run.project_id, stages)
     session.add_all(stages)
+    for artifact in named:
+        await _keep(objects, artifact, run.id)
     _announce(session, run)
     return run_out(run, stages, {}, {}, now)  # as it lies there: reading it back would be a third of the work
 
@@ -76,7 +83,8 @@ async def branch(
 ) -> str:
     """A new run that goes on from a checkpoint. Stages before it count as done: their outputs are the parent's. Retention keeps what it stands on.
 
-    Raises NotFound, RecipeInvalid, or Conflict when the artifact is no checkpoint that still exists, or the recipe lacks its stage.
+    Raises NotFound, RecipeInvalid, or Conflict when the artifact is no checkpoint that still exists, the recipe lacks its stage, or names
+    an artifact that is unfit.
     """
     parent = await query.row(session, parent_id)
     artifact = await artifacts.get(session, artifact_id)
@@ -116,25 +124,25 @@ async def branch(
             stage.facts = made[stage.id].facts
         elif stage.id == artifact.stage_id:
             stage.facts = numeric_facts(artifact.meta)
+    named = await _named_artifacts(session, run.project_id, [s for s in stages if s.state == StageState.WAITING])
     session.add_all(stages)
-    try:
-        await asyncio.to_thread(pin_artifact, objects, artifact.manifest_key, run.id)
-    except NotFound as error:
-        raise Conflict(
-            f"The files of {artifact.name} are being removed by retention.",
-            hint="Choose a newer checkpoint, or raise checkpoint.keep_last.",
-        ) from error
+    for kept in (artifact, *named):
+        await _keep(objects, kept, run.id)
     _announce(session, run)
     return run.id
 
 
-async def _refuse_unfit_artifacts(session: AsyncSession, stages: Sequence[StageRow]) -> None:
-    """Raises NotFound or Conflict where an input that is named by its id is not there, or is of another kind."""
+async def _named_artifacts(session: AsyncSession, project_id: str, stages: Sequence[StageRow]) -> list[ArtifactOut]:
+    """Inputs that are named by their ids. Raises NotFound or Conflict where one is not there, of another kind, or of another project: a
+    controller, and who is a member of several, sees more than the run may read."""
+    found: dict[str, ArtifactOut] = {}
     for stage in stages:
         for name, binding in stage.bindings.items():
             if "artifact_id" not in binding:
                 continue
             artifact = await artifacts.get(session, binding["artifact_id"])
+            if artifact.project_id != project_id:
+                raise NotFound("artifact", artifact.id)
             if artifact.kind != binding["kind"] or artifact.deleted_at is not None or artifact.corrupt_at is not None:
                 told = "is damaged" if artifact.corrupt_at else "was removed" if artifact.deleted_at else None
                 raise Conflict(
@@ -142,6 +150,19 @@ async def _refuse_unfit_artifacts(session: AsyncSession, stages: Sequence[StageR
                     code="unfit_artifact",
                     hint=f"`abruzzi artifacts list {artifact.run_id} --kind {binding['kind']}`",
                 )
+            found[artifact.id] = artifact
+    return list(found.values())
+
+
+async def _keep(objects: ObjectStore, artifact: ArtifactOut, run_id: str) -> None:
+    """From retention, for the run. Raises Conflict where that was quicker."""
+    try:
+        await asyncio.to_thread(pin_artifact, objects, artifact.manifest_key, run_id)
+    except NotFound as error:
+        raise Conflict(
+            f"The files of {artifact.name} are being removed by retention.",
+            hint="Choose a newer checkpoint, or raise checkpoint.keep_last.",
+        ) from error
 
 
 def _refuse_changed(stage: StageRow, made: StageRow | None, parent_id: str) -> None:

@@ -62,6 +62,7 @@ async def submit_run(body: RunIn, work: SubmitWork) -> Any:
     run = await submit.submit(
         work.session,
         project_id=work.project_id,
+        objects=work.objects,
         recipe_toml=body.recipe_toml,
         overrides=body.overrides,
         name=body.name,
