@@ -79,7 +79,7 @@ def evaluate(
         code = follow(connection, run.id, timeout_seconds=timeout, quiet=as_json)
         found = list(connection.evaluations.list(run_id=run.id))
         reason = connection.runs.get(run.id).reason
-    failures = {one.suite: told for one in found if (told := failure_of(one, fail_below))}
+    failures = failures_of(suite, found, fail_below)
     if markdown_file:
         with markdown_file.open("a", encoding="utf-8") as file:
             file.write(markdown(found, failures, reason))
@@ -122,8 +122,8 @@ class _Recipe:
             }
             if role == "target":
                 self._corpus = self._of_lineage(checkpoint, ArtifactKind.CORPUS)
-        self._endpoints += [f"[endpoint.{role}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
-        self._roles.append(f"{role} = {json.dumps(role)}")
+        self._endpoints += [f"[endpoint.{role}]", *(f"{key} = {_text(value)}" for key, value in keys.items()), ""]
+        self._roles.append(f"{role} = {_text(role)}")
 
     def toml(self, suites: list[str], settings: dict[str, object]) -> str:
         lines = ["version = 1", 'name = "eval"', "", *self._endpoints, "[[stage]]", 'id = "eval"', 'kind = "evaluate"']
@@ -132,8 +132,8 @@ class _Recipe:
         lines += ["[stage.roles]", *self._roles]
         for suite in suites:
             lines += [
-                f"[stage.suites.{json.dumps(suite)}]",
-                *(f"{key} = {json.dumps(value)}" for key, value in settings.items()),
+                f"[stage.suites.{_text(suite)}]",
+                *(f"{key} = {_text(value)}" for key, value in settings.items()),
             ]
         return "\n".join(lines) + "\n"
 
@@ -148,11 +148,7 @@ class _Recipe:
                 )
             return found
         run_id = find_run(self._connection, who)
-        there = [
-            a
-            for a in self._connection.artifacts.list(run_id, kind=ArtifactKind.CHECKPOINT)
-            if not a.deleted_at and not a.corrupt_at
-        ]
+        there = self._there(run_id, ArtifactKind.CHECKPOINT)
         if not there:
             raise AbruzziError(
                 "no_checkpoint", f"Run {run_id} has made no checkpoint.", hint="Name another run, or a checkpoint's id."
@@ -161,8 +157,7 @@ class _Recipe:
 
     def _tokenizer(self, checkpoint: ArtifactOut) -> str:
         """Its own stage's, else the nearest before it, else that of the stage that made its data."""
-        artifacts = self._connection.artifacts
-        own = list(artifacts.list(checkpoint.run_id, stage_id=checkpoint.stage_id, kind=ArtifactKind.TOKENIZER))
+        own = self._there(checkpoint.run_id, ArtifactKind.TOKENIZER, stage_id=checkpoint.stage_id)
         if own:
             return own[-1].id
         above = self._of_lineage(checkpoint, ArtifactKind.TOKENIZER)
@@ -170,8 +165,8 @@ class _Recipe:
             return above
         data = self._of_lineage(checkpoint, ArtifactKind.DATASET)
         if data is not None:
-            made = artifacts.get(data)
-            beside = list(artifacts.list(made.run_id, stage_id=made.stage_id, kind=ArtifactKind.TOKENIZER))
+            made = self._connection.artifacts.get(data)
+            beside = self._there(made.run_id, ArtifactKind.TOKENIZER, stage_id=made.stage_id)
             if beside:
                 return beside[-1].id
         raise AbruzziError(
@@ -181,9 +176,31 @@ class _Recipe:
         )
 
     def _of_lineage(self, checkpoint: ArtifactOut, kind: ArtifactKind) -> str | None:
-        """The newest of its kind that still has its files."""
-        found = [a for a in self._connection.artifacts.lineage(checkpoint.id) if a.kind is kind and not a.deleted_at]
+        """The newest of its kind that still has its files, sound."""
+        found = [a for a in self._connection.artifacts.lineage(checkpoint.id) if a.kind is kind and _is_there(a)]
         return found[-1].id if found else None
+
+    def _there(self, run_id: str, kind: ArtifactKind, *, stage_id: str | None = None) -> list[ArtifactOut]:
+        """Oldest first."""
+        return [a for a in self._connection.artifacts.list(run_id, stage_id=stage_id, kind=kind) if _is_there(a)]
+
+
+def _is_there(artifact: ArtifactOut) -> bool:
+    return artifact.deleted_at is None and artifact.corrupt_at is None
+
+
+def _text(value: object) -> str:
+    """As TOML writes it, which knows no surrogate pairs and no bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def failures_of(asked: list[str], found: list[EvaluationOut], fail_below: float | None) -> dict[str, str]:
+    """Why CI should stop, by suite: also for one that was asked for and has no evaluation."""
+    failures = {one.suite: told for one in found if (told := failure_of(one, fail_below))}
+    if fail_below is not None:
+        there = {one.suite.partition("@")[0] for one in found}
+        failures |= {name: "It was not evaluated." for name in asked if name.partition("@")[0] not in there}
+    return failures
 
 
 def failure_of(one: EvaluationOut, fail_below: float | None) -> str | None:
@@ -208,6 +225,8 @@ def markdown(found: list[EvaluationOut], failures: dict[str, str], reason: str |
         lines.append(
             f"| {one.suite} | {target_text(one)} | {figure_text(summary.score)} | {summary.items} | {summary.missing} | {told} |"
         )
+    there = {one.suite for one in found}
+    lines += [f"| {name} | | – | 0 | 0 | {told} |" for name, told in failures.items() if name not in there]
     return "\n".join(lines if found else [*lines[:2], reason or "Nothing was scored."]) + "\n\n"
 
 

@@ -95,14 +95,15 @@ def _print_pair(found: PairedOut) -> None:
     if found.difference is None:
         OUTPUT.print("They have no item in common that has a score on both sides.")
         return
-    interval = "too few items for an interval" if found.low is None else f"95 %: {found.low:+.1%} to {found.high:+.1%}"
+    alike = "no interval: too few items, or all differ alike"
+    interval = alike if found.low is None else f"95 %: {found.low:+.1%} to {found.high:+.1%}"
     certain = "significant at 5 %" if found.p_value < 0.05 else "not significant at 5 %"
     OUTPUT.print(
         f"{found.difference:+.1%} on {found.items} common items ({interval}); better on {found.better}, worse on {found.worse}; "
         f"sign test p = {found.p_value:.3g}: {certain}."
     )
     if found.left_out:
-        OUTPUT.print(f"{found.left_out} items are left out: only one side has a score of them.")
+        OUTPUT.print(f"{found.left_out} items are left out: a side has no score of them.")
     for pair in found.changed[:SHOWN_ITEMS]:
         OUTPUT.print(f"  {escape(pair.item)}: {pair.a:g} → {pair.b:g}")
     if len(found.changed) > SHOWN_ITEMS:
