@@ -16,6 +16,8 @@ from abruzzi.contracts.evaluation import Figure, SuiteSettings, SuiteSummary
 from abruzzi.contracts.stage import DirectoryStore as StoreConfig
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind, Role, StageKind
+from abruzzi.evaluations import service as evaluations
+from abruzzi.kit.db import transaction
 from abruzzi.store import DirectoryStore, commit_artifact
 
 BEFORE = {"one": 0.0, "two": 0.0, "three": 1.0, "four": 0.0, "five": 1.0, "six": None}
@@ -28,24 +30,27 @@ def server(database, tmp_path) -> Iterator[ApiServer]:  # type: ignore[no-untype
         yield made
 
 
+def summary_of(scores: dict[str, Any]) -> dict[str, Any]:
+    given = [score for score in scores.values() if score is not None]
+    figure = Figure(value=sum(given) / len(given), low=0.1, high=0.9, items=len(given))
+    return SuiteSummary(
+        suite="sums@1", settings=SuiteSettings(), items=len(scores), answers=len(scores), statuses={}, missing=len(scores) - len(given),
+        score=figure, truncation_rate=0.0,
+    ).model_dump(mode="json")  # fmt: skip
+
+
 def report(
     server: ApiServer, folder: Path, scores: dict[str, Any], *, suites: Any = None, digest: str = "sha256:1"
 ) -> str:
     """A run whose stage commits a report of one suite. Returns the run's id."""
     run_id, attempt_id = server.run_with_attempt()
-    given = [score for score in scores.values() if score is not None]
-    figure = Figure(value=sum(given) / len(given), low=0.1, high=0.9, items=len(given))
-    summary = SuiteSummary(
-        suite="sums@1", settings=SuiteSettings(), items=len(scores), answers=len(scores), statuses={}, missing=len(scores) - len(given),
-        score=figure, truncation_rate=0.0,
-    )  # fmt: skip
     (folder / "scores.json").write_text(json.dumps({"sums@1": scores}))
     spec = StageSpec(
         project_id="default", run_id=run_id, stage_id="train", attempt_id=attempt_id, epoch=1, kind=StageKind.EVALUATE, config={},
         store=StoreConfig(root=str(server.store)), output_prefix=f"projects/default/runs/{run_id}/train/",
     )  # fmt: skip
     meta = {
-        "suites": [summary.model_dump(mode="json")] if suites is None else suites,
+        "suites": [summary_of(scores)] if suites is None else suites,
         "target": {"kind": "checkpoint", "digest": digest},
     }
     key, manifest = commit_artifact(
@@ -105,6 +110,50 @@ def test_a_report_that_tells_nonsense_is_an_artifact_all_the_same(server: ApiSer
             assert client.get("evaluations").json()["items"] == []
 
 
+NO_SUMMARIES: dict[str, dict[str, Any]] = {
+    "a score above one": {"score": {"value": 1.5, "items": 5}},
+    "a score below zero": {"score": {"value": -0.1, "items": 5}},
+    "a score that is no number": {"score": {"value": float("nan"), "items": 5}},
+    "fewer items than none": {"items": -1},
+    "more items than the table holds": {"items": 2**31},
+    "no name": {"suite": ""},
+    "the character 0 in the name": {"suite": "su\x00ms@1"},
+    "no version": {"suite": "sums"},
+}
+
+
+def test_a_summary_that_the_table_does_not_take_is_passed_over_alone(server: ApiServer, tmp_path: Path) -> None:
+    good = summary_of(BEFORE)
+    for what, values in NO_SUMMARIES.items():
+        run_id = report(server, tmp_path, BEFORE, suites=[good | values, good | {"suite": "words@1"}])
+        with server.client() as client:
+            assert [a["name"] for a in client.get("artifacts", params={"run": run_id}).json()["items"]] == ["report"]
+            found = client.get("evaluations", params={"run": run_id}).json()["items"]
+        assert [e["suite"] for e in found] == ["words@1"], what
+
+
+async def test_what_postgres_refuses_is_undone_alone(world) -> None:  # type: ignore[no-untyped-def]
+    run_id = await world.submit()
+    await world.steps(run_id)
+    _, manifest = await world.commit(
+        f"{run_id}-first-1", "report", "report", suites=[summary_of(BEFORE)], target={"kind": "standin"}
+    )
+    async with transaction(world.sessions) as session:
+        assert await evaluations.record(session, "no artifact", manifest) == 0
+        assert await evaluations.list_evaluations(session, run_id=run_id) == []
+    await world.end(f"{run_id}-first-1")
+    async with transaction(world.sessions) as session:
+        assert [e.suite for e in await evaluations.list_evaluations(session, run_id=run_id)] == ["sums@1"]
+
+
+def test_the_character_0_is_replaced(server: ApiServer, tmp_path: Path) -> None:
+    odd = summary_of(BEFORE) | {"subtasks": {"a\x00b": {"value": 0.5, "items": 2}}}
+    report(server, tmp_path, BEFORE, suites=[odd], digest="sha\x00")
+    with server.client() as client:
+        [found] = client.get("evaluations").json()["items"]
+    assert (found["target"], list(found["summary"]["subtasks"])) == ("sha\ufffd", ["a\ufffdb"])
+
+
 def test_the_command_line_lists_shows_and_compares(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,3 +168,4 @@ def test_the_command_line_lists_shows_and_compares(
     compared = CliRunner().invoke(app, ["evaluations", "compare", after, before])
     assert "+40.0% on 5 common items" in compared.output
     assert "p = 0.625: not significant" in compared.output
+    assert "1 items are left out: a side has no score of them." in compared.output

@@ -211,6 +211,22 @@ async def test_what_is_no_closed_gate_cannot_be_overridden(world):
     assert passed.value.message.endswith(": its gate is behind it.")
 
 
+async def test_a_gate_is_not_overridden_before_what_it_looks_at_was_made(world):
+    run_id = await finished_first(world)
+    with pytest.raises(Conflict, match="'third' has not been judged yet: stage 'second' is running"):
+        await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="so")
+    await world.commit(f"{run_id}-second-1", "checkpoint", "step-00000010", "ten", step=10, score=3.5)
+    await world.end(f"{run_id}-second-1", exit_code=64)
+    with pytest.raises(Conflict, match="'third' has not been judged yet: stage 'second' is failed"):
+        await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="so")
+    run = await world.get(run_id)
+    assert (run.state, [s.state for s in run.detail]) == (
+        RunState.FAILED, [StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPED],
+    )  # fmt: skip
+    async with transaction(world.sessions) as session:
+        assert [e for e in await events.read(session, run_id=run_id) if e.kind == "gate.overridden"] == []
+
+
 async def test_a_branch_goes_on_from_the_chosen_checkpoint_with_the_parents_outputs(world):
     parent = await failed_second(world)
     chosen = await checkpoint_id(world, parent, "step-00000010")

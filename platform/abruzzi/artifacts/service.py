@@ -36,6 +36,8 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
 
     The caller has checked that the manifest speaks of the attempt that committed it.
     """
+    digest = manifest.digest()
+    manifest = manifest.model_copy(update={"meta": _storable(manifest.meta)})
     statement = (
         insert(ArtifactRow)
         .values(
@@ -48,10 +50,10 @@ async def record(session: AsyncSession, key: str, manifest: Manifest, *, verifie
             name=manifest.name,
             step=manifest.step,
             epoch=manifest.epoch,
-            digest=manifest.digest(),
+            digest=digest,
             manifest_key=key,
             size_bytes=manifest.size_bytes,
-            meta=_storable(manifest.meta),
+            meta=manifest.meta,
             verified_at=verified_at,
             created_at=manifest.created_at,
         )
@@ -245,7 +247,7 @@ async def mark_damaged_inputs(session: AsyncSession, damaged: Mapping[str, str])
 
 
 def _storable(value: Any) -> Any:
-    """Postgres' JSON knows neither NaN nor infinity nor the character 0: such numbers become null."""
+    """Postgres' JSON knows neither NaN nor infinity (such numbers become null) nor the character 0."""
     match value:
         case float() if not math.isfinite(value):
             return None

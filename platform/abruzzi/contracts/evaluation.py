@@ -196,7 +196,7 @@ class PairedOut(Resource):
     difference: float | None
     """Mean of b minus a."""
     low: float | None
-    """95 % interval; None with fewer than five common items."""
+    """95 % interval; None with fewer than five common items, or where all differ alike."""
     high: float | None
     better: int
     """Items that b scores higher on."""

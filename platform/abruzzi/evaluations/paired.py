@@ -1,6 +1,7 @@
 """Two evaluations of the same items, compared item by item. Pure.
 
-The interval of the mean difference is Student's over the items' differences; the probability is the exact two-sided sign test's over items whose
+The interval of the mean difference is Student's over the items' differences, within what scores can differ; where all items differ alike their
+spread says nothing of others, and there is none. The probability is the exact two-sided sign test's over items whose
 scores differ (for scores of 0 and 1 McNemar's exact test).
 """
 
@@ -29,7 +30,7 @@ def compare(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> Pai
     low = high = None
     if mean is not None and len(differences) >= FEWEST:
         spread = _t(len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
-        low, high = mean - spread, mean + spread
+        low, high = (max(-1.0, mean - spread), min(1.0, mean + spread)) if spread > 0 else (None, None)
     changed = sorted(
         ((item, x, y) for item, x, y in common if x != y), key=lambda found: (found[2] - found[1], found[0])
     )

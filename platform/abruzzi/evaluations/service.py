@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.errors import NotFound
-from abruzzi.contracts.evaluation import EvaluationOut, SuiteSummary
+from abruzzi.contracts.evaluation import EvaluationOut, Figure, Share, SuiteSummary
 from abruzzi.evaluations.models import EvaluationRow
 from abruzzi.kit.ids import new_id
 
 MOST_SUITES = 256
 """Of one report."""
 
+_MOST_ITEMS = 2**31 - 1
+"""What the table holds."""
+
 logger = logging.getLogger("abruzzi.evaluations")
 
 
+class _Score(Figure):
+    value: Share
+
+
+class _Told(SuiteSummary):
+    """As the table takes it."""
+
+    suite: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}@[1-9][0-9]{0,3}$")]
+    items: Annotated[int, Field(ge=0, le=_MOST_ITEMS)]
+    score: _Score | None
+
+
 async def record(session: AsyncSession, artifact_id: str, manifest: Manifest) -> int:
-    """The suites that a report's manifest tells. A stage wrote it, so what is no summary is passed over. Returns how many were new."""
+    """The suites that a report's manifest tells. A stage wrote it, so what is no summary is passed over, and what Postgres does not take is undone
+    alone: the report stays. Returns how many were new."""
     told, target = manifest.meta.get("suites"), manifest.meta.get("target")
     if not isinstance(told, list) or not isinstance(target, dict):
         return 0
     new = 0
     for found in told[:MOST_SUITES]:
         try:
-            summary = SuiteSummary.model_validate(found)
+            summary = _Told.model_validate(found)
         except ValidationError as error:
             logger.warning("%s: no summary of a suite (%s)", artifact_id, error.errors()[0]["msg"])
             continue
@@ -49,9 +66,13 @@ async def record(session: AsyncSession, artifact_id: str, manifest: Manifest) ->
             "summary": summary.model_dump(mode="json"),
             "created_at": manifest.created_at,
         }
-        inserted = await session.execute(
-            insert(EvaluationRow).values(**row).on_conflict_do_nothing().returning(EvaluationRow.id)
-        )
+        statement = insert(EvaluationRow).values(**row).on_conflict_do_nothing().returning(EvaluationRow.id)
+        try:
+            async with session.begin_nested():
+                inserted = await session.execute(statement)
+        except (DataError, IntegrityError) as error:
+            logger.warning("%s: %s is not recorded (%s)", artifact_id, summary.suite, error.orig)
+            continue
         new += inserted.scalar_one_or_none() is not None
     return new
 

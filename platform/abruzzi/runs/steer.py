@@ -68,7 +68,8 @@ async def override_gate(
 ) -> None:
     """Let a stage start although its gate does not hold; a run that its gate has ended goes on. Holds until what the gate looks at is made again.
 
-    Raises NotFound, and Conflict where the stage has no gate, has started already, or its gate holds.
+    Raises NotFound, and Conflict where the stage has no gate, has started already, its gate holds, or has not been judged: nobody lets pass
+    what nobody has seen.
     """
     run = await _lock(session, run_id, expected_version)
     stages = await query.stage_rows(session, run.id)
@@ -82,6 +83,14 @@ async def override_gate(
         raise Conflict(f"The gate of stage {stage_id!r} holds; there is nothing to override.", code="gate_holds")
     if run.state in (RunState.SUCCEEDED, RunState.CANCELLED, RunState.CANCELLING):
         raise Conflict(f"Run {run.id} is {run.state}.", code="run_ended", hint="Retry it first, or branch.")
+    judged_by = {*stage.needs, *(gate.stage_id for gate in parse_gate(stage.gate) or ())}
+    if unfinished := [s for s in stages if s.id in judged_by and s.state != StageState.SUCCEEDED]:
+        told = ", ".join(f"{s.id!r} is {s.state}" for s in unfinished)
+        raise Conflict(
+            f"The gate of stage {stage_id!r} has not been judged yet: stage {told}.",
+            code="gate_not_judged",
+            hint="Override it when it has stopped the run; retry a run whose stages have failed.",
+        )
     stage.gate_override = {"by": by, "reason": reason, "at": now.isoformat()}
     events.append(
         session,

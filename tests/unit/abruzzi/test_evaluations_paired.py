@@ -41,6 +41,20 @@ def test_with_too_few_items_nothing_is_said_of_others() -> None:
     assert compare({}, {}).difference is None
 
 
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_items_that_all_differ_alike_give_no_interval(score: float) -> None:
+    found = compare(dict.fromkeys("abcdef", 0.0), dict.fromkeys("abcdef", score))
+    assert (found.difference, found.low, found.high) == (score, None, None)
+
+
+def test_the_interval_stays_within_what_scores_can_differ() -> None:
+    a, b = dict.fromkeys("abcdef", 0.0), {**dict.fromkeys("abcdef", 1.0), "f": 0.0}
+    # mean 5/6, deviation 0.4082, t(0.975, 5) = 2.571: up to 1.262
+    up, down = compare(a, b), compare(b, a)
+    assert (up.low, up.high) == (pytest.approx(0.4048, abs=1e-4), 1.0)
+    assert (down.low, down.high) == (-1.0, pytest.approx(-0.4048, abs=1e-4))
+
+
 def test_the_interval_is_students() -> None:
     b = dict(zip("abcdefghij", [1.0, 0, 0, 0, 1, 1, 0, 1, 0, 1], strict=True))
     a = {**dict.fromkeys("abcdefghij", 0.0), "d": 1.0}
