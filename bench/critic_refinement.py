@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from interleaved import machine, report
+from interleaved import machine, over_seeds, report
 
 from abruzzi.contracts.critic import CriticConfig
 from abruzzi.contracts.objective import ObjectiveConfig
@@ -201,7 +201,7 @@ def main() -> int:
     runs = {arm: [run(arm, seed, iterations=arguments.iterations) for seed in range(arguments.seeds)] for arm in ARMS}
     arms = {arm: _told(found) for arm, found in runs.items()}
     paired = {
-        f"refined - {arm}": _interval(
+        f"refined - {arm}": over_seeds(
             [
                 a["curves"]["quality"][-1] - b["curves"]["quality"][-1]
                 for a, b in zip(runs["refined"], runs[arm], strict=True)
@@ -227,16 +227,11 @@ def main() -> int:
 def _told(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for key in ("quality", "length", "accuracy", "inconsistency"):
-        told[f"{key}_first"] = _interval([one["curves"][key][0] for one in found])
-        told[f"{key}_last"] = _interval([one["curves"][key][-1] for one in found])
-    told["share_frozen"] = _interval([float(np.mean(one["curves"]["frozen"])) for one in found])
+        told[f"{key}_first"] = over_seeds([one["curves"][key][0] for one in found])
+        told[f"{key}_last"] = over_seeds([one["curves"][key][-1] for one in found])
+    told["share_frozen"] = over_seeds([float(np.mean(one["curves"]["frozen"])) for one in found])
     told["questions_asked"] = float(np.mean([one["asked"] for one in found]))
     return told
-
-
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-    found = student(list(values))
-    return {"mean": found.value, "low": found.low, "high": found.high, "seeds": list(values)}
 
 
 def _draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:

@@ -8,11 +8,13 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from abruzzi.contracts.interval import student
 
 
 def interleaved_seconds(
@@ -41,6 +43,12 @@ def summary(seconds: list[float]) -> dict[str, Any]:
         "max_s": max(seconds),
         "rounds": len(seconds),
     }
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """One value a seed: their mean with Student's 95 % interval, and themselves."""
+    found = student(values)
+    return {"mean": found.value, "low": found.low, "high": found.high, "seeds": list(values)}
 
 
 def machine(*, threads: int) -> dict[str, Any]:

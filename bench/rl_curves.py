@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interleaved import machine, report
+from interleaved import machine, over_seeds, report
 from rl_curves_picture import draw
 from rl_curves_stages import Series, Stages
 
-from abruzzi_jobs.evals.intervals import student
 from abruzzi_jobs.rl.critic.form import lesson
 from abruzzi_jobs.rl.environments import gym
 from abruzzi_jobs.sft.conversation import Conversation
@@ -189,11 +188,6 @@ def _is(answer: str, right: str) -> bool:
     return answer.removeprefix("Answer: ") == right
 
 
-def interval(values: Sequence[float]) -> dict[str, Any]:
-    found = student(list(values))
-    return {"mean": found.value, "low": found.low, "high": found.high, "seeds": list(values)}
-
-
 def told(series: Sequence[Series]) -> dict[str, Any]:
     """Of an arm, over seeds: means of the first and the last five iterations; of held-out tasks, before the first one and after the last."""
     arm: dict[str, Any] = {}
@@ -201,10 +195,10 @@ def told(series: Sequence[Series]) -> dict[str, Any]:
         curves = [_values(one, key) for one in series if key in one]
         if len(curves) == len(series):
             few = 1 if key == "rl/held_out_reward" else 5
-            arm[f"{key} first"] = interval([statistics.fmean(curve[:few]) for curve in curves])
-            arm[f"{key} last"] = interval([statistics.fmean(curve[-few:]) for curve in curves])
+            arm[f"{key} first"] = over_seeds([statistics.fmean(curve[:few]) for curve in curves])
+            arm[f"{key} last"] = over_seeds([statistics.fmean(curve[-few:]) for curve in curves])
     rewards = [_values(one, "rl/reward") for one in series]
-    arm["reward_gained"] = interval([statistics.fmean(r[-5:]) - statistics.fmean(r[:5]) for r in rewards])
+    arm["reward_gained"] = over_seeds([statistics.fmean(r[-5:]) - statistics.fmean(r[:5]) for r in rewards])
     return {**arm, "curves": [{key: one[key] for key in KEYS if key in one} for one in series]}
 
 
@@ -223,7 +217,7 @@ def result(stages: Stages, *, seeds: int, iterations: int) -> dict[str, Any]:
     for name in (name for names in TEXTS.values() for name in names):
         done = [seed for seed in range(seeds) if stages.series(f"e-{name}-{seed}") is not None]
         if len(done) > 1:
-            texts[name] = interval([_bits_per_byte(stages, f"e-{name}-{seed}") for seed in done])
+            texts[name] = over_seeds([_bits_per_byte(stages, f"e-{name}-{seed}") for seed in done])
     return {
         "bench": "rl_curves", "iterations": iterations, "interval": "Student's t over seeds, 95 %", "machine": machine(threads=1),
         "arms": arms, "bits_per_byte_of_text": texts, "missing": missing,

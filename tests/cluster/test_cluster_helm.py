@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cluster.handle import ClusterHandle
 from cluster.helm_platform import CHART, SECRET, HelmPlatform
+from cluster.small_stages import CORPUS
 from executor_bench import WAITS_FOR_FILE
 
 from abruzzi.backup import service
@@ -26,16 +27,7 @@ CURRENT = f"abruzzi-{yaml.safe_load((CHART / 'Chart.yaml').read_text())['version
 RECIPE = f"""
 version = 1
 name = "through-an-upgrade"
-
-[[stage]]
-id = "corpus"
-kind = "corpus"
-[stage.data]
-sources = ["pycountry"]
-max_bytes = "100 KB"
-[stage.resources]
-threads = 1
-
+{CORPUS}
 [[stage]]
 id = "hold"
 kind = "container"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cluster.handle import ClusterHandle
 from cluster.platform_process import open_platform
+from cluster.small_stages import CORPUS, TOKENIZE
 
 from abruzzi.client.client import Client
 from abruzzi.contracts.artifact import Manifest
@@ -20,25 +21,7 @@ STEPS = 160
 RECIPE = f"""
 version = 1
 name = "two-nodes"
-
-[[stage]]
-id = "corpus"
-kind = "corpus"
-[stage.data]
-sources = ["pycountry"]
-max_bytes = "200 KB"
-[stage.resources]
-threads = 1
-
-[[stage]]
-id = "tokenize"
-kind = "tokenize"
-needs = ["corpus"]
-[stage.tokenizer]
-vocab_size = 300
-[stage.resources]
-threads = 1
-
+{CORPUS}{TOKENIZE}
 [[stage]]
 id = "pretrain"
 kind = "pretrain"

@@ -15,6 +15,7 @@ import yaml
 from chart_render import CHART
 from cluster.handle import ClusterHandle
 from cluster.platform_process import PlatformProcess, open_platform
+from cluster.small_stages import CORPUS
 
 from abruzzi.contracts.artifact import Manifest
 from abruzzi.contracts.recipe import TokenizerConfig
@@ -26,19 +27,10 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-RECIPE = """
+RECIPE = f"""
 version = 1
 name = "on-ray"
-
-[[stage]]
-id = "corpus"
-kind = "corpus"
-[stage.data]
-sources = ["pycountry"]
-max_bytes = "200 KB"
-[stage.resources]
-threads = 1
-
+{CORPUS}
 [[stage]]
 id = "tokenize"
 kind = "tokenize"

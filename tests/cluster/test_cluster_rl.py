@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cluster.handle import ClusterHandle
 from cluster.platform_process import PlatformProcess, open_platform
+from cluster.small_stages import CORPUS, TOKENIZE
 from conftest import Disturbed
 
 from abruzzi.client.client import Client
@@ -29,25 +30,7 @@ ON_RAY = 'framework = "ray"\nranks = 2\n'
 RECIPE = f"""
 version = 1
 name = "rl-on-ray"
-
-[[stage]]
-id = "corpus"
-kind = "corpus"
-[stage.data]
-sources = ["pycountry"]
-max_bytes = "200 KB"
-[stage.resources]
-threads = 1
-
-[[stage]]
-id = "tokenize"
-kind = "tokenize"
-needs = ["corpus"]
-[stage.tokenizer]
-vocab_size = 300
-[stage.resources]
-threads = 1
-
+{CORPUS}{TOKENIZE}
 [[stage]]
 id = "pretrain"
 kind = "pretrain"

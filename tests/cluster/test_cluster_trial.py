@@ -17,6 +17,7 @@ from typing import Any
 import database_rows
 import psycopg
 import pytest
+from cluster import small_stages
 from cluster.handle import ClusterHandle
 from cluster.helm_platform import RELEASE, SECRET, TRIAL, HelmPlatform
 from cluster.layout import APISERVER_SERVICE, HOST_ADDRESS, ROOT
@@ -33,19 +34,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.prove, pytest.mark.timeout(3600)]
 
 SECONDS = 600.0
 PLACEMENT = {"placement": {"cpu_cores": 0.1, "memory": "1 GB"}}
-CORPUS = """
+CORPUS = f"""
 version = 1
 name = "at-the-trial"
-
-[[stage]]
-id = "corpus"
-kind = "corpus"
-[stage.data]
-sources = ["pycountry"]
-max_bytes = "100 KB"
-[stage.resources]
-threads = 1
-"""
+{small_stages.CORPUS}"""
 LOOK = """
 [[stage]]
 id = "look"

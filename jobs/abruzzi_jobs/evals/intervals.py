@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from abruzzi.contracts.interval import Interval, wilson
+from abruzzi.contracts.interval import Interval, student, student_point, wilson
 
 __all__ = ["Interval", "mean", "ratio", "student", "welch", "wilson"]
 
@@ -18,11 +18,6 @@ RESAMPLES = 2000
 MIN_DOCUMENTS = 5
 """Fewer say nothing about others: resampling one document gives an interval of no width."""
 _DRAWN_AT_A_TIME = 1 << 20
-_T_95 = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-)  # fmt: skip
-"""97.5 % points of Student's t, from one degree of freedom on."""
 
 
 def ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64], *, seed: int = 0) -> Interval:
@@ -69,17 +64,6 @@ def mean(values: NDArray[np.float64], *, seed: int = 0) -> Interval:
     return Interval(value=value, low=float(low), high=float(high))
 
 
-def student(values: Sequence[float]) -> Interval:
-    """Of the mean of independent values, such as one a seed (Student's t). One value has no interval. Raises ValueError for none."""
-    if not values:
-        raise ValueError("a mean needs values")
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return Interval(value=mean, low=None, high=None)
-    spread = _t_95(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return Interval(value=mean, low=mean - spread, high=mean + spread)
-
-
 def welch(values: Sequence[float], others: Sequence[float]) -> Interval:
     """Of mean(values) - mean(others), both independent, of unequal spread (Welch). Raises ValueError where one is empty."""
     if not values or not others:
@@ -92,10 +76,5 @@ def welch(values: Sequence[float], others: Sequence[float]) -> Interval:
     if total == 0:
         return Interval(value=difference, low=difference, high=difference)
     freedom = total**2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, (values, others), strict=True))
-    spread = _t_95(freedom) * math.sqrt(total)
+    spread = student_point(freedom) * math.sqrt(total)
     return Interval(value=difference, low=difference - spread, high=difference + spread)
-
-
-def _t_95(freedom: float) -> float:
-    """The 97.5 % point of Student's t; between whole degrees of freedom the lower ones' (wider), beyond the table the last one's."""
-    return _T_95[min(int(freedom), len(_T_95)) - 1]

@@ -8,17 +8,13 @@ scores differ (for scores of 0 and 1 McNemar's exact test).
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping
 
 from abruzzi.contracts.evaluation import ItemPair, PairedOut
+from abruzzi.contracts.interval import student
 
 FEWEST = 5
 """Common items below which nothing is said of others."""
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-          2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
-"""97.5 % points of Student's t, from one degree of freedom on; beyond, the normal distribution's is used, with the next term of its expansion."""
-_Z_975 = 1.959963984540054
 
 
 def compare(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> PairedOut:
@@ -26,18 +22,19 @@ def compare(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> Pai
     common = [(item, x, y) for item, x in a.items() if x is not None and (y := b.get(item)) is not None]
     differences = [y - x for _, x, y in common]
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    mean = statistics.fmean(differences) if differences else None
+    mean = student(differences) if differences else None
     low = high = None
-    if mean is not None and len(differences) >= FEWEST:
-        spread = _t(len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
-        low, high = (max(-1.0, mean - spread), min(1.0, mean + spread)) if spread > 0 else (None, None)
+    if mean is not None and len(differences) >= FEWEST and len(set(differences)) > 1:
+        assert mean.low is not None
+        assert mean.high is not None
+        low, high = max(-1.0, mean.low), min(1.0, mean.high)
     changed = sorted(
         ((item, x, y) for item, x, y in common if x != y), key=lambda found: (found[2] - found[1], found[0])
     )
     return PairedOut(
         items=len(common),
         left_out=len(a.keys() | b.keys()) - len(common),
-        difference=mean,
+        difference=mean.value if mean is not None else None,
         low=low,
         high=high,
         better=better,
@@ -57,7 +54,3 @@ def sign_test(better: int, worse: int) -> float:
     ]
     top = max(logs)
     return min(1.0, 2 * math.exp(top) * math.fsum(math.exp(value - top) for value in logs))
-
-
-def _t(freedom: int) -> float:
-    return _T_975[freedom - 1] if freedom <= len(_T_975) else _Z_975 + (_Z_975**3 + _Z_975) / (4 * freedom)

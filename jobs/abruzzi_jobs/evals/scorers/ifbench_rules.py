@@ -28,7 +28,7 @@ from abruzzi_jobs.evals.scorers.sentences import (
 )
 
 Params = Mapping[str, Any]
-STOP_WORDS = frozenset(
+_PERSONAL = frozenset(
     [
         "i",
         "me",
@@ -59,6 +59,10 @@ STOP_WORDS = frozenset(
         "their",
         "theirs",
         "themselves",
+    ]
+)
+STOP_WORDS = _PERSONAL | frozenset(
+    [
         "what",
         "which",
         "who",
@@ -187,41 +191,7 @@ STOP_WORDS = frozenset(
 )
 """NLTK's English ones, as runs of letters can be."""
 _CONJUNCTIONS = frozenset(["and", "but", "for", "nor", "or", "so", "yet"])
-_PRONOUNS = frozenset(
-    [
-        "i",
-        "me",
-        "my",
-        "mine",
-        "myself",
-        "we",
-        "us",
-        "our",
-        "ours",
-        "ourselves",
-        "you",
-        "your",
-        "yours",
-        "yourself",
-        "yourselves",
-        "he",
-        "him",
-        "his",
-        "himself",
-        "she",
-        "her",
-        "hers",
-        "herself",
-        "it",
-        "its",
-        "itself",
-        "they",
-        "them",
-        "their",
-        "theirs",
-        "themselves",
-    ]
-)
+_PRONOUNS = _PERSONAL | {"mine", "us"}
 _NAMES = [
     "Emma",
     "Liam",

@@ -7,9 +7,10 @@ the owner no longer scores, are left out.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
@@ -34,28 +35,44 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What the owner's checker raises at an argument of a shape that it does not foresee: a wrong one."""
 
 
-class BFCL(QuestionSuite):
-    """Option `categories`: some of CATEGORIES. Without tools, the functions stand in the prompt."""
+class BerkeleySuite(QuestionSuite):
+    """Of the leaderboard's third version. Option `categories`: some of `known`."""
 
-    name = "bfcl"
     version = 3
-    summary = "BFCL v3, single turns: 3641 questions whose function calls are compared argument by argument."
     licence = "Apache-2.0"
     source = "Patil et al. 2025 (Berkeley Function-Calling Leaderboard), package nvidia-bfcl"
     defaults = SuiteSettings(temperature=0.0, max_tokens=8192, tools=True)
     takes = ("categories",)
+    known: ClassVar[tuple[str, ...]]
 
     def __init__(self, settings: SuiteSettings) -> None:
         """Raises AbruzziError `bad_options`."""
         super().__init__(settings)
-        self.categories = chosen(self.name, settings, CATEGORIES)
+        self.categories = tuple(settings.options.get("categories", self.known))
+        for category in self.categories:
+            if category not in self.known:
+                raise AbruzziError(
+                    "bad_options",
+                    f"suite {self.name}: no category is called {category!r}.",
+                    hint=nearest(str(category), list(self.known)),
+                )
+
+
+class BFCL(BerkeleySuite):
+    """Without tools, the functions stand in the prompt."""
+
+    name = "bfcl"
+    summary = "BFCL v3, single turns: 3641 questions whose function calls are compared argument by argument."
+    known = CATEGORIES
 
     def items(self) -> Iterator[Item]:
+        seen = Counter[str]()
         for category in self.categories:
             tasks = json_lines("nvidia-bfcl", f"bfcl/data/BFCL_v3_{category}.json")
             for task, gold in zip(tasks, repeat(None) if category in _UNANSWERED else answers(category), strict=False):
+                seen[task["id"]] += 1  # the owner gave one id to two questions
                 yield Item(
-                    id=task["id"],
+                    id=task["id"] if seen[task["id"]] == 1 else f"{task['id']}-{seen[task['id']]}",
                     prompt=asked_in(task["question"][0]),
                     gold=gold,
                     subtask=category,
@@ -108,19 +125,6 @@ class BFCL(QuestionSuite):
 def asked_in(*turns: Sequence[Message]) -> str:
     """What users say in them: of a conversation's question, what training text may hold."""
     return "\n".join(str(said["content"]) for turn in turns for said in turn if said["role"] == "user")
-
-
-def chosen(name: str, settings: SuiteSettings, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The option `categories`, checked; all where it is absent."""
-    wanted = tuple(settings.options.get("categories", known))
-    for category in wanted:
-        if category not in known:
-            raise AbruzziError(
-                "bad_options",
-                f"suite {name}: no category is called {category!r}.",
-                hint=nearest(str(category), list(known)),
-            )
-    return wanted
 
 
 def answers(category: str) -> Iterator[Any]:

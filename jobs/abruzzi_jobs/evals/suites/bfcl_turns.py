@@ -14,12 +14,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
+from abruzzi.contracts.evaluation import Item, Verdict
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Message
 from abruzzi_jobs.data.package_data import json_lines
-from abruzzi_jobs.evals.suites.bfcl import answers, asked_in, chosen, declared
+from abruzzi_jobs.evals.suites.bfcl import BerkeleySuite, answers, asked_in, declared
 from abruzzi_jobs.evals.suites.calls import Call, made
-from abruzzi_jobs.evals.suites.suite import Ask, Helpers, QuestionSuite, Transcript
+from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
 
 CATEGORIES = ("base", "miss_func", "miss_param", "long_context")
 """Of the owner's leaderboard. (`composite`, which is not on it, has calls in its answers that are no Python.)"""
@@ -87,21 +87,10 @@ class World:
         return ""
 
 
-class BFCLTurns(QuestionSuite):
-    """Option `categories`: some of CATEGORIES."""
-
+class BFCLTurns(BerkeleySuite):
     name = "bfcl-turns"
-    version = 3
     summary = "BFCL v3, several turns: 800 conversations with eight stateful simulators of tools."
-    licence = "Apache-2.0"
-    source = "Patil et al. 2025 (Berkeley Function-Calling Leaderboard), package nvidia-bfcl"
-    defaults = SuiteSettings(temperature=0.0, max_tokens=8192, tools=True)
-    takes = ("categories",)
-
-    def __init__(self, settings: SuiteSettings) -> None:
-        """Raises AbruzziError `bad_options`."""
-        super().__init__(settings)
-        self.categories = chosen(self.name, settings, CATEGORIES)
+    known = CATEGORIES
 
     def items(self) -> Iterator[Item]:
         for category in self.categories:

@@ -31,7 +31,6 @@ def test_gold_turns_score_one_and_fewer_zero(category):
     assert wrong(suite, items) == []
 
 
-@pytest.mark.prove
 @pytest.mark.parametrize(("name", "count", "without"), [("bfcl", 3641, bfcl.WITHOUT_GOLD), ("bfcl-turns", 800, set())])
 def test_gold_scores_one_and_perturbed_zero_on_all(name, count, without):
     suite = open_suite(name)

@@ -1,0 +1,22 @@
+"""The first stages of the recipes that the cluster's tests run: some seconds each, one thread."""
+
+CORPUS = """
+[[stage]]
+id = "corpus"
+kind = "corpus"
+[stage.data]
+sources = ["pycountry"]
+max_bytes = "200 KB"
+[stage.resources]
+threads = 1
+"""
+TOKENIZE = """
+[[stage]]
+id = "tokenize"
+kind = "tokenize"
+needs = ["corpus"]
+[stage.tokenizer]
+vocab_size = 300
+[stage.resources]
+threads = 1
+"""
