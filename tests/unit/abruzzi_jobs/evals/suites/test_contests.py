@@ -19,7 +19,6 @@ def test_gold_scores_one_and_perturbed_zero(name: str) -> None:
     assert wrong(suite, islice(items, 20)) == []
 
 
-@pytest.mark.prove
 @pytest.mark.parametrize("name", SIZES)
 def test_gold_scores_one_and_perturbed_zero_on_all(name: str) -> None:
     suite = open_suite(name)
