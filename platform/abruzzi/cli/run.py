@@ -160,9 +160,10 @@ class RunProgress:
                     + (f" after {age(stage.started_at, stage.ended_at)}" if stage.ended_at and stage.started_at else "")
                 )
             tenth = int(10 * share)
-            if stage.state is StageState.RUNNING and tenth > self._tenths.get(stage.id, 0):
-                self._tenths[stage.id] = tenth
-                self.lines.append(f"{stage.id}: {10 * tenth} %  {_note(stage)}".rstrip())
+            if stage.state is StageState.RUNNING and tenth != self._tenths.get(stage.id, 0):
+                self._tenths[stage.id] = tenth  # less than before: its next part, or its next attempt
+                if tenth > 0:
+                    self.lines.append(f"{stage.id}: {10 * tenth} %  {_note(stage)}".rstrip())
 
     def note(self, text: str) -> None:
         if not self.lines or self.lines[-1] != text:
@@ -170,7 +171,7 @@ class RunProgress:
 
 
 class _Plain:
-    """Where there is no terminal: one line for each change of state, and for each tenth of a stage."""
+    """Where there is no terminal: one line for each change of state, and for each tenth of a stage's part."""
 
     def __init__(self, view: RunProgress, quiet: bool) -> None:
         if not quiet:

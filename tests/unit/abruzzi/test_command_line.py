@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from abruzzi.cli import runs as runs_commands
 from abruzzi.cli.main import _load_commands, app
-from abruzzi.cli.run import exit_code
+from abruzzi.cli.run import RunProgress, exit_code
 from abruzzi.cli.session import absolute_sources, duration, overrides, quantity
 from abruzzi.cli.summary import junit, markdown
 from abruzzi.client.profile import resolve_profile, save_profile
@@ -62,6 +62,17 @@ def make_run(state: RunState, code: int | None) -> RunOut:
 )
 def test_run_wait_exits_with_the_code_of_the_contract(state: RunState, code: int | None, expected: int) -> None:
     assert exit_code(make_run(state, code)) == expected
+
+
+def test_each_part_of_a_stage_tells_its_tenths() -> None:
+    """A stage that starts servers first and plays afterwards counts from 0 again."""
+    view, run = RunProgress(), make_run(RunState.RUNNING, None)
+    for share in (0.5, 0.55, 1.0, 0.0, 0.2):
+        train = run.detail[1].model_copy(
+            update={"state": StageState.RUNNING, "progress": share, "ended_at": None, "attempts": []}
+        )
+        view.update(run.model_copy(update={"detail": [train]}))
+    assert view.lines == ["train: running", "train: 50 %", "train: 100 %", "train: 20 %"]
 
 
 def test_junit_has_one_case_a_stage_and_escapes_what_people_wrote() -> None:
