@@ -100,11 +100,12 @@ class Things:
             )
 
     def hold_at_gate(self) -> None:
-        """Its stage waits behind a gate that nothing satisfies."""
+        """Stage `a` waits behind a gate that looks at `b`, which has ended and does not satisfy it."""
         self.reopen()
         with psycopg.connect(self.server.owner_url, autocommit=True) as connection:
+            connection.execute("UPDATE stages SET state = 'succeeded' WHERE run_id = %s AND id = 'b'", (self.run_id,))
             connection.execute(
-                "UPDATE stages SET state = 'waiting', gate = 'a.score >= 2', revision = revision + 1 WHERE run_id = %s AND id = 'a'",
+                "UPDATE stages SET state = 'waiting', gate = 'b.score >= 2', revision = revision + 1 WHERE run_id = %s AND id = 'a'",
                 (self.run_id,),
             )
 
