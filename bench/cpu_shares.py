@@ -2,10 +2,11 @@
 
 On one machine without this a part is only as quick as the others leave it. A kubelet gives each pod `cpu.shares` of 1024 for a core of its
 request, and all pods together 1024 for each core of the node; what is no pod of the cluster competes with all of them as one group of 1024.
-So do we. The shares bind only while there is more to do than processor time; what one part leaves, the others take by their shares.
+So do we, with a group for each of the other machines. The shares bind only while there is more to do than processor time; what one part leaves, the others take by their shares.
 
 Requests: of our parts those of the charts, times the replicas that these ask for (the one process here does the work of both); of Kubernetes'
-own parts those of kubeadm's manifests. What stands for other machines (KWOK: the kubelets; the bench: people and CI) is the group beside the pods.
+own parts those of kubeadm's manifests. What stands for other machines (KWOK: the kubelets; the bench: people and CI) is a group each beside the
+pods: in a cluster no kubelet takes processor time from the machine that submits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OTHER_MACHINES = ("kwok", "bench")
 
 @contextmanager
 def shares(processes: Mapping[str, psutil.Process]) -> Iterator[dict[str, Any]]:
-    """For as long as it is open. Yields what was given, for the report: {"shares": {part: of the pods' group}, "pods": …, "other_machines": …}."""
+    """For as long as it is open. Yields what was given, for the report: {"shares": {part: of the pods' group}, "pods": …, "other_machines": of each}."""
     if not os.access(CONTROLLER / "cgroup.procs", os.W_OK):
         raise SystemExit(
             f"{CONTROLLER} is no cpu controller of cgroups (version 1) that may be written to: run this as root."
@@ -41,9 +42,9 @@ def shares(processes: Mapping[str, psutil.Process]) -> Iterator[dict[str, Any]]:
     }
     pods, others = (os.cpu_count() or 1) * A_CORE, A_CORE
     folders = {
-        group: pods + others,
+        group: pods + others * len(OTHER_MACHINES),
         group / "pods": pods,
-        group / "others": others,
+        **{group / name: others for name in OTHER_MACHINES},
         **{group / "pods" / name: share for name, share in given.items()},
     }
     try:
@@ -51,7 +52,7 @@ def shares(processes: Mapping[str, psutil.Process]) -> Iterator[dict[str, Any]]:
             folder.mkdir()
             (folder / "cpu.shares").write_text(str(share))
         for name, process in processes.items():
-            where = group / "others" if name in OTHER_MACHINES else group / "pods" / name
+            where = group / name if name in OTHER_MACHINES else group / "pods" / name
             _move(process, where, with_children=process.pid != os.getpid())
         yield {"shares": given, "pods": pods, "other_machines": others}
     finally:
