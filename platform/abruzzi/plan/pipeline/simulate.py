@@ -202,25 +202,21 @@ class _Run:
             times.append(self._own(rank, action, Op.I, self.ended))
         if op is Op.I:
             times.append(self._own(rank, action, Op.F, self.result))
-            back = action._replace(op=Op.ONLOAD)
             if action._replace(op=Op.OFFLOAD) in self.ended:
-                if back not in self.ended:
-                    raise ScheduleError(f"rank {rank}: {action} stands before {back}")
-                times.append(self.ended[back])
+                times.append(self._own(rank, action, Op.ONLOAD, self.ended))
         need = needed(action, self.last_stage)
-        if need is not None and self.ranks == 1:
-            if need not in self.result:
+        if need is not None:
+            there = self.result.get(need) if self.ranks == 1 else self._arrival(rank, action, need, received)
+            if there is None:
                 return None
-            times.append(self.result[need])
-        elif need is not None:
-            receive = action._replace(op=Op.RECV_F if op is Op.F else Op.RECV_I)
-            if receive not in received:
-                raise ScheduleError(f"rank {rank}: {action} stands before {receive}")
-            sent = need._replace(op=Op.SEND_F if op is Op.F else Op.SEND_I)
-            if sent not in self.arrived:
-                return None
-            times.append(self.arrived[sent])
+            times.append(there)
         return max(times)
+
+    def _arrival(self, rank: int, action: Action, need: Action, received: set[Action]) -> float | None:
+        receive = action._replace(op=Op.RECV_F if action.op is Op.F else Op.RECV_I)
+        if receive not in received:
+            raise ScheduleError(f"rank {rank}: {action} stands before {receive}")
+        return self.arrived.get(need._replace(op=Op.SEND_F if action.op is Op.F else Op.SEND_I))
 
     def _own(self, rank: int, action: Action, op: Op, times: dict[Action, float]) -> float:
         before = action._replace(op=op)
