@@ -73,7 +73,20 @@ class Engine:
     def prepare(self, asked: Asked) -> tuple[Request, Answering]:
         """What the inference engine is to draw, and what takes its tokens. Raises BadRequest where the prompt leaves no room (NoRoom), or a schema makes no
         grammar."""
-        prompt = self._prompt(asked)
+        return self._prepared(self._prompt(asked), asked, self._constraint(asked), self.template)
+
+    def prepare_text(self, text: str, asked: Asked) -> tuple[Request, Answering]:
+        """The same for a text that is to go on as it is, without turns; of one that leaves no room for `max_tokens`, its end. Raises BadRequest (NoRoom)."""
+        room = max(1, self.model.config.max_position - asked.max_tokens)
+        return self._prepared(self.tokens_of(text)[-room:], asked, Never(self._never), None)
+
+    def tokens_of(self, text: str) -> list[int]:
+        """As the model was trained: the end of text stands before its beginning."""
+        return [self._end, *self.tokenizer.encode(text, add_special_tokens=False).ids]
+
+    def _prepared(
+        self, prompt: list[int], asked: Asked, constraint: Constraint, template: ChatTemplate | None
+    ) -> tuple[Request, Answering]:
         positions = self.model.config.max_position
         if len(prompt) >= positions:
             raise NoRoom(
@@ -87,11 +100,11 @@ class Engine:
             seed=secrets.randbits(63) if asked.seed is None else asked.seed,
             stop_tokens=self._ends,
             top_p=asked.top_p,
-            constraint=self._constraint(asked),
+            constraint=constraint,
             streamed=True,
             top_logprobs=asked.top_logprobs if asked.logprobs else 0,
         )
-        taking = Answering(asked, len(prompt), contents=self._contents, ends=self._ends, template=self.template)
+        taking = Answering(asked, len(prompt), contents=self._contents, ends=self._ends, template=template)
         return request, taking
 
     def answer(self, asked: Asked) -> Answer:
@@ -134,7 +147,7 @@ class Engine:
     def _prompt(self, asked: Asked) -> list[int]:
         if asked.conversation is not None and self.template is not None:
             return self.template.prompt(asked.conversation, self._declarations)
-        return [self._end, *self.tokenizer.encode(prompt_of(asked), add_special_tokens=False).ids]
+        return self.tokens_of(prompt_of(asked))
 
 
 class Never:
