@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from abruzzi_jobs.export import llama
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.export import llama, published
 from abruzzi_jobs.models.config import LlamaConfig, ModelConfig, YarnConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 SHARD_BYTES = 4 << 30
+DEEPSEEK_TYPES = ("deepseek_v3", "kimi_k2")
+"""`model_type` of folders with DeepSeek V3's layout."""
 
 _EXPERT = re.compile(r"(.*\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 
@@ -61,19 +63,44 @@ def export_huggingface(
 
 
 def import_huggingface(directory: Path) -> tuple[ModelConfig | LlamaConfig, dict[str, Tensor]]:
-    """(configuration, state for `load_state_dict`) from a DeepseekV3 or Llama folder. Multi-token prediction layers are left out."""
-    values = json.loads((directory / "config.json").read_text())
-    config = llama.our_llama_config(values) if values.get("model_type") == llama.MODEL_TYPE else _our_config(values)
-    tensors: dict[str, Tensor] = {}
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(
-            f"{directory}: no *.safetensors file; an export has model.safetensors or numbered shards"
-        )
-    for path in files:
-        with safe_open(path, framework="pt") as archive:
-            tensors.update({name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118 (not a dict)
-    return config, _from_huggingface(tensors, config)
+    """(configuration, state for `load_state_dict`) from a DeepseekV3, Kimi K2 or Llama folder. Multi-token prediction layers are left out; weights in
+    FP8 come as bfloat16.
+
+    Raises ValueError for a configuration or a tensor that is none of ours, FileNotFoundError for a file that is missing.
+    """
+    config = _read_config(_values(directory))
+    return config, _from_huggingface(published.read_tensors(directory), config)
+
+
+def inspect_huggingface(directory: Path) -> published.FolderReport:
+    """What the folder is, without its weights: an index alone will do. Raises AbruzziError bad_data where it can't be told."""
+    try:
+        values = _values(directory)
+        config = _read_config(values)
+        dtype = getattr(torch, str(values.get("dtype") or values.get("torch_dtype") or "bfloat16"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise AbruzziError(
+            "bad_data",
+            f"{directory / published.CONFIG_FILE}: no configuration that can be read ({said}).",
+            hint="Folders of the architectures DeepseekV3 (Kimi K2 among them) and Llama can.",
+        ) from error
+    names = dict(_to_huggingface(published.empty_model(config), config))
+    return published.inspect_folder(directory, config, names, dtype_bytes=dtype.itemsize)
+
+
+def _values(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / published.CONFIG_FILE).read_text(encoding="utf-8"))
+
+
+def _read_config(values: Mapping[str, Any]) -> ModelConfig | LlamaConfig:
+    """Raises ValueError, KeyError where it is of a model that is none of ours."""
+    kind = values.get("model_type")
+    if kind == llama.MODEL_TYPE:
+        return llama.our_llama_config(values)
+    if kind not in DEEPSEEK_TYPES:
+        raise ValueError(f"model_type {kind!r}; there is {', '.join((*DEEPSEEK_TYPES, llama.MODEL_TYPE))}")
+    return _our_config(values)
 
 
 def huggingface_config(
@@ -207,8 +234,14 @@ def _our_config(values: Mapping[str, Any]) -> ModelConfig:
         raise ValueError(f"config.json: rope type {kind!r} is not supported; default and yarn are")
     if values.get("n_group", 1) not in (None, 1):
         raise ValueError(f"config.json: n_group {values['n_group']}: grouped routing is not supported (K2 has none)")
+    if values.get("scoring_func", "sigmoid") != "sigmoid":
+        raise ValueError(f"config.json: scoring_func {values['scoring_func']!r}: routing is by sigmoid (K2's)")
     yarn = None
     if kind == "yarn":
+        if rope.get("mscale", 1.0) != rope.get("mscale_all_dim", 0.0):
+            raise ValueError(
+                "config.json: mscale differs from mscale_all_dim: cos and sin would be scaled, which is not done (K2's are equal)"
+            )
         yarn = YarnConfig(
             factor=rope["factor"],
             original_max_position=rope["original_max_position_embeddings"],
