@@ -167,7 +167,8 @@ class EndpointLM(LM):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Raises what the endpoint raises: nothing is scored that was not answered."""
-        asked = [_request(request.args[0], request.args[1], number) for number, request in enumerate(requests)]
+        given: list[tuple[Any, ...]] = [request.args for request in requests]
+        asked = [_request(text, settings, number) for number, (text, settings, *_) in enumerate(given)]
         return [response.text for response in self._target.complete_all(asked)]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
