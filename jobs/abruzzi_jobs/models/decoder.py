@@ -107,6 +107,7 @@ class Block(nn.Module):
         layer: int,
         attention: type[Attention],
         *,
+        experts: range | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -117,7 +118,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, **where)
         self.mlp: MixtureOfExperts | SwiGLU
         if config.is_moe(layer):
-            self.mlp = MixtureOfExperts(cast(ModelConfig, config), **where)
+            self.mlp = MixtureOfExperts(cast(ModelConfig, config), experts=experts, **where)
         else:
             self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, **where)
 
@@ -150,7 +151,8 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Layers `layers` of the model (all by default). On device "meta" nothing is allocated; `init_weights` fills the rest."""
+    """Layers `layers` of the model, and of their experts `experts` (all by default). On device "meta" nothing is allocated; `init_weights`
+    fills the rest. With a part of the experts, `Experts.exchange` must be set before the first forward pass."""
 
     attention: ClassVar[type[Attention]]
 
@@ -159,6 +161,7 @@ class Decoder(nn.Module):
         config: DecoderConfig,
         *,
         layers: range | None = None,
+        experts: range | None = None,
         device: Any = None,
         dtype: torch.dtype = torch.float32,
         seed: int | None = None,
@@ -178,7 +181,10 @@ class Decoder(nn.Module):
             )
         where: dict[str, Any] = {"device": device, "dtype": dtype}
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, **where) if self.is_first else None
-        self.layers = nn.ModuleDict({str(layer): Block(config, layer, self.attention, **where) for layer in layers})
+        self.layers = nn.ModuleDict(
+            {str(layer): Block(config, layer, self.attention, experts=experts, **where) for layer in layers}
+        )
+        self.first_expert = experts.start if experts is not None else 0
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, **where) if self.is_last else None
         self.lm_head = (
             nn.Linear(config.hidden_size, config.vocab_size, bias=False, **where)
@@ -269,7 +275,7 @@ class Decoder(nn.Module):
                 parameter.fill_(1.0)
                 continue
             parts = (
-                [(f"{name}.{i}", part) for i, part in enumerate(parameter)]
+                [(f"{name}.{i}", part) for i, part in enumerate(parameter, self.first_expert)]
                 if parameter.ndim == 3
                 else [(name, parameter)]
             )

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from abruzzi_jobs.models.attention import attention
 from abruzzi_jobs.models.config import LlamaConfig
 from abruzzi_jobs.models.decoder import Attention, CacheDims
+from abruzzi_jobs.models.linear import Linear
 from abruzzi_jobs.models.rope import rotate, softmax_scale
 
 
@@ -42,12 +43,12 @@ class GroupedQueryAttention(Attention):
         self.config = config
         self.scale = softmax_scale(config)
         self.group = config.num_heads // config.num_kv_heads
-        where: dict[str, Any] = {"bias": False, "device": device, "dtype": dtype}
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
         width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, width, **where)
-        self.k_proj = nn.Linear(config.hidden_size, kv_width, **where)
-        self.v_proj = nn.Linear(config.hidden_size, kv_width, **where)
-        self.o_proj = nn.Linear(width, config.hidden_size, **where)
+        self.q_proj = Linear(config.hidden_size, width, **where)
+        self.k_proj = Linear(config.hidden_size, kv_width, **where)
+        self.v_proj = Linear(config.hidden_size, kv_width, **where)
+        self.o_proj = Linear(width, config.hidden_size, **where)
 
     def forward(
         self, x_BLD: Tensor, cis_LR: Tensor, segment_ids_BL: Tensor | None = None

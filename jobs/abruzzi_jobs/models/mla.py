@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from abruzzi_jobs.models.attention import attention
 from abruzzi_jobs.models.config import ModelConfig
 from abruzzi_jobs.models.decoder import Attention, CacheDims
+from abruzzi_jobs.models.linear import Linear
 from abruzzi_jobs.models.norm import RMSNorm
 from abruzzi_jobs.models.rope import rotate, softmax_scale
 
@@ -50,17 +51,13 @@ class LatentAttention(Attention):
         self.scale = softmax_scale(config)
         where: dict[str, Any] = {"device": device, "dtype": dtype}
         heads = config.num_heads
-        self.q_a_proj = nn.Linear(config.hidden_size, config.q_lora_rank, bias=False, **where)
+        self.q_a_proj = Linear(config.hidden_size, config.q_lora_rank, **where)
         self.q_a_layernorm = RMSNorm(config.q_lora_rank, eps=LATENT_NORM_EPS, **where)
-        self.q_b_proj = nn.Linear(config.q_lora_rank, heads * config.qk_head_dim, bias=False, **where)
-        self.kv_a_proj_with_mqa = nn.Linear(
-            config.hidden_size, config.kv_lora_rank + config.qk_rope_head_dim, bias=False, **where
-        )
+        self.q_b_proj = Linear(config.q_lora_rank, heads * config.qk_head_dim, **where)
+        self.kv_a_proj_with_mqa = Linear(config.hidden_size, config.kv_lora_rank + config.qk_rope_head_dim, **where)
         self.kv_a_layernorm = RMSNorm(config.kv_lora_rank, eps=LATENT_NORM_EPS, **where)
-        self.kv_b_proj = nn.Linear(
-            config.kv_lora_rank, heads * (config.qk_nope_head_dim + config.v_head_dim), bias=False, **where
-        )
-        self.o_proj = nn.Linear(heads * config.v_head_dim, config.hidden_size, bias=False, **where)
+        self.kv_b_proj = Linear(config.kv_lora_rank, heads * (config.qk_nope_head_dim + config.v_head_dim), **where)
+        self.o_proj = Linear(heads * config.v_head_dim, config.hidden_size, **where)
 
     def forward(
         self, x_BLD: Tensor, cis_LR: Tensor, segment_ids_BL: Tensor | None = None

@@ -1,14 +1,15 @@
 """Sparse mixture of experts: only routed experts are computed, in one grouped matrix product for each projection.
 
-Tokens are sorted by expert, multiplied group by group, and added back; experts are 3D tensors [E, out, in] that can later be
-split on dimension 0. Measured on CPU, forward and backward of `grouped_mm` run at the speed of one dense product of the same size.
+Tokens are sorted by expert, multiplied group by group, and added back; experts are 3D tensors [E, out, in]; a rank may hold
+a part of them, and exchange tokens with the ranks that have the others. Measured on CPU, forward and backward of `grouped_mm` run at the
+speed of one dense product of the same size.
 
 Shapes: B batch, L positions, D hidden, I expert width, G = 2·I, E experts, K experts a token, T = B·L, R = T·K rows (and those that fill up).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +17,46 @@ from torch import Tensor, nn
 
 from abruzzi_jobs.models.config import ModelConfig
 from abruzzi_jobs.models.invariance import GROUP
+from abruzzi_jobs.models.linear import GroupedLinear, current_queue
 from abruzzi_jobs.models.router import Router, Routing
 from abruzzi_jobs.models.swiglu import SwiGLU, weighted_swiglu
+
+
+class Dispatched(NamedTuple):
+    """Rows of tokens that came to this rank, from all ranks that share its experts."""
+
+    rows_RD: Tensor
+    experts_RK: Tensor
+    """int64, counted among this rank's experts; their number where an expert is not here."""
+    weights_RK: Tensor
+
+
+class ExpertExchange(Protocol):
+    """Between ranks that have each a part of the experts (abruzzi_jobs.distributed.exchange)."""
+
+    def dispatch(self, x_TD: Tensor, routing: Routing) -> tuple[Dispatched, Any]:
+        """Rows for this rank's experts, and what `combine` needs to send them back."""
+        ...
+
+    def combine(self, out_RD: Tensor, ticket: Any) -> Tensor:
+        """out_TD: each token's sum over ranks."""
+        ...
 
 
 class MixtureOfExperts(nn.Module):
     """Routed experts plus the shared ones, which see every token."""
 
-    def __init__(self, config: ModelConfig, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        experts: range | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.gate = Router(config, device=device)
-        self.experts = Experts(config, device=device, dtype=dtype)
+        self.experts = Experts(config, experts=experts, device=device, dtype=dtype)
         self.shared_experts = (
             SwiGLU(
                 config.hidden_size, config.moe_intermediate_size * config.num_shared_experts, device=device, dtype=dtype
@@ -44,34 +74,55 @@ class MixtureOfExperts(nn.Module):
 
 
 class Experts(nn.Module):
-    """The routed experts' weights; gate rows come before up rows inside each expert."""
+    """The routed experts' weights, all or a part; gate rows come before up rows inside each expert."""
 
-    def __init__(self, config: ModelConfig, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        experts: range | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        E, D, I = config.num_experts, config.hidden_size, config.moe_intermediate_size
+        D, I = config.hidden_size, config.moe_intermediate_size
+        E = len(experts) if experts is not None else config.num_experts
+        self.is_whole = config.num_experts == E
+        self.exchange: ExpertExchange | None = None
         self.gate_up_proj = nn.Parameter(torch.empty(E, 2 * I, D, device=device, dtype=dtype))
         self.down_proj = nn.Parameter(torch.empty(E, D, I, device=device, dtype=dtype))
 
     def forward(self, x_TD: Tensor, routing: Routing) -> Tensor:
-        token_R, row_TK, place_R, ends_E = expert_rows(routing)
-        rows_RD = _Dispatch.apply(x_TD, token_R, row_TK)
-        weights_R = routing.weights_TK.flatten()[place_R]
+        if self.exchange is None:
+            if not self.is_whole:
+                raise ValueError("experts: this rank has a part of them; set `exchange` (distributed.share_experts)")
+            return self._compute(x_TD, routing.experts_TK, routing.weights_TK, routing.counts_E)
+        came, ticket = self.exchange.dispatch(x_TD, routing)
+        E = len(self.gate_up_proj)
+        counts_E = torch.bincount(came.experts_RK.flatten(), minlength=E + 1)[:E]
+        out_RD = self._compute(came.rows_RD, came.experts_RK, came.weights_RK, counts_E)
+        return self.exchange.combine(out_RD, ticket)
+
+    def _compute(self, x_TD: Tensor, experts_TK: Tensor, weights_TK: Tensor, counts_E: Tensor) -> Tensor:
+        partly = self.exchange is not None
+        token_R, row_TK, place_R, ends_E = expert_rows(experts_TK, counts_E, partly=partly)
+        rows_RD = gather_rows(x_TD, token_R, row_TK, partly=partly)
+        weights_R = weights_TK.flatten()[place_R]
         hidden_RI = weighted_swiglu(grouped_linear(rows_RD, self.gate_up_proj, ends_E), weights_R)
-        return _Combine.apply(  # type: ignore[no-any-return]
-            grouped_linear(hidden_RI, self.down_proj, ends_E), token_R, row_TK
-        )
+        return sum_rows(grouped_linear(hidden_RI, self.down_proj, ends_E), token_R, row_TK, partly=partly)
 
 
-def expert_rows(routing: Routing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def expert_rows(experts_TK: Tensor, counts_E: Tensor, *, partly: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(token_R, row_TK, place_R, ends_E): rows in expert order, where each token's K rows are, whose weight a row has (of T·K), ends of the experts.
 
     On CPU an expert's rows are filled up to a multiple of `GROUP`, so that a row is the same whatever others the expert has (invariance.py);
-    what fills up is some token's row again, which nobody reads.
+    what fills up is some token's row again, which nobody reads. `partly`: experts_TK may name expert E, which is not here; its rows are at R.
     """
-    K = routing.experts_TK.shape[1]
-    experts_R = routing.experts_TK.flatten()
+    K = experts_TK.shape[1]
+    experts_R = experts_TK.flatten()
     order_R = experts_R.argsort(stable=True)
-    counts_E = routing.counts_E
+    if partly:
+        order_R = order_R[: int(counts_E.sum())]
     places = torch.arange(order_R.numel(), device=order_R.device)
     if not order_R.is_cuda:
         filled_E = (counts_E + GROUP - 1) // GROUP * GROUP
@@ -82,14 +133,21 @@ def expert_rows(routing: Routing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         counts_E = filled_E
     else:
         filled_R = order_R
-    row_R = torch.empty_like(order_R)
+    row_R = torch.full_like(experts_R, len(filled_R))
     row_R[order_R] = places
     return filled_R // K, row_R.view(-1, K), filled_R, counts_E.cumsum(0).to(torch.int32)
 
 
 def grouped_linear(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor:
-    """Rows up to ends_E[e] times weight e transposed. `grouped_mm` wants strides of whole 16 bytes, and bfloat16 on CUDA; the rest takes a
-    loop."""
+    """Rows up to ends_E[e] times weight e transposed."""
+    queue = current_queue()
+    if queue is not None:
+        return GroupedLinear.apply(x_RX, weight_EYX, ends_E, _grouped_product, queue)  # type: ignore[no-any-return]
+    return _grouped_product(x_RX, weight_EYX, ends_E)
+
+
+def _grouped_product(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor:
+    """`grouped_mm` wants strides of whole 16 bytes, and bfloat16 on CUDA; the rest takes a loop."""
     unit = 16 // x_RX.element_size()
     supported = x_RX.dtype == torch.bfloat16 or (x_RX.dtype == torch.float32 and not x_RX.is_cuda)
     if supported and x_RX.shape[0] and x_RX.shape[1] % unit == 0 and weight_EYX.shape[1] % unit == 0:
@@ -99,40 +157,52 @@ def grouped_linear(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-class _Dispatch(torch.autograd.Function):
-    """Token rows in expert order. Backward gathers and adds each token's K rows: no atomic scatter, same bits every time."""
+def gather_rows(x_TD: Tensor, token_R: Tensor, row_TK: Tensor, *, partly: bool = False) -> Tensor:
+    """Row r is token token_R[r]; row_TK says where a token's rows are, `partly` R where it has fewer than K. Backward gathers and adds each
+    token's rows: no atomic scatter, same bits every time."""
+    return _Gather.apply(x_TD, token_R, row_TK, partly)  # type: ignore[no-any-return]
 
+
+def sum_rows(rows_RD: Tensor, token_R: Tensor, row_TK: Tensor, *, partly: bool = False) -> Tensor:
+    """The transpose of `gather_rows`: a token's output is the sum of its rows."""
+    return _Sum.apply(rows_RD, token_R, row_TK, partly)  # type: ignore[no-any-return]
+
+
+class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_TD: Tensor, token_R: Tensor, row_TK: Tensor) -> Tensor:
+    def forward(ctx: Any, x_TD: Tensor, token_R: Tensor, row_TK: Tensor, partly: bool) -> Tensor:
         ctx.save_for_backward(row_TK)
+        ctx.partly = partly
         return x_TD.index_select(0, token_R)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (row_TK,) = ctx.saved_tensors
-        return _sum_rows(grads[0], row_TK), None, None
+        return _summed(grads[0], row_TK, ctx.partly), None, None, None
 
 
-class _Combine(torch.autograd.Function):
-    """The transpose of `_Dispatch`: a token's output is the sum of its K rows."""
-
+class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows_RD: Tensor, token_R: Tensor, row_TK: Tensor) -> Tensor:
+    def forward(ctx: Any, rows_RD: Tensor, token_R: Tensor, row_TK: Tensor, partly: bool) -> Tensor:
         ctx.save_for_backward(token_R, row_TK)
-        return _sum_rows(rows_RD, row_TK)
+        ctx.partly = partly
+        return _summed(rows_RD, row_TK, partly)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         token_R, row_TK = ctx.saved_tensors
         grad_RD = grads[0].index_select(0, token_R)
-        if row_TK.numel() < token_R.numel():  # rows that fill up have no gradient
-            is_read_R = torch.zeros(len(token_R), 1, dtype=torch.bool, device=token_R.device)
+        R = len(token_R)
+        if ctx.partly or row_TK.numel() < R:  # rows that fill up have no gradient
+            is_read_R = torch.zeros(R + 1, 1, dtype=torch.bool, device=token_R.device)
             is_read_R[row_TK.flatten()] = True
-            grad_RD *= is_read_R
-        return grad_RD, None, None
+            grad_RD *= is_read_R[:R]
+        return grad_RD, None, None, None
 
 
-def _sum_rows(rows_RD: Tensor, row_TK: Tensor) -> Tensor:
+def _summed(rows_RD: Tensor, row_TK: Tensor, partly: bool) -> Tensor:
     T, K = row_TK.shape
+    if partly:
+        rows_RD = F.pad(rows_RD, (0, 0, 0, 1))
     picked = rows_RD.index_select(0, row_TK.flatten()).view(T, K, -1)
     return picked[:, 0] if K == 1 else picked.sum(1)

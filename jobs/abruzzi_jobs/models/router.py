@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models.linear import linear
 
 
 class Routing(NamedTuple):
@@ -43,7 +43,7 @@ class Router(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Routing:
         config = self.config
-        logits_BLE = F.linear(x_BLD.to(self.weight.dtype), self.weight)
+        logits_BLE = linear(x_BLD.to(self.weight.dtype), self.weight)
         # sigmoid, by the one exponential that gives the same bits wherever in a tensor it is computed (invariance.py); clamped: its gradient
         # would be 0 · inf.
         scores_BLE = 1 / (1 + torch.exp(-logits_BLE.clamp(min=-60)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.invariance import row_pieces
+from abruzzi_jobs.models.linear import Linear
 
 
 class SwiGLU(nn.Module):
@@ -20,8 +21,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, hidden: int, intermediate: int, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(hidden, 2 * intermediate, bias=False, device=device, dtype=dtype)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False, device=device, dtype=dtype)
+        self.gate_up_proj = Linear(hidden, 2 * intermediate, device=device, dtype=dtype)
+        self.down_proj = Linear(intermediate, hidden, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(swiglu(self.gate_up_proj(x)))

@@ -9,7 +9,7 @@ Shapes: N matrices of one shape, m rows, n columns, Y layers, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,8 +97,9 @@ class MuonClip:
         self._copy_masters(self.parameters)
 
     @torch.no_grad()
-    def clip_qk(self, max_logit_per_layer: Tensor) -> ClipStatistics:
-        """QK-Clip with the step's maxima [Y, H] (over micro-batches and ranks), a row for each layer of these parameters, in order.
+    def clip_qk(self, max_logit_per_layer: Tensor, *, layers: Sequence[int] | None = None) -> ClipStatistics:
+        """QK-Clip with the step's maxima [Y, H] (over micro-batches and ranks), a row for each layer of these parameters, in order, or for
+        each of `layers`, of whose matrices some may be with other ranks.
 
         Without effect under kind "muon" and "adamw".
         """
@@ -106,20 +107,20 @@ class MuonClip:
             return clip_statistics(torch.ones_like(max_logit_per_layer))
         gamma_YH = gammas(max_logit_per_layer, threshold=self.config.qk_clip_threshold)
         statistics = clip_statistics(gamma_YH)
-        layers = self._attention_layers()
+        layers = self._attention_layers() if layers is None else layers
         if len(layers) != len(gamma_YH):
             raise ValueError(f"clip_qk: maxima of {len(gamma_YH)} layers, but there are {len(layers)} attention layers")
         for layer, gamma_H, clipped in zip(layers, gamma_YH, statistics.clipped_heads_per_layer, strict=True):
             if clipped:
-                q_b, kv_b = self._qk_names(layer)
+                queries, keys = (self._of_layer(layer, suffix) for suffix in query_key_matrices(self.model))
                 clip_heads_(
-                    [self._masters[q_b]],
-                    [self._masters[kv_b]],
+                    [self._masters[name] for name in queries],
+                    [self._masters[name] for name in keys],
                     gamma_H,
                     alpha=self.config.qk_clip_alpha,
                     config=self.model,
                 )
-                self._copy_masters((q_b, kv_b))
+                self._copy_masters((*queries, *keys))
         return statistics
 
     def gradient_norm(self, gradients: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -147,12 +148,12 @@ class MuonClip:
     def spectra(self) -> dict[int, dict[str, Spectrum]]:
         """layer → {"q": of the queries' matrix, "k": of the keys' rows}, from the masters."""
         found: dict[int, dict[str, Spectrum]] = {}
-        for layer in self._attention_layers():
-            q_b, kv_b = self._qk_names(layer)
-            found[layer] = {
-                "q": spectrum(self._masters[q_b]),
-                "k": spectrum(key_rows(self._masters[kv_b], self.model)),
-            }
+        query, key = query_key_matrices(self.model)
+        for layer in range(self.model.num_layers):
+            for name in self._of_layer(layer, query):
+                found.setdefault(layer, {})["q"] = spectrum(self._masters[name])
+            for name in self._of_layer(layer, key):
+                found.setdefault(layer, {})["k"] = spectrum(key_rows(self._masters[name], self.model))
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -245,10 +246,8 @@ class MuonClip:
             layer for name in self.parameters if name.endswith(query) and (layer := layer_of(name)) is not None
         )
 
-    def _qk_names(self, layer: int) -> tuple[str, str]:
-        query, key = query_key_matrices(self.model)
-        q_b = next(n for n in self.parameters if n.endswith(query) and layer_of(n) == layer)
-        return q_b, q_b.removesuffix(query) + key
+    def _of_layer(self, layer: int, suffix: str) -> list[str]:
+        return [name for name in self.parameters if name.endswith(suffix) and layer_of(name) == layer]
 
 
 class _ShapeGroup:

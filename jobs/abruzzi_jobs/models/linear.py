@@ -1,0 +1,108 @@
+"""Linear layers whose weights' gradients may be taken later than those of their inputs (paper section 2.4: run while messages are under way).
+
+Inside `deferring(queue)` a forward pass makes a graph whose backward gives gradients to inputs at once and appends the weights' work to the
+queue. Norms, embedding and head are too small, or too tied to their inputs, to gain from it: they stay with the inputs.
+
+Shapes: R rows, X inputs, Y outputs, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Queue = list[Callable[[], None]]
+"""What is left to do for the gradients of weights, in the order in which backward came by."""
+
+_queue: Queue | None = None
+
+
+@contextmanager
+def deferring(queue: Queue | None) -> Iterator[None]:
+    """For the forward pass inside. None: gradients come together, as ever."""
+    global _queue
+    before, _queue = _queue, queue
+    try:
+        yield
+    finally:
+        _queue = before
+
+
+def current_queue() -> Queue | None:
+    return _queue if torch.is_grad_enabled() else None
+
+
+class Linear(nn.Linear):
+    """Without bias."""
+
+    def __init__(self, inputs: int, outputs: int, *, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__(inputs, outputs, bias=False, device=device, dtype=dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight)
+
+
+def linear(x: Tensor, weight_YX: Tensor) -> Tensor:
+    queue = current_queue()
+    return F.linear(x, weight_YX) if queue is None else _Linear.apply(x, weight_YX, queue)  # type: ignore[no-any-return]
+
+
+def add_gradient(weight: Tensor, gradient: Tensor) -> None:
+    if weight.grad is None:
+        weight.grad = gradient
+    else:
+        weight.grad.add_(gradient)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_YX: Tensor, queue: Queue) -> Tensor:
+        ctx.save_for_backward(x, weight_YX)
+        ctx.queue = queue
+        return F.linear(x, weight_YX)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        x, weight_YX = ctx.saved_tensors
+        grad = grads[0]
+
+        def take() -> None:
+            add_gradient(weight_YX, grad.flatten(0, -2).t() @ x.flatten(0, -2))
+
+        ctx.queue.append(take)
+        return grad @ weight_YX, None, None
+
+
+class GroupedLinear(torch.autograd.Function):
+    """`product(x_RX, weight_EYX, ends_E)` with the weights' gradient deferred. Rows up to ends_E[e] are expert e's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_RX: Tensor,
+        weight_EYX: Tensor,
+        ends_E: Tensor,
+        product: Callable[[Tensor, Tensor, Tensor], Tensor],
+        queue: Queue,
+    ) -> Tensor:
+        ctx.save_for_backward(x_RX, weight_EYX, ends_E)
+        ctx.product, ctx.queue = product, queue
+        return product(x_RX, weight_EYX, ends_E)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x_RX, weight_EYX, ends_E = ctx.saved_tensors
+        grad_RY = grads[0].contiguous()
+
+        def take() -> None:
+            counts = torch.diff(ends_E, prepend=ends_E.new_zeros(1)).tolist()
+            parts = [g.t() @ x for g, x in zip(grad_RY.split(counts), x_RX.split(counts), strict=True)]
+            add_gradient(weight_EYX, torch.stack(parts))
+
+        ctx.queue.append(take)
+        return ctx.product(grad_RY, weight_EYX.transpose(1, 2), ends_E), None, None, None, None

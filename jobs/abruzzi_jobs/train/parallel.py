@@ -1,0 +1,143 @@
+"""Training steps over pipeline, expert and data-parallel ranks: the same losses and updates as trainer.py on one rank (tests/parity).
+
+Shapes: Y layers, H heads, M expert layers, E experts, B rows of this rank's part of the batch, L sequence length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from abruzzi.plan.pipeline import Action, action_table, forward_table
+from abruzzi_jobs.distributed import Layout, Mesh
+from abruzzi_jobs.distributed.pipeline import MicroBatch, PipelineRuntime
+from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
+from abruzzi_jobs.models import IGNORE, Decoder, ForwardOutput
+from abruzzi_jobs.train.divergence import DivergenceWatch
+from abruzzi_jobs.train.feed import HeldOut, Rows
+from abruzzi_jobs.train.trainer import StepResult, bits_per_byte, micro_batches
+
+
+def schedule_of(layout: Layout, microbatches: int) -> list[list[Action]]:
+    """Weight gradients run while the inputs' are under way; one more warm-up where experts are exchanged (paper section 2.4). Raises ValueError."""
+    return action_table(
+        layout.pp,
+        microbatches,
+        chunks=layout.vpp,
+        extra_warmup=1 if layout.ep > 1 and layout.pp > 1 else 0,
+        deferred_weights=1 if layout.pp > 1 else 0,
+    )
+
+
+class ParallelTrainer:
+    """Every rank of the mesh calls each method together."""
+
+    def __init__(
+        self,
+        chunks: Mapping[int, Decoder],
+        optimizer: ShardedMuonClip,
+        mesh: Mesh,
+        *,
+        dtype: torch.dtype,
+        micro_sequences: int | None,
+        watch: DivergenceWatch,
+    ) -> None:
+        """`micro_sequences`: rows of one forward pass on a rank; None: all of its share."""
+        self.chunks, self.optimizer, self.mesh, self.watch = dict(chunks), optimizer, mesh, watch
+        self._micro_sequences = micro_sequences
+        self._runtime = PipelineRuntime(chunks, mesh, dtype=dtype)
+        self._tables: dict[tuple[bool, int], list[Action]] = {}
+        config = next(iter(chunks.values())).config
+        self._num_layers, self._num_heads = config.num_layers, config.num_heads
+        self._expert_layers = [layer for layer in range(config.num_layers) if config.is_moe(layer)]
+        self._num_experts = getattr(config, "num_experts", 0)
+
+    def step(self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False) -> StepResult:
+        """One update from this data rank's rows of `sequences` in all. Raises AbruzziError `divergence` before the weights are touched."""
+        ranks, device = self.mesh.ranks, self.mesh.ranks.device
+        global_targets = rows.global_targets
+        if global_targets is None:
+            global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
+        batches = self._batches(rows)
+        totals = torch.zeros(3, dtype=torch.float64, device=device)
+        if self.mesh.pp_rank == self.mesh.layout.pp - 1:
+            totals[2] = rows.target_bytes
+        max_logit_YH = torch.full((self._num_layers, self._num_heads), -math.inf, device=device)
+        counts_ME = torch.zeros(len(self._expert_layers), self._num_experts, dtype=torch.int64, device=device)
+
+        def loss(stage: int, m: int, out: ForwardOutput) -> Tensor:
+            share = len(batches[m].tokens_BL) / sequences
+            totals[1] += out.aux_loss.detach().double() * share
+            layers = self._layers(stage)
+            max_logit_YH[layers] = torch.maximum(max_logit_YH[layers], out.max_logit_per_layer.detach())
+            expert_layers = [self._expert_layers.index(layer) for layer in layers if layer in self._expert_layers]
+            counts_ME[expert_layers] += out.expert_counts
+            total = out.aux_loss * share
+            if out.loss_sum is not None:
+                totals[0] += out.loss_sum.detach().double()
+                total = total + out.loss_sum / global_targets
+            return total
+
+        self._runtime.run(self._table(len(batches)), batches, loss, after_gradients=self.optimizer.accumulate)
+        loss_sum, aux_loss, target_bytes = ranks.sum_(totals).tolist()
+        mean = loss_sum / global_targets
+        norm = self.optimizer.reduce()
+        self.watch.check(step, mean, norm)
+        limit = self.optimizer.config.max_grad_norm
+        scale = min(1.0, limit / (norm + 1e-6)) if limit is not None else 1.0
+        self.optimizer.step(lr_scale, grad_scale=scale, measure=measure)
+        ranks.max_(max_logit_YH)
+        ranks.sum_(counts_ME)
+        clip = self.optimizer.clip_qk(max_logit_YH)
+        self.optimizer.share()
+        for stage, chunk in self.chunks.items():
+            mine = [self._expert_layers.index(layer) for layer in self._layers(stage) if layer in self._expert_layers]
+            chunk.update_router_bias(counts_ME[mine])
+        return StepResult(
+            loss=mean, bits_per_byte=bits_per_byte(loss_sum, target_bytes), aux_loss=aux_loss, grad_norm=norm,
+            max_logit_YH=max_logit_YH, expert_counts_ME=counts_ME, clip=clip,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def held_out_loss(self, held_out: HeldOut) -> tuple[float, float]:
+        """(mean cross-entropy in nats a token, bits a byte) over the held-out rows of all data ranks."""
+        ranks = self.mesh.ranks
+        batches = self._batches(held_out.rows)
+        # Where rows do not come out even, a rank looks at nothing in a row of its own: its neighbours exchange tokens with it.
+        most = int(ranks.max_(torch.tensor(len(batches), device=ranks.device)))
+        length = held_out.rows.tokens_BL.shape[1] - 1
+        tokens_1L = torch.zeros(1, length, dtype=torch.int64, device=ranks.device)
+        nothing = MicroBatch(tokens_1L, torch.full_like(tokens_1L, IGNORE), torch.zeros_like(tokens_1L))
+        batches += [nothing] * (most - len(batches))
+        totals = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+        if self.mesh.pp_rank == self.mesh.layout.pp - 1:
+            totals[1] = held_out.rows.target_bytes
+
+        def loss(stage: int, m: int, out: ForwardOutput) -> None:
+            if out.loss_sum is not None:
+                totals[0] += out.loss_sum.double()
+
+        self._runtime.run(self._table(len(batches), backward=False), batches, loss)
+        loss_sum, target_bytes = ranks.sum_(totals).tolist()
+        return loss_sum / held_out.targets, bits_per_byte(loss_sum, target_bytes)
+
+    def _layers(self, stage: int) -> list[int]:
+        return [int(layer) for layer in self.chunks[stage].layers]
+
+    def _batches(self, rows: Rows) -> list[MicroBatch]:
+        size = self._micro_sequences or len(rows.tokens_BL)
+        return [MicroBatch(*parts) for parts in micro_batches(rows, size, self.mesh.ranks.device)]
+
+    def _table(self, microbatches: int, *, backward: bool = True) -> Sequence[Action]:
+        key = (backward, microbatches)
+        if key not in self._tables:
+            layout = self.mesh.layout
+            if backward:
+                table = schedule_of(layout, microbatches)
+            else:
+                table = forward_table(layout.pp, microbatches, chunks=layout.vpp)
+            self._tables[key] = table[self.mesh.pp_rank]
+        return self._tables[key]
