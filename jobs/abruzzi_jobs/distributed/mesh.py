@@ -93,7 +93,7 @@ class Mesh:
         for ranks in members:
             if len(ranks) == 1:
                 continue
-            handle = None if len(ranks) == self.ranks.world_size else dist.new_group(ranks)
+            handle = None if len(ranks) == self.ranks.world_size else _made(ranks)
             if self.ranks.rank in ranks:
                 mine = Group(handle, ranks)
         return mine
@@ -108,7 +108,7 @@ class Mesh:
         for data in range(dp):
             for source in range(pp):
                 ends = [source * dp + data, (source + step) % pp * dp + data]
-                handle = dist.new_group(ends)
+                handle = _made(ends)
                 if ends[0] == self.ranks.rank:
                     out = Group(handle, ends)
                 if ends[1] == self.ranks.rank:
@@ -125,3 +125,9 @@ class Group:
     @property
     def size(self) -> int:
         return len(self.ranks)
+
+
+def _made(ranks: list[int]) -> dist.ProcessGroup | None:
+    """None on ranks that are not of it."""
+    handle = dist.new_group(ranks)
+    return handle if isinstance(handle, dist.ProcessGroup) else None
