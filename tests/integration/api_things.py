@@ -72,7 +72,7 @@ class Things:
             "run_id": self.run_id, "attempt_id": self.attempt_id, "artifact_id": self.artifact_id, "token_id": self.token_id, "rank": "0",
             "path": "file.txt", "subscription_id": self.subscription_id, "delivery_id": self.delivery_id, "message_id": str(self.message_id),
             "name": "spare", "noun": "things", "rubrics_name": "general", "stage_id": "a",
-            "evaluation_id": self.evaluation_id, "other_id": self.evaluation_id,
+            "evaluation_id": self.evaluation_id, "other_id": self.evaluation_id, "table": "instruct",
         }  # fmt: skip
 
     @property
@@ -225,6 +225,7 @@ REQUESTS: dict[tuple[str, str], Asked] = {
     ("GET", "/stages"): Asked(query=lambda t: {"run": t.run_id}, about_things=True),
     ("GET", "/artifacts"): Asked(query=lambda t: {"run": t.run_id}, about_things=True),
     ("GET", "/redteam/{artifact_id}"): Asked(),
+    ("GET", "/evaluations/paper/{table}"): Asked(about_things=False),
     ("GET", "/artifacts/{artifact_id}/rows"): Asked(query=lambda t: {"noun": "things"}),
     ("PUT", "/artifacts/{artifact_id}/reviews"): Asked(body=lambda t: {"row_id": "one", "verdict": "accept"}),
     ("DELETE", "/artifacts/{artifact_id}/reviews"): Asked(204, query=lambda t: {"row_id": "one"}),

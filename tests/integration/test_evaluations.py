@@ -17,6 +17,7 @@ from abruzzi.contracts.stage import DirectoryStore as StoreConfig
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind, Role, StageKind
 from abruzzi.evaluations import service as evaluations
+from abruzzi.evaluations.leaderboard import leaderboard
 from abruzzi.kit.db import transaction
 from abruzzi.store import DirectoryStore, commit_artifact
 
@@ -30,19 +31,25 @@ def server(database, tmp_path) -> Iterator[ApiServer]:  # type: ignore[no-untype
         yield made
 
 
-def summary_of(scores: dict[str, Any]) -> dict[str, Any]:
+def summary_of(scores: dict[str, Any], *, tools: bool = False) -> dict[str, Any]:
     given = [score for score in scores.values() if score is not None]
     figure = Figure(value=sum(given) / len(given), low=0.1, high=0.9, items=len(given))
     return SuiteSummary(
-        suite="sums@1", settings=SuiteSettings(), items=len(scores), answers=len(scores), statuses={}, missing=len(scores) - len(given),
+        suite="sums@1", settings=SuiteSettings(tools=tools), items=len(scores), answers=len(scores), statuses={}, missing=len(scores) - len(given),
         score=figure, truncation_rate=0.0,
     ).model_dump(mode="json")  # fmt: skip
 
 
 def report(
-    server: ApiServer, folder: Path, scores: dict[str, Any], *, suites: Any = None, digest: str = "sha256:1"
+    server: ApiServer,
+    folder: Path,
+    scores: dict[str, Any],
+    *,
+    suites: Any = None,
+    digest: str = "sha256:1",
+    of_run: str = "",
 ) -> str:
-    """A run whose stage commits a report of one suite. Returns the run's id."""
+    """A run whose stage commits a report of one suite, of a checkpoint that `of_run` made. Returns the run's id."""
     run_id, attempt_id = server.run_with_attempt()
     (folder / "scores.json").write_text(json.dumps({"sums@1": scores}))
     spec = StageSpec(
@@ -51,7 +58,7 @@ def report(
     )  # fmt: skip
     meta = {
         "suites": [summary_of(scores)] if suites is None else suites,
-        "target": {"kind": "checkpoint", "digest": digest},
+        "target": {"kind": "checkpoint", "digest": digest} | ({"run_id": of_run, "step": 7} if of_run else {}),
     }
     key, manifest = commit_artifact(
         DirectoryStore(server.store),
@@ -100,6 +107,60 @@ def test_evaluations_are_listed_by_suite_and_target_and_compared_item_by_item(
     with server.client(server.token(Role.VIEWER, project="elsewhere")) as stranger:
         assert stranger.get("evaluations").json()["items"] == []
         assert stranger.get(f"evaluations/{after}").status_code == 404
+
+
+def test_the_leaderboard_has_the_newest_of_each_suite_with_tools_and_without(server: ApiServer, tmp_path: Path) -> None:
+    first_run = report(server, tmp_path, BEFORE)
+    report(server, tmp_path, AFTER)
+    report(server, tmp_path, AFTER, suites=[summary_of(BEFORE, tools=True)])
+    other_run = report(server, tmp_path, BEFORE, digest="sha256:2", of_run=first_run)
+    with server.client(server.token(Role.VIEWER)) as viewer:
+
+        def board(**query: str) -> dict[str, Any]:
+            found: dict[str, Any] = viewer.get("evaluations/leaderboard", params=query).json()
+            return found
+
+        whole = board()
+        assert (whole["suites"], whole["left_out"]) == (["sums@1"], 0)
+        assert [row["target"] for row in whole["rows"]] == ["sha256:2", "sha256:1"]
+        cells = {cell["tools"]: cell for cell in whole["rows"][1]["cells"]}
+        assert [round(cells[tools]["score"]["value"], 3) for tools in (False, True)] == [0.833, 0.4]
+        assert (cells[False]["score"]["items"], cells[True]["missing"], cells[False]["truncation_rate"]) == (6, 1, 0.0)
+        assert [row["target"] for row in board(run=first_run)["rows"]] == ["sha256:2", "sha256:1"]
+        assert [row["target"] for row in board(run=other_run)["rows"]] == ["sha256:2"]
+        assert [row["target"] for row in board(q="SHA256:2")["rows"]] == ["sha256:2"]
+        assert board(q="_") == board(recipe="nobody") == {"suites": [], "rows": [], "left_out": 0}
+        assert len(board(recipe=whole["rows"][0]["recipe_name"])["rows"]) == 2
+        assert [e["target"] for e in viewer.get("evaluations", params={"of_run": first_run}).json()["items"]] == [
+            "sha256:2"
+        ]
+    with server.client(server.token(Role.VIEWER, project="elsewhere")) as stranger:
+        assert stranger.get("evaluations/leaderboard").json()["rows"] == []
+
+
+async def test_targets_beyond_the_limit_are_counted(world) -> None:  # type: ignore[no-untyped-def]
+    run_id = await world.submit()
+    await world.steps(run_id)
+    for number in range(3):
+        target = {"kind": "checkpoint", "digest": f"sha256:{number}"}
+        await world.commit(
+            f"{run_id}-first-1", "report", f"report-{number}", suites=[summary_of(BEFORE)], target=target
+        )
+    await world.end(f"{run_id}-first-1")
+    async with transaction(world.sessions) as session:
+        found = await leaderboard(session, most=2)
+    assert (len(found.rows), found.left_out) == (2, 1)
+
+
+def test_the_papers_tables_are_served_and_what_it_lacks_is_not_there(server: ApiServer) -> None:
+    with server.client(server.token(Role.VIEWER)) as viewer:
+        table = viewer.get("evaluations/paper/instruct").json()
+        rows = {row["benchmark"]: row for row in table["rows"]}
+        assert table["models"][0] == "K2"
+        assert (rows["AIME 2024"]["setting"], rows["AIME 2024"]["values"]["V3-0324"]) == ("Avg@64", "59.4*")
+        assert (rows["tau2 retail"]["suites"], rows["tau2 retail"]["subtask"]) == (["tau2"], "retail")
+        assert "GPT-4.1" not in rows["SWE-V agentic multi"]["values"]
+        assert viewer.get("evaluations/paper/nobodys").status_code == 422
 
 
 def test_a_report_that_tells_nonsense_is_an_artifact_all_the_same(server: ApiServer, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from abruzzi.events import service as events
 from abruzzi.events.models import OutboxRow
 from abruzzi.kit.db import transaction
 from abruzzi.recipes import service as recipes
-from abruzzi.runs import steer, submit
+from abruzzi.runs import query, steer, submit
+from abruzzi.runs.gates import GateOut, gates_of
 from abruzzi.runs.listing import list_runs
 from abruzzi.store import is_pinned
 
@@ -175,6 +176,27 @@ async def test_a_gate_stops_a_run_and_an_override_lets_it_go_on(world):
     await world.end(f"{run_id}-third-1")
     ended = await world.get(run_id)
     assert (ended.state, len(ended.detail[1].attempts)) == (RunState.SUCCEEDED, 1)
+
+
+async def gate_of(world, run_id: str) -> GateOut:
+    async with transaction(world.sessions) as session:
+        run = await query.row(session, run_id)
+        [gate] = gates_of(run, await query.stage_rows(session, run_id))
+    return gate
+
+
+async def test_a_gate_says_which_condition_fails_by_how_much_and_whether_it_stops_the_run(world):
+    before = await gate_of(world, await world.submit())
+    assert (before.holds, before.stops, before.clauses[0].value) == (False, False, None)
+    run_id = await stopped_by_gate(world)
+    stopped = await gate_of(world, run_id)
+    [clause] = stopped.clauses
+    assert (clause.stage_id, clause.fact, clause.value, clause.holds) == ("second", "score", 3.5, False)
+    assert clause.short_by == pytest.approx(abs(3.5 - clause.bound))
+    assert stopped.stops
+    await world.do(steer.override_gate, run_id, "third", by="maintainer:ann", reason="fine")
+    passed = await gate_of(world, run_id)
+    assert (passed.stops, passed.override and passed.override.by) == (False, "maintainer:ann")
 
 
 async def test_an_override_is_forgotten_where_what_the_gate_looks_at_is_made_again(world):

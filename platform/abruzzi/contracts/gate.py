@@ -34,6 +34,29 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One condition, looked at on its own."""
+
+    gate: Gate
+    value: float | None
+    """None: the stage made no such number."""
+
+    @property
+    def holds(self) -> bool:
+        return self.value is not None and _COMPARE[self.gate.comparison](self.value, self.gate.bound)
+
+    @property
+    def short_by(self) -> float | None:
+        """How far the number is from the bound where it does not hold."""
+        return None if self.value is None or self.holds else abs(self.value - self.gate.bound)
+
+
+def clauses(text: str, facts: Mapping[str, Mapping[str, float]]) -> list[Clause]:
+    """Of a gate, each with its number; none where it cannot be read. `facts` by stage id."""
+    return [Clause(gate, facts.get(gate.stage_id, {}).get(gate.fact)) for gate in parse_gate(text) or ()]
+
+
 def parse_gate(text: str) -> tuple[Gate, ...] | None:
     """All of its conditions. None when the text is no gate."""
     found = tuple(_parse(part) for part in _AND.split(text.strip()))
@@ -52,17 +75,16 @@ def _parse(text: str) -> Gate | None:
 
 def judge(text: str, facts: Mapping[str, Mapping[str, float]]) -> Verdict:
     """`facts` by stage id. A fact that is not there does not hold: a gate never opens by accident."""
-    gates = parse_gate(text)
-    if gates is None:
+    found = clauses(text, facts)
+    if not found:
         return Verdict(False, f"The gate {text!r} cannot be read; expected <stage>.<fact> <= <number>.")
-    lacking = [gate for gate in gates if gate.fact not in facts.get(gate.stage_id, {})]
+    lacking = [clause.gate for clause in found if clause.value is None]
     if lacking:
         stage_id, fact = lacking[0].stage_id, lacking[0].fact
         known = ", ".join(sorted(facts.get(stage_id, {}))) or "none"
         return Verdict(
             False, f"The gate {text!r} does not hold: stage {stage_id!r} made no {fact!r} (it has: {known})."
         )
-    values = [(gate, facts[gate.stage_id][gate.fact]) for gate in gates]
-    broken = [(gate, value) for gate, value in values if not _COMPARE[gate.comparison](value, gate.bound)]
-    told = ", ".join(f"{gate.fact} is {value:g}" for gate, value in broken or values)
+    broken = [clause for clause in found if not clause.holds]
+    told = ", ".join(f"{clause.gate.fact} is {clause.value:g}" for clause in broken or found)
     return Verdict(not broken, f"The gate {text!r} {'does not hold' if broken else 'holds'}: {told}.")

@@ -96,10 +96,12 @@ async def list_evaluations(
     suite: str | None = None,
     target: str | None = None,
     run_id: str | None = None,
+    of_run: str | None = None,
     after: tuple[datetime, str] | None = None,
     limit: int = 100,
 ) -> list[EvaluationOut]:
-    """Newest first, after the (created_at, id) of the last one seen. `suite`: with or without its version."""
+    """Newest first, after the (created_at, id) of the last one seen. `suite`: with or without its version. `run_id`: that evaluated; `of_run`: whose
+    checkpoint was evaluated."""
     query = select(EvaluationRow).order_by(EvaluationRow.created_at.desc(), EvaluationRow.id.desc()).limit(limit)
     if suite:
         query = query.where(
@@ -111,6 +113,8 @@ async def list_evaluations(
         query = query.where(EvaluationRow.target == target)
     if run_id:
         query = query.where(EvaluationRow.run_id == run_id)
+    if of_run:
+        query = query.where(EvaluationRow.target_detail["run_id"].astext == of_run)
     if after:
         query = query.where(tuple_(EvaluationRow.created_at, EvaluationRow.id) < after)
     return [_out(row) for row in (await session.execute(query)).scalars()]

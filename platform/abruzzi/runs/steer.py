@@ -9,10 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import AbruzziError, Conflict, NotFound
-from abruzzi.contracts.gate import judge, parse_gate
+from abruzzi.contracts.gate import parse_gate
 from abruzzi.contracts.states import RunState, StageState
 from abruzzi.events import service as events
 from abruzzi.runs import query
+from abruzzi.runs.gates import refusal
 from abruzzi.runs.models import RunRow, StageRow
 
 _TERMINAL = [s for s in RunState if s.is_terminal]
@@ -77,20 +78,8 @@ async def override_gate(
     if stage is None or stage.gate is None:
         gated = ", ".join(s.id for s in stages if s.gate) or "none"
         raise NotFound("gate", stage_id, hint=f"Stages of the run that have one: {gated}.")
-    if stage.state not in (StageState.WAITING, StageState.SKIPPED):
-        raise Conflict(f"Stage {stage_id!r} is {stage.state}: its gate is behind it.", code="gate_passed")
-    if judge(stage.gate, {s.id: s.facts for s in stages}).holds:
-        raise Conflict(f"The gate of stage {stage_id!r} holds; there is nothing to override.", code="gate_holds")
-    if run.state in (RunState.SUCCEEDED, RunState.CANCELLED, RunState.CANCELLING):
-        raise Conflict(f"Run {run.id} is {run.state}.", code="run_ended", hint="Retry it first, or branch.")
-    judged_by = {*stage.needs, *(gate.stage_id for gate in parse_gate(stage.gate) or ())}
-    if unfinished := [s for s in stages if s.id in judged_by and s.state != StageState.SUCCEEDED]:
-        told = ", ".join(f"{s.id!r} is {s.state}" for s in unfinished)
-        raise Conflict(
-            f"The gate of stage {stage_id!r} has not been judged yet: stage {told}.",
-            code="gate_not_judged",
-            hint="Override it when it has stopped the run; retry a run whose stages have failed.",
-        )
+    if (refused := refusal(run, stage, stage.gate, stages)) is not None:
+        raise refused
     stage.gate_override = {"by": by, "reason": reason, "at": now.isoformat()}
     events.append(
         session,

@@ -1,6 +1,6 @@
 import pytest
 
-from abruzzi.contracts.gate import judge, parse_gate
+from abruzzi.contracts.gate import clauses, judge, parse_gate
 
 FACTS = {"ifbench": {"strict": 0.31}, "redteam": {"harmful.pass": 0.96, "privacy.pass": 0.5}}
 
@@ -32,3 +32,15 @@ def test_conditions_are_read_in_their_order() -> None:
         ("a", "x.y", "<=", 1e-3),
         ("b", "z", "==", -2.0),
     ]
+
+
+def test_each_condition_is_told_with_its_number_and_how_far_it_falls_short():
+    found = clauses("a.score >= 0.5 and b.loss <= 2 and b.passes > 3", {"a": {"score": 0.42}, "b": {"loss": 1.5}})
+    assert [(c.gate.fact, c.value, c.holds) for c in found] == [
+        ("score", 0.42, False),
+        ("loss", 1.5, True),
+        ("passes", None, False),
+    ]
+    assert found[0].short_by == pytest.approx(0.08)
+    assert [c.short_by for c in found[1:]] == [None, None]
+    assert clauses("no gate", {}) == []

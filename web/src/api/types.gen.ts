@@ -749,9 +749,49 @@ export type FileEntry = {
 };
 
 /**
+ * GateClause
+ *
+ * One of the conditions that `and` joins.
+ */
+export type GateClause = {
+    /**
+     * Bound
+     */
+    bound: number;
+    /**
+     * Comparison
+     */
+    comparison: string;
+    /**
+     * Fact
+     */
+    fact: string;
+    /**
+     * Holds
+     */
+    holds: boolean;
+    /**
+     * Short By
+     */
+    short_by: number | null;
+    /**
+     * Stage Id
+     */
+    stage_id: string;
+    /**
+     * Value
+     */
+    value: number | null;
+};
+
+/**
  * GateOut
  */
 export type GateOut = {
+    /**
+     * Clauses
+     */
+    clauses: Array<GateClause>;
     /**
      * Gate
      */
@@ -769,6 +809,10 @@ export type GateOut = {
      * Stage Id
      */
     stage_id: string;
+    /**
+     * Stops
+     */
+    stops: boolean;
 };
 
 /**
@@ -879,6 +923,110 @@ export type ItemPair = {
  * What became of one answer. Only the first two have a score.
  */
 export type ItemStatus = 'ok' | 'truncated' | 'target_error' | 'grader_error' | 'infrastructure' | 'quarantined';
+
+/**
+ * LeaderboardCell
+ *
+ * The newest evaluation of a target by a suite, with tools or without.
+ */
+export type LeaderboardCell = {
+    clean_score: Figure | null;
+    /**
+     * Contaminated
+     */
+    contaminated: number | null;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Evaluation Id
+     */
+    evaluation_id: string;
+    /**
+     * Items
+     */
+    items: number;
+    /**
+     * Missing
+     */
+    missing: number;
+    score: Figure | null;
+    /**
+     * Subtasks
+     */
+    subtasks: {
+        [key: string]: Figure;
+    };
+    /**
+     * Suite
+     */
+    suite: string;
+    /**
+     * Tools
+     */
+    tools: boolean;
+    /**
+     * Truncation Rate
+     */
+    truncation_rate: number;
+};
+
+/**
+ * LeaderboardOut
+ */
+export type LeaderboardOut = {
+    /**
+     * Left Out
+     */
+    left_out: number;
+    /**
+     * Rows
+     */
+    rows: Array<LeaderboardRow>;
+    /**
+     * Suites
+     */
+    suites: Array<string>;
+};
+
+/**
+ * LeaderboardRow
+ *
+ * A target: a checkpoint by its digest, or an endpoint's model.
+ */
+export type LeaderboardRow = {
+    /**
+     * Cells
+     */
+    cells: Array<LeaderboardCell>;
+    /**
+     * Evaluated At
+     */
+    evaluated_at: string;
+    /**
+     * Recipe Name
+     */
+    recipe_name: string;
+    /**
+     * Run Id
+     */
+    run_id: string;
+    /**
+     * Run Name
+     */
+    run_name: string;
+    /**
+     * Target
+     */
+    target: string;
+    /**
+     * Target Detail
+     */
+    target_detail: {
+        [key: string]: string | number | null;
+    };
+};
 
 /**
  * Lineage
@@ -1550,6 +1698,62 @@ export type PairedOut = {
      * Worse
      */
     worse: number;
+};
+
+/**
+ * PaperCell
+ */
+export type PaperCell = {
+    /**
+     * Benchmark
+     */
+    benchmark: string;
+    /**
+     * Notes
+     */
+    notes: {
+        [key: string]: string;
+    };
+    /**
+     * Setting
+     */
+    setting: string;
+    /**
+     * Subtask
+     */
+    subtask: string;
+    /**
+     * Suites
+     */
+    suites: Array<string>;
+    /**
+     * Values
+     */
+    values: {
+        [key: string]: number | string;
+    };
+};
+
+/**
+ * PaperTableOut
+ */
+export type PaperTableOut = {
+    /**
+     * Models
+     */
+    models: Array<string>;
+    /**
+     * Name
+     */
+    name: 'instruct' | 'base';
+    /**
+     * Rows
+     */
+    rows: Array<PaperCell>;
+    /**
+     * Title
+     */
+    title: string;
 };
 
 /**
@@ -4067,8 +4271,16 @@ export type EvaluationsListData = {
         target?: string | null;
         /**
          * Run
+         *
+         * That evaluated
          */
         run?: string | null;
+        /**
+         * Of Run
+         *
+         * Whose checkpoint was evaluated
+         */
+        of_run?: string | null;
         /**
          * Limit
          *
@@ -4102,6 +4314,80 @@ export type EvaluationsListResponses = {
 };
 
 export type EvaluationsListResponse = EvaluationsListResponses[keyof EvaluationsListResponses];
+
+export type EvaluationsLeaderboardData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Run
+         *
+         * That evaluated, or that made the checkpoint
+         */
+        run?: string | null;
+        /**
+         * Recipe
+         *
+         * Name of the recipe that evaluated
+         */
+        recipe?: string | null;
+        /**
+         * Q
+         *
+         * Part of the run's name, of the checkpoint's or of the model's
+         */
+        q?: string | null;
+    };
+    url: '/api/v1/evaluations/leaderboard';
+};
+
+export type EvaluationsLeaderboardErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type EvaluationsLeaderboardError = EvaluationsLeaderboardErrors[keyof EvaluationsLeaderboardErrors];
+
+export type EvaluationsLeaderboardResponses = {
+    /**
+     * Successful Response
+     */
+    200: LeaderboardOut;
+};
+
+export type EvaluationsLeaderboardResponse = EvaluationsLeaderboardResponses[keyof EvaluationsLeaderboardResponses];
+
+export type EvaluationsPaperData = {
+    body?: never;
+    path: {
+        /**
+         * Table
+         */
+        table: 'instruct' | 'base';
+    };
+    query?: never;
+    url: '/api/v1/evaluations/paper/{table}';
+};
+
+export type EvaluationsPaperErrors = {
+    /**
+     * Problem
+     */
+    default: Problem;
+};
+
+export type EvaluationsPaperError = EvaluationsPaperErrors[keyof EvaluationsPaperErrors];
+
+export type EvaluationsPaperResponses = {
+    /**
+     * Successful Response
+     */
+    200: PaperTableOut;
+};
+
+export type EvaluationsPaperResponse = EvaluationsPaperResponses[keyof EvaluationsPaperResponses];
 
 export type EvaluationsGetData = {
     body?: never;

@@ -10,8 +10,11 @@ from fastapi import Path, Query
 from abruzzi.artifacts.facts import read_facts
 from abruzzi.contracts.errors import Conflict
 from abruzzi.contracts.evaluation import EvaluationOut, PairedOut
+from abruzzi.contracts.leaderboard import LeaderboardOut, PaperTableName, PaperTableOut
+from abruzzi.contracts.paper_tables import paper_table_out
 from abruzzi.contracts.resources import Page
 from abruzzi.evaluations import service as evaluations
+from abruzzi.evaluations.leaderboard import leaderboard
 from abruzzi.evaluations.paired import compare
 from abruzzi.store import prefix_of
 from abruzzi_api.pagination import Cursor, Limit, decode_moment, page
@@ -27,15 +30,41 @@ async def list_evaluations(
     work: ReadWork,
     suite: Annotated[str | None, Query(max_length=60, description="`name`, or `name@version`")] = None,
     target: Annotated[str | None, Query(max_length=300, description="A checkpoint's digest, or `kind:model`")] = None,
-    run: Annotated[str | None, Query(max_length=32)] = None,
+    run: Annotated[str | None, Query(max_length=32, description="That evaluated")] = None,
+    of_run: Annotated[str | None, Query(max_length=32, description="Whose checkpoint was evaluated")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[EvaluationOut]:
     """Newest first."""
     found = await evaluations.list_evaluations(
-        work.session, suite=suite, target=target, run_id=run, after=decode_moment(cursor), limit=limit + 1
+        work.session,
+        suite=suite,
+        target=target,
+        run_id=run,
+        of_run=of_run,
+        after=decode_moment(cursor),
+        limit=limit + 1,
     )
     return Page[EvaluationOut].model_validate(page(found, limit, lambda e: (e.created_at.isoformat(), e.id)))
+
+
+@router.get("/leaderboard", operation_id="evaluations_leaderboard")
+async def get_leaderboard(
+    work: ReadWork,
+    run: Annotated[str | None, Query(max_length=32, description="That evaluated, or that made the checkpoint")] = None,
+    recipe: Annotated[str | None, Query(max_length=40, description="Name of the recipe that evaluated")] = None,
+    q: Annotated[
+        str | None, Query(max_length=100, description="Part of the run's name, of the checkpoint's or of the model's")
+    ] = None,
+) -> LeaderboardOut:
+    """Checkpoints and endpoints × suites: of each the newest evaluation, with tools and without."""
+    return await leaderboard(work.session, run_id=run, recipe=recipe, q=q)
+
+
+@router.get("/paper/{table}", operation_id="evaluations_paper")
+async def get_paper_table(table: PaperTableName, work: ReadWork) -> PaperTableOut:
+    """The paper's published scores, to stand beside ours; what it does not have is not there."""
+    return paper_table_out(table)
 
 
 @router.get("/{evaluation_id}", operation_id="evaluations_get")

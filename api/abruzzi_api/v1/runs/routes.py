@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from abruzzi.contracts.gate import judge
 from abruzzi.contracts.notification import ExportOut
 from abruzzi.contracts.resources import MetricKeyOut, Page, Resource, RunOut, RunSummary
 from abruzzi.contracts.states import RunState
@@ -16,6 +14,7 @@ from abruzzi.contracts.why import WhyOut
 from abruzzi.identity.policy import Action
 from abruzzi.metrics import service as metrics
 from abruzzi.runs import exports, query, steer, submit
+from abruzzi.runs.gates import GateOut, gates_of
 from abruzzi.runs.listing import Sort
 from abruzzi.runs.listing import list_runs as list_sorted
 from abruzzi.runs.why import why
@@ -34,21 +33,6 @@ OverrideWork = Annotated[Work, permit(Action.OVERRIDE_GATES)]
 
 class MetricKeys(Resource):
     items: list[MetricKeyOut]
-
-
-class GateOverride(Resource):
-    by: str
-    reason: str
-    at: datetime
-
-
-class GateOut(Resource):
-    stage_id: str
-    gate: str
-    holds: bool
-    sentence: str
-    override: GateOverride | None
-    """Who let the stage start although it does not hold."""
 
 
 class Gates(Resource):
@@ -158,19 +142,8 @@ async def why_run(run_id: str, work: ReadWork) -> WhyOut:
 @router.get("/{run_id}/gates", operation_id="runs_gates")
 async def run_gates(run_id: str, work: ReadWork) -> Gates:
     """Each stage's gate, judged on what is known now."""
-    await query.row(work.session, run_id)
-    stages = await query.stage_rows(work.session, run_id)
-    facts = {s.id: s.facts for s in stages}
-    judged = [(s, judge(s.gate, facts)) for s in stages if s.gate]
-    return Gates(
-        items=[
-            GateOut(
-                stage_id=s.id, gate=s.gate or "", holds=v.holds, sentence=v.sentence,
-                override=GateOverride.model_validate(s.gate_override) if s.gate_override else None,
-            )
-            for s, v in judged
-        ]
-    )  # fmt: skip
+    run = await query.row(work.session, run_id)
+    return Gates(items=gates_of(run, await query.stage_rows(work.session, run_id)))
 
 
 @router.post(

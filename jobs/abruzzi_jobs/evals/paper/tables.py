@@ -1,54 +1,15 @@
-"""The paper's tables as data, and as Markdown with our column beside the paper's. What one of them does not have stays empty."""
+"""The paper's tables as Markdown with our column beside the paper's. What one of them does not have stays empty."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Literal
-
-from pydantic import Field
+from collections.abc import Sequence
 
 from abruzzi.contracts.evaluation import Figure, SuiteSummary
-from abruzzi.contracts.training import Strict
-
-TABLES = ("instruct", "base")
-
-
-class PaperRow(Strict):
-    benchmark: str
-    suites: tuple[str, ...] = ()
-    """Ours, the first that there is."""
-    subtask: str = ""
-    samples: int | None = None
-    """k of Avg@k, where the paper tells it."""
-    shots: int | None = None
-    mode: Literal["perplexity", "generation"] | None = None
-    values: Mapping[str, float | str]
-    """Per cent, by model; with a star, as text, what the paper took from the vendor."""
+from abruzzi.contracts.leaderboard import PaperTableName
+from abruzzi.contracts.paper_tables import PaperRow, paper_table
 
 
-class PaperTable(Strict):
-    title: str
-    models: tuple[str, ...]
-    row: tuple[PaperRow, ...]
-    notes: Mapping[str, str] = Field(default_factory=dict)
-    """By suite: in what ours is another measure."""
-
-
-@cache
-def paper_table(name: str) -> PaperTable:
-    """Of TABLES."""
-    read = tomllib.loads(Path(__file__).with_name("tables.toml").read_text(encoding="utf-8"))
-    rows = [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in read[name]["row"]]
-    models = tuple(read[name]["models"])
-    return PaperTable.model_validate(
-        {"title": read[name]["title"], "models": models, "row": tuple(rows), "notes": read["notes"]}
-    )
-
-
-def beside_the_paper(name: str, summaries: Sequence[SuiteSummary], *, whole: bool = False) -> list[str]:
+def beside_the_paper(name: PaperTableName, summaries: Sequence[SuiteSummary], *, whole: bool = False) -> list[str]:
     """Lines of Markdown: the rows that we have a figure for (all of them: `whole`). None where there are no such rows."""
     table = paper_table(name)
     ours = {summary.suite.partition("@")[0]: summary for summary in summaries}
@@ -60,11 +21,8 @@ def beside_the_paper(name: str, summaries: Sequence[SuiteSummary], *, whole: boo
         figure = _figure(row, ours[suite]) if suite is not None else None
         if suite in table.notes and figure is not None:
             remarks.append(f"{row.benchmark}: {table.notes[suite]}.")
-        setting = [f"Avg@{row.samples}"] if row.samples else []
-        setting += [f"{row.shots}-shot"] if row.shots is not None else []
-        setting += [row.mode] if row.mode else []
         told = [str(row.values.get(model, "")) for model in table.models]
-        cells.append(f"| {row.benchmark} | {', '.join(setting)} | {_told(figure)} | {' | '.join(told)} |")
+        cells.append(f"| {row.benchmark} | {row.setting} | {_told(figure)} | {' | '.join(told)} |")
     if not cells:
         return []
     head = f"| benchmark | the paper's setting | ours | {' | '.join(table.models)} |"

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from abruzzi.contracts.evaluation import Figure, ItemStatus, SuiteSettings, SuiteSummary
+from abruzzi.contracts.paper_tables import TABLES, paper_table
 from abruzzi.contracts.toml import load_recipe
-from abruzzi_jobs.evals.paper.tables import TABLES, beside_the_paper, paper_table
+from abruzzi_jobs.evals.paper.tables import beside_the_paper
 from abruzzi_jobs.evals.suites.registry import suite_class, suite_paths
 
 RECIPES = Path(__file__).parents[4] / "recipes" / "evals"
