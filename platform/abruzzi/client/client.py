@@ -355,10 +355,20 @@ class Recipes:
         self._http = transport
 
     def plan(
-        self, recipe_toml: str, overrides: Mapping[str, str] | None = None, *, pool: str | None = None
+        self,
+        recipe_toml: str,
+        overrides: Mapping[str, str] | None = None,
+        *,
+        pool: str | None = None,
+        nodes: int | None = None,
+        sweep: bool = False,
+        timeline: bool = False,
+        price: float | None = None,
     ) -> dict[str, Any]:
-        """The dry run against the platform's pools as they are now. `pool`: every stage there."""
+        """The dry run against the platform's pools as they are now. `pool`: every stage there. `nodes`: of pre-training stages, instead of the recipe's
+        ranks. `sweep`: other layouts of the same ranks, too. `timeline`: the planned schedule's spans. `price`: of a GPU-hour."""
         body = {"recipe_toml": recipe_toml, "overrides": dict(overrides or {}), "pool": pool}
+        body |= {"nodes": nodes, "sweep": sweep, "timeline": timeline, "price": price}
         return self._http.request("POST", "plan", json=body).json()
 
 

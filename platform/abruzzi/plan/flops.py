@@ -16,6 +16,14 @@ def flops_per_token(model: ModelConfig, sequence_length: int) -> float:
 
 def newton_schulz_flops(model: ModelConfig, steps: int) -> float:
     """Of one optimizer step over all matrices: steps x (4 m^2 n + 2 m^3) with m <= n."""
+    attention, router, dense, expert = matrix_flops(model, steps)
+    moe_layers = model.num_layers - model.num_dense_layers
+    moe = (model.num_experts + model.num_shared_experts) * expert + router
+    return model.num_layers * attention + moe_layers * moe + model.num_dense_layers * dense
+
+
+def matrix_flops(model: ModelConfig, steps: int) -> tuple[float, float, float, float]:
+    """Newton-Schulz of one layer's attention, one router, one dense layer's SwiGLU, one expert."""
 
     def one(rows: int, columns: int) -> float:
         m, n = sorted((rows, columns))
@@ -30,6 +38,4 @@ def newton_schulz_flops(model: ModelConfig, steps: int) -> float:
     )
     expert = 3 * one(model.moe_intermediate_size, model.hidden_size)
     dense = 3 * one(model.intermediate_size, model.hidden_size)
-    moe_layers = model.num_layers - model.num_dense_layers
-    moe = (model.num_experts + model.num_shared_experts) * expert + one(model.num_experts, model.hidden_size)
-    return model.num_layers * attention + moe_layers * moe + model.num_dense_layers * dense
+    return attention, one(model.num_experts, model.hidden_size), dense, expert

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
+from anyio import to_thread
+
 from abruzzi.contracts.resources import Page, Resource
 from abruzzi.contracts.toml import load_recipe, parse_recipe, pool_overrides
 from abruzzi.identity.policy import Action
-from abruzzi.plan import plan_recipe
+from abruzzi.plan import PlanOptions, plan_recipe
 from abruzzi.pools import dry_run
 from abruzzi.pools import service as pools
 from abruzzi.recipes import service as recipes
@@ -75,11 +77,13 @@ async def validate_recipe(body: RecipeIn, work: PlanWork) -> Validated:
 
 @router.post("/plan", operation_id="plan")
 async def plan(body: PlanIn, work: PlanWork) -> dict[str, Any]:
-    """The dry run: parameters, FLOPs, memory, steps, time; and for each stage its `placement`: nodes, pods, quota, queue, when. Nothing is stored."""
+    """The dry run: parameters, FLOPs, memory by rank, the simulated step, time and cost, or why a layout cannot be; and for each stage its `placement`:
+    nodes, pods, quota, queue, when. Nothing is stored."""
     overrides = {**body.overrides, **pool_overrides(body.recipe_toml, body.pool)}
     recipe = load_recipe(body.recipe_toml, overrides)
     flavors = dry_run.flavors(await pools.list_specs(work.session), work.default_pool)
-    planned = plan_recipe(recipe, flavors)
+    options = PlanOptions(sweep=body.sweep, timeline=body.timeline, price=body.price, nodes=body.nodes)
+    planned = await to_thread.run_sync(plan_recipe, recipe, flavors, options)
     placed = await dry_run.place_all(work.session, recipe, planned, default=work.default_pool, now=work.clock.now())
     for stage in planned["stages"]:
         stage["pool"] = placed[stage["id"]].pool

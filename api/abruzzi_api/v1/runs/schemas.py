@@ -27,6 +27,14 @@ class RecipeIn(Body):
 class PlanIn(RecipeIn):
     pool: PoolName | None = None
     """Every stage in this pool, whatever the recipe says."""
+    nodes: int | None = Field(default=None, ge=1, le=512)
+    """Of pre-training stages, whatever ranks the recipe says."""
+    sweep: bool = False
+    """Rank other layouts of the same ranks, too: takes seconds."""
+    timeline: bool = False
+    """Spans of the planned pipeline schedule, for a picture."""
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Of one GPU-hour, in any currency."""
 
 
 class RunIn(RecipeIn):

@@ -1,0 +1,96 @@
+"""What a rank computes and moves a second: the one table that every time of the plan is divided by."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """FLOP/s of each kind of operation and bytes/s of each way, of one rank; ways to others count in each direction."""
+
+    matmul: float
+    grouped_matmul: float
+    """Experts: many small matrices in one call."""
+    attention: float
+    newton_schulz: float
+    memory: float
+    """Of the device's own memory: what norms, SwiGLU, routing and casts are bound by."""
+    host_copy: float
+    """Between device and host (PCIe)."""
+    within_node: float
+    between_nodes: float
+    checkpoint_write: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    name: str
+    peak_flops: float
+    memory_bytes: int | None
+    """None: nobody knows, so nothing is refused for its sake."""
+    reserve_bytes: int
+    """Context, communication buffers and fragments: never for tensors."""
+    node_memory_bytes: int | None
+    ranks_per_node: int
+    rates: Rates
+    source: str
+
+    def as_assumptions(self) -> dict[str, Any]:
+        """Shown in every plan beside what it yields."""
+        shown = asdict(self)
+        return {"device": shown.pop("name"), **shown}
+
+
+_H800_PEAK = 989e12
+_H800 = Device(
+    name="H800",
+    peak_flops=_H800_PEAK,
+    memory_bytes=80_000_000_000,
+    reserve_bytes=4_000_000_000,
+    node_memory_bytes=2_000_000_000_000,
+    ranks_per_node=8,
+    rates=Rates(
+        matmul=0.6 * _H800_PEAK,
+        grouped_matmul=0.5 * _H800_PEAK,
+        attention=0.4 * _H800_PEAK,
+        newton_schulz=0.4 * _H800_PEAK,
+        memory=0.75 * 3.35e12,
+        host_copy=0.8 * 64e9,
+        within_node=0.8 * 200e9,
+        between_nodes=0.8 * 50e9,
+        checkpoint_write=1e9,
+    ),
+    source="data sheet; 8 x 400 Gbit/s and 2 TB a node by the paper; shares of the peaks are assumed, 1 GB/s a rank to storage too",
+)
+_CPU = Device(
+    name="CPU rank",
+    peak_flops=50e9,
+    memory_bytes=None,
+    reserve_bytes=0,
+    node_memory_bytes=None,
+    ranks_per_node=64,
+    rates=Rates(
+        matmul=25e9,
+        grouped_matmul=25e9,
+        attention=25e9,
+        newton_schulz=25e9,
+        memory=10e9,
+        host_copy=5e9,
+        within_node=1e9,
+        between_nodes=1e9,
+        checkpoint_write=0.5e9,
+    ),
+    source="two cores, float32, as bench/train_step measures",
+)
+_DEVICES = {"h800": _H800, "local": _CPU}
+
+
+def device_of(flavor: str) -> Device:
+    """By a pool's flavor, or its name where nobody knows the flavor; a CPU rank where neither is known."""
+    return _DEVICES.get(flavor.lower(), _CPU)
+
+
+def has_gpus(flavor: str) -> bool:
+    return device_of(flavor) is not _CPU

@@ -1,0 +1,177 @@
+"""How a model lies on ranks: which layers each pipeline chunk has, how many micro-batches a step is, and why a layout cannot be.
+
+Ranks = PP x data ranks; experts are shared out over EP of the data ranks, everything else is whole on each of them. EDP = data ranks / EP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from abruzzi.contracts.training import (
+    BatchConfig,
+    CheckpointConfig,
+    MemoryConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ParallelConfig,
+)
+from abruzzi.plan.parameters import count_parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    tokens: int
+    sequence_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What a training stage asks for; hashable, so that a plan is made once."""
+
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    batch: BatchConfig
+    parallel: ParallelConfig
+    memory: MemoryConfig
+    checkpoint: CheckpointConfig
+    ranks: int
+    phases: tuple[Phase, ...]
+    """Empty: as many tokens as its data has, which nobody knows beforehand."""
+
+    @property
+    def data_ranks(self) -> int:
+        return max(1, self.ranks // self.parallel.pp)
+
+    @property
+    def edp(self) -> int:
+        return max(1, self.data_ranks // self.parallel.ep)
+
+    @property
+    def micro_sequences(self) -> int:
+        return self.batch.micro_sequences or max(1, self.batch.sequences // self.data_ranks)
+
+    @property
+    def micro_tokens(self) -> int:
+        return self.micro_sequences * self.batch.sequence_length
+
+    @property
+    def microbatches(self) -> int:
+        return max(1, self.batch.sequences // self.data_ranks // self.micro_sequences)
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch.sequences * self.batch.sequence_length
+
+    @property
+    def stages(self) -> int:
+        """Pipeline chunks of all ranks; stage s lies on rank s mod PP."""
+        return self.parallel.pp * self.parallel.vpp
+
+    @property
+    def extra_warmup(self) -> int:
+        """One forward more before the first backward, so that an all-to-all has a compute to hide under (paper section 2.4)."""
+        return 1 if self.parallel.ep > 1 else 0
+
+    def with_parallel(self, **changes: int) -> Workload:
+        return replace(self, parallel=self.parallel.model_copy(update=changes))
+
+    def with_memory(self, **changes: object) -> Workload:
+        return replace(self, memory=self.memory.model_copy(update=changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The layers of one stage."""
+
+    dense: int
+    moe: int
+    has_embedding: bool
+    has_head: bool
+
+    @property
+    def layers(self) -> int:
+        return self.dense + self.moe
+
+
+def layers_by_chunk(model: ModelConfig, pp: int, vpp: int) -> list[int]:
+    """Layers of each of pp x vpp stages. What is missing to a full round is taken from the rank that has most to compute, its last stages first:
+    as the head is worth some layers, that is the last rank until it has no more than others. A stage without layers passes on what it gets.
+    """
+    full = -(-model.num_layers // (pp * vpp))
+    counts = [full] * (pp * vpp)
+    head = head_in_layers(model)
+    for _ in range(full * pp * vpp - model.num_layers):
+        loads = [sum(counts[rank::pp]) + (head if rank == pp - 1 else 0.0) for rank in range(pp)]
+        rank = max((r for r in range(pp) if any(counts[r::pp])), key=lambda r: (loads[r], r))
+        stage = max((s for s in range(rank, pp * vpp, pp) if counts[s]), key=lambda s: (counts[s], s))
+        counts[stage] -= 1
+    return counts
+
+
+def head_in_layers(model: ModelConfig) -> float:
+    """The head's multiplications in those of one layer."""
+    parameters = count_parameters(model)
+    layer = (parameters.active_in_matmuls - model.vocab_size * model.hidden_size) / model.num_layers
+    return model.vocab_size * model.hidden_size / layer
+
+
+def chunks(model: ModelConfig, pp: int, vpp: int) -> list[Chunk]:
+    """Of every stage in order."""
+    found: list[Chunk] = []
+    first = 0
+    counts = layers_by_chunk(model, pp, vpp)
+    for stage, layers in enumerate(counts):
+        dense = max(0, min(model.num_dense_layers - first, layers))
+        found.append(Chunk(dense, layers - dense, stage == 0, stage == len(counts) - 1))
+        first += layers
+    return found
+
+
+def refusals(work: Workload, ranks_per_node: int) -> list[str]:
+    """Why this layout cannot be, each with its remedy; none: it can, if memory allows."""
+    pp, vpp, ep = work.parallel.pp, work.parallel.vpp, work.parallel.ep
+    found: list[str] = []
+    if work.ranks % (pp * ep):
+        found.append(_whole_groups(work.ranks, pp, ep, ranks_per_node))
+    elif work.parallel.dp != "auto" and work.parallel.dp != work.data_ranks:
+        found.append(
+            f"dp is {work.parallel.dp}, but {work.ranks} ranks over PP {pp} leave {work.data_ranks}: set dp to that or 'auto'."
+        )
+    if work.model.num_experts % ep:
+        found.append(
+            f"{work.model.num_experts} experts cannot be shared out evenly over EP {ep}: take a divisor of {work.model.num_experts}."
+        )
+    if pp * (vpp - 1) >= work.model.num_layers or pp > work.model.num_layers:
+        most = -(-work.model.num_layers // pp)
+        take = (
+            f"pp {work.model.num_layers} at most"
+            if pp > work.model.num_layers
+            else f"vpp {most} at most, or a smaller pp"
+        )
+        found.append(f"PP {pp} x {vpp} chunks are {pp * vpp} stages for {work.model.num_layers} layers: take {take}.")
+    if found:
+        return found
+    share = work.data_ranks * work.micro_sequences
+    if work.batch.sequences % share:
+        found.append(
+            f"{work.batch.sequences} sequences a step are no multiple of {work.data_ranks} data ranks x {work.micro_sequences} a micro-batch: "
+            f"take {max(1, round(work.batch.sequences / share)) * share} sequences."
+        )
+    elif vpp > 1 and work.microbatches % max(1, work.microbatches // pp):
+        found.append(
+            f"{work.microbatches} micro-batches do not fill rounds of {pp} ranks: take a multiple of {pp} for interleaved chunks."
+        )
+    return found
+
+
+def _whole_groups(ranks: int, pp: int, ep: int, ranks_per_node: int) -> str:
+    group = pp * ep
+    said = f"PP {pp} x EP {ep} = {group} ranks are one model-parallel group"
+    if group % ranks_per_node == 0 and ranks % ranks_per_node == 0:
+        nodes, each = ranks // ranks_per_node, group // ranks_per_node
+        below = nodes // each * each
+        take = f"{below} or {below + each}" if below else f"{each}"
+        return f"{said}: {each} nodes of {ranks_per_node}. {nodes} nodes % {each} = {nodes % each}: take {take} nodes."
+    below = ranks // group * group
+    take = f"{below} or {below + group}" if below else f"{group}"
+    return f"{said}. {ranks} ranks % {group} = {ranks % group}: take {take} ranks."
