@@ -369,7 +369,8 @@ export const notificationsTest = <ThrowOnError extends boolean = false>(options:
 /**
  * Plan
  *
- * The dry run: parameters, FLOPs, memory, steps, time; and for each stage its `placement`: nodes, pods, quota, queue, when. Nothing is stored.
+ * The dry run: parameters, FLOPs, memory by rank, the simulated step, time and cost, or why a layout cannot be; and for each stage its `placement`:
+ * nodes, pods, quota, queue, when. Nothing is stored.
  */
 export const plan = <ThrowOnError extends boolean = false>(options: Options<PlanData, ThrowOnError>) => (options.client ?? client).post<PlanResponses, PlanErrors, ThrowOnError>({
     url: '/api/v1/plan',

@@ -1761,6 +1761,10 @@ export type PaperTableOut = {
  */
 export type PlanIn = {
     /**
+     * Nodes
+     */
+    nodes?: number | null;
+    /**
      * Overrides
      */
     overrides?: {
@@ -1771,9 +1775,21 @@ export type PlanIn = {
      */
     pool?: string | null;
     /**
+     * Price
+     */
+    price?: number | null;
+    /**
      * Recipe Toml
      */
     recipe_toml: string;
+    /**
+     * Sweep
+     */
+    sweep?: boolean;
+    /**
+     * Timeline
+     */
+    timeline?: boolean;
 };
 
 /**

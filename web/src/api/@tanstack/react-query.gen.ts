@@ -1254,7 +1254,8 @@ export const notificationsTestMutation = (options?: Partial<Options<Notification
 /**
  * Plan
  *
- * The dry run: parameters, FLOPs, memory, steps, time; and for each stage its `placement`: nodes, pods, quota, queue, when. Nothing is stored.
+ * The dry run: parameters, FLOPs, memory by rank, the simulated step, time and cost, or why a layout cannot be; and for each stage its `placement`:
+ * nodes, pods, quota, queue, when. Nothing is stored.
  */
 export const planMutation = (options?: Partial<Options<PlanData>>): UseMutationOptions<PlanResponse, PlanError, Options<PlanData>> => {
     const mutationOptions: UseMutationOptions<PlanResponse, PlanError, Options<PlanData>> = {
