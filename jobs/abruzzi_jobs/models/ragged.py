@@ -4,7 +4,7 @@ Keys are taken in blocks from the sequence's own start, maxima over all, sums bl
 keeps, too (`paged.py`), so that both give the same numbers (see `invariance.py`). Of sequences that end within it the first block is cut to `SHORT`. Grouped: Q query heads read one head of keys and values; values may be narrower.
 
 Shapes: T rows (all sequences), G key heads, Q query heads of each, D key dims, E value dims; inside a batch of sequences with equally many
-blocks: N = sequences · G, L positions, M = rows of a stripe · Q, S its visible keys.
+blocks: N = sequences · G, L positions, K keys (whole blocks), M = rows of a stripe · Q, S its visible keys.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.attention import LOG2_E
-from abruzzi_jobs.models.invariance import BLOCK, exp2_rows_, multiple
+from abruzzi_jobs.models.invariance import BLOCK, ROWS, exp2_rows_, multiple
 
 SHORT = 32
 """Two vectors of sixteen numbers: with fewer, `exp2` is other code."""
@@ -33,9 +33,19 @@ _STRIPE_ELEMENTS = 1 << 20
 class Batch:
     """Sequences with equally many blocks, or all short."""
 
-    index_BL: Tensor
+    index_BK: Tensor
     """Rows; a sequence's last one again where it is shorter: later than all its own, so that causality hides it."""
-    is_own_BL: Tensor
+    is_own_BK: Tensor
+    length: int
+    """L: positions up to which there are queries, as few as the longest sequence allows. Keys are whole blocks, since sums over them are."""
+
+    @property
+    def index_BL(self) -> Tensor:
+        return self.index_BK[:, : self.length]
+
+    @property
+    def is_own_BL(self) -> Tensor:
+        return self.is_own_BK[:, : self.length]
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,9 @@ class RaggedLayout:
                 part = there[first : first + most]
                 start_B1 = torch.tensor([starts[i] for i in part], device=device).unsqueeze(1)
                 length_B1 = torch.tensor([lengths[i] for i in part], device=device).unsqueeze(1)
-                position_L = torch.arange(width, device=device)
-                index_BL = start_B1 + torch.minimum(position_L, length_B1 - 1)
-                batches.append(Batch(index_BL, position_L < length_B1))
+                position_K = torch.arange(width, device=device)
+                index_BK = start_B1 + torch.minimum(position_K, length_B1 - 1)
+                batches.append(Batch(index_BK, position_K < length_B1, multiple(lengths[part[-1]], ROWS)))
         return cls(rows, tuple(batches))
 
 
@@ -87,12 +97,12 @@ class _Ragged(torch.autograd.Function):
         for batch in layout.batches:
             B, L = batch.index_BL.shape
             q_NXD = _query(q_TGQD, batch, scale)
-            k_NLD, v_NLE = _gathered(k_TGD, batch), _gathered(v_TGE, batch)
+            k_NKD, v_NKE = _keys(k_TGD, batch), _keys(v_TGE, batch)
             out_NXE, lse_NX1 = q_NXD.new_empty(*q_NXD.shape[:2], E), q_NXD.new_empty(*q_NXD.shape[:2], 1)
             for rows, keys in _stripes(L, Q):
-                logits_NMS = _logits(q_NXD[:, rows], k_NLD[:, :keys], Q)
+                logits_NMS = _logits(q_NXD[:, rows], k_NKD[:, :keys], Q)
                 max_NM1 = logits_NMS.amax(-1, keepdim=True)
-                out_NXE[:, rows], total_NM1 = weighted_blocks(exp2_rows_(logits_NMS.sub_(max_NM1)), v_NLE[:, :keys])
+                out_NXE[:, rows], total_NM1 = weighted_blocks(exp2_rows_(logits_NMS.sub_(max_NM1)), v_NKE[:, :keys])
                 lse_NX1[:, rows] = total_NM1.log2_().add_(max_NM1)
                 max_GQ = torch.maximum(max_GQ, max_NM1.view(B, G, -1, Q).amax((0, 2)))
             _scatter_(out_TGQE, out_NXE.view(B, G, L, Q, E), batch)
@@ -112,7 +122,7 @@ class _Ragged(torch.autograd.Function):
         for batch in ctx.layout.batches:
             B, L = batch.index_BL.shape
             q_NXD = _query(q_TGQD, batch, ctx.scale)
-            k_NLD, v_NLE = _gathered(k_TGD, batch), _gathered(v_TGE, batch)
+            k_NKD, v_NKE = _keys(k_TGD, batch), _keys(v_TGE, batch)
             own_BL = batch.is_own_BL.view(B, 1, L, 1, 1)
             # Rows that repeat a sequence's last have no gradient, and give none to the keys that repeat.
             grad_NXE, lse_NX1, delta_NX1 = (
@@ -121,23 +131,23 @@ class _Ragged(torch.autograd.Function):
             )
             grad_NXE, delta_NX1 = ((x * own_BL).flatten(0, 1).flatten(1, 2) for x in (grad_NXE, delta_NX1))
             lse_NX1 = lse_NX1.flatten(0, 1).flatten(1, 2)
-            grad_q_NXD, grad_k_NLD, grad_v_NLE = (
+            grad_q_NXD, grad_k_NKD, grad_v_NKE = (
                 torch.empty_like(q_NXD),
-                torch.zeros_like(k_NLD),
-                torch.zeros_like(v_NLE),
+                torch.zeros_like(k_NKD),
+                torch.zeros_like(v_NKE),
             )
             for rows, keys in _stripes(L, Q):
-                p_NMS = _logits(q_NXD[:, rows], k_NLD[:, :keys], Q).sub_(lse_NX1[:, rows]).exp2_()
-                grad_v_NLE[:, :keys] += torch.bmm(p_NMS.transpose(1, 2), grad_NXE[:, rows])
+                p_NMS = _logits(q_NXD[:, rows], k_NKD[:, :keys], Q).sub_(lse_NX1[:, rows]).exp2_()
+                grad_v_NKE[:, :keys] += torch.bmm(p_NMS.transpose(1, 2), grad_NXE[:, rows])
                 ds_NMS = (
-                    torch.bmm(grad_NXE[:, rows], v_NLE[:, :keys].transpose(1, 2)).sub_(delta_NX1[:, rows]).mul_(p_NMS)
+                    torch.bmm(grad_NXE[:, rows], v_NKE[:, :keys].transpose(1, 2)).sub_(delta_NX1[:, rows]).mul_(p_NMS)
                 )
-                torch.mul(torch.bmm(ds_NMS, k_NLD[:, :keys]), ctx.scale, out=grad_q_NXD[:, rows])
-                grad_k_NLD[:, :keys] += torch.bmm(ds_NMS.transpose(1, 2), q_NXD[:, rows])
-            grad_k_NLD.div_(LOG2_E)
+                torch.mul(torch.bmm(ds_NMS, k_NKD[:, :keys]), ctx.scale, out=grad_q_NXD[:, rows])
+                grad_k_NKD[:, :keys] += torch.bmm(ds_NMS.transpose(1, 2), q_NXD[:, rows])
+            grad_k_NKD.div_(LOG2_E)
             _scatter_(grad_q, grad_q_NXD.view(B, -1, L, *q_TGQD.shape[2:]), batch)
-            _scatter_(grad_k, grad_k_NLD.view(B, -1, L, k_TGD.shape[-1]), batch)
-            _scatter_(grad_v, grad_v_NLE.view(B, -1, L, v_TGE.shape[-1]), batch)
+            _scatter_(grad_k, grad_k_NKD.view(B, -1, *k_NKD.shape[1:]), batch)
+            _scatter_(grad_v, grad_v_NKE.view(B, -1, *v_NKE.shape[1:]), batch)
         return grad_q, grad_k, grad_v, None, None
 
 
@@ -162,14 +172,16 @@ def _query(q_TGQD: Tensor, batch: Batch, scale: float) -> Tensor:
     return picked.transpose(1, 2).flatten(0, 1).flatten(1, 2)
 
 
-def _gathered(x_TGX: Tensor, batch: Batch) -> Tensor:
-    """[N, L, X]"""
-    B, L = batch.index_BL.shape
-    return x_TGX.index_select(0, batch.index_BL.flatten()).view(B, L, *x_TGX.shape[1:]).transpose(1, 2).flatten(0, 1)
+def _keys(x_TGX: Tensor, batch: Batch) -> Tensor:
+    """[N, K, X]"""
+    B, K = batch.index_BK.shape
+    return x_TGX.index_select(0, batch.index_BK.flatten()).view(B, K, *x_TGX.shape[1:]).transpose(1, 2).flatten(0, 1)
 
 
-def _scatter_(out_T: Tensor, x_BGL: Tensor, batch: Batch) -> None:
-    out_T[batch.index_BL[batch.is_own_BL]] = x_BGL.transpose(1, 2)[batch.is_own_BL]
+def _scatter_(out_T: Tensor, x_BGX: Tensor, batch: Batch) -> None:
+    """X: L or K positions."""
+    is_own_BX = batch.is_own_BK[:, : x_BGX.shape[2]]
+    out_T[batch.index_BK[:, : x_BGX.shape[2]][is_own_BX]] = x_BGX.transpose(1, 2)[is_own_BX]
 
 
 def _width(length: int) -> int:
@@ -179,7 +191,7 @@ def _width(length: int) -> int:
 def _stripes(length: int, queries: int) -> Iterator[tuple[slice, int]]:
     """(rows of L·Q, keys that the last of them sees)"""
     for start in range(0, length, BLOCK):
-        yield slice(start * queries, (start + BLOCK) * queries), start + BLOCK
+        yield slice(start * queries, min(start + BLOCK, length) * queries), start + BLOCK
 
 
 def _logits(q_NMD: Tensor, k_NSD: Tensor, queries: int) -> Tensor:
