@@ -200,7 +200,7 @@ def kill_at_random_points(
     return found
 
 
-def make_policy(folder: Path) -> Path:
+def make_policy(folder: Path, *, positions: int = 128) -> Path:
     """Once for many labs: fresh weights and a tokenizer with the chat template, and an empty dataset folder, which a lab wants."""
     small_tokenizer(folder)
     (folder / "chat-tokenizer").mkdir()
@@ -208,7 +208,9 @@ def make_policy(folder: Path) -> Path:
         folder / "tokenizer", folder / "chat-tokenizer", marker_sets()["shipped"], "typescript"
     )
     vocabulary = tokenizer.get_vocab_size() + UNKNOWN
-    table = ModelTable.model_validate({"preset": "nano", "vocab_size": vocabulary, "max_position": 128}).model_dump()
+    table = ModelTable.model_validate(
+        {"preset": "nano", "vocab_size": vocabulary, "max_position": positions}
+    ).model_dump()
     (folder / "checkpoint").mkdir()
     save_file(KimiK2(ModelConfig.from_dict(table), seed=0).state_dict(), folder / "checkpoint" / "model.safetensors")
     (folder / "checkpoint" / "state.json").write_text(json.dumps({"config": {"model": table}}))
