@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { ChartColumnStacked, Database, Dumbbell, GitCompareArrows, KeyRound, List, Monitor, Moon, Plus, Scale, Server, Sun } from "lucide-react";
+import { ChartColumnStacked, ChartGantt, Database, Dumbbell, GitCompareArrows, KeyRound, List, Monitor, Moon, Plus, Scale, Server, Sun } from "lucide-react";
 import { type ReactNode, useState } from "react";
 
 import { poolsListOptions, runsListOptions } from "@/api/@tanstack/react-query.gen";
@@ -30,7 +30,7 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   const [text, setText] = useState("");
   const runs = useQuery({ ...runsListOptions({ query: { limit: 8, ...(text.trim() ? { q: text.trim() } : {}) } }), placeholderData: (before) => before });
   const pools = useQuery({ ...poolsListOptions(), staleTime: 60_000 });
-  const go = (to: "/runs" | "/data" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
+  const go = (to: "/runs" | "/data" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/plan" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
   const entries: Entry[] = [
     ...(runId
       ? [
@@ -55,6 +55,7 @@ export default function Palette({ onClose }: { onClose: () => void }) {
     { group: "Go to", value: "Environments", label: "Environments", icon: <Dumbbell />, act: go("/environments") },
     { group: "Go to", value: "Rubrics", label: "Rubrics", icon: <Scale />, act: go("/rubrics") },
     { group: "Go to", value: "Pools", label: "Pools", icon: <Server />, act: go("/pools") },
+    { group: "Go to", value: "Plan", label: "Plan", icon: <ChartGantt />, act: go("/plan") },
     { group: "Go to", value: "Usage", label: "Usage", icon: <ChartColumnStacked />, act: go("/usage") },
     { group: "Go to", value: "Compare", label: "Compare", icon: <GitCompareArrows />, act: go("/compare") },
     { group: "Go to", value: "Tokens", label: "Tokens", icon: <KeyRound />, act: go("/tokens") },

@@ -3,7 +3,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirec
 import { Button } from "@/components/ui/button";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 
-import { readCompareSearch, readDataSearch, readDatasetSearch, readNewRunSearch, readPoolSearch, readRubricsSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
+import { readCompareSearch, readDataSearch, readDatasetSearch, readNewRunSearch, readPlanSearch, readPoolSearch, readRubricsSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
 import { Shell } from "./shell";
 
 const rootRoute = createRootRoute({
@@ -40,6 +40,13 @@ const newRunRoute = createRoute({
   path: "/runs/new",
   validateSearch: readNewRunSearch,
   component: lazyRouteComponent(() => import("@/routes/new-run"), "NewRunPage"),
+});
+
+const planRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/plan",
+  validateSearch: readPlanSearch,
+  component: lazyRouteComponent(() => import("@/routes/plan"), "PlanPage"),
 });
 
 const runRoute = createRoute({
@@ -110,7 +117,7 @@ const tokensRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, runRoute, dataRoute, datasetRoute, environmentsRoute, rubricsRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, planRoute, runRoute, dataRoute, datasetRoute, environmentsRoute, rubricsRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
   defaultPreload: "intent",
   defaultPreloadStaleTime: 0,
   scrollRestoration: true,

@@ -35,6 +35,7 @@ export type DataSearch = { run?: string };
 export type DatasetSearch = { tab?: string; fate?: string[]; q?: string; where?: string[]; row?: string };
 export type RubricsSearch = { name?: string; version?: number };
 export type NewRunSearch = { from?: string; recipe?: string };
+export type PlanSearch = { recipe?: string; nodes?: number; price?: number; sweep?: boolean };
 
 const STATES: readonly RunState[] = ["pending", "running", "cancelling", "interrupted", "succeeded", "failed", "cancelled"];
 const NODE_STATES: readonly NodeState[] = ["ready", "suspect", "lost", "quarantined", "draining", "drained"];
@@ -70,6 +71,8 @@ export function readCompareSearch(raw: Raw): CompareSearch {
 
 export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
 
+export const readPlanSearch = (raw: Raw): PlanSearch => clean({ recipe: text(raw.recipe), nodes: natural(raw.nodes) || undefined, price: amount(raw.price), sweep: flag(raw.sweep) });
+
 export const readRubricsSearch = (raw: Raw): RubricsSearch => clean({ name: text(raw.name), version: natural(raw.version) });
 
 export const readDataSearch = (raw: Raw): DataSearch => clean({ run: text(raw.run) });
@@ -85,6 +88,7 @@ function readCurveSearch(raw: Raw): CurveSearch {
 const text = (value: unknown): string | undefined => (typeof value === "string" || typeof value === "number" ? String(value) || undefined : undefined);
 const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
 const natural = (value: unknown): number | undefined => (typeof value === "number" && Number.isInteger(value) && value >= 0 ? value : undefined);
+const amount = (value: unknown): number | undefined => (typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : undefined);
 
 const condition = (value: unknown): string | undefined => (typeof value === "string" && /^[A-Za-z0-9_.-]{1,100}:/.test(value) ? value : undefined);
 

@@ -48,6 +48,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
     "g b": ["Rubrics", () => void navigate({ to: "/rubrics" })],
     "g p": ["Pools", () => void navigate({ to: "/pools" })],
     "g u": ["Usage", () => void navigate({ to: "/usage" })],
+    "g l": ["Plan", () => void navigate({ to: "/plan" })],
     "g c": ["Compare runs", () => void navigate({ to: "/compare" })],
     "g t": ["Tokens", () => void navigate({ to: "/tokens" })],
     "?": ["This sheet", () => setOverlay("keys")],
@@ -69,6 +70,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
           <NavLink to="/rubrics">Rubrics</NavLink>
           <NavLink to="/pools">Pools</NavLink>
           <NavLink to="/usage">Usage</NavLink>
+          <NavLink to="/plan">Plan</NavLink>
           <NavLink to="/compare">Compare</NavLink>
           <NavLink to="/tokens">Tokens</NavLink>
         </nav>
@@ -110,7 +112,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
   );
 }
 
-function NavLink({ to, children }: { to: "/runs" | "/data" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/compare" | "/tokens"; children: string }) {
+function NavLink({ to, children }: { to: "/runs" | "/data" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/plan" | "/compare" | "/tokens"; children: string }) {
   return (
     <Link to={to} className="rounded-md px-2 py-1 font-medium text-muted hover:text-text" activeProps={{ className: "!text-text bg-hover", "aria-current": "page" }}>
       {children}

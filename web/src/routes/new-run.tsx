@@ -1,7 +1,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
 import { Play } from "lucide-react";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, Suspense, useState } from "react";
 
 import { plan, recipesValidate, runsSubmit } from "@/api";
 import { recipesListOptions, runsGetOptions } from "@/api/@tanstack/react-query.gen";
@@ -13,10 +13,10 @@ import { PlanSummary } from "@/features/recipes/plan-summary";
 import { SHIPPED } from "@/features/recipes/shipped";
 import { runKey } from "@/features/runs/queries";
 import { usePageTitle } from "@/lib/page-title";
+import { useSettled } from "@/lib/settled";
 
 const Editor = lazy(() => import("@/features/recipes/editor"));
 const route = getRouteApi("/runs/new");
-const PAUSE_MILLISECONDS = 350;
 
 /** A recipe, its mistakes at their lines, what it would take, and the button that starts it. */
 export function NewRunPage() {
@@ -122,14 +122,4 @@ function Composer({ start, offered, chosen }: { start: string; offered: readonly
       </div>
     </form>
   );
-}
-
-/** The text once nobody has typed for a moment. */
-function useSettled(text: string): string {
-  const [settled, setSettled] = useState(text);
-  useEffect(() => {
-    const timer = setTimeout(() => setSettled(text), PAUSE_MILLISECONDS);
-    return () => clearTimeout(timer);
-  }, [text]);
-  return settled;
 }
