@@ -118,18 +118,19 @@ function Stage({ layout }: { layout: Layout }) {
 
 function Amount({ label, value, onChange }: { label: string; value: number | undefined; onChange: (value: number | undefined) => void }) {
   return (
-    <Input
-      aria-label={label}
-      placeholder={label}
-      type="number"
-      min={0}
-      step="any"
-      defaultValue={value ?? ""}
-      className="w-40"
-      onChange={(event) => {
-        const typed = event.target.valueAsNumber;
-        onChange(Number.isFinite(typed) && typed >= 0 ? typed : undefined);
-      }}
-    />
+    <label className="flex items-center gap-1.5 text-sm text-muted">
+      {label}
+      <Input
+        type="number"
+        min={0}
+        step="any"
+        defaultValue={value ?? ""}
+        className="w-20"
+        onChange={(event) => {
+          const typed = event.target.valueAsNumber;
+          onChange(Number.isFinite(typed) && typed >= 0 ? typed : undefined);
+        }}
+      />
+    </label>
   );
 }

@@ -6,9 +6,9 @@ import { type Layout, number } from "./layout-shape";
 /** What the step comes to, in a dozen figures. */
 export function LayoutFacts({ layout }: { layout: Layout }) {
   return (
-    <dl className="grid grid-cols-[repeat(auto-fill,minmax(13rem,1fr))] gap-px overflow-hidden rounded-lg border border-line bg-line">
+    <dl className="grid grid-cols-[repeat(auto-fill,minmax(13rem,1fr))] overflow-hidden rounded-lg border border-line bg-surface">
       {factsOf(layout).map(([name, value, more]) => (
-        <div key={name} className="bg-surface px-3 py-2">
+        <div key={name} className="px-3 py-2 shadow-[0_0_0_1px_var(--line)]">
           <dt className="text-sm text-muted">{name}</dt>
           <dd className="text-lg font-semibold tabular-nums">{value}</dd>
           <dd className="text-sm text-muted">{more}</dd>
@@ -32,7 +32,7 @@ function factsOf({ raw, ep, byRank }: Layout): [name: string, value: string, mor
     ["Idle", percent(number(step.idle)), `bubble ${percent(number(step.bubble))} if all stages were equal`],
   ];
   if (raw.total) {
-    const money = total.cost === null ? "" : `, ${whole(number(total.cost))} in money`;
+    const money = total.cost === null ? "" : `, cost ${whole(number(total.cost))}`;
     facts.unshift(["Time", span(number(total.seconds)), `${whole(number(total.gpu_hours))} GPU-hours${money}`]);
   }
   facts.push(
