@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,11 +87,21 @@ def own_rows(source: str, *, store: StoreConfig | None = None) -> Iterator[Conve
             )
 
 
-def gym_rows(taught: TaughtGym, *, seed: int) -> Iterator[ConversationRow]:
-    """Tasks of an environment with right answers, each once; fewer than asked for where it has no more. None of its held-out tasks.
+def gym_rows(gyms: Iterable[TaughtGym], *, seed: int) -> Iterator[ConversationRow]:
+    """Tasks of environments with right answers, each once, also where an environment is named again with other options that allow the same task;
+    fewer than asked for where there are no more. None of the held-out tasks.
 
     Raises AbruzziError `unknown_environment`, `bad_options`, `unknown_family`, `no_answer` where nobody knows the answers.
     """
+    rows = (row for taught in gyms for row in _taught_rows(taught, seed=seed))
+    seen: set[str] = set()
+    for row in rows:
+        if row.id not in seen:
+            seen.add(row.id)
+            yield row
+
+
+def _taught_rows(taught: TaughtGym, *, seed: int) -> Iterator[ConversationRow]:
     taught_gym = gym(taught.name, taught.options)
     families = taught.families or taught_gym.families
     tasks = (

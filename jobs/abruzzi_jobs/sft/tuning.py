@@ -131,9 +131,7 @@ def _rows(
         yield from made_rows(context.input(noun).folder, noun, said)
     for source in stage.data.sources:
         yield from own_rows(source, store=context.spec.store)
-    for taught in stage.data.gyms:
-        if taught.form == "answers":
-            yield from gym_rows(taught, seed=context.spec.seed)
+    yield from gym_rows([each for each in stage.data.gyms if each.form == "answers"], seed=context.spec.seed)
     yield from _preferences(context, stage, ranks)
 
 
