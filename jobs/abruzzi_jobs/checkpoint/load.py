@@ -19,11 +19,11 @@ from abruzzi.contracts.states import ArtifactKind
 from abruzzi.store import CorruptArtifact, list_manifests, prefix_of
 from abruzzi_jobs.checkpoint import randomness
 from abruzzi_jobs.checkpoint.save import OPTIMIZER_FILE, WEIGHTS_FILE
-from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState
+from abruzzi_jobs.checkpoint.state import STATE_FILE, Loading, LoadingOptimizer, TrainingState
 from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.distributed.whole import WholeModel
 from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.streams import stream
-from abruzzi_jobs.optim import MuonClip
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None
     return found
 
 
-def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip, *, rank: int) -> TrainingState:
+def load_checkpoint(
+    artifact: LocalArtifact, model: Loading, optimizer: LoadingOptimizer, *, rank: int
+) -> TrainingState:
     """What was saved, after model, optimizer and random states are restored. Raises AbruzziError bad_data when they do not fit together."""
     try:
         state = TrainingState.read(artifact.path(STATE_FILE))
@@ -66,7 +68,7 @@ def load_checkpoint(artifact: LocalArtifact, model: Decoder, optimizer: MuonClip
     return state
 
 
-def load_weights(folder: Path, model: Decoder, *, name: str, seed_of_growth: int | None = None) -> None:
+def load_weights(folder: Path, model: Decoder | WholeModel, *, name: str, seed_of_growth: int | None = None) -> None:
     """Of another stage's checkpoint, to begin with; before the optimizer is built, which takes its masters from them. `name`: what errors call it.
     `seed_of_growth`: a vocabulary that has grown since gets rows drawn from it.
 
@@ -87,7 +89,7 @@ def load_weights(folder: Path, model: Decoder, *, name: str, seed_of_growth: int
         ) from error
 
 
-def _load_weights(tensors: Mapping[str, torch.Tensor], model: Decoder) -> None:
+def _load_weights(tensors: Mapping[str, torch.Tensor], model: Loading) -> None:
     missing, unknown = model.load_state_dict(tensors, strict=False)
     if missing or unknown:
         raise ValueError(

@@ -36,9 +36,7 @@ from abruzzi.store import (
     verify_manifest,
 )
 from abruzzi_jobs.checkpoint.retention import choose_removals
-from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState
-from abruzzi_jobs.models import Decoder
-from abruzzi_jobs.optim import MuonClip
+from abruzzi_jobs.checkpoint.state import STATE_FILE, Stateful, TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ class Checkpointer:
         self._began_at = time.monotonic()
         self._base_step = -1
 
-    def begin(self, model: Decoder, optimizer: MuonClip, *, resumed_step: int | None) -> None:
+    def begin(self, model: Stateful, optimizer: Stateful, *, resumed_step: int | None) -> None:
         """Training begins, afresh or at a step of this very stage. Raises AbruzziError `disk_full` before any work could be lost."""
         self._base_step = -1 if resumed_step is None else resumed_step
         self.check_room(_size_bytes(model, optimizer))
@@ -105,7 +103,7 @@ class Checkpointer:
             return True
         return self._config.every is not None and time.monotonic() - self._began_at >= self._config.every
 
-    def save(self, model: Decoder, optimizer: MuonClip, state: TrainingState) -> None:
+    def save(self, model: Stateful, optimizer: Stateful, state: TrainingState) -> None:
         """Begin to save; training stands still for the copy only. Raises what the save before met, and `disk_full`."""
         began = time.monotonic()
         self.finish()
@@ -253,7 +251,7 @@ class Checkpointer:
         )  # fmt: skip
 
 
-def _snapshot(model: Decoder, optimizer: MuonClip) -> Snapshot:
+def _snapshot(model: Stateful, optimizer: Stateful) -> Snapshot:
     """Copies in main memory, consistent: taken between two steps."""
     return {
         WEIGHTS_FILE: {name: _copy(tensor) for name, tensor in model.state_dict().items()},
@@ -265,7 +263,7 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _size_bytes(model: Decoder, optimizer: MuonClip) -> int:
+def _size_bytes(model: Stateful, optimizer: Stateful) -> int:
     tensors = [*model.state_dict().values(), *optimizer.state_dict().values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

@@ -6,10 +6,38 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 STATE_FILE = "state.json"
 VERSION = 1
+
+
+class Stateful(Protocol):
+    """A model or an optimizer: tensors by logical name."""
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Stateful):
+    """States that have been taken already, from all ranks."""
+
+    tensors: Mapping[str, Tensor]
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        return self.tensors
+
+
+class Loading(Protocol):
+    """A model that takes whole tensors by logical name, and says which were missing or unknown."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /, *, strict: bool = True) -> Sequence[Sequence[str]]: ...
+
+
+class LoadingOptimizer(Protocol):
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ class ShardedMuonClip:
         self._messages: list[_Message] = []
         for kind, group in (("dense", mesh.data), ("experts", mesh.expert_data)):
             self._lay_out(self.pieces[kind], group)
-        mine = self._mine()
+        mine = self.own_pieces = self._mine()
         self.own = MuonClip(
             {piece.name: nn.Parameter(self.parameters[piece.name].data[piece.first : piece.last]) for piece in mine},
             config,
@@ -150,6 +150,11 @@ class ShardedMuonClip:
         return {
             layer: {side: Spectrum(*row[place]) for place, side in enumerate(sides)} for layer, row in enumerate(rows)
         }
+
+    def first_row(self, piece: Piece) -> int:
+        """Of the whole tensor, experts of other ranks included."""
+        each = len(self.parameters[piece.name]) if self.parameters[piece.name].ndim == 3 else 0
+        return piece.first + self.mesh.ep_rank * each
 
     def _mine(self) -> list[Piece]:
         places = {"dense": self.mesh.data_rank, "experts": self.mesh.edp_rank}

@@ -196,6 +196,13 @@ class MuonClip:
             tensor.copy_(state[name])
         self._copy_masters(self.parameters)
 
+    @torch.no_grad()
+    def take_masters(self) -> None:
+        """From parameters that were given other values."""
+        for name, parameter in self.parameters.items():
+            if self._masters[name].dtype != parameter.dtype:
+                self._masters[name].copy_(parameter)
+
     def _gradients(self, gradients: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         if gradients is not None:
             return {name: gradients[name] for name in self.parameters if name in gradients}

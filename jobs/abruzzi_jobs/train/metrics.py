@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
 from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.train.trainer import StepResult
 from abruzzi_jobs.train.update import UpdateResult
@@ -44,7 +45,7 @@ def weight_metrics(result: UpdateResult) -> dict[str, float]:
     return found
 
 
-def update_metrics(optimizer: MuonClip) -> dict[str, float]:
+def update_metrics(optimizer: MuonClip | ShardedMuonClip) -> dict[str, float]:
     """RMS of the last measured update by group; Muon's is about 0.2 by construction (RMS match)."""
     statistics = optimizer.statistics()
     found = {
@@ -54,7 +55,7 @@ def update_metrics(optimizer: MuonClip) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def spectral_metrics(optimizer: MuonClip) -> dict[str, float]:
+def spectral_metrics(optimizer: MuonClip | ShardedMuonClip) -> dict[str, float]:
     """Spectral norms and singular-value entropy of W_q and W_k (paper appendix E)."""
     found: dict[str, float] = {}
     for layer, sides in optimizer.spectra().items():

@@ -14,8 +14,11 @@ from torch import Tensor
 from abruzzi.plan.pipeline import Action, action_table, forward_table
 from abruzzi_jobs.distributed import Layout, Mesh
 from abruzzi_jobs.distributed.pipeline import MicroBatch, PipelineRuntime
+from abruzzi_jobs.distributed.stages import build_stages, named_parameters
+from abruzzi_jobs.distributed.whole import WholeModel
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
-from abruzzi_jobs.models import IGNORE, Decoder, ForwardOutput
+from abruzzi_jobs.models import IGNORE, Decoder, DecoderConfig, ForwardOutput
+from abruzzi_jobs.optim import OptimizerConfig
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import HeldOut, Rows
 from abruzzi_jobs.train.trainer import StepResult, bits_per_byte, micro_batches
@@ -30,6 +33,22 @@ def schedule_of(layout: Layout, microbatches: int) -> list[list[Action]]:
         extra_warmup=1 if layout.ep > 1 and layout.pp > 1 else 0,
         deferred_weights=1 if layout.pp > 1 else 0,
     )
+
+
+def build_parallel(
+    kind: type[Decoder],
+    model: DecoderConfig,
+    optimizer: OptimizerConfig,
+    mesh: Mesh,
+    *,
+    dtype: torch.dtype,
+    seed: int | None,
+) -> WholeModel:
+    """A rank's chunks and its part of the optimizer. Raises ValueError where model and layout do not fit."""
+    chunks = build_stages(kind, model, mesh, dtype=dtype, seed=seed)
+    layers = sorted(int(layer) for chunk in chunks.values() for layer in chunk.layers)
+    sharded = ShardedMuonClip(named_parameters(chunks), optimizer, model=model, layers=layers, mesh=mesh)
+    return WholeModel(kind, chunks, sharded)
 
 
 class ParallelTrainer:
@@ -93,6 +112,8 @@ class ParallelTrainer:
         ranks.sum_(counts_ME)
         clip = self.optimizer.clip_qk(max_logit_YH)
         self.optimizer.share()
+        if measure:
+            self.optimizer.statistics()  # while all are here: whoever reports them is alone
         for stage, chunk in self.chunks.items():
             mine = [self._expert_layers.index(layer) for layer in self._layers(stage) if layer in self._expert_layers]
             chunk.update_router_bias(counts_ME[mine])

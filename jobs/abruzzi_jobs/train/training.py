@@ -18,15 +18,19 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import TrainingStage
 from abruzzi.contracts.training import MemoryConfig
 from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
-from abruzzi_jobs.checkpoint import Checkpointer, TrainingState, load_checkpoint, open_checkpoint
+from abruzzi_jobs.checkpoint import Checkpointer, Held, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
+from abruzzi_jobs.checkpoint.state import LoadingOptimizer, Stateful
 from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
+from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
 from abruzzi_jobs.memory import MemoryPolicy
 from abruzzi_jobs.models import Decoder, model_from_table
 from abruzzi_jobs.optim import MuonClip, OptimizerConfig, build_optimizer
 from abruzzi_jobs.train.divergence import DivergenceWatch, note_divergence
 from abruzzi_jobs.train.feed import Feeding
 from abruzzi_jobs.train.metrics import spectral_metrics, step_metrics, update_metrics
+from abruzzi_jobs.train.parallel import ParallelTrainer
 from abruzzi_jobs.train.progress import Pace, duration
 from abruzzi_jobs.train.schedule import Phase, Schedule
 from abruzzi_jobs.train.trainer import StepResult, Trainer
@@ -49,7 +53,7 @@ class Training:
         stage: TrainingStage,
         ranks: Ranks,
         *,
-        model: Decoder,
+        model: Decoder | WholeModel,
         schedule: Schedule,
         feed: Feeding,
         table: Mapping[str, Any],
@@ -58,11 +62,21 @@ class Training:
         self.context, self.reporter, self.stage, self.ranks = context, reporter, stage, ranks
         self.model, self.schedule, self.feed = model, schedule, feed
         self._table, self._origin = table, origin
-        self.optimizer = optimizer_of(stage.id, stage.optimizer, model)
         self.watch = DivergenceWatch()
-        self.trainer = Trainer(
-            model, self.optimizer, ranks, micro_sequences=stage.batch.micro_sequences, watch=self.watch
-        )
+        self.optimizer: MuonClip | ShardedMuonClip
+        self.trainer: Trainer | ParallelTrainer
+        micro_sequences = stage.batch.micro_sequences
+        if isinstance(model, WholeModel):
+            self.optimizer = model.optimizer
+            self._loading: LoadingOptimizer = WholeOptimizer(model.optimizer)
+            dtype = MemoryPolicy.from_dict(stage.memory.model_dump()).compute_dtype
+            self.trainer = ParallelTrainer(
+                model.chunks, model.optimizer, model.optimizer.mesh, dtype=dtype, micro_sequences=micro_sequences,
+                watch=self.watch,
+            )  # fmt: skip
+        else:
+            self.optimizer = self._loading = optimizer_of(stage.id, stage.optimizer, model)
+            self.trainer = Trainer(model, self.optimizer, ranks, micro_sequences=micro_sequences, watch=self.watch)
         self.held_out = feed.held_out(stage.telemetry.held_out_sequences)
         self.checkpointer = Checkpointer(context, stage.checkpoint) if ranks.rank == 0 else None
         self.pace = Pace(schedule.total_steps)
@@ -76,8 +90,9 @@ class Training:
         """Raises Preempted when it was told to stop, AbruzziError `divergence`, `disk_full` and what else ends a stage."""
         self._introduce()
         self._resume()
+        model, optimizer = self._states()
         if self.checkpointer is not None:
-            self.checkpointer.begin(self.model, self.optimizer, resumed_step=self._saved_step)
+            self.checkpointer.begin(model, optimizer, resumed_step=self._saved_step)
         try:
             self._loop()
         except BaseException as error:
@@ -114,10 +129,17 @@ class Training:
         self.tokens += phase.sequences * phase.sequence_length
         self._loss = result.loss
         self.pace.mark(self.step, self.tokens)
+        seconds = time.perf_counter() - began
+        every = self.stage.telemetry.spectral_every_steps
+        spectral = {}
+        if every and self.step % every == 0 and (self.ranks.rank == 0 or isinstance(self.model, WholeModel)):
+            spectral = spectral_metrics(self.optimizer)  # of matrices that several ranks have, all of them know
         if self.ranks.rank == 0:
-            self._report(result, phase, time.perf_counter() - began, measured=measure)
+            self._report(result, phase, seconds, measured=measure, spectral=spectral)
 
-    def _report(self, result: StepResult, phase: Phase, seconds: float, *, measured: bool) -> None:
+    def _report(
+        self, result: StepResult, phase: Phase, seconds: float, *, measured: bool, spectral: Mapping[str, float]
+    ) -> None:
         lr = self.stage.optimizer.peak_lr * self._lr_scale
         found = step_metrics(
             result,
@@ -128,9 +150,7 @@ class Training:
         )
         if measured:
             found |= update_metrics(self.optimizer)
-        every = self.stage.telemetry.spectral_every_steps
-        if every and self.step % every == 0:
-            found |= spectral_metrics(self.optimizer)
+        found |= spectral
         self.reporter.log(found, step=self.step)
         if self.pace.line_is_due() or self.step == self.schedule.total_steps:
             logger.info(
@@ -175,6 +195,7 @@ class Training:
             return
         self._beat("save")
         random = capture_all(self.ranks)
+        model, optimizer = self._states()
         self._saved_step = self.step
         if self.checkpointer is None:
             return
@@ -191,7 +212,14 @@ class Training:
             loss=self._loss,
             valid_loss=self.valid_loss,
         )
-        self.checkpointer.save(self.model, self.optimizer, state)
+        self.checkpointer.save(model, optimizer, state)
+
+    def _states(self) -> tuple[Stateful, Stateful]:
+        """What a checkpoint holds, whole at the first rank; all take part."""
+        if isinstance(self.model, WholeModel):
+            return Held(self.model.state_dict()), Held(WholeOptimizer(self.model.optimizer).state_dict())
+        assert isinstance(self.optimizer, MuonClip)
+        return self.model, self.optimizer
 
     def _report_saves(self) -> None:
         if self.checkpointer is not None:
@@ -223,7 +251,7 @@ class Training:
         if artifact is None:
             logger.info("%s", self._origin)
             return
-        state = load_checkpoint(artifact, self.model, self.optimizer, rank=self.ranks.rank)
+        state = load_checkpoint(artifact, self.model, self._loading, rank=self.ranks.rank)
         self.step, self.tokens, self.valid_loss = state.step, state.tokens, state.valid_loss
         self._loss, self._lr_scale = state.loss, state.lr_scale
         self.watch.load_state_dict(dict(state.divergence))
@@ -267,8 +295,16 @@ class Training:
 
 
 def build_model(stage: TrainingStage, ranks: Ranks, table: Mapping[str, Any], *, seed: int | None) -> Decoder:
-    """Of a `[stage.model]` table, in the stage's precision. Raises AbruzziError `invalid_config`, also for what this version does not execute."""
-    _refuse_unexecuted(stage, ranks)
+    """Of a `[stage.model]` table, in the stage's precision, whole on every rank. Raises AbruzziError `invalid_config`."""
+    refuse_other_ranks(stage, ranks)
+    for key in ("pp", "vpp", "ep"):
+        value = getattr(stage.parallel, key)
+        if value > 1:
+            raise AbruzziError(
+                "invalid_config",
+                f"Stage {stage.id!r}: parallel.{key} = {value} is not executed by stages of kind {stage.kind}, which train on data-parallel ranks.",
+                hint=f"Leave parallel.{key} at 1 and set resources.ranks; stages of kind pretrain take any layout.",
+            )
     return model_of(stage.id, stage.memory, ranks, table, seed=seed)
 
 
@@ -293,16 +329,7 @@ def optimizer_of(stage_id: str, config: OptimizerTable, model: Decoder) -> MuonC
         raise AbruzziError("invalid_config", f"Stage {stage_id!r}: {error}.") from error
 
 
-def _refuse_unexecuted(stage: TrainingStage, ranks: Ranks) -> None:
-    """A recipe's word is never dropped silently. (Memory policies: abruzzi_jobs.memory.)"""
-    for key in ("pp", "vpp", "ep"):
-        value = getattr(stage.parallel, key)
-        if value > 1:
-            raise AbruzziError(
-                "invalid_config",
-                f"Stage {stage.id!r}: parallel.{key} = {value} is not executed by this version, which trains on data-parallel ranks.",
-                hint=f"Leave parallel.{key} at 1 and set resources.ranks; `abruzzi plan` computes with any value.",
-            )
+def refuse_other_ranks(stage: TrainingStage, ranks: Ranks) -> None:
     if stage.resources.ranks != ranks.world_size:
         raise AbruzziError(
             "invalid_config",

@@ -151,16 +151,7 @@ class TrainingStage(StageBase):
 
     @model_validator(mode="after")
     def _ranks_agree(self) -> TrainingStage:
-        if self.resources.pool == "local":
-            for key in ("pp", "vpp", "ep"):
-                if getattr(self.parallel, key) > 1:
-                    raise ValueError(
-                        f'parallel.{key}: pipeline and expert parallelism need a cluster pool; on pool "local" leave {key} = 1 and set resources.ranks'
-                    )
-        if self.parallel.dp != "auto" and self.parallel.pp * self.parallel.dp != self.resources.ranks:
-            raise ValueError(
-                f"parallel.dp: pp x dp is {self.parallel.pp * self.parallel.dp}, but resources.ranks is {self.resources.ranks}"
-            )
+        self.parallel.check(self.resources.ranks)
         data_ranks = self.resources.ranks // self.parallel.pp
         if data_ranks < 1 or self.batch.sequences % data_ranks:
             raise ValueError(
@@ -170,6 +161,11 @@ class TrainingStage(StageBase):
         if self.batch.micro_sequences is not None and share % self.batch.micro_sequences:
             raise ValueError(
                 f"batch.micro_sequences: {self.batch.micro_sequences} does not divide the {share} sequences of a rank"
+            )
+        micro_batches = share // (self.batch.micro_sequences or share)
+        if self.parallel.vpp > 1 and micro_batches % max(1, micro_batches // self.parallel.pp):
+            raise ValueError(
+                f"batch.micro_sequences: {micro_batches} micro-batches of a rank do not fill rounds of {self.parallel.pp} pipeline ranks; take a multiple of {self.parallel.pp}"
             )
         return self
 
@@ -181,6 +177,12 @@ class PretrainStage(TrainingStage):
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> PretrainStage:
+        if self.model.num_experts % self.parallel.ep:
+            raise ValueError(f"parallel.ep: {self.parallel.ep} does not divide the {self.model.num_experts} experts")
+        if self.model.tie_embeddings and self.parallel.pp > 1:
+            raise ValueError(
+                "parallel.pp: the first and the last stage cannot share tied embeddings; set model.tie_embeddings = false"
+            )
         lengths = {"batch.sequence_length": self.batch.sequence_length}
         for index, anneal in enumerate(self.schedule.anneal):
             lengths[f"schedule.anneal.{index}.sequence_length"] = anneal.sequence_length or self.batch.sequence_length

@@ -202,10 +202,24 @@ class BatchConfig(Strict):
 
 class ParallelConfig(Strict):
     pp: StrictInt = Field(default=1, ge=1)
+    """Pipeline ranks."""
     vpp: StrictInt = Field(default=1, ge=1)
+    """Chunks of layers a pipeline rank."""
     ep: StrictInt = Field(default=1, ge=1)
+    """Ranks that share the experts of a layer: a part of the data-parallel ones."""
     dp: StrictInt | Literal["auto"] = "auto"
-    """Data-parallel ranks; `auto` is what the resources leave."""
+    """Data-parallel ranks of a pipeline stage; `auto` is what the resources leave."""
+
+    def check(self, ranks: int) -> None:
+        """Raises ValueError where so many ranks cannot be laid out so."""
+        if ranks % self.pp:
+            raise ValueError(f"parallel.pp: {self.pp} does not divide resources.ranks {ranks}")
+        if self.dp != "auto" and self.pp * self.dp != ranks:
+            raise ValueError(f"parallel.dp: pp x dp is {self.pp * self.dp}, but resources.ranks is {ranks}")
+        if ranks // self.pp % self.ep:
+            raise ValueError(f"parallel.ep: {self.ep} does not divide the {ranks // self.pp} ranks of a pipeline stage")
+        if self.vpp > 1 and self.pp == 1:
+            raise ValueError(f"parallel.vpp: {self.vpp} chunks a rank need a pipeline; set parallel.pp to 2 or more")
 
 
 class MemoryConfig(Strict):

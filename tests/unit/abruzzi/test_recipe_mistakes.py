@@ -175,12 +175,12 @@ BAD = {
         "1024 is longer than model.max_position 512",
         "",
     ),
-    "virtual stages on a laptop": (
+    "virtual stages without a pipeline": (
         "[stage.schedule]",
         "[stage.parallel]\nvpp = 2\n[stage.schedule]",
         22,
         "stage.pretrain.parallel.vpp",
-        "need a cluster pool",
+        "need a pipeline",
         "",
     ),
     "single brackets": (

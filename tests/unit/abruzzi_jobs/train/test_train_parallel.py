@@ -1,0 +1,60 @@
+"""The stage `pretrain` on pipeline and expert-parallel ranks: one rank's losses, and checkpoints that any layout goes on with."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_lab import Lab
+
+LAYERS: dict[str, Any] = {"model": {"num_layers": 4}}
+STEPS = 24
+
+
+def changes(ranks: int, **parallel: int) -> dict[str, Any]:
+    return {
+        **LAYERS,
+        # In bfloat16, where a CPU has it, the last bits of a sum would show.
+        "optimizer": {"newton_schulz_precision": "float32"},
+        "schedule": {"tokens": STEPS * 256},
+        "parallel": parallel,
+        "resources": {"ranks": ranks},
+        "telemetry": {"spectral_every_steps": 12, "held_out_every_steps": 12},
+    }
+
+
+def test_stopped_in_one_layout_and_resumed_in_another_ends_as_one_rank_does(tmp_path: Path) -> None:
+    alone = Lab(tmp_path / "alone")
+    one = alone.run(alone.spec(changes(1)))
+
+    lab = Lab(tmp_path / "laid-out", dataset=tmp_path / "alone" / "dataset")
+    first = lab.start(lab.spec(changes(4, pp=2, ep=2)), hold_at=9)
+    first.until_held(9)
+    first.signal(signal.SIGTERM)
+    assert first.wait() == [143] * 4, first.log()
+    assert 9 <= (lab.checkpoints()[0].step or 0) < STEPS
+    second = lab.run(lab.spec(changes(2, pp=2, vpp=2), epoch=2))
+    assert "resumed from" in second.log()
+
+    losses = {**first.points()["train/loss"], **second.points()["train/loss"]}
+    wanted = one.points()
+    assert len(losses) == STEPS
+    for step, loss in losses.items():
+        assert loss == pytest.approx(wanted["train/loss"][step], rel=1e-4)  # to 1e-5: tests/parity/test_layouts.py
+    for key in ("valid/loss", "train/spectral_norm/layer.03.k", "train/update_rms/muon", "train/update_rms/adamw"):
+        for step, value in second.points()[key].items():
+            assert value == pytest.approx(wanted[key][step], rel=2e-3), key
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        theirs, ours = alone.weights(file=file), lab.weights(file=file)
+        assert set(ours) == set(theirs)
+        for name, tensor in theirs.items():
+            assert ours[name].dtype == tensor.dtype
+            scale = float(np.abs(tensor).max()) or 1.0
+            np.testing.assert_allclose(ours[name], tensor, atol=2e-3 * scale, err_msg=name)
+    bias = [name for name in alone.weights() if name.endswith("e_score_correction_bias")]
+    assert len(bias) == 3
+    for name in bias:
+        assert (lab.weights()[name] == alone.weights()[name]).all()
