@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-from abruzzi.contracts.interval import student
-
 
 def interleaved_seconds(
     candidates: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 2
@@ -47,6 +45,8 @@ def summary(seconds: list[float]) -> dict[str, Any]:
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """One value a seed: their mean with Student's 95 % interval, and themselves."""
+    from abruzzi.contracts.interval import student  # here: a bare GPU machine times with torch and numpy alone
+
     found = student(values)
     return {"mean": found.value, "low": found.low, "high": found.high, "seeds": list(values)}
 

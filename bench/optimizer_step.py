@@ -8,11 +8,16 @@ Where the CPU has bfloat16 units the same is measured once more with oneDNN told
 the figure of a machine without them.
 
     python bench/optimizer_step.py --out optimizer_step.json
+
+On one GPU, with torch and numpy alone, and with six matrices of K2's experts' true shape beside the others:
+
+    PYTHONPATH=jobs:bench python bench/optimizer_step.py --device cuda --out gpu_optimizer_step.json
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -52,14 +57,19 @@ MODEL = ModelConfig(
 def main() -> int:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
+    is_cuda = arguments.device == "cuda"
     result: dict[str, Any] = {
         "bench": "optimizer_step",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "device": torch.cuda.get_device_name() if is_cuda else "cpu",
         "machine": machine(threads=arguments.threads),
         "experts_128x448": _compare(96, 128, 448, arguments),
         "square_256x256": _compare(64, 256, 256, arguments),
         "target_speedup_experts": TARGET,
     }
-    if arguments.precision == "auto" and compute_dtype(torch.zeros(()), "auto") == torch.bfloat16:
+    if is_cuda:
+        result["k2_experts_7168x2048"] = _compare(6, 7168, 2048, arguments)
+    elif arguments.precision == "auto" and compute_dtype(torch.zeros(()), "auto") == torch.bfloat16:
         result["without_bfloat16_units"] = _without_bfloat16_units(arguments)
     result["ok"] = result["experts_128x448"]["speedup"] >= TARGET
     report(result, out=arguments.out)
@@ -76,13 +86,13 @@ def _without_bfloat16_units(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _compare(count: int, rows: int, cols: int, arguments: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(count, rows, cols, generator=generator) * 0.02
-    gradient = torch.randn(count, rows, cols, generator=generator)
+    weight = (torch.randn(count, rows, cols, generator=generator) * 0.02).to(arguments.device)
+    gradient = torch.randn(count, rows, cols, generator=generator).to(arguments.device)
     candidates = {
         "ours": _ours(weight.clone(), gradient, arguments.precision),
         "ours_float32": _ours(weight.clone(), gradient, "float32"),
         "torch": _torch(weight.clone(), gradient),
-        "matmul_limit": _matmul_limit(count, rows, cols, compute_dtype(weight, arguments.precision)),
+        "matmul_limit": _matmul_limit(weight, compute_dtype(weight, arguments.precision)),
     }
     seconds = interleaved_seconds(candidates, rounds=arguments.rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -116,9 +126,11 @@ def _torch(weight: torch.Tensor, gradient: torch.Tensor) -> Callable[[], None]:
     return lambda: optimizer.step()
 
 
-def _matmul_limit(count: int, rows: int, cols: int, dtype: torch.dtype) -> Callable[[], None]:
-    """The products of five plain iterations, nothing else: XXᵀ, AA, (bA + cA²)X."""
-    x, a = torch.randn(count, rows, cols).to(dtype), torch.randn(count, rows, rows).to(dtype)
+def _matmul_limit(weight: torch.Tensor, dtype: torch.dtype) -> Callable[[], None]:
+    """The products of five plain iterations, nothing else: XXᵀ, AA, (bA + cA²)X, on the shorter side."""
+    wide = weight if weight.shape[1] <= weight.shape[2] else weight.transpose(1, 2)
+    x = torch.randn(wide.shape, device=weight.device).to(dtype)
+    a = torch.randn(*wide.shape[:2], wide.shape[1], device=weight.device).to(dtype)
 
     def run() -> None:
         for _ in range(5):
@@ -134,6 +146,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of ours")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

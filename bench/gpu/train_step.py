@@ -1,6 +1,6 @@
 """Training step on one GPU in bfloat16: tokens a second, model FLOP/s, peak memory, and what the optimizer takes of it.
 
-`packed`: rows of several documents, as the trainer always passes them (blockwise attention). `plain`: rows of one (PyTorch's fused attention).
+`packed`: rows of several documents, as the trainer always passes them. `plain`: rows of one. Both by flex attention.
 
 Needs torch and numpy only, so it runs on a bare GPU machine:
 
@@ -10,6 +10,7 @@ Needs torch and numpy only, so it runs on a bare GPU machine:
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -44,7 +45,6 @@ MODEL = ModelConfig(
 DOCUMENTS_A_ROW = 4
 WARM_UP = 3
 PARTS = ("forward", "backward", "optimizer", "step")
-ATTENTION = {"packed": "blockwise", "plain": "sdpa, and a pass for the maximum"}
 
 
 def main() -> int:
@@ -88,7 +88,7 @@ def measure(config: ModelConfig, *, device: str, sequences: int, length: int, ro
         medians = {part: statistics.median(values) for part, values in parts.items()}
         rate = sequences * length / medians["step"]
         ways[name] = {
-            "attention": ATTENTION[name] if device == "cuda" else "blockwise",
+            "attention": "flex" if device == "cuda" else "blockwise",
             "median_s": medians,
             "tokens_per_second": rate,
             "model_flop_per_second": rate * flops,
@@ -96,6 +96,7 @@ def measure(config: ModelConfig, *, device: str, sequences: int, length: int, ro
         }
     return {
         "bench": "gpu_train_step",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in model.parameters()),

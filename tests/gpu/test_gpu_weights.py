@@ -5,7 +5,7 @@ PYTHONPATH=jobs:platform:tests python -m pytest --noconftest -c /dev/null -p no:
 
 import pytest
 import torch
-from weights_lab import Parameters, sums, weights
+from weights_tensors import Parameters, sums, weights
 
 from abruzzi_jobs.rl.weights.collective import Collective
 from abruzzi_jobs.rl.weights.group import Group

@@ -43,12 +43,12 @@ def load(codes_D: Tensor, scales_N: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @triton.jit
-def _larger(a: Any, b: Any) -> Any:
+def _larger(a, b):
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
-def _places(rows: Any, size: Any, ROWS: tl.constexpr, TILE: tl.constexpr) -> Any:
+def _places(rows, size, ROWS: tl.constexpr, TILE: tl.constexpr):
     """(offsets, which are inside, offsets of the scales, which are inside)"""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     tile = tl.program_id(1)
@@ -59,9 +59,9 @@ def _places(rows: Any, size: Any, ROWS: tl.constexpr, TILE: tl.constexpr) -> Any
 
 @triton.jit
 def _store(
-    x: Any, codes: Any, scales: Any, rows: Any, size: Any, largest: Any, smallest: Any,
+    x, codes, scales, rows, size, largest, smallest,
     ROWS: tl.constexpr, TILE: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     places, inside, scale_places, rows_inside = _places(rows, size, ROWS, TILE)
     value = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
     scale = _larger(tl.div_rn(tl.reduce(tl.abs(value), 1, _larger), largest), smallest)
@@ -71,8 +71,8 @@ def _store(
 
 @triton.jit
 def _load(
-    codes: Any, scales: Any, out: Any, rows: Any, size: Any, ROWS: tl.constexpr, TILE: tl.constexpr
-) -> None:  # fmt: skip
+    codes, scales, out, rows, size, ROWS: tl.constexpr, TILE: tl.constexpr
+):  # fmt: skip
     places, inside, scale_places, rows_inside = _places(rows, size, ROWS, TILE)
     scale = tl.load(scales + scale_places, mask=rows_inside, other=0.0)
     value = tl.load(codes + places, mask=inside, other=0.0).to(tl.float32) * scale[:, None]

@@ -1,4 +1,4 @@
-"""Causal attention with the exact maximum logit of every head: one contract, two backends.
+"""Causal attention with the exact maximum logit of every head: one contract, three backends.
 
 `attention(q, k, v, segment_ids, scale) -> (out, max_logit_per_head)`. The maximum is over all visible pairs of the softmax's
 input, which is what QK-Clip needs (paper section 2.1). No T×T tensor outlives a stripe of rows.
@@ -6,7 +6,9 @@ input, which is what QK-Clip needs (paper section 2.1). No T×T tensor outlives 
 - `blockwise`: online in stripes of query rows, gradients by recomputation from the row's log-sum-exp (FlashAttention's
   backward). Any device, packed documents, different head sizes for keys and values. Fastest on CPU, where PyTorch's SDPA takes the
   dense path for such shapes.
-- `sdpa`: PyTorch's fused kernel plus a pass for the maximum; used on CUDA without packing.
+- `flex`: PyTorch's flex attention, compiled, which hands out the rows' maxima with the result; packed documents too. What half precision
+  trains with on CUDA (flex.py).
+- `sdpa`: PyTorch's fused kernel plus a pass for the maximum; used on CUDA without gradients or in float32, and without packing.
 
 Shapes: B batch, H heads, L positions, D key dims, E value dims, N = B·H, S rows of a stripe, T its visible keys.
 """
@@ -24,13 +26,16 @@ from torch import Tensor
 
 from abruzzi_jobs.memory import widened
 
-Backend = Literal["auto", "blockwise", "sdpa"]
+Backend = Literal["auto", "blockwise", "flex", "sdpa"]
 
 LOG2_E = 1 / math.log(2)
 
 _STRIPE_ROWS = {"cpu": 64, "cuda": 512}
 _STRIPE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Logits held at once: on CPU about what the cache keeps between the passes over a stripe."""
+
+_FLEX_ROWS = 128
+"""A block of queries; shorter rows are not worth a kernel of their own."""
 
 _OTHER_DOCUMENT = -1e30
 """Added to a logit, times the difference of segment ids: finite, so that equal ids add an exact zero."""
@@ -47,14 +52,30 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """(out_BHLE, max_logit_H in float32, without gradient). A position sees earlier ones of its own segment, and itself."""
     if backend == "auto":
-        backend = "sdpa" if q_BHLD.is_cuda and segment_ids_BL is None else "blockwise"
+        backend = _chosen(q_BHLD, segment_ids_BL)
+    if backend == "flex":
+        from abruzzi_jobs.models.flex import (
+            flex_attention,
+        )  # here: importing it takes seconds, which CPUs need not wait
+
+        return flex_attention(q_BHLD, k_BHLD, v_BHLE, segment_ids_BL, scale)
     if backend == "sdpa":
         if segment_ids_BL is not None:
             raise ValueError(
-                "attention backend sdpa: packed documents need the blockwise backend; leave backend at auto"
+                "attention backend sdpa: packed documents need the blockwise or the flex backend; leave backend at auto"
             )
         return _sdpa(q_BHLD, k_BHLD, v_BHLE, scale)
     return _Blockwise.apply(q_BHLD, k_BHLD, v_BHLE, segment_ids_BL, scale)  # type: ignore[no-any-return]
+
+
+def _chosen(q_BHLD: Tensor, segment_ids_BL: Tensor | None) -> Backend:
+    """Flex compiles for a shape: rows of training, which have one."""
+    if not q_BHLD.is_cuda:
+        return "blockwise"
+    is_half = q_BHLD.dtype in (torch.bfloat16, torch.float16)
+    if is_half and torch.is_grad_enabled() and q_BHLD.shape[2] >= _FLEX_ROWS:
+        return "flex"
+    return "sdpa" if segment_ids_BL is None else "blockwise"
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from abruzzi_jobs.models.config import ModelConfig
 from abruzzi_jobs.models.invariance import GROUP
+from abruzzi_jobs.models.kernels import has_kernels
 from abruzzi_jobs.models.linear import GroupedLinear, current_queue
 from abruzzi_jobs.models.router import Router, Routing
 from abruzzi_jobs.models.swiglu import SwiGLU, weighted_swiglu
@@ -201,6 +202,10 @@ class _Sum(torch.autograd.Function):
 
 
 def _summed(rows_RD: Tensor, row_TK: Tensor, partly: bool) -> Tensor:
+    if has_kernels(rows_RD):
+        from abruzzi_jobs.models.kernels.expert_rows import sum_rows
+
+        return sum_rows(rows_RD, row_TK)
     T, K = row_TK.shape
     if partly:
         rows_RD = F.pad(rows_RD, (0, 0, 0, 1))

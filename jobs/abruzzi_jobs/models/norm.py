@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from abruzzi_jobs.memory import widened
+from abruzzi_jobs.models.kernels import has_kernels
 
 
 class RMSNorm(nn.Module):
@@ -33,6 +34,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """(the result, 1 / rms)"""
+    if has_kernels(x):
+        from abruzzi_jobs.models.kernels import norm
+
+        return norm.normed(x, weight, eps)
     x_wide = widened(x)
     rstd = torch.linalg.vector_norm(x_wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
     return (x_wide * rstd).mul_(widened(weight)).to(x.dtype), rstd
@@ -48,6 +53,10 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, rstd = ctx.saved_tensors
+        if has_kernels(x):
+            from abruzzi_jobs.models.kernels import norm
+
+            return *norm.normed_backward(x, weight, rstd, grads[0]), None
         grad = widened(grads[0])
         x_hat = widened(x) * rstd
         product = grad * x_hat

@@ -82,5 +82,8 @@ class Router(nn.Module):
 def _counts(experts_BX: Tensor, num_experts: int) -> Tensor:
     """int64 [B, E]"""
     B = experts_BX.shape[0]
+    if experts_BX.is_cuda:  # bincount there asks the device for the largest value, and waits
+        counts_BE = experts_BX.new_zeros(B, num_experts)
+        return counts_BE.scatter_add_(1, experts_BX, torch.ones_like(experts_BX))
     offset_B1 = torch.arange(B, device=experts_BX.device).unsqueeze(1) * num_experts
     return torch.bincount((experts_BX + offset_B1).flatten(), minlength=B * num_experts).view(B, num_experts)

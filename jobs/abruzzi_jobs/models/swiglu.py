@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from abruzzi_jobs.memory import widened
 from abruzzi_jobs.models.invariance import row_pieces
+from abruzzi_jobs.models.kernels import has_kernels
 from abruzzi_jobs.models.linear import Linear
 
 
@@ -49,6 +50,10 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (gate_up,) = ctx.saved_tensors
+        if has_kernels(gate_up):
+            from abruzzi_jobs.models.kernels import swiglu as kernels
+
+            return kernels.gated_backward(gate_up, None, grads[0])[0]
         grad_gate_up, _ = _swiglu_backward(gate_up, grads[0])
         return grad_gate_up
 
@@ -57,11 +62,21 @@ class _WeightedSwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up, weight)
+        if has_kernels(gate_up):
+            from abruzzi_jobs.models.kernels import swiglu as kernels
+
+            return kernels.gated(gate_up, weight)
         return _gated(gate_up).mul_(weight.to(gate_up.dtype).unsqueeze(-1))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         gate_up, weight = ctx.saved_tensors
+        if has_kernels(gate_up):
+            from abruzzi_jobs.models.kernels import swiglu as kernels
+
+            grad_gate_up, grad_weight = kernels.gated_backward(gate_up, weight, grads[0])
+            assert grad_weight is not None
+            return grad_gate_up, grad_weight.to(weight.dtype)
         grad_gate_up, hidden = _swiglu_backward(gate_up, grads[0] * weight.to(gate_up.dtype).unsqueeze(-1))
         grad_weight = torch.linalg.vecdot(widened(hidden), widened(grads[0]))
         return grad_gate_up, grad_weight.to(weight.dtype)
@@ -69,6 +84,10 @@ class _WeightedSwiGLU(torch.autograd.Function):
 
 def _gated(gate_up: Tensor) -> Tensor:
     """silu(gate) · up, the same bits for a row whatever the number of rows and threads (invariance.py)."""
+    if has_kernels(gate_up):
+        from abruzzi_jobs.models.kernels import swiglu as kernels
+
+        return kernels.gated(gate_up, None)
     rows = gate_up.view(-1, gate_up.shape[-1])
     pieces = [rows] if gate_up.is_cuda else [rows[piece] for piece in row_pieces(rows.shape[0], rows.shape[1] // 2)]
     halves = [piece.chunk(2, -1) for piece in pieces]

@@ -75,12 +75,13 @@ class MuonClip:
         lr_scale: float = 1.0,
         *,
         gradients: Mapping[str, Tensor] | None = None,
-        grad_scale: float = 1.0,
+        grad_scale: float | Tensor = 1.0,
         measure: bool = False,
     ) -> None:
         """One update at peak rates times `lr_scale`.
 
         `gradients` by name (float32; by default each parameter's `.grad`; absent means zero), times `grad_scale` (clipping, averaging).
+        A scale that is a tensor stays on the device: nothing here waits for it unless `measure`.
         `measure` also takes the updates' RMS for `statistics` (a pass more over the updates).
         """
         config = self.config
@@ -103,15 +104,20 @@ class MuonClip:
 
         Without effect under kind "muon" and "adamw".
         """
+        return clip_statistics(self.scale_qk(max_logit_per_layer, layers=layers))
+
+    @torch.no_grad()
+    def scale_qk(self, max_logit_per_layer: Tensor, *, layers: Sequence[int] | None = None) -> Tensor:
+        """`clip_qk` without its statistics: the factors γ [Y, H], of which `clip_statistics` counts. On CUDA nothing waits for the device,
+        every head is scaled, by 1 where it is below the threshold."""
         if self.config.kind != "muonclip":
-            return clip_statistics(torch.ones_like(max_logit_per_layer))
+            return torch.ones_like(max_logit_per_layer)
         gamma_YH = gammas(max_logit_per_layer, threshold=self.config.qk_clip_threshold)
-        statistics = clip_statistics(gamma_YH)
         layers = self._attention_layers() if layers is None else layers
         if len(layers) != len(gamma_YH):
             raise ValueError(f"clip_qk: maxima of {len(gamma_YH)} layers, but there are {len(layers)} attention layers")
-        for layer, gamma_H, clipped in zip(layers, gamma_YH, statistics.clipped_heads_per_layer, strict=True):
-            if clipped:
+        for layer, gamma_H in zip(layers, gamma_YH, strict=True):
+            if gamma_H.is_cuda or bool((gamma_H < 1).any()):
                 queries, keys = (self._of_layer(layer, suffix) for suffix in query_key_matrices(self.model))
                 clip_heads_(
                     [self._masters[name] for name in queries],
@@ -121,7 +127,7 @@ class MuonClip:
                     config=self.model,
                 )
                 self._copy_masters((*queries, *keys))
-        return statistics
+        return gamma_YH
 
     def gradient_norm(self, gradients: Mapping[str, Tensor] | None = None) -> Tensor:
         """The global L2 norm, float32 scalar."""
@@ -208,25 +214,27 @@ class MuonClip:
             return {name: gradients[name] for name in self.parameters if name in gradients}
         return {name: p.grad.to(self._masters[name].dtype) for name, p in self.parameters.items() if p.grad is not None}
 
-    def _step_adamw(self, grads: Mapping[str, Tensor], *, lr_scale: float, grad_scale: float, measure: bool) -> None:
+    def _step_adamw(
+        self, grads: Mapping[str, Tensor], *, lr_scale: float, grad_scale: float | Tensor, measure: bool
+    ) -> None:
         names = [name for name in self._adamw if name in grads]
         if not names:
             return
         config = self.config
         used = [grads[name] for name in names]
-        if grad_scale != 1.0:
+        if isinstance(grad_scale, Tensor) or grad_scale != 1.0:
             used = list(torch._foreach_mul(used, grad_scale))
         before = torch._foreach_mul([self._masters[name] for name in names], 1.0) if measure else None
         lr = (config.adamw_lr or config.peak_lr) * lr_scale
         masters = [self._masters[name] for name in names]
-        device = masters[0].device
+        before_this = float(self._steps) - 1
         adamw(
             masters,
             used,
             [self._exp_avg[name] for name in names],
             [self._exp_avg_sq[name] for name in names],
             [],
-            [(self._steps - 1).to(device, torch.float32) for _ in names],  # raised by one inside
+            [torch.full((), before_this, device=master.device) for master in masters],  # raised by one inside
             fused=True,
             amsgrad=False,
             beta1=config.adam_betas[0],
@@ -277,7 +285,13 @@ class _ShapeGroup:
         self._chunks = _chunks(plans, masters, self.momentum_Nmn, size)
 
     def step(
-        self, grads: Mapping[str, Tensor], config: OptimizerConfig, *, lr: float, grad_scale: float, measure: bool
+        self,
+        grads: Mapping[str, Tensor],
+        config: OptimizerConfig,
+        *,
+        lr: float,
+        grad_scale: float | Tensor,
+        measure: bool,
     ) -> tuple[float, int]:
         """One update of every matrix. With `measure` the sum of squares of all updates O, and how many entries they have."""
         views = {plan.name: plan.view(grads[plan.name].contiguous()) for plan in self.plans if plan.name in grads}
@@ -306,18 +320,18 @@ class _ShapeGroup:
         pieces: list[_Piece],
         views: Mapping[str, Tensor],
         config: OptimizerConfig,
-        grad_scale: float,
+        grad_scale: float | Tensor,
     ) -> None:
         """Takes this step's gradients into the momentum; under Nesterov also writes the direction to `update`."""
         present = [piece for piece in pieces if piece.name in views]
         parts = [views[piece.name][piece.first : piece.last] for piece in present]
         momentum.mul_(config.momentum)
         if parts:
-            torch._foreach_add_([momentum[piece.span] for piece in present], parts, alpha=grad_scale)
+            _add_scaled_([momentum[piece.span] for piece in present], parts, grad_scale)
         if config.nesterov:
             torch.mul(momentum, config.momentum, out=update)
             if parts:
-                torch._foreach_add_([update[piece.span] for piece in present], parts, alpha=grad_scale)
+                _add_scaled_([update[piece.span] for piece in present], parts, grad_scale)
 
 
 @dataclass(frozen=True)
@@ -329,6 +343,14 @@ class _Piece:
     last: int
     span: slice
     master: Tensor
+
+
+def _add_scaled_(targets: list[Tensor], parts: list[Tensor], scale: float | Tensor) -> None:
+    if isinstance(scale, Tensor):
+        for target, part in zip(targets, parts, strict=True):
+            target.addcmul_(part, scale)
+    else:
+        torch._foreach_add_(targets, parts, alpha=scale)
 
 
 def _chunks(
