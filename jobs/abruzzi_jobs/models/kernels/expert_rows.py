@@ -34,5 +34,6 @@ def _sum_rows(rows, places, out, count, size, K: tl.constexpr, BLOCK: tl.constex
     total = tl.zeros([BLOCK], dtype=tl.float32)
     for k in tl.static_range(K):
         row = tl.load(places + token * K + k)
-        total += tl.load(rows + row * size + column, mask=inside & (row < count), other=0.0).to(tl.float32)
+        here = column < tl.where(row < count, size, 0)
+        total += tl.load(rows + row * size + column, mask=here, other=0.0).to(tl.float32)
     tl.store(out + token * size + column, total.to(out.dtype.element_ty), mask=inside)
