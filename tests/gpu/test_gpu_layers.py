@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from abruzzi_jobs.models import KimiK2, ModelConfig, attention
+from abruzzi_jobs.models import loss as loss_module
 from abruzzi_jobs.models.loss import linear_cross_entropy
 from abruzzi_jobs.models.moe import expert_rows, gather_rows, grouped_linear, sum_rows
 from abruzzi_jobs.models.norm import rms_norm
@@ -148,7 +149,10 @@ def test_rows_of_experts_that_are_not_here_count_nothing_and_gradients_are_the_c
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cross_entropy_of_the_head_and_its_gradients_are_the_cpus(dtype: torch.dtype) -> None:
+def test_cross_entropy_of_the_head_and_its_gradients_are_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setitem(loss_module._CHUNK_ELEMENTS, "cuda", 1 << 16)  # five chunks
     targets = torch.randint(0, 1000, (300,), generator=torch.Generator().manual_seed(0))
     targets[::7] = -100
     found = {}

@@ -21,7 +21,7 @@ from abruzzi_jobs.models.invariance import ROWS
 IGNORE = -100
 """Targets of this value count nowhere."""
 
-_CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}
+_CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
 
 
 def linear_cross_entropy(x_TD: Tensor, weight_VD: Tensor, targets_T: Tensor) -> Tensor:
@@ -149,5 +149,7 @@ def _chunk(x_CD: Tensor, weight_VD: Tensor, targets_C: Tensor) -> tuple[Tensor, 
 def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
     if a.dtype == total.dtype:
         total.addmm_(a, b)
+    elif a.is_cuda:
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:
         total.add_(a @ b)
