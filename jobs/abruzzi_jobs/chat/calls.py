@@ -23,6 +23,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.store import ObjectStore
 from abruzzi_jobs.chat.ledger import Account
 from abruzzi_jobs.chat.provenance import Teacher, require_teacher
+from abruzzi_jobs.data.id_index import IdIndex
 from abruzzi_jobs.data.text_shards import zstd_lines
 
 CALLS_FILE = "calls.json"
@@ -44,7 +45,7 @@ class CallLog:
         self._store, self._prefix, self._writer, self._rank = store, prefix, f"{writer}-r{rank}", f"-r{rank}-"
         self._flush_seconds = flush_seconds
         self._segments: list[str] = []
-        self._index: dict[bytes, tuple[int, int]] = {}
+        self._index = IdIndex()
         """Id → (segment, line) of an answer in the store."""
         self._pending: list[bytes] = []
         self._fresh: dict[bytes, bytes] = {}
@@ -77,7 +78,7 @@ class CallLog:
         key = bytes.fromhex(call_id)
         line = self._fresh.get(key)
         if line is None:
-            place = self._index.get(key)
+            place = self._index.find(key)
             if place is None:
                 return None
             segment, number = place
@@ -111,20 +112,18 @@ class CallLog:
             places = {line: number for number, line in enumerate(lines)}
             for call_id, line in list(fresh.items()):
                 if line in places:
-                    self._index[call_id] = (segment, places[line])
+                    self._index.add(call_id, (segment, places[line]))
                     del self._fresh[call_id]
 
     def records(self) -> Iterator[bytes]:
         """Lines of all segments, of all attempts and writers; an answer that two of them asked for, once."""
-        seen: set[bytes] = set()
+        seen = IdIndex()
         for key in sorted(k for k in self._store.list(self._prefix) if k.endswith(".jsonl.zst")):
             for line in self._lines_or_nothing(key):
                 record = json.loads(line)
                 call_id = bytes.fromhex(record["id"])
-                if "response" in record:
-                    if call_id in seen:
-                        continue
-                    seen.add(call_id)
+                if "response" in record and not seen.add(call_id):
+                    continue
                 yield line
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -134,17 +133,9 @@ class CallLog:
         """
         shards: list[dict[str, Any]] = []
         summary = _Summary()
-        waiting: list[bytes] = []
-        size = 0
-        for line in self.records():
-            summary.take(json.loads(line))
-            waiting.append(line)
-            size += len(line)
-            if size >= SHARD_BYTES:
-                shards.append(_write_shard(folder, len(shards), waiting))
-                waiting, size = [], 0
-        if waiting:
-            shards.append(_write_shard(folder, len(shards), waiting))
+        lines = self.records()
+        while (first := next(lines, None)) is not None:
+            shards.append(_write_shard(folder, len(shards), first, lines, summary))
         described = {"version": 1, "shards": shards, "roles": summary.roles()}
         (folder / CALLS_FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return described
@@ -192,7 +183,7 @@ class CallLog:
             for number, line in enumerate(self._lines_or_nothing(key)):
                 record = json.loads(line)
                 if "response" in record:
-                    self._index[bytes.fromhex(record["id"])] = (segment, number)
+                    self._index.add(bytes.fromhex(record["id"]), (segment, number))
                 if self._rank in key.rsplit("/", 1)[-1]:
                     self.accounts.setdefault(record["role"], Account()).restore(record)
 
@@ -239,12 +230,24 @@ class _Summary:
         }
 
 
-def _write_shard(folder: Path, number: int, lines: list[bytes]) -> dict[str, Any]:
-    name = f"calls-{number:05d}.jsonl.zst"
-    packed = pack(lines)
-    (folder / name).write_bytes(packed)
-    digest = "sha256:" + hashlib.sha256(packed).hexdigest()
-    return {"name": name, "records": len(lines), "digest": digest, "size_bytes": len(packed)}
+def _write_shard(folder: Path, number: int, first: bytes, lines: Iterator[bytes], summary: _Summary) -> dict[str, Any]:
+    """As many of `lines` as belong into one, a line at a time."""
+    name, digest, records, size = f"calls-{number:05d}.jsonl.zst", hashlib.sha256(), 0, 0
+    compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
+    with (folder / name).open("wb") as file:
+        line: bytes | None = first
+        while line is not None:
+            summary.take(json.loads(line))
+            records, size = records + 1, size + len(line)
+            packed = compressor.compress(line + b"\n")
+            digest.update(packed)
+            file.write(packed)
+            line = next(lines, None) if size < SHARD_BYTES else None
+        packed = compressor.flush()
+        digest.update(packed)
+        file.write(packed)
+        length = file.tell()
+    return {"name": name, "records": records, "digest": f"sha256:{digest.hexdigest()}", "size_bytes": length}
 
 
 def pack(lines: list[bytes]) -> bytes:

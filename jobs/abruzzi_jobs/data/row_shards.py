@@ -21,6 +21,7 @@ import zstandard
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.chat.provenance import Teacher, require_teacher
 from abruzzi_jobs.chat.request import STANDIN_GENERATOR
+from abruzzi_jobs.data.id_index import IdIndex, short
 from abruzzi_jobs.data.processing.shard import KEPT, digest_of, read_verified, write_atomic
 from abruzzi_jobs.data.text_shards import zstd_lines
 
@@ -38,7 +39,7 @@ class RowShardWriter:
         self._lines: list[bytes] = []
         self._size = 0
         self._shards: list[dict[str, Any]] = []
-        self._ids: set[str] = set()
+        self._ids = IdIndex()
         self._teacher: Teacher | None = None
         self.fates: Counter[str] = Counter()
 
@@ -48,14 +49,13 @@ class RowShardWriter:
         row_id, fate = row.get("id"), row.get("fate")
         if not (isinstance(row_id, str) and row_id and isinstance(fate, str) and fate):
             raise ValueError(f"a row of {self._noun} has no id or no fate: {row_id!r}, {fate!r}")
-        if row_id in self._ids:
-            raise ValueError(f"two rows of {self._noun} have the id {row_id!r}")
         self._check_teacher(row, row_id)
         text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line = text.encode("utf-8", "replace") + b"\n"
+        if not self._ids.add(short(row_id)):
+            raise ValueError(f"two rows of {self._noun} have the id {row_id!r}")
         if self._lines and self._size + len(line) > self._limit:
             self._finish()
-        self._ids.add(row_id)
         self.fates[fate] += 1
         self._lines.append(line)
         self._size += len(line)
