@@ -26,6 +26,11 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WRITTEN, _LOGPROBS = "written", "logprobs"
 _NOBODY = "nobody 73461"
 """An answer that is wrong for certain."""
+DUEL = (
+    "You compare two assistants' answers to a prompt. Work out your own answer first, then weigh correctness, helpfulness, relevance and brevity. "
+    "a: the first is better; b: the second is better; tie: neither."
+)
+DUEL_WORDS = ("a", "b", "tie")
 
 
 class MountedSuite(QuestionSuite):
@@ -381,11 +386,8 @@ class Checked(_ByGrader):
 class Paired(_ByGrader):
     """Against a baseline's answer, in both orders: the mean of winning 1, a draw 0.5 and losing 0."""
 
-    task = (
-        "You compare two assistants' answers to a prompt. Work out your own answer first, then weigh correctness, helpfulness, relevance and brevity. "
-        "a: the first is better; b: the second is better; tie: neither."
-    )
-    words = ("a", "b", "tie")
+    task = DUEL
+    words = DUEL_WORDS
 
     async def score(self, item: Item, transcript: Transcript, helpers: Helpers) -> Verdict:
         answers = (transcript.answer, str(item.gold))
@@ -396,9 +398,14 @@ class Paired(_ByGrader):
             )
             if found.word is None:
                 return no_verdict(found)
-            points.append(0.5 if found.word == "tie" else float(found.word == win))
+            points.append(points_of(found.word, win))
             reasons.append(found.word)
         return Verdict(score=sum(points) / 2, reason=f"first: {reasons[0]}, second: {reasons[1]}")
+
+
+def points_of(word: str, win: str) -> float:
+    """Of a duel that ended with this word, where `win` would have been its winner's."""
+    return 0.5 if word == "tie" else float(word == win)
 
 
 def _index(gold: Any, labels: list[str], *, one_based: bool) -> int:

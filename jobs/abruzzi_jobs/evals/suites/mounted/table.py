@@ -14,7 +14,7 @@ from abruzzi.contracts.training import Strict
 
 Kind = Literal[
     "choice", "mathematics", "graded", "short", "json", "similar", "grounded", "checked", "paired", "instructions", "program", "function", "asserts", "output",
-    "input",
+    "input", "rated", "duelled",
 ]  # fmt: skip
 """How items are asked and scored: abruzzi_jobs.evals.suites.mounted.kinds has one class for each."""
 
@@ -33,6 +33,8 @@ class MountedSet(Strict):
     context: str = ""
     system: str = ""
     conversation: str = ""
+    turns: str = ""
+    """A list of what the user says, one after the other."""
     options: str | tuple[str, ...] = ""
     """A field that lists them, or a field each."""
     correct: str = ""
@@ -43,6 +45,8 @@ class MountedSet(Strict):
     entry_point: str = ""
     solution: str = ""
     prefix: str = ""
+    optional: tuple[str, ...] = ()
+    """Fields among them that an item may lack."""
     id: str = ""
     subtask: str = ""
     answer_after: str = ""
@@ -64,13 +68,14 @@ class MountedSet(Strict):
             self.answer,
             self.context,
             self.conversation,
+            self.turns,
             self.correct,
             *options,
             *self.wrong,
             self.entry_point,
             self.params,
         )
-        return [name for name in named if name]
+        return [name for name in named if name and name not in self.optional]
 
 
 @cache

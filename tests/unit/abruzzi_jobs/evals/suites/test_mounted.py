@@ -289,3 +289,68 @@ def test_an_answer_that_is_none_of_the_options_is_the_files_fault(tmp_path):
     place.write_text(json.dumps({"question": "?", "choices": ["a", "b"], "answer": 2, "subject": "s"}) + "\n")
     with pytest.raises(AbruzziError, match="item 1 is malformed"):
         list(open_suite("mmlu-redux", SuiteConfig(path=str(place))).items())
+
+
+DIALOGUES = [
+    {"question_id": k, "category": "writing", "turns": [f"Say {n}.", "Say it again."], "reference": [n, n], "baseline": ["one", "one"]}
+    for k, n in enumerate(NUMBERS)
+]  # fmt: skip
+
+
+def said_to_both(opened, *answers):
+    """What a judge of these answers makes of the first item, whose turns are told one after the other."""
+    item = next(opened.items())
+    asked = []
+
+    async def ask(request: ChatRequest) -> ChatResponse:
+        asked.append([message["content"] for message in request.messages])
+        return ChatResponse(text=f"said {len(asked)}", usage=Usage(1, 1), model="m", generator="m", is_llm=True)
+
+    async def play(judge):
+        transcript = await opened.play(item, ask, {})
+        return await opened.score(item, transcript, {"judge": judge})
+
+    judge = Judge(*answers)
+    return asyncio.run(play(judge)), asked, judge
+
+
+def test_a_dialogue_is_rated_turn_by_turn_from_one_to_ten(tmp_path):
+    opened = mount(tmp_path, "mt-bench", DIALOGUES)
+    best, asked, judge = said_to_both(opened, "Verdict: 10")
+    assert (best.score, best.parts) == (1.0, {"turn_1": 1.0, "turn_2": 1.0})
+    assert asked == [["Say one."], ["Say one.", "said 1", "Say it again."]]
+    shown = judge.asked[1].messages[-1]["content"]
+    assert "said 1" in shown.split("<answer>")[0]
+    assert "<reference>\none\n" in shown
+    worst, *_ = said_to_both(opened, "Verdict: 1")
+    assert worst.score == 0.0
+    assert said_to_both(opened, "Verdict: 10", "Verdict: 1")[0].score == 0.5
+
+
+def test_a_dialogue_without_a_reference_is_rated_too(tmp_path):
+    opened = mount(
+        tmp_path, "mt-bench", [{key: value for key, value in row.items() if key != "reference"} for row in DIALOGUES]
+    )
+    found, _, judge = said_to_both(opened, "Verdict: 10")
+    assert found.score == 1.0
+    assert "<reference>" not in judge.asked[0].messages[-1]["content"]
+
+
+def test_a_duel_is_fought_in_both_orders_so_a_judge_who_likes_the_first_makes_a_draw(tmp_path):
+    opened = mount(tmp_path, "mt-bench-pairs", DIALOGUES)
+    assert said_to_both(opened, "Verdict: a")[0].score == 0.5
+    won, _, judge = said_to_both(opened, *["Verdict: a", "Verdict: b"] * 2)
+    assert won.score == 1.0
+    first, second = (asked.messages[-1]["content"] for asked in judge.asked[:2])
+    assert "<a>\nsaid 1\n" in first
+    assert "<b>\nsaid 1\n" in second
+    assert said_to_both(opened, *["Verdict: b", "Verdict: a"] * 2)[0].score == 0.0
+    assert said_to_both(opened, "Verdict: tie")[0].score == 0.5
+
+
+@pytest.mark.parametrize("name", ["mt-bench", "mt-bench-pairs"])
+def test_a_judge_who_rates_beyond_the_scale_or_talks_costs_no_points(tmp_path, name):
+    opened = mount(tmp_path, name, DIALOGUES)
+    for answer in ("Verdict: 11", "Verdict: 0", "Lovely.", "Verdict: c"):
+        found, _, judge = said_to_both(opened, answer)
+        assert (found.score, found.status, len(judge.asked)) == (None, ItemStatus.GRADER_ERROR, 3)
