@@ -95,7 +95,8 @@ def ours() -> Run:
         log.write(out)
         asked.journal.discard()
         log.discard()
-        return summary.score.value
+        mean: Any = summary.score
+        return mean.value
 
     return lambda place, folder: asyncio.run(evaluate(place, folder))
 
@@ -159,7 +160,8 @@ def inspect_ai() -> Run:
             log_realtime=False,
         )
         assert log.status == "success", log.error
-        return log.results.scores[0].metrics["mean"].value
+        results: Any = log.results
+        return results.scores[0].metrics["mean"].value
 
     return run
 
