@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { ChartColumnStacked, ChartGantt, Database, Dumbbell, GitCompareArrows, KeyRound, List, Monitor, Moon, Plus, Scale, Server, Sun } from "lucide-react";
+import { ChartColumnStacked, ChartGantt, ChartNoAxesColumn, Database, Dumbbell, GitCompareArrows, KeyRound, List, Monitor, Moon, Plus, Scale, Server, Sun } from "lucide-react";
 import { type ReactNode, useState } from "react";
 
 import { poolsListOptions, runsListOptions } from "@/api/@tanstack/react-query.gen";
@@ -30,7 +30,7 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   const [text, setText] = useState("");
   const runs = useQuery({ ...runsListOptions({ query: { limit: 8, ...(text.trim() ? { q: text.trim() } : {}) } }), placeholderData: (before) => before });
   const pools = useQuery({ ...poolsListOptions(), staleTime: 60_000 });
-  const go = (to: "/runs" | "/data" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/plan" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
+  const go = (to: "/runs" | "/data" | "/evaluations" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/plan" | "/runs/new" | "/compare" | "/tokens") => () => void navigate({ to });
   const entries: Entry[] = [
     ...(runId
       ? [
@@ -52,6 +52,7 @@ export default function Palette({ onClose }: { onClose: () => void }) {
     { group: "Go to", value: "Runs", label: "Runs", icon: <List />, act: go("/runs") },
     { group: "Go to", value: "New run", label: "New run", icon: <Plus />, act: go("/runs/new") },
     { group: "Go to", value: "Data", label: "Data", icon: <Database />, act: go("/data") },
+    { group: "Go to", value: "Evaluations leaderboard", label: "Evaluations", icon: <ChartNoAxesColumn />, act: go("/evaluations") },
     { group: "Go to", value: "Environments", label: "Environments", icon: <Dumbbell />, act: go("/environments") },
     { group: "Go to", value: "Rubrics", label: "Rubrics", icon: <Scale />, act: go("/rubrics") },
     { group: "Go to", value: "Pools", label: "Pools", icon: <Server />, act: go("/pools") },

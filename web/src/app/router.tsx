@@ -3,7 +3,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirec
 import { Button } from "@/components/ui/button";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 
-import { readCompareSearch, readDataSearch, readDatasetSearch, readNewRunSearch, readPlanSearch, readPoolSearch, readRubricsSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
+import { readCompareSearch, readDataSearch, readDatasetSearch, readEvaluationSearch, readEvaluationsSearch, readNewRunSearch, readPlanSearch, readPoolSearch, readRubricsSearch, readRunSearch, readRunsSearch, readUsageSearch } from "./search";
 import { Shell } from "./shell";
 
 const rootRoute = createRootRoute({
@@ -96,6 +96,20 @@ const environmentsRoute = createRoute({
   component: lazyRouteComponent(() => import("@/routes/environments"), "EnvironmentsPage"),
 });
 
+const evaluationsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/evaluations",
+  validateSearch: readEvaluationsSearch,
+  component: lazyRouteComponent(() => import("@/routes/evaluations"), "EvaluationsPage"),
+});
+
+const evaluationRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/evaluations/$evaluationId",
+  validateSearch: readEvaluationSearch,
+  component: lazyRouteComponent(() => import("@/routes/evaluation"), "EvaluationPage"),
+});
+
 const rubricsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/rubrics",
@@ -117,7 +131,7 @@ const tokensRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, planRoute, runRoute, dataRoute, datasetRoute, environmentsRoute, rubricsRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, runsRoute, newRunRoute, planRoute, runRoute, dataRoute, datasetRoute, evaluationsRoute, evaluationRoute, environmentsRoute, rubricsRoute, poolsRoute, poolRoute, usageRoute, compareRoute, tokensRoute]),
   defaultPreload: "intent",
   defaultPreloadStaleTime: 0,
   scrollRestoration: true,

@@ -34,6 +34,12 @@ export type DataSearch = { run?: string };
 /** `tab` is a noun of the artifact, or one of the page's own. `row`: position of the one that is open; `where`: conditions "key:value". */
 export type DatasetSearch = { tab?: string; fate?: string[]; q?: string; where?: string[]; row?: string };
 export type RubricsSearch = { name?: string; version?: number };
+export type EvaluationsSearch = { q?: string; recipe?: string; run?: string; sort?: string; asc?: boolean; paper?: "instruct" | "base"; all?: boolean };
+export const ANSWER_KINDS = ["right", "wrong", "truncated", "infrastructure", "other"] as const;
+export type AnswerKind = (typeof ANSWER_KINDS)[number];
+export type EvaluationTab = "answers" | "against";
+/** `row`: position of the answer that is open; `against`: the evaluation that it is compared with, `item`: the one that is open there. */
+export type EvaluationSearch = { tab?: EvaluationTab; only?: AnswerKind; q?: string; where?: string[]; row?: string; against?: string; item?: string };
 export type NewRunSearch = { from?: string; recipe?: string };
 export type PlanSearch = { recipe?: string; nodes?: number; price?: number; sweep?: boolean };
 
@@ -68,6 +74,12 @@ export function readUsageSearch(raw: Raw): UsageSearch {
 export function readCompareSearch(raw: Raw): CompareSearch {
   return clean({ ...readCurveSearch(raw), runs: many(raw.runs, text), base: text(raw.base), stage: text(raw.stage), all: flag(raw.all) });
 }
+
+export const readEvaluationsSearch = (raw: Raw): EvaluationsSearch =>
+  clean({ q: text(raw.q), recipe: text(raw.recipe), run: text(raw.run), sort: text(raw.sort), asc: flag(raw.asc), paper: oneOf(["instruct", "base"] as const)(raw.paper), all: flag(raw.all) });
+
+export const readEvaluationSearch = (raw: Raw): EvaluationSearch =>
+  clean({ tab: oneOf(["against"] as const)(raw.tab), only: oneOf(ANSWER_KINDS)(raw.only), q: text(raw.q), where: many(raw.where, condition), row: text(raw.row), against: text(raw.against), item: text(raw.item) });
 
 export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
 

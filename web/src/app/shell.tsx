@@ -44,6 +44,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
     "g r": ["Go to runs", () => void navigate({ to: "/runs" })],
     "g n": ["New run", () => void navigate({ to: "/runs/new" })],
     "g d": ["Data", () => void navigate({ to: "/data" })],
+    "g v": ["Evaluations", () => void navigate({ to: "/evaluations" })],
     "g e": ["Environments", () => void navigate({ to: "/environments" })],
     "g b": ["Rubrics", () => void navigate({ to: "/rubrics" })],
     "g p": ["Pools", () => void navigate({ to: "/pools" })],
@@ -66,6 +67,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
         <nav aria-label="Main" className="flex min-w-0 items-center gap-0.5 overflow-x-auto">
           <NavLink to="/runs">Runs</NavLink>
           <NavLink to="/data">Data</NavLink>
+          <NavLink to="/evaluations">Evaluations</NavLink>
           <NavLink to="/environments">Environments</NavLink>
           <NavLink to="/rubrics">Rubrics</NavLink>
           <NavLink to="/pools">Pools</NavLink>
@@ -112,7 +114,7 @@ function Frame({ name, role, version }: { name: string; role: string; version: s
   );
 }
 
-function NavLink({ to, children }: { to: "/runs" | "/data" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/plan" | "/compare" | "/tokens"; children: string }) {
+function NavLink({ to, children }: { to: "/runs" | "/data" | "/evaluations" | "/environments" | "/rubrics" | "/pools" | "/usage" | "/plan" | "/compare" | "/tokens"; children: string }) {
   return (
     <Link to={to} className="rounded-md px-2 py-1 font-medium text-muted hover:text-text" activeProps={{ className: "!text-text bg-hover", "aria-current": "page" }}>
       {children}

@@ -7,7 +7,8 @@ import { figure } from "@/lib/format";
 import { resolveColor, useIsDark } from "@/lib/theme";
 
 import { align, extent, type Line, type Range, yRange } from "./model";
-import { type Boundary, drawUnderlay, type Mark } from "./underlay";
+import { drawSharePoints, SCALE_PIXELS } from "./share-points";
+import { type Boundary, drawUnderlay, type Mark, type SharePoint } from "./underlay";
 
 export type SeriesProps = {
   lines: readonly Line[];
@@ -18,6 +19,7 @@ export type SeriesProps = {
   isRobust?: boolean;
   marks?: readonly Mark[];
   boundaries?: readonly Boundary[];
+  points?: readonly SharePoint[];
   formatX: (x: number) => string;
   /** Null: everything. */
   range: Range | null;
@@ -39,6 +41,7 @@ export function Series(props: SeriesProps) {
   const plot = useRef<uPlot | null>(null);
   const isDark = useIsDark();
   const shape = props.lines.map((line) => `${line.id} ${line.color} ${line.dash.join()} ${line.isAbandoned}`).join("\n");
+  const hasPoints = (props.points?.length ?? 0) > 0;
   const { isLog = false, isRobust = false, syncKey, height } = props;
 
   useEffect(() => {
@@ -57,12 +60,12 @@ export function Series(props: SeriesProps) {
       u.destroy();
       plot.current = null;
     };
-  }, [shape, isLog, syncKey, height, isDark]);
+  }, [shape, isLog, syncKey, height, isDark, hasPoints]);
 
   const [from, to] = props.range ?? [null, null];
   useEffect(() => {
     plot.current?.setData(data(latest.current.lines), true);
-  }, [props.lines, props.marks, props.boundaries, from, to, shape, isLog, isRobust, isDark]);
+  }, [props.lines, props.marks, props.boundaries, props.points, from, to, shape, isLog, isRobust, isDark]);
 
   return <div ref={host} role="img" aria-label={props.label} className="series" style={{ height }} />;
 }
@@ -81,7 +84,7 @@ function options(latest: Latest, width: number, height: number, isLog: boolean, 
   return {
     width,
     height,
-    padding: [8, 10, 0, 0],
+    padding: [8, latest.current.points?.length ? SCALE_PIXELS : 10, 0, 0],
     legend: { show: false },
     cursor: {
       drag: { x: true, y: false, setScale: false },
@@ -108,6 +111,7 @@ function options(latest: Latest, width: number, height: number, isLog: boolean, 
     series: [{}, ...latest.current.lines.map((line) => strokeOf(line, latest.current.lines.length))],
     hooks: {
       drawAxes: [(u) => drawUnderlay(u, latest.current.lines, latest.current.marks ?? [], latest.current.boundaries ?? [], isLog)],
+      draw: [(u) => drawSharePoints(u, latest.current.points ?? [])],
       setSelect: [(u) => select(u, latest)],
       setCursor: [(u) => latest.current.onCursor(hovered(u))],
     },

@@ -5,6 +5,8 @@ import { resolveColor } from "@/lib/theme";
 import type { Line } from "./model";
 
 export type Mark = { readonly value: number; readonly label: string };
+/** A share of 1 with its interval, on a scale of its own from 0 % at the bottom to 100 % at the top; points of one `group` are joined. */
+export type SharePoint = { readonly x: number; readonly share: number; readonly low: number | null; readonly high: number | null; readonly color: string; readonly group: string };
 export type Boundary = { readonly x: number; readonly label: string };
 
 /** Drawn below the lines: bands of exact extrema, raw values behind a smoothed line, thresholds, attempt boundaries, broken values. */

@@ -83,7 +83,7 @@ export function Conversation({ row }: { row: Json }) {
       <div className="flex flex-wrap items-center gap-2">
         <h3 className="font-medium">Conversation</h3>
         <span className="text-sm text-muted">
-          {turns.length} turns, {calls} {calls === 1 ? "call" : "calls"}
+          {turns.length} {turns.length === 1 ? "turn" : "turns"}, {calls} {calls === 1 ? "call" : "calls"}
           {tools.length > 0 && `, ${tools.length} ${tools.length === 1 ? "tool" : "tools"} at hand`}
         </span>
         <div className="flex-1" />

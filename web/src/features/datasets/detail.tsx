@@ -7,6 +7,7 @@ import { Kbd } from "@/components/ui/code";
 import { CopyButton } from "@/components/ui/copy";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
+import { AnswerView } from "@/features/evaluations/answer-view";
 import { AttackView } from "@/features/redteam/attack-view";
 import { textOf } from "@/lib/unknown";
 
@@ -107,6 +108,7 @@ function Body({ noun, row, artifact }: { noun: string; row: RowOut["row"]; artif
   if (noun === "rollouts") return <RolloutView row={row} />;
   if (noun === "conversations") return <ConversationView row={row} />;
   if (noun === "redteam") return <AttackView row={row} />;
+  if (noun === "answers") return <AnswerView row={row} />;
   if (noun === "tools") return <ToolView row={row} />;
   if (typeof row.text === "string" && (noun === "train" || noun === "heldout")) return <TextView text={row.text} />;
   return <JsonView value={row} />;

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "react";
+import { type ReactNode, useEffect, useRef } from "react";
 
 import type { ArtifactOut, NounOut, ReviewOut, Verdict } from "@/api";
 import type { DatasetSearch } from "@/app/search";
@@ -20,15 +20,17 @@ import { RowList } from "./row-list";
 const FILL = 40;
 const COUNTED = 2000;
 
-type Props = { artifact: ArtifactOut; noun: NounOut; view: DatasetSearch; onView: (change: Change) => void; isQueue?: boolean };
+/** What a page of its own always asks for, beside what people set; `lead` stands before their filters. */
+export type Fixed = { readonly fate: readonly string[]; readonly where: readonly string[]; readonly lead: ReactNode };
+type Props = { artifact: ArtifactOut; noun: NounOut; view: DatasetSearch; onView: (change: Change) => void; isQueue?: boolean; fixed?: Fixed };
 type Decision = { rowId: string; position: string; before: ReviewOut | null };
 
 /** Rows of a noun: the list, and the one that is open beside it. As a queue: those that people decide about, one after the other. */
-export default function Explorer({ artifact, noun, view, onView, isQueue = false }: Props) {
+export default function Explorer({ artifact, noun, view, onView, isQueue = false, fixed }: Props) {
   const field = useRef<HTMLInputElement>(null);
   const decisions = useRef<Decision[]>([]);
-  const filter = isQueue ? { fate: ["review"], review: "none" as const } : { fate: view.fate };
-  const { data, error, isPending, hasNextPage, isFetchingNextPage, isFetchNextPageError, fetchNextPage } = useRows(artifact.id, { noun: noun.noun, q: view.q, where: view.where, ...filter });
+  const filter = isQueue ? { fate: ["review"], review: "none" as const } : { fate: fixed?.fate ?? view.fate };
+  const { data, error, isPending, hasNextPage, isFetchingNextPage, isFetchNextPageError, fetchNextPage } = useRows(artifact.id, { noun: noun.noun, q: view.q, where: [...(fixed?.where ?? []), ...(view.where ?? [])], ...filter });
   const rows = data?.pages.flatMap((page) => page.items) ?? [];
   const looked = data?.pages.reduce((sum, page) => sum + page.scanned, 0) ?? 0;
   const more = () => void (hasNextPage && !isFetchingNextPage && !isFetchNextPageError && fetchNextPage());
@@ -73,10 +75,10 @@ export default function Explorer({ artifact, noun, view, onView, isQueue = false
   });
 
   const waiting = rows.filter((row) => !row.review).length;
-  const isFiltered = Boolean(view.q || view.where?.length || (!isQueue && view.fate?.length));
+  const isFiltered = Boolean(view.q || view.where?.length || (!isQueue && view.fate?.length) || fixed?.fate.length || (fixed?.where.length ?? 0) > 1);
   return (
     <div className="flex h-full min-h-0 flex-col">
-      <Filters noun={noun} view={view} onView={onView} field={field} withFates={!isQueue} />
+      <Filters noun={noun} view={view} onView={onView} field={field} withFates={!isQueue && !fixed} lead={fixed?.lead} />
       {isQueue && <QueueLine isAttacks={noun.noun === "redteam"} waiting={waiting} isCounted={!hasNextPage} decided={rows.length - waiting} />}
       {error && rows.length === 0 && <div className="p-4"><ProblemNotice error={error} /></div>}
       {isPending && !error && <SkeletonLines count={10} className="p-4" />}

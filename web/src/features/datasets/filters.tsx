@@ -1,5 +1,5 @@
 import { Search, X } from "lucide-react";
-import type { RefObject } from "react";
+import type { ReactNode, RefObject } from "react";
 
 import type { NounOut } from "@/api";
 import type { DatasetSearch } from "@/app/search";
@@ -8,10 +8,10 @@ import { useAddressText } from "@/lib/address-text";
 import { whole } from "@/lib/format";
 
 export type Change = { [K in keyof DatasetSearch]?: DatasetSearch[K] | undefined };
-type Props = { noun: NounOut; view: DatasetSearch; onView: (change: Change) => void; field: RefObject<HTMLInputElement | null>; withFates: boolean };
+type Props = { noun: NounOut; view: DatasetSearch; onView: (change: Change) => void; field: RefObject<HTMLInputElement | null>; withFates: boolean; lead?: ReactNode };
 
 /** Text, fates with their counts, and conditions that a click in a row has set. */
-export function Filters({ noun, view, onView, field, withFates }: Props) {
+export function Filters({ noun, view, onView, field, withFates, lead }: Props) {
   const [text, setText] = useAddressText(view.q ?? "", (q) => onView({ q: q || undefined, row: undefined }));
   const fates = view.fate ?? [];
   const where = view.where ?? [];
@@ -21,6 +21,7 @@ export function Filters({ noun, view, onView, field, withFates }: Props) {
   };
   return (
     <div className="flex flex-wrap items-center gap-1.5 border-b border-line px-4 py-2">
+      {lead}
       <div className="relative">
         <Search aria-hidden className="pointer-events-none absolute top-1.5 left-2 size-4 text-faint" />
         <Input

@@ -84,6 +84,15 @@ const NOUNS: Record<string, Noun> = {
     listed: (row) => ({ title: firstLine(row.goal), about: joined(row.sub_plugin, row.strategy), figure: "" }),
     verdicts: ["Safe", "Unsafe"],
   },
+  answers: {
+    title: "Answers",
+    fields: ["fate", "item", "sample", "subtask", "score", "status", "reason", "truncated", "messages"],
+    properties: ["suite", "item", "subtask", "sample", "status", "truncated", "generator"],
+    listed: (row) => {
+      const asked = recordsOf(row.messages).find((message) => message.role === "user");
+      return { title: firstLine(asked?.content) || textOf(row.item), about: joined(row.item, row.truncated === true ? "cut" : "", row.subtask, row.reason), figure: score(row) };
+    },
+  },
   calls: {
     title: "Calls",
     fields: ["role", "seconds", "response", "rejected", "retries"],
@@ -108,7 +117,7 @@ export const manyOf = (noun: string): string => nounOf(noun).many ?? nounOf(noun
 
 /** Nouns in the order in which people look at them; what is not known comes last. */
 export function inOrder<T extends { readonly noun: string }>(nouns: readonly T[]): T[] {
-  const order = ["redteam", "rollouts", "rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
+  const order = ["redteam", "answers", "rollouts", "rewrites", "trajectories", "conversations", "tools", "train", "heldout", "cloze"];
   const place = (noun: string) => (noun === "calls" ? 99 : order.indexOf(noun) < 0 ? 50 : order.indexOf(noun));
   return [...nouns].sort((a, b) => place(a.noun) - place(b.noun));
 }

@@ -4,7 +4,11 @@ import type { ReviewOut } from "@/api";
 import { Tooltip } from "@/components/ui/tooltip";
 import { cn } from "@/lib/cn";
 
-export const fateTone = (fate: string): "ok" | "warn" | "bad" => (fate === "kept" || fate === "pass" || fate === "train" || fate === "heldout" ? "ok" : fate === "review" || fate === "no_verdict" ? "warn" : "bad");
+const GOOD = new Set(["kept", "pass", "train", "heldout", "right"]);
+/** Neither good nor bad: somebody decides, or nobody could say. */
+const OPEN = new Set(["review", "no_verdict", "partly", "infrastructure", "grader_error", "target_error", "quarantined"]);
+
+export const fateTone = (fate: string): "ok" | "warn" | "bad" => (GOOD.has(fate) ? "ok" : OPEN.has(fate) ? "warn" : "bad");
 
 /** A row's fate as a sign and a word. */
 export function FateMark({ fate, className }: { fate: string; className?: string }) {
@@ -13,7 +17,7 @@ export function FateMark({ fate, className }: { fate: string; className?: string
   return (
     <span className={cn("inline-flex shrink-0 items-center gap-1 whitespace-nowrap", { ok: "text-ok", warn: "text-warn", bad: "text-bad" }[tone], className)}>
       <Sign className="size-3.5" strokeWidth={2.5} aria-hidden />
-      {fate}
+      {fate.replaceAll("_", " ")}
     </span>
   );
 }

@@ -60,6 +60,9 @@ function positions(curve: SeriesOut, scale: Scale): number[] {
   return curve.steps;
 }
 
+/** Where a step of a curve is on the x axis, whether it has a point there or not. */
+export const placeOf = (step: number, curve: SeriesOut, scale: Scale): number => (scale.axis === "step" ? step : interpolate(curve.steps, positions(curve, scale), step));
+
 /** Value at `x` of a rising polyline; beyond its ends it goes on at the mean slope. */
 export function interpolate(xs: readonly number[], ys: readonly (number | null)[], x: number): number {
   const last = xs.length - 1;

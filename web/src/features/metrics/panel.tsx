@@ -4,7 +4,7 @@ import { type ReactNode, useState } from "react";
 
 import { type Line, valueAt } from "@/components/charts/model";
 import { Series } from "@/components/charts/series";
-import type { Boundary, Mark } from "@/components/charts/underlay";
+import type { Boundary, Mark, SharePoint } from "@/components/charts/underlay";
 import { IconButton } from "@/components/ui/button";
 import { Segments, Toggle } from "@/components/ui/field";
 import { ProblemNotice, Stale } from "@/components/ui/notice";
@@ -28,6 +28,7 @@ type Props = {
   lines: readonly Line[];
   boundaries?: readonly Boundary[];
   marks?: readonly Mark[];
+  points?: readonly SharePoint[];
   view: CurveView;
   isPending: boolean;
   error: unknown;
@@ -37,7 +38,7 @@ type Props = {
 };
 
 /** One chart with its title, value under the cursor, and settings of its own. */
-export function Panel({ id, title, about, lines, boundaries, marks, view, isPending, error, tier, footer }: Props) {
+export function Panel({ id, title, about, lines, boundaries, marks, points, view, isPending, error, tier, footer }: Props) {
   const [cursor, setCursor] = useState<number | null>(null);
   const mine = view.of(id);
   const isLarge = mine.large ?? false;
@@ -88,6 +89,7 @@ export function Panel({ id, title, about, lines, boundaries, marks, view, isPend
               height={isLarge ? LARGE_PIXELS : shown.length > 1 ? CHART_PIXELS : CHART_PIXELS + LEGEND_PIXELS}
               {...(boundaries ? { boundaries } : {})}
               {...(marks ? { marks } : {})}
+              {...(points ? { points } : {})}
             />
             {shown.length > 1 && <Legend lines={shown} cursor={cursor} />}
           </>

@@ -6,6 +6,7 @@ import { buttonClass } from "@/components/ui/button";
 import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 import { LiveCosts } from "@/features/datasets/live-costs";
+import { useCurvePoints } from "@/features/evaluations/curve-points";
 
 import { CurveControls } from "./controls";
 import { PANEL_PIXELS } from "./panel";
@@ -15,10 +16,14 @@ import { StagePanel } from "./stage-panel";
 import { Timeline } from "./timeline";
 import { useCurveView } from "./view";
 
+/** What is learned by: there the evaluated checkpoints are points. */
+const WITH_POINTS = new Set(["loss", "reward"]);
+
 /** Live curves of a stage. */
 export default function StageCurves({ run, stage }: { run: RunOut; stage: StageOut }) {
   const view = useCurveView();
   const keys = useMetricKeys(run.id);
+  const suites = useCurvePoints(run.id, stage.id);
   const mine = keys.data?.items.filter((item) => item.stage_id === stage.id).map((item) => item.key) ?? [];
   if (keys.error && !keys.data) return <div className="p-4"><ProblemNotice error={keys.error} /></div>;
   if (!keys.data) return <SkeletonLines count={8} className="p-4" />;
@@ -38,7 +43,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
       <div className="grid grid-cols-[repeat(auto-fill,minmax(24rem,1fr))] gap-3 max-sm:grid-cols-1">
         {panelsOf(mine).map((panel) => (
           <WhenVisible key={panel.id} height={PANEL_PIXELS} isWide={view.of(panel.id).large ?? false}>
-            <StagePanel panel={panel} run={run} stage={stage} view={view} />
+            <StagePanel panel={panel} run={run} stage={stage} view={view} {...(WITH_POINTS.has(panel.id) && suites.length > 0 ? { suites } : {})} />
           </WhenVisible>
         ))}
       </div>

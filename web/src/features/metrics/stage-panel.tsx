@@ -1,8 +1,10 @@
 import { useMemo } from "react";
 
 import type { RunOut, StageOut } from "@/api";
+import { colorOf, PointsLegend } from "@/features/evaluations/curve-points";
+import { type SuitePoints, suiteLabel } from "@/features/evaluations/points-shape";
 
-import { linesOf, type Scale, type Source, stepsOf } from "./lines";
+import { linesOf, placeOf, type Scale, type Source, stepsOf } from "./lines";
 import { spliced, stitch } from "./merge";
 import { Panel } from "./panel";
 import { rampOf, strokeOf } from "./palette";
@@ -11,8 +13,11 @@ import { useCurves } from "./queries";
 import { thresholdMarks } from "./threshold";
 import type { CurveView } from "./view";
 
-/** One panel with the curves of a stage. */
-export function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run: RunOut; stage: StageOut; view: CurveView }) {
+const NONE: readonly SuitePoints[] = [];
+type Props = { panel: PanelSpec; run: RunOut; stage: StageOut; view: CurveView; suites?: readonly SuitePoints[] };
+
+/** One panel with the curves of a stage, and what suites came to at its checkpoints. */
+export function StagePanel({ panel, run, stage, view, suites = NONE }: Props) {
   const newestAttempt = stage.attempts.at(-1)?.id;
   const wanted = { runId: run.id, stageId: stage.id, newestAttempt };
   const whole = useCurves({ ...wanted, keys: panel.keys, steps: null });
@@ -37,6 +42,11 @@ export function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run:
     // eslint-disable-next-line react-hooks/exhaustive-deps -- the panel is told by its keys
   }, [told, curves, smooth, scale]);
   const marks = useMemo(() => thresholdMarks(panel.id, [stage]), [panel.id, stage]);
+  const first = useMemo(() => stitch((curves ?? []).filter((curve) => curve.key === panel.keys[0])).curve, [curves, panel.keys]);
+  const points = useMemo(
+    () => (first ? suites.flatMap((one, i) => one.points.map(({ step, figure }) => ({ x: placeOf(step, first, scale), share: figure.value, low: figure.low ?? null, high: figure.high ?? null, color: colorOf(i), group: suiteLabel(one) }))) : []),
+    [suites, first, scale],
+  );
   return (
     <Panel
       id={panel.id}
@@ -45,6 +55,8 @@ export function StagePanel({ panel, run, stage, view }: { panel: PanelSpec; run:
       lines={drawn.lines}
       boundaries={drawn.boundaries}
       marks={marks}
+      points={points}
+      footer={suites.length > 0 && <PointsLegend suites={suites} />}
       view={view}
       isPending={whole.isPending}
       error={whole.error}

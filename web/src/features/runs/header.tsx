@@ -15,6 +15,7 @@ import { useNow } from "@/lib/now";
 
 import { CancelDialog, RetryDialog } from "./confirm";
 import { CopyAs } from "./copy-as";
+import { GatePanel } from "./gate-panel";
 import { type Steering, useWhy } from "./queries";
 import { StateLabel } from "./state-mark";
 import { isEnded, submittedBy, tookSeconds } from "./states";
@@ -83,6 +84,7 @@ export function RunHeader({ run, steering, stageId }: Props) {
       </div>
       <Facts run={run} />
       <Why runId={run.id} />
+      <GatePanel run={run} steering={steering} />
       <CancelDialog run={run} open={asking === "cancel"} onClose={() => setAsking(null)} steering={steering} />
       <RetryDialog run={run} from={retryFrom} open={asking === "retry"} onClose={() => setAsking(null)} steering={steering} />
       <CopyAs run={run} stageId={stageId} open={asking === "copy"} onClose={() => setAsking(null)} />

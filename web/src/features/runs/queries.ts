@@ -2,8 +2,8 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { toast } from "sonner";
 
-import { type RunOut, runsBranch, runsCancel, runsRetry } from "@/api";
-import { runsGetOptions, runsGetQueryKey, runsWhyOptions } from "@/api/@tanstack/react-query.gen";
+import { type RunOut, runsBranch, runsCancel, runsOverrideGate, runsRetry } from "@/api";
+import { runsGatesOptions, runsGetOptions, runsGetQueryKey, runsWhyOptions } from "@/api/@tanstack/react-query.gen";
 import { openStream } from "@/lib/live";
 import { toProblem } from "@/lib/problem";
 import { throttled } from "@/lib/throttle";
@@ -33,7 +33,7 @@ export function useLiveRun(runId: string) {
       void queryClient.invalidateQueries({ queryKey: ["curves", runId] }, { cancelRefetch: false });
       touch("runsMetricKeys")();
     }, CURVES_MILLISECONDS);
-    const why = throttled(touch("runsWhy"), WHY_MILLISECONDS);
+    const why = throttled(() => ["runsWhy", "runsGates"].forEach((id) => touch(id)()), WHY_MILLISECONDS);
     const artifacts = throttled(touch("artifactsList"), CURVES_MILLISECONDS);
     const close = openStream(() => `/api/v1/runs/${runId}/stream`, {
       run: (data) => {
@@ -50,7 +50,7 @@ export function useLiveRun(runId: string) {
       for (const action of [curves, why, artifacts]) action.cancel();
       // What came between the last look and the end.
       void queryClient.invalidateQueries({ queryKey: ["curves", runId] });
-      for (const id of ["runsWhy", "artifactsList", "runsMetricKeys"]) touch(id)();
+      for (const id of ["runsWhy", "runsGates", "artifactsList", "runsMetricKeys"]) touch(id)();
     };
   }, [queryClient, runId, isThere, ended]);
   return query;
@@ -60,9 +60,15 @@ export function useWhy(runId: string) {
   return useQuery({ ...runsWhyOptions({ path: { run_id: runId } }), placeholderData: (before) => before });
 }
 
+/** Each gate with what its conditions have come to; nothing is asked of a run without gates. */
+export function useGates(run: RunOut) {
+  const hasGates = run.detail.some((stage) => stage.gate !== null);
+  return useQuery({ ...runsGatesOptions({ path: { run_id: run.id } }), enabled: hasGates, placeholderData: (before) => before });
+}
+
 export type Steering = ReturnType<typeof useSteering>;
 
-/** Cancel, retry, branch. Each says at once what the platform has accepted. */
+/** Cancel, retry, branch, override a gate. Each says at once what the platform has accepted. */
 export function useSteering(run: RunOut) {
   const queryClient = useQueryClient();
   const path = { run_id: run.id };
@@ -72,7 +78,7 @@ export function useSteering(run: RunOut) {
   };
   const show = (next: RunOut) => {
     queryClient.setQueryData(runKey(next.id), next);
-    void queryClient.invalidateQueries({ queryKey: [{ _id: "runsWhy" }] });
+    for (const _id of ["runsWhy", "runsGates"]) void queryClient.invalidateQueries({ queryKey: [{ _id }] });
   };
   const cancel = useMutation({
     mutationFn: async () => (await runsCancel({ path, throwOnError: true })).data,
@@ -90,9 +96,18 @@ export function useSteering(run: RunOut) {
     },
     onError,
   });
+  const override = useMutation({
+    mutationFn: async ({ stageId, reason }: { stageId: string; reason: string }) =>
+      (await runsOverrideGate({ path: { ...path, stage_id: stageId }, body: { reason }, throwOnError: true })).data,
+    onSuccess: (next, { stageId }) => {
+      show(next);
+      toast(`The gate before ${stageId} was overridden; the run goes on.`);
+    },
+    onError,
+  });
   const branch = useMutation({
     mutationFn: async (body: { artifact_id: string; name: string | null; overrides: Record<string, string> }) =>
       (await runsBranch({ path, body, throwOnError: true })).data,
   });
-  return { cancel, retry, branch };
+  return { cancel, retry, override, branch };
 }

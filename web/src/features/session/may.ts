@@ -12,7 +12,12 @@ export function useMayManagePlatform(): boolean {
 }
 
 /** Whether whoever is signed in is shown what red teams asked, and decides about it. */
-export function useMayReadAttacks(): boolean {
+export const useMayReadAttacks = (): boolean => useIsMaintainer();
+
+/** Whether whoever is signed in may let a stage start although its gate does not hold. */
+export const useMayOverrideGates = (): boolean => useIsMaintainer();
+
+function useIsMaintainer(): boolean {
   const { data } = useQuery({ ...sessionGetOptions(), staleTime: 60_000 });
   return data?.role === "admin" || data?.role === "maintainer";
 }

@@ -1,0 +1,35 @@
+"""A recipe whose first stage trains and evaluates (evaluation_stage.py), and whose second stands behind a gate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+STAGE = Path(__file__).with_name("evaluation_stage.py")
+
+
+def evaluation_recipe(*, name: str = "evaluated", gate: str = "") -> str:
+    """`gate`: before the stage `promote`; without one there is no such stage."""
+    env = json.dumps(str(STAGE.parents[1]))
+    text = f"""
+version = 1
+name = "{name}"
+[[stage]]
+id = "train"
+kind = "container"
+[stage.container]
+command = {json.dumps([sys.executable, str(STAGE)])}
+env = {{ PYTHONPATH = {env} }}
+"""
+    if gate:
+        text += f"""
+[[stage]]
+id = "promote"
+kind = "container"
+needs = ["train"]
+gate = {json.dumps(gate)}
+[stage.container]
+command = {json.dumps([sys.executable, "-c", "print('promoted')"])}
+"""
+    return text
