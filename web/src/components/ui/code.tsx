@@ -4,11 +4,10 @@ import { CopyButton } from "./copy";
 
 /** A command or a snippet, with a button that copies it. */
 export function Code({ text, className }: { text: string; className?: string }) {
-  const isBlock = text.includes("\n");
   return (
     <div className={cn("flex max-w-full items-start gap-2 rounded-md border border-line bg-sunken py-1 pr-1 pl-2.5 text-left", className)}>
-      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a box that scrolls must be reachable by keyboard */}
-      <pre tabIndex={isBlock ? 0 : undefined} className="min-w-0 flex-1 overflow-x-auto py-0.5 font-mono text-sm whitespace-pre">
+      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a box that may scroll must be reachable by keyboard */}
+      <pre tabIndex={0} className="min-w-0 flex-1 overflow-x-auto py-0.5 font-mono text-sm whitespace-pre">
         {text}
       </pre>
       <CopyButton text={text} label="Copy" small />
