@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,13 +15,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, stable between versions.")]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="It holds config.json and the weights, or their index.")]
 
 
 @app.command(epilog="Example: abruzzi checkpoints inspect ./Kimi-K2-Instruct")
 def inspect(
     folder: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, stable between versions.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Is it a model of ours, and is all of it there? Reads no weights: config.json and the index will do. Exit code 1 where it is not."""
     from abruzzi_jobs.export import inspect_huggingface
@@ -38,13 +40,18 @@ def import_(
     to: Annotated[
         Path, typer.Argument(metavar="OUT", help="A new folder: model.safetensors, state.json, the tokenizer's files.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Weights and configuration in our layout, as `abruzzi artifacts pull` gives them. FP8 becomes bfloat16. Takes the memory of the whole model."""
     from abruzzi_jobs.export.incoming import import_folder
 
-    for path, size in import_folder(folder, to):
+    written = import_folder(folder, to)
+    if as_json:
+        _print(json.dumps({"folder": str(to), "files": {path.name: size for path, size in written}}, indent=1))
+        return
+    for path, size in written:
         _print(f"{size:>16,}  {path}")
 
 
-def _print(text: Any) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")

@@ -236,7 +236,8 @@ def test_the_commands_inspect_and_import(small: Path, tmp_path: Path) -> None:
     assert "whole" in run_checkpoints("inspect", str(small)).stdout
 
     out = tmp_path / "out"
-    assert run_checkpoints("import", str(small), str(out)).exit_code == 0
+    told = json.loads(run_checkpoints("import", str(small), str(out), "--json").stdout)
+    assert told["files"]["model.safetensors"] == (out / "model.safetensors").stat().st_size
     assert load_model(out)[0].config == SMALL
     again = run_checkpoints("import", str(small), str(out))
     assert isinstance(again.exception, AbruzziError)

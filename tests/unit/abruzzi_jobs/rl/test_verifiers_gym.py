@@ -87,7 +87,8 @@ class Task(vf.Task[toy_sums.SumData]):
 
 class Wordy(vf.Taskset[Task]):
     def load(self):
-        yield Task(toy_sums.SumData(prompt="What is 0 + 1?", answer="1"), self.config.task)
+        for number in range(20):  # which of them are held out follows from the options, in which there is a path
+            yield Task(toy_sums.SumData(prompt=f"What is {number} + 1?", answer=str(number + 1)), self.config.task)
 
 __all__ = ["Wordy"]
 """
@@ -96,7 +97,7 @@ __all__ = ["Wordy"]
 async def test_of_an_error_that_is_longer_than_what_is_kept_of_the_output_its_begin_is_told(tmp_path: Path) -> None:
     (tmp_path / "wordy.py").write_text(WORDY)
     found = await played(
-        {**HERE, "taskset": "wordy", "tasks": 1, "variables": {"PYTHONPATH": f"{STUB}:{tmp_path}"}}, right=True
+        {**HERE, "taskset": "wordy", "tasks": 20, "variables": {"PYTHONPATH": f"{STUB}:{tmp_path}"}}, right=True
     )
     assert (found.status, found.reward, found.detail) == (Status.REWARD_ERROR, None, "ValueError: " + "x" * 2000)
 
