@@ -9,16 +9,11 @@ import signal
 from typing import Any
 
 import pytest
-import torch
+from pydantic import ValidationError
 from training_lab import Lab, merged
 
-from abruzzi.client.stage import Reporter, StageContext, exit_code_of
-from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.states import ExitCode
 from abruzzi.store import Setback, list_manifests
-from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.train.pretraining import Pretraining
 
 pytestmark = pytest.mark.slow
 
@@ -98,19 +93,17 @@ def test_the_damaged_checkpoint_of_a_branch_is_replaced_by_no_other(lab: Lab) ->
 
 
 @pytest.mark.parametrize(
-    ("key", "parallel", "ranks"),
-    [("pp", {"pp": 2}, 2), ("vpp", {"vpp": 4}, 1), ("ep", {"ep": 8}, 1)],
+    ("parallel", "said"),
+    [
+        ({"vpp": 4}, r"parallel\.vpp: 4 chunks a rank need a pipeline"),
+        ({"ep": 8}, r"parallel\.ep: 8 does not divide the 1 ranks"),
+    ],
 )
-def test_parallelism_that_is_not_executed_is_refused_by_its_key(
-    lab: Lab, key: str, parallel: dict[str, int], ranks: int
+def test_parallelism_that_cannot_be_laid_out_is_refused_with_the_recipe(
+    lab: Lab, parallel: dict[str, int], said: str
 ) -> None:
-    spec = lab.spec({"parallel": parallel, "resources": {"pool": "h800", "ranks": ranks}})
-    context = StageContext(spec, 0, ranks, lab.root, lab.store)
-    stage = PretrainStage.model_validate(spec.config)
-    with pytest.raises(AbruzziError, match=rf"parallel\.{key} = {parallel[key]} is not executed") as refused:
-        Pretraining(context, Reporter.from_context(context), stage, Ranks(0, ranks, torch.device("cpu")))
-    assert refused.value.code == "invalid_config"
-    assert exit_code_of(refused.value) == ExitCode.USER_ERROR
+    with pytest.raises(ValidationError, match=said):
+        lab.spec({"parallel": parallel, "resources": {"pool": "h800", "ranks": 1}})
 
 
 def test_a_full_disk_stops_the_stage_before_it_is_full(lab: Lab) -> None:
