@@ -1,7 +1,7 @@
 """What a layer is made of on CUDA, each part against the CPU's operations: flex attention, the kernels between matrix products, experts, and a step that
 never waits for the device.
 
-PYTHONPATH=jobs python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu/test_gpu_layers.py
+PYTHONPATH=jobs:tests python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu/test_gpu_layers.py
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gpu_model import SMALL
 from torch import Tensor
 
-from abruzzi_jobs.models import KimiK2, ModelConfig, attention
+from abruzzi_jobs.models import KimiK2, attention
 from abruzzi_jobs.models import loss as loss_module
 from abruzzi_jobs.models.loss import linear_cross_entropy
 from abruzzi_jobs.models.moe import expert_rows, gather_rows, grouped_linear, sum_rows
@@ -26,23 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: run on a machine with a GPU"),
 ]
 
-CONFIG = ModelConfig(
-    vocab_size=512,
-    hidden_size=256,
-    num_layers=2,
-    num_heads=4,
-    q_lora_rank=128,
-    kv_lora_rank=64,
-    qk_nope_head_dim=64,
-    qk_rope_head_dim=32,
-    v_head_dim=64,
-    intermediate_size=512,
-    moe_intermediate_size=128,
-    num_experts=16,
-    num_experts_per_token=4,
-    max_position=256,
-    init_std=0.05,
-)
+CONFIG = replace(SMALL, vocab_size=512, num_layers=2, max_position=256)
 BOUND = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 """Relative to the CPU's float32."""
 
@@ -227,5 +212,7 @@ def test_a_step_never_waits_for_the_device() -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         step()
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            float(tokens.sum())
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -1,6 +1,6 @@
 """The FP8 store's kernels against the CPU's operations: the same contract, to the same bits.
 
-PYTHONPATH=jobs python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu/test_gpu_memory.py
+PYTHONPATH=jobs:tests python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu/test_gpu_memory.py
 """
 
 from __future__ import annotations

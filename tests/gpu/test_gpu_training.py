@@ -1,6 +1,6 @@
 """The model and optimizer on a GPU. Nothing but torch, numpy and pytest is needed, so a bare GPU machine runs it:
 
-PYTHONPATH=jobs python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu
+PYTHONPATH=jobs:tests python -m pytest --noconftest -c /dev/null -p no:cacheprovider tests/gpu
 """
 
 from __future__ import annotations
@@ -9,32 +9,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gpu_model import SMALL
 
-from abruzzi_jobs.models import KimiK2, ModelConfig, attention, generate
+from abruzzi_jobs.models import KimiK2, attention, generate
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer, newton_schulz
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: run on a machine with a GPU"),
 ]
-
-CONFIG = ModelConfig(
-    vocab_size=1024,
-    hidden_size=256,
-    num_layers=3,
-    num_heads=4,
-    q_lora_rank=128,
-    kv_lora_rank=64,
-    qk_nope_head_dim=64,
-    qk_rope_head_dim=32,
-    v_head_dim=64,
-    intermediate_size=512,
-    moe_intermediate_size=128,
-    num_experts=16,
-    num_experts_per_token=4,
-    max_position=512,
-    init_std=0.05,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +35,8 @@ def batch(device: str = "cuda") -> tuple[torch.Tensor, torch.Tensor]:
 
 def pair(dtype: torch.dtype = torch.float32) -> tuple[KimiK2, KimiK2]:
     """The same weights on CPU (float32) and on the GPU."""
-    cpu = KimiK2(CONFIG, seed=0)
-    gpu = KimiK2(CONFIG, device="cuda", dtype=dtype)
+    cpu = KimiK2(SMALL, seed=0)
+    gpu = KimiK2(SMALL, device="cuda", dtype=dtype)
     gpu.load_state_dict(cpu.state_dict())
     return cpu, gpu
 
@@ -98,9 +81,9 @@ def test_attention_backends_agree_with_the_cpu(backend: str, dtype: torch.dtype)
 
 
 def test_training_lowers_the_loss_and_the_clip_holds_the_logits() -> None:
-    model = KimiK2(CONFIG, seed=0, device="cuda", dtype=torch.bfloat16)
+    model = KimiK2(SMALL, seed=0, device="cuda", dtype=torch.bfloat16)
     config = OptimizerConfig(peak_lr=5e-3, qk_clip_threshold=0.5)
-    optimizer = build_optimizer(model.named_parameters(), config, model=CONFIG)
+    optimizer = build_optimizer(model.named_parameters(), config, model=SMALL)
     generator = torch.Generator().manual_seed(0)
     losses, clipped = [], 0
     for _ in range(30):
@@ -128,7 +111,7 @@ def test_newton_schulz_on_the_gpu_equals_the_cpu() -> None:
 
 
 def test_decoding_on_the_gpu_equals_the_full_forward() -> None:
-    model = KimiK2(replace(CONFIG, num_layers=2), seed=0, device="cuda")
+    model = KimiK2(replace(SMALL, num_layers=2), seed=0, device="cuda")
     x, _ = batch()
     logits, caches = model.prefill(x[:, :20])
     for position in range(20, 30):

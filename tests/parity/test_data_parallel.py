@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ports import free_port
+from rank_processes import run_ranks
 
 from abruzzi_jobs.models import ModelConfig
 
@@ -24,27 +21,8 @@ CLIPPING = 0.2
 def train(
     directory: Path, name: str, *, world_size: int, dtype: str, micro_sequences: int, threshold: float
 ) -> list[dict[str, Any]]:
-    port = free_port()
-    environment = {
-        **os.environ,
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    command = [sys.executable, str(WORKER), str(directory), name, dtype, str(micro_sequences), str(threshold)]
-    processes = [
-        subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(world_size)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=600)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    words = (str(directory), name, dtype, str(micro_sequences), str(threshold))
+    run_ranks(WORKER, *words, world_size=world_size)
     return [json.loads((directory / f"{name}-rank-{rank}.json").read_text()) for rank in range(world_size)]
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ports import free_port
+from rank_processes import run_ranks
 
 from abruzzi_jobs.distributed import Layout
 from abruzzi_jobs.models import ModelConfig
@@ -39,22 +36,7 @@ def train(
     name, world_size = ("alone", 1) if layout is None else (named(layout), layout.world_size)
     keys = ("pp", "vpp", "ep", "dp")
     given = "alone" if layout is None else json.dumps({key: getattr(layout, key) for key in keys})
-    environment = {
-        **os.environ, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
-    command = [sys.executable, str(WORKER), str(directory), name, given, dtype, str(steps)]
-    processes = [
-        subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(world_size)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=600)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    run_ranks(WORKER, str(directory), name, given, dtype, str(steps), world_size=world_size)
     return [json.loads((directory / f"{name}-rank-{rank}.json").read_text()) for rank in range(world_size)]
 
 
@@ -76,7 +58,7 @@ def one(directory: Path) -> dict[str, Any]:
     return train(directory, None)[0]
 
 
-def check(one: dict[str, Any], ranks: list[dict[str, Any]], *, tolerance: float) -> None:
+def assert_follows(one: dict[str, Any], ranks: list[dict[str, Any]], *, tolerance: float) -> None:
     assert all(rank["history"] == ranks[0]["history"] for rank in ranks)
     assert sum(step["clip"]["clipped_heads"] for step in one["history"]) > 0
     assert one["history"][-1]["loss"] < one["history"][0]["loss"]
@@ -100,10 +82,10 @@ def check(one: dict[str, Any], ranks: list[dict[str, Any]], *, tolerance: float)
 
 @pytest.mark.parametrize("layout", [Layout(pp=2, vpp=2), Layout(pp=2, ep=2, dp=2)], ids=named)
 def test_two_and_four_ranks_follow_one(directory: Path, one: dict[str, Any], layout: Layout) -> None:
-    check(one, train(directory, layout), tolerance=1e-5)
+    assert_follows(one, train(directory, layout), tolerance=1e-5)
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("layout", EVERY, ids=named)
 def test_every_layout_follows_one_process(directory: Path, one: dict[str, Any], layout: Layout) -> None:
-    check(one, train(directory, layout), tolerance=1e-5)
+    assert_follows(one, train(directory, layout), tolerance=1e-5)
