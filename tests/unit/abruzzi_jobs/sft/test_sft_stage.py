@@ -22,6 +22,7 @@ from abruzzi_jobs.data.row_shards import read_rows
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.rl.environments import gym
 from abruzzi_jobs.sft.tuning import FineTuning
+from abruzzi_jobs.train.training import build_model
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +122,19 @@ def test_bad_conversations_end_the_stage_with_a_sentence(lab: TuningLab, rows: l
     with pytest.raises(AbruzziError, match=sentence) as caught:
         FineTuning(context, Reporter.from_context(context), stage, alone, silent)
     assert exit_code_of(caught.value) in (ExitCode.BAD_DATA, ExitCode.USER_ERROR)
+
+
+@pytest.mark.parametrize("parallel", [{"pp": 2}, {"ep": 2}])
+def test_parallelism_that_fine_tuning_does_not_execute_is_refused_by_its_key(
+    lab: TuningLab, parallel: dict[str, int]
+) -> None:
+    spec = lab.tuning({"parallel": parallel, "resources": {"pool": "h800", "ranks": 2}})
+    stage = SftStage.model_validate(spec.config)
+    (key,) = parallel
+    with pytest.raises(AbruzziError, match=rf"parallel\.{key} = 2 is not executed by stages of kind sft") as refused:
+        build_model(stage, Ranks(0, 2, torch.device("cpu")), {}, seed=0)
+    assert refused.value.code == "invalid_config"
+    assert exit_code_of(refused.value) == ExitCode.USER_ERROR
 
 
 def test_environments_teach_their_answers_each_once_and_never_a_held_out_task(lab: TuningLab) -> None:
