@@ -66,7 +66,7 @@ class Digits(QuestionGym):
     name = "digits"
     summary = "Digits are rewarded."
     families = ("short", "long")
-    """By a test's budgets, if at all."""
+    """Of two rewards in one stage, where a test wants that."""
 
     def draw(self, draw: random.Random, family: str) -> dict[str, Any]:
         return {"prompt": f"Weather in {draw.randrange(1000)}?"}

@@ -12,7 +12,8 @@ import typer
 
 from abruzzi.cli.session import JsonOption
 from abruzzi.kit.process import hide_environment
-from abruzzi_operators.supervisor.supervise import DEFAULT_PORT, Supervisor
+from abruzzi_operators.supervisor.address import DEFAULT_PORT
+from abruzzi_operators.supervisor.supervise import Supervisor
 
 
 def up(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import DirectoryStore
 from abruzzi.engine.policy import GRACE_SECONDS
+from abruzzi_operators.supervisor.address import hold_port, reachable
 from abruzzi_operators.supervisor.attempts import end_attempts, gone, living_attempts, request_stops
 from abruzzi_operators.supervisor.child import STOP_SECONDS, Child, PostgresChild, PythonChild, last_line
 from abruzzi_operators.supervisor.home import Home
@@ -26,7 +26,6 @@ CONTROLLER_TARGET = "abruzzi_operators.controller.main:main"
 PREPARE_TARGET = "abruzzi_operators.supervisor.database:prepare"
 INTERRUPT_TARGET = "abruzzi_operators.supervisor.database:interrupt"
 """What the children run: MODULE:FUNCTION."""
-DEFAULT_PORT = 8600
 START_TRIES = 3
 """So often a child may end before the platform is up; then it does not start."""
 PAUSES_SECONDS = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -72,10 +71,12 @@ class Supervisor:
         """Until SIGINT, SIGTERM or SIGHUP. Raises AbruzziError when it cannot start."""
         self._home.take()
         keepers: list[asyncio.Task[None]] = []
+        held = None
         try:
             self._listen_for_signals()
-            port = _choose_port(self._host, self._asked_port, self._home.last_port())
-            self._url = f"http://{_reachable(self._host)}:{port}"
+            held = hold_port(self._host, self._asked_port, self._home.last_port())
+            port = held.getsockname()[1]
+            self._url = f"http://{reachable(self._host)}:{port}"
             self._home.announce(self._url)
             self._home.remember_port(port)
             token = self._home.token()
@@ -87,6 +88,8 @@ class Supervisor:
         finally:
             self._stop.set()
             await self._stop_children(keepers)
+            if held is not None:
+                held.close()
             self._home.release()
         if self._failure is not None:
             raise self._failure
@@ -170,7 +173,7 @@ class Supervisor:
         return not self._stop.is_set()
 
     async def _answers(self, port: int) -> None:
-        while not await _is_ready(_reachable(self._host), port):
+        while not await _is_ready(reachable(self._host), port):
             await asyncio.sleep(PROBE_SECONDS)
 
     async def _save_runs(self) -> None:
@@ -274,31 +277,6 @@ def _start_failed(child: Child, what: str) -> AbruzziError:
         status=500,
         hint=f"Read {child.log_path}.",
     )
-
-
-def _choose_port(host: str, asked: int | None, last: int | None) -> int:
-    """The port asked for, or (0) the last one of this home if it is free, or any."""
-    candidates = [asked] if asked else [*([last] if last else []), *([DEFAULT_PORT] if asked is None else []), 0]
-    for candidate in candidates:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, candidate))
-            except OSError as error:
-                if asked or candidate == 0:
-                    raise AbruzziError(
-                        "port",
-                        f"Port {candidate} of {host} cannot be used: {error.strerror}.",
-                        hint="Name another with --port, or 0 for a free one.",
-                    ) from error
-                continue
-            return probe.getsockname()[1]
-    raise AssertionError("port 0 is always answered")
-
-
-def _reachable(host: str) -> str:
-    """An address that this machine reaches itself by."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
 
 async def _is_ready(host: str, port: int) -> bool:

@@ -67,10 +67,9 @@ def test_two_hundred_times(tmp_path: Path, policy: Path) -> None:
 
 
 def test_told_to_stop_in_a_rollout_it_keeps_partials_and_ends_with_143(lab: RlLab) -> None:
-    # What is long is paused by its tokens in an iteration, not only by the clock: it always spans several versions.
-    budgets = {"short": {"tokens": 2}, "long": {"tokens": 6}}
-    table = {"iterations": 4, "groups_per_iteration": 3, "over_provision": 2.0, "iteration_tokens": 3}
-    changes = {"rl": {**table, "budgets": budgets}}
+    # One group fits at a time. All six stand at three of their four tokens before the first goes on; when three are whole, the last stands there still.
+    table = {"iterations": 4, "groups_per_iteration": 3, "over_provision": 2.0, "concurrency": 4, "iteration_tokens": 3}
+    changes = {"rl": {**table, "budget": {"tokens": 4}}}
     attempt = lab.start(lab.reinforcing(changes), hold_at=1)
     attempt.until_held(1)
     attempt.signal(signal.SIGTERM)
