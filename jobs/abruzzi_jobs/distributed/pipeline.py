@@ -20,12 +20,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from abruzzi_jobs.distributed.mesh import Mesh
+from abruzzi_jobs.memory import ActivationStore
 from abruzzi_jobs.models import Decoder, ForwardOutput
 from abruzzi_jobs.models.linear import Queue, deferring
 
 
 class Action(Protocol):
-    """`op` is one of F, I, W, SEND_F, RECV_F, SEND_I, RECV_I; `stage` counts all chunks of the model."""
+    """`op` is one of F, I, W, SEND_F, RECV_F, SEND_I, RECV_I, OFFLOAD, ONLOAD; `stage` counts all chunks of the model."""
 
     @property
     def op(self) -> str: ...
@@ -53,6 +54,7 @@ class _Passing:
     entered_BLD: Tensor | None
     left_BLD: Tensor
     loss: Tensor | None
+    store: ActivationStore | None = None
     queue: Queue = field(default_factory=list)
 
 
@@ -98,6 +100,7 @@ class _Run:
             "F": self._forward, "I": self._inputs, "W": self._weights,
             "SEND_F": lambda s, m: self._send("F", s, m), "RECV_F": lambda s, m: self._receive("F", s, m),
             "SEND_I": lambda s, m: self._send("I", s, m), "RECV_I": lambda s, m: self._receive("I", s, m),
+            "OFFLOAD": self._offload, "ONLOAD": self._onload,
         }  # fmt: skip
 
     def execute(self) -> None:
@@ -127,7 +130,7 @@ class _Run:
         if stage + 1 < self._runtime._stages:
             self._leaves("F", stage, m, out.hidden_BLD.detach())
         if self._backward:
-            self._passing[stage, m] = _Passing(entered, out.hidden_BLD, share, queue)
+            self._passing[stage, m] = _Passing(entered, out.hidden_BLD, share, out.store, queue)
 
     def _inputs(self, stage: int, m: int) -> None:
         here = self._passing[stage, m]
@@ -144,7 +147,7 @@ class _Run:
             assert here.entered_BLD is not None
             assert here.entered_BLD.grad is not None
             self._leaves("I", stage, m, here.entered_BLD.grad)
-        here.entered_BLD = here.loss = None
+        here.entered_BLD = here.loss = here.store = None
         here.left_BLD = here.left_BLD.new_empty(0)
         self._after_gradients()
 
@@ -153,6 +156,16 @@ class _Run:
             with torch.no_grad():
                 take()
         self._after_gradients()
+
+    def _offload(self, stage: int, m: int) -> None:
+        store = self._passing[stage, m].store
+        if store is not None:
+            store.offload()
+
+    def _onload(self, stage: int, m: int) -> None:
+        store = self._passing[stage, m].store
+        if store is not None:
+            store.fetch()
 
     # Messages
 

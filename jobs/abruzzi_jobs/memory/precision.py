@@ -12,34 +12,39 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+RECOMPUTED = ("layernorm", "swiglu", "mla_up_projection", "moe_down_projection")
+"""What a policy may name. `moe_down_projection` holds whether named or not: the routing weight is applied before that product, so that nothing needs its output."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPolicy:
-    """A recipe's `[stage.memory]`. Norms and SwiGLU are always recomputed in backward; the rest of the list needs GPU-sized models."""
+    """A recipe's `[stage.memory]`; saved.py executes it."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     recompute: tuple[str, ...] = ()
+    """Outputs that are discarded, and computed once more in backward."""
     fp8_activations: bool = False
+    """Inputs of experts' up-projections and of SwiGLU are stored in FP8 tiles (fp8.py)."""
     offload_activations: bool = False
+    """All that is stored goes to the host (host.py)."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MemoryPolicy:
-        """Raises ValueError for what this version does not execute: a policy is never dropped silently."""
+        """Raises ValueError for what is not executed: a policy is never dropped silently."""
         names = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - names)
         if unknown:
             raise ValueError(f"MemoryPolicy: unknown field {', '.join(unknown)}; there are {', '.join(sorted(names))}")
         given: dict[str, Any] = {**values, "recompute": tuple(values.get("recompute", ()))}
         policy = cls(**given)
-        later = [name for name in policy.recompute if name not in ("layernorm", "swiglu")]
-        if later:
-            raise ValueError(
-                f"memory.recompute: {', '.join(later)} is not executed by this version; it always recomputes layernorm and swiglu"
-            )
-        for name in ("fp8_activations", "offload_activations"):
-            if getattr(policy, name):
-                raise ValueError(f"memory.{name}: not executed by this version; leave it false")
+        others = [name for name in policy.recompute if name not in RECOMPUTED]
+        if others:
+            raise ValueError(f"memory.recompute: {', '.join(others)} is none of {', '.join(RECOMPUTED)}")
         return policy
+
+    @property
+    def keeps_all(self) -> bool:
+        return not (self.recompute or self.fp8_activations or self.offload_activations)
 
     @property
     def compute_dtype(self) -> torch.dtype:

@@ -107,9 +107,7 @@ class _Blockwise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         B, H, L, _ = q_BHLD.shape
         N = B * H
-        # Logits in base 2: exp2 is three times as fast as exp on CPU, and exp a hundred times slower still where it underflows.
-        q = widened(q_BHLD).reshape(N, L, -1) * (scale * LOG2_E)
-        k, v = (widened(x).reshape(N, L, -1) for x in (k_BHLD, v_BHLE))
+        q, k, v = _prepared(q_BHLD, k_BHLD, v_BHLE, scale)
         segments_BL = None if segment_ids_BL is None else segment_ids_BL.to(q.dtype)
         out_NLE, lse_NL1 = torch.empty_like(v), q.new_empty(N, L, 1)
         row_max_NL1 = q.new_empty(N, L, 1)
@@ -122,23 +120,28 @@ class _Blockwise(torch.autograd.Function):
             torch.div(torch.bmm(p_NST, v[heads, : rows.stop]), sum_NS1, out=out_NLE[heads, rows])
             torch.add(sum_NS1.log2_(), max_NS1, out=lse_NL1[heads, rows])
             row_max_NL1[heads, rows] = max_NS1
-        ctx.save_for_backward(q, k, v, out_NLE, lse_NL1, segments_BL)
-        ctx.scale, ctx.heads, ctx.dtype = scale, H, q_BHLD.dtype
+        # Positions before heads: the projection that follows reads, and keeps, the same storage.
+        out_BLHE = out_NLE.view(B, H, L, -1).transpose(1, 2).to(v_BHLE.dtype).contiguous()
+        ctx.save_for_backward(q_BHLD, k_BHLD, v_BHLE, out_BLHE, lse_NL1, segments_BL)
+        ctx.scale = scale
         max_logit_H = row_max_NL1.view(B, H, L).amax((0, 2)).float() / LOG2_E
         ctx.mark_non_differentiable(max_logit_H)
-        return out_NLE.view(B, H, L, -1).to(v_BHLE.dtype), max_logit_H
+        return out_BLHE.transpose(1, 2), max_logit_H
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, out_NLE, lse_NL1, segments_BL = ctx.saved_tensors
-        N, L, _ = q.shape
+        q_BHLD, k_BHLD, v_BHLE, out_BLHE, lse_NL1, segments_BL = ctx.saved_tensors
+        B, H, L, _ = q_BHLD.shape
+        N = B * H
+        q, k, v = _prepared(q_BHLD, k_BHLD, v_BHLE, ctx.scale)
         grad_out = widened(grads[0]).reshape(N, L, -1)
-        delta_NL1 = torch.linalg.vecdot(grad_out, out_NLE).unsqueeze_(-1)
+        delta_BHL = torch.linalg.vecdot(widened(grads[0]), widened(out_BLHE.transpose(1, 2)))
+        delta_NL1 = delta_BHL.reshape(N, L, 1)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for heads, rows in _stripes(N, ctx.heads, L, q.device):
+        for heads, rows in _stripes(N, H, L, q.device):
             k_NTD, v_NTE, g_NSE = k[heads, : rows.stop], v[heads, : rows.stop], grad_out[heads, rows]
             p_NST = torch.bmm(q[heads, rows], k_NTD.transpose(1, 2))
-            _mask_(p_NST, heads, rows, segments_BL, ctx.heads)
+            _mask_(p_NST, heads, rows, segments_BL, H)
             p_NST.sub_(lse_NL1[heads, rows]).exp2_()
             # Not baddbmm_: on a strided slice it takes the heads one by one.
             grad_v[heads, : rows.stop].add_(torch.bmm(p_NST.transpose(1, 2), g_NSE))
@@ -146,9 +149,14 @@ class _Blockwise(torch.autograd.Function):
             torch.mul(torch.bmm(ds_NST, k_NTD), ctx.scale, out=grad_q[heads, rows])
             grad_k[heads, : rows.stop].add_(torch.bmm(ds_NST.transpose(1, 2), q[heads, rows]))
         grad_k.div_(LOG2_E)
-        shape = (N // ctx.heads, ctx.heads, L, -1)
-        grad_q, grad_k, grad_v = (x.view(shape).to(ctx.dtype) for x in (grad_q, grad_k, grad_v))
+        grad_q, grad_k, grad_v = (x.view(B, H, L, -1).to(q_BHLD.dtype) for x in (grad_q, grad_k, grad_v))
         return grad_q, grad_k, grad_v, None, None
+
+
+def _prepared(q_BHLD: Tensor, k_BHLD: Tensor, v_BHLE: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Wide, [N, L, …]. Logits in base 2: exp2 is three times as fast as exp on CPU, and exp a hundred times slower still where it underflows."""
+    q, k, v = (widened(x).reshape(-1, *x.shape[2:]) for x in (q_BHLD, k_BHLD, v_BHLE))
+    return q * (scale * LOG2_E), k, v
 
 
 def _stripes(n: int, num_heads: int, length: int, device: torch.device) -> Iterator[tuple[slice, slice]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from abruzzi_jobs.memory import Activations, ActivationStore
 from abruzzi_jobs.models.config import DecoderConfig, ModelConfig
 from abruzzi_jobs.models.loss import IGNORE, linear_cross_entropy, token_losses
 from abruzzi_jobs.models.moe import MixtureOfExperts
@@ -44,6 +46,8 @@ class ForwardOutput:
     """Sum over layers of the sequence-wise balance loss, times alpha, mean over this batch's sequences."""
     hidden_BLD: Tensor
     """After this stage's last layer, before the final norm."""
+    store: ActivationStore | None = None
+    """Of what the layers keep for backward; None where autograd keeps it."""
 
 
 class Cache(Protocol):
@@ -173,6 +177,7 @@ class Decoder(nn.Module):
                 f"layers {layers.start} to {layers.stop}: not a range of 0 to {config.num_layers}; give consecutive layers of the model"
             )
         self.config = config
+        self.activations = Activations()
         self.is_first = layers.start == 0
         self.is_last = layers.stop == config.num_layers
         if config.tie_embeddings and not (self.is_first and self.is_last):
@@ -203,7 +208,8 @@ class Decoder(nn.Module):
         hidden_BLD: Tensor | None = None,
     ) -> ForwardOutput:
         """Targets are aligned with tokens (already shifted by the loader); -100 counts nowhere. Stages after the first take `hidden_BLD`."""
-        hidden_BLD, max_logits, routings, _ = self._run_layers(tokens_BL, hidden_BLD, segment_ids_BL)
+        store = self.activations.begin()
+        hidden_BLD, max_logits, routings, _ = self._run_layers(tokens_BL, hidden_BLD, segment_ids_BL, store)
         aux_loss = torch.stack([r.aux_loss for r in routings]).sum() if routings else hidden_BLD.new_zeros(())
         loss = loss_sum = num_targets = None
         if targets_BL is not None and self.is_last:
@@ -220,6 +226,7 @@ class Decoder(nn.Module):
             expert_counts=expert_counts(self.config, [r.counts_E for r in routings], hidden_BLD.device),
             aux_loss=aux_loss,
             hidden_BLD=hidden_BLD,
+            store=store,
         )
 
     @torch.no_grad()
@@ -308,6 +315,7 @@ class Decoder(nn.Module):
         tokens_BL: Tensor | None,
         hidden_BLD: Tensor | None,
         segment_ids_BL: Tensor | None,
+        store: ActivationStore | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Routing], list[Cache]]:
         if self.embed_tokens is not None:
             if tokens_BL is None:
@@ -321,10 +329,13 @@ class Decoder(nn.Module):
         caches: list[Cache] = []
         keep = not torch.is_grad_enabled()
         for block in self.layers.values():
-            hidden_BLD, max_logit_H, routing, cache = block(hidden_BLD, cis_LR, segment_ids_BL)
+            with nullcontext() if store is None else store.layer():
+                hidden_BLD, max_logit_H, routing, cache = block(hidden_BLD, cis_LR, segment_ids_BL)
             max_logits.append(max_logit_H)
             if routing is not None:
                 routings.append(routing)
             if keep:
                 caches.append(cache)
+        if store is not None:
+            store.end()
         return hidden_BLD, max_logits, routings, caches

@@ -48,8 +48,11 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight_YX: Tensor) -> Tensor:
+    """In the weight's precision. A narrower x is kept as it is: the wide copy goes."""
     queue = current_queue()
-    return F.linear(x, weight_YX) if queue is None else _Linear.apply(x, weight_YX, queue)  # type: ignore[no-any-return]
+    if queue is None and (x.dtype == weight_YX.dtype or not torch.is_grad_enabled()):
+        return F.linear(x.to(weight_YX.dtype), weight_YX)
+    return _Linear.apply(x, weight_YX, queue)  # type: ignore[no-any-return]
 
 
 def add_gradient(weight: Tensor, gradient: Tensor) -> None:
@@ -61,21 +64,28 @@ def add_gradient(weight: Tensor, gradient: Tensor) -> None:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_YX: Tensor, queue: Queue) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight_YX: Tensor, queue: Queue | None) -> Tensor:
         ctx.save_for_backward(x, weight_YX)
-        ctx.queue = queue
-        return F.linear(x, weight_YX)
+        ctx.weight, ctx.queue = (
+            weight_YX,
+            queue,
+        )  # under hooks, what is saved comes back as another tensor (memory/saved.py)
+        return F.linear(x.to(weight_YX.dtype), weight_YX)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight_YX = ctx.saved_tensors
         grad = grads[0]
+        grad_x = (grad @ weight_YX).to(x.dtype)
 
-        def take() -> None:
-            add_gradient(weight_YX, grad.flatten(0, -2).t() @ x.flatten(0, -2))
+        def grad_weight() -> Tensor:
+            return grad.flatten(0, -2).t() @ x.flatten(0, -2).to(weight_YX.dtype)
 
-        ctx.queue.append(take)
-        return grad @ weight_YX, None, None
+        if ctx.queue is None:
+            return grad_x, grad_weight(), None
+        weight = ctx.weight
+        ctx.queue.append(lambda: add_gradient(weight, grad_weight()))
+        return grad_x, None, None
 
 
 class GroupedLinear(torch.autograd.Function):
@@ -91,18 +101,19 @@ class GroupedLinear(torch.autograd.Function):
         queue: Queue,
     ) -> Tensor:
         ctx.save_for_backward(x_RX, weight_EYX, ends_E)
-        ctx.product, ctx.queue = product, queue
+        ctx.weight, ctx.product, ctx.queue = weight_EYX, product, queue
         return product(x_RX, weight_EYX, ends_E)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         x_RX, weight_EYX, ends_E = ctx.saved_tensors
+        weight = ctx.weight
         grad_RY = grads[0].contiguous()
 
         def take() -> None:
             counts = torch.diff(ends_E, prepend=ends_E.new_zeros(1)).tolist()
             parts = [g.t() @ x for g, x in zip(grad_RY.split(counts), x_RX.split(counts), strict=True)]
-            add_gradient(weight_EYX, torch.stack(parts))
+            add_gradient(weight, torch.stack(parts))
 
         ctx.queue.append(take)
         return ctx.product(grad_RY, weight_EYX.transpose(1, 2), ends_E), None, None, None, None

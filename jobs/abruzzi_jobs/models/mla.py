@@ -4,7 +4,7 @@ Queries and keys/values go through low-rank latents; a head's query and key are 
 (rope), the rotary key being shared by all heads. Row layout as published: q_b is nope then rope inside each head, kv_b is
 k_nope then v inside each head, kv_a is the latent then the rotary key.
 
-Shapes: B batch, L positions, D hidden, H heads, C kv latent, N nope dims, R rope dims, K = N + R, V value dims.
+Shapes: B batch, L positions, D hidden, H heads, X query latent, C kv latent, N nope dims, R rope dims, K = N + R, V value dims.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from abruzzi_jobs.memory import recomputed
 from abruzzi_jobs.models.attention import attention
 from abruzzi_jobs.models.config import ModelConfig
 from abruzzi_jobs.models.decoder import Attention, CacheDims
@@ -64,9 +66,15 @@ class LatentAttention(Attention):
     ) -> tuple[Tensor, Tensor, LatentCache]:
         """(output_BLD, max_logit_H, cache of these positions)."""
         B, L, _ = x_BLD.shape
-        query_BLQ, latent_BLC, k_rope_BLR = self._latents(x_BLD)
+        query_latent_BLX, latent_BLC, k_rope_BLR = self._latents(x_BLD)
         q_BHLK, k_BHLK, v_BHLV, rotated_BLR = _Assemble.apply(
-            query_BLQ, self.kv_b_proj(latent_BLC), k_rope_BLR, cis_LR, self.config
+            self.q_b_proj(query_latent_BLX), self.kv_b_proj(latent_BLC), k_rope_BLR, cis_LR, self.config
+        )
+        recomputed(
+            "mla_up_projection",
+            (q_BHLK, k_BHLK, v_BHLV),
+            self._up_projected,
+            (query_latent_BLX, latent_BLC, k_rope_BLR, cis_LR),
         )
         out_BHLV, max_logit_H = attention(q_BHLK, k_BHLK, v_BHLV, segment_ids_BL, self.scale)
         out_BLD = self.o_proj(out_BHLV.transpose(1, 2).reshape(B, L, -1))
@@ -75,7 +83,8 @@ class LatentAttention(Attention):
     def decode(self, x_B1D: Tensor, cis_1R: Tensor, cache: LatentCache) -> Tensor:
         """One position against the cache. kv_b is absorbed into query and output, so keys and values are never expanded."""
         config, B = self.config, x_B1D.shape[0]
-        query, latent_B1C, k_rope_B1R = self._latents(x_B1D)
+        query_latent, latent_B1C, k_rope_B1R = self._latents(x_B1D)
+        query = self.q_b_proj(query_latent)
         cache.append(latent_B1C, rotate(k_rope_B1R, cis_1R))
         q_BHK = query.view(B, config.num_heads, -1)
         q_nope_BHN, q_rope_BHR = q_BHK.split((config.qk_nope_head_dim, config.qk_rope_head_dim), -1)
@@ -89,7 +98,8 @@ class LatentAttention(Attention):
 
     def grouped(self, x_TD: Tensor, cis_TR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         config = self.config
-        query_TQ, latent_TC, k_rope_TR = self._latents(x_TD)
+        query_latent_TX, latent_TC, k_rope_TR = self._latents(x_TD)
+        query_TQ = self.q_b_proj(query_latent_TX)
         q_nope_THN, q_rope_THR = query_TQ.unflatten(-1, (config.num_heads, -1)).split(
             (config.qk_nope_head_dim, config.qk_rope_head_dim), -1
         )
@@ -113,12 +123,21 @@ class LatentAttention(Attention):
         )
         return k_HNC, v_HVC
 
+    def _up_projected(
+        self, query_latent_BLX: Tensor, latent_BLC: Tensor, k_rope_BLR: Tensor, cis_LR: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values once more."""
+        query_BLQ = F.linear(query_latent_BLX, self.q_b_proj.weight)
+        kv_BLJ = F.linear(latent_BLC, self.kv_b_proj.weight)
+        return _assembled(query_BLQ, kv_BLJ, k_rope_BLR, cis_LR, self.config)[:3]
+
     def _latents(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_BLD)))
+        """(the query's, that of keys and values, the rotary key); latents are normalised."""
+        query_latent = self.q_a_layernorm(self.q_a_proj(x_BLD))
         latent, k_rope = self.kv_a_proj_with_mqa(x_BLD).split(
             (self.config.kv_lora_rank, self.config.qk_rope_head_dim), -1
         )
-        return query, self.kv_a_layernorm(latent), k_rope
+        return query_latent, self.kv_a_layernorm(latent), k_rope
 
 
 class _Assemble(torch.autograd.Function):
@@ -131,21 +150,9 @@ class _Assemble(torch.autograd.Function):
     def forward(
         ctx: Any, query_BLQ: Tensor, kv_BLJ: Tensor, k_rope_BLR: Tensor, cis_LR: Tensor, config: ModelConfig
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        B, L, _ = query_BLQ.shape
-        H, N = config.num_heads, config.qk_nope_head_dim
-        query_BLHK = query_BLQ.view(B, L, H, -1)
-        kv_BLHJ = kv_BLJ.view(B, L, H, -1)
-        q_BHLK = query_BLQ.new_empty(B, H, L, config.qk_head_dim)
-        k_BHLK = torch.empty_like(q_BHLK)
-        v_BHLV = query_BLQ.new_empty(B, H, L, config.v_head_dim)
-        q_BHLK[..., :N].copy_(query_BLHK[..., :N].transpose(1, 2))
-        q_BHLK[..., N:].copy_(rotate(query_BLHK[..., N:], cis_LR.unsqueeze(1)).transpose(1, 2))
-        rotated_BLR = rotate(k_rope_BLR, cis_LR)
-        k_BHLK[..., :N].copy_(kv_BLHJ[..., :N].transpose(1, 2))
-        k_BHLK[..., N:].copy_(rotated_BLR.unsqueeze(1).expand(-1, H, -1, -1))
-        v_BHLV.copy_(kv_BLHJ[..., N:].transpose(1, 2))
+        q_BHLK, k_BHLK, v_BHLV, rotated_BLR = _assembled(query_BLQ, kv_BLJ, k_rope_BLR, cis_LR, config)
         ctx.save_for_backward(cis_LR)
-        ctx.nope = N
+        ctx.nope = config.qk_nope_head_dim
         ctx.mark_non_differentiable(rotated_BLR)
         return q_BHLK, k_BHLK, v_BHLV, rotated_BLR
 
@@ -163,3 +170,22 @@ class _Assemble(torch.autograd.Function):
         grad_kv[..., N:].copy_(grad_v.transpose(1, 2))
         grad_k_rope = rotate(grad_k[..., N:].sum(1), back_LR)
         return grad_query.view(B, L, -1), grad_kv.view(B, L, -1), grad_k_rope, None, None
+
+
+def _assembled(
+    query_BLQ: Tensor, kv_BLJ: Tensor, k_rope_BLR: Tensor, cis_LR: Tensor, config: ModelConfig
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    B, L, _ = query_BLQ.shape
+    H, N = config.num_heads, config.qk_nope_head_dim
+    query_BLHK = query_BLQ.view(B, L, H, -1)
+    kv_BLHJ = kv_BLJ.view(B, L, H, -1)
+    q_BHLK = query_BLQ.new_empty(B, H, L, config.qk_head_dim)
+    k_BHLK = torch.empty_like(q_BHLK)
+    v_BHLV = query_BLQ.new_empty(B, H, L, config.v_head_dim)
+    q_BHLK[..., :N].copy_(query_BLHK[..., :N].transpose(1, 2))
+    q_BHLK[..., N:].copy_(rotate(query_BLHK[..., N:], cis_LR.unsqueeze(1)).transpose(1, 2))
+    rotated_BLR = rotate(k_rope_BLR, cis_LR)
+    k_BHLK[..., :N].copy_(kv_BLHJ[..., :N].transpose(1, 2))
+    k_BHLK[..., N:].copy_(rotated_BLR.unsqueeze(1).expand(-1, H, -1, -1))
+    v_BHLV.copy_(kv_BLHJ[..., N:].transpose(1, 2))
+    return q_BHLK, k_BHLK, v_BHLV, rotated_BLR

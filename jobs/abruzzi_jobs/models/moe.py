@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from abruzzi_jobs.memory import in_eight_bits
 from abruzzi_jobs.models.config import ModelConfig
 from abruzzi_jobs.models.invariance import GROUP
 from abruzzi_jobs.models.kernels import has_kernels
@@ -108,6 +109,7 @@ class Experts(nn.Module):
         partly = self.exchange is not None
         token_R, row_TK, place_R, ends_E = expert_rows(experts_TK, counts_E, partly=partly)
         rows_RD = gather_rows(x_TD, token_R, row_TK, partly=partly)
+        in_eight_bits(rows_RD)
         weights_R = weights_TK.flatten()[place_R]
         hidden_RI = weighted_swiglu(grouped_linear(rows_RD, self.gate_up_proj, ends_E), weights_R)
         return sum_rows(grouped_linear(hidden_RI, self.down_proj, ends_E), token_R, row_TK, partly=partly)

@@ -1,4 +1,4 @@
-"""RMSNorm that keeps its input only: the normalised activation is recomputed in backward.
+"""RMSNorm that keeps its input and 1 / rms; what reads its output may have it computed once more in backward (memory/saved.py).
 
 Shapes: D features; leading dimensions are free.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from abruzzi_jobs.memory import widened
+from abruzzi_jobs.memory import recomputed, widened
 from abruzzi_jobs.models.kernels import has_kernels
 
 
@@ -29,7 +29,9 @@ class RMSNorm(nn.Module):
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if not torch.is_grad_enabled():
         return _normed(x, weight, eps)[0]
-    return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return]
+    out: Tensor = _RMSNorm.apply(x, weight, eps)
+    recomputed("layernorm", (out,), lambda x, weight: _normed(x, weight, eps)[0], (x, weight))
+    return out
 
 
 def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -43,10 +43,7 @@ class Router(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Routing:
         config = self.config
-        logits_BLE = linear(x_BLD.to(self.weight.dtype), self.weight)
-        # sigmoid, by the one exponential that gives the same bits wherever in a tensor it is computed (invariance.py); clamped: its gradient
-        # would be 0 · inf.
-        scores_BLE = 1 / (1 + torch.exp(-logits_BLE.clamp(min=-60)))
+        scores_BLE = _Sigmoid.apply(linear(x_BLD, self.weight))
         scores_TE = scores_BLE.flatten(0, 1)
         experts_TK = torch.topk(
             scores_TE.detach() + self.e_score_correction_bias, config.num_experts_per_token, sorted=False
@@ -77,6 +74,21 @@ class Router(nn.Module):
         share_BE = _counts(top_BLK.flatten(1), E).to(scores_BLE.dtype) * (E / (config.num_experts_per_token * L))
         probability_BE = (scores_BLE / scores_BLE.sum(-1, keepdim=True)).mean(1)
         return (share_BE * probability_BE).sum() * (config.sequence_aux_loss / B)
+
+
+class _Sigmoid(torch.autograd.Function):
+    """By the one exponential that gives the same bits wherever in a tensor it is computed (invariance.py); it stays finite. Keeps its result alone."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        scores = logits.clamp(min=-60).neg_().exp_().add_(1).reciprocal_()
+        ctx.save_for_backward(scores)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (scores,) = ctx.saved_tensors
+        return grads[0] * scores * (1 - scores)
 
 
 def _counts(experts_BX: Tensor, num_experts: int) -> Tensor:

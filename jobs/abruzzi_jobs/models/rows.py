@@ -10,6 +10,7 @@ Shapes: T rows, D hidden, R rotary dims, Y layers, H heads, M expert layers, E e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -134,10 +135,14 @@ def _run(model: Decoder, tokens_T: Tensor, positions_T: Tensor, attend: Attend) 
     length = max(model.config.max_position, int(positions_T.max()) + 1)
     cis_TR = rotations(model.config, length, device=hidden_TD.device)[positions_T]
     chosen: list[Tensor] = []
+    store = model.activations.begin()
     for layer, block in enumerate(model.layers.values()):
-        hidden_TD, routing = cast(Block, block).rows(
-            hidden_TD, cis_TR, lambda q, k, v, layer=layer: attend(layer, q, k, v)
-        )
+        with nullcontext() if store is None else store.layer():
+            hidden_TD, routing = cast(Block, block).rows(
+                hidden_TD, cis_TR, lambda q, k, v, layer=layer: attend(layer, q, k, v)
+            )
         if routing is not None:
             chosen.append(routing.experts_TK)
+    if store is not None:
+        store.end()
     return hidden_TD, chosen

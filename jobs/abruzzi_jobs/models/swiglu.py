@@ -1,6 +1,7 @@
 """SwiGLU feed-forward with gate and up projections in one matrix product.
 
-The activation keeps the product's output only and recomputes silu in backward. Shapes: D hidden, I intermediate, G = 2·I.
+The activation keeps the product's output only, in eight bits where the policy says so, and recomputes silu in backward; what reads its output may have
+that computed once more, too (memory/saved.py). Shapes: D hidden, I intermediate, G = 2·I.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abruzzi_jobs.memory import widened
+from abruzzi_jobs.memory import in_eight_bits, recomputed, widened
 from abruzzi_jobs.models.invariance import row_pieces
 from abruzzi_jobs.models.kernels import has_kernels
 from abruzzi_jobs.models.linear import Linear
@@ -33,12 +34,18 @@ def swiglu(gate_up_G: Tensor) -> Tensor:
     """silu(first half) · second half of the last dimension."""
     if not torch.is_grad_enabled():
         return _gated(gate_up_G)
-    return _SwiGLU.apply(gate_up_G)  # type: ignore[no-any-return]
+    in_eight_bits(gate_up_G)
+    out: Tensor = _SwiGLU.apply(gate_up_G)
+    recomputed("swiglu", (out,), _gated, (gate_up_G,))
+    return out
 
 
 def weighted_swiglu(gate_up_RG: Tensor, weight_R: Tensor) -> Tensor:
     """`swiglu` with a weight per row: the routing weight, applied where rows are narrowest."""
-    return _WeightedSwiGLU.apply(gate_up_RG, weight_R)  # type: ignore[no-any-return]
+    in_eight_bits(gate_up_RG)
+    out: Tensor = _WeightedSwiGLU.apply(gate_up_RG, weight_R)
+    recomputed("swiglu", (out,), _weighted, (gate_up_RG, weight_R))
+    return out
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -62,11 +69,7 @@ class _WeightedSwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up, weight)
-        if has_kernels(gate_up):
-            from abruzzi_jobs.models.kernels import swiglu as kernels
-
-            return kernels.gated(gate_up, weight)
-        return _gated(gate_up).mul_(weight.to(gate_up.dtype).unsqueeze(-1))
+        return _weighted(gate_up, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,6 +96,14 @@ def _gated(gate_up: Tensor) -> Tensor:
     halves = [piece.chunk(2, -1) for piece in pieces]
     gated = [F.silu(gate).mul_(up) for gate, up in halves]
     return (gated[0] if len(gated) == 1 else torch.cat(gated)).view(*gate_up.shape[:-1], -1)
+
+
+def _weighted(gate_up: Tensor, weight: Tensor) -> Tensor:
+    if has_kernels(gate_up):
+        from abruzzi_jobs.models.kernels import swiglu as kernels
+
+        return kernels.gated(gate_up, weight)
+    return _gated(gate_up).mul_(weight.to(gate_up.dtype).unsqueeze(-1))
 
 
 def _swiglu_backward(gate_up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

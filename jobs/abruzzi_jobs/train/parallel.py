@@ -17,6 +17,7 @@ from abruzzi_jobs.distributed.pipeline import MicroBatch, PipelineRuntime
 from abruzzi_jobs.distributed.stages import build_stages, named_parameters
 from abruzzi_jobs.distributed.whole import WholeModel
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
+from abruzzi_jobs.memory import MemoryPolicy
 from abruzzi_jobs.models import IGNORE, Decoder, DecoderConfig, ForwardOutput
 from abruzzi_jobs.optim import OptimizerConfig
 from abruzzi_jobs.train.divergence import DivergenceWatch
@@ -24,14 +25,16 @@ from abruzzi_jobs.train.feed import HeldOut, Rows
 from abruzzi_jobs.train.trainer import StepResult, bits_per_byte, micro_batches
 
 
-def schedule_of(layout: Layout, microbatches: int) -> list[list[Action]]:
-    """Weight gradients run while the inputs' are under way; one more warm-up where experts are exchanged (paper section 2.4). Raises ValueError."""
+def schedule_of(layout: Layout, microbatches: int, *, offload: bool = False) -> list[list[Action]]:
+    """Weight gradients run while the inputs' are under way; one more warm-up where experts are exchanged; what goes to the host comes back
+    under the compute before its backward (paper section 2.4). Raises ValueError."""
     return action_table(
         layout.pp,
         microbatches,
         chunks=layout.vpp,
         extra_warmup=1 if layout.ep > 1 and layout.pp > 1 else 0,
         deferred_weights=1 if layout.pp > 1 else 0,
+        offload=offload,
     )
 
 
@@ -41,11 +44,13 @@ def build_parallel(
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,
-    dtype: torch.dtype,
+    memory: MemoryPolicy,
     seed: int | None,
 ) -> WholeModel:
     """A rank's chunks and its part of the optimizer. Raises ValueError where model and layout do not fit."""
-    chunks = build_stages(kind, model, mesh, dtype=dtype, seed=seed)
+    chunks = build_stages(kind, model, mesh, dtype=memory.compute_dtype, seed=seed)
+    for chunk in chunks.values():
+        chunk.activations.policy = memory
     layers = sorted(int(layer) for chunk in chunks.values() for layer in chunk.layers)
     sharded = ShardedMuonClip(named_parameters(chunks), optimizer, model=model, layers=layers, mesh=mesh)
     return WholeModel(kind, chunks, sharded)
@@ -67,6 +72,10 @@ class ParallelTrainer:
         """`micro_sequences`: rows of one forward pass on a rank; None: all of its share."""
         self.chunks, self.optimizer, self.mesh, self.watch = dict(chunks), optimizer, mesh, watch
         self._micro_sequences = micro_sequences
+        self._offloads = mesh.layout.pp > 1 and any(c.activations.policy.offload_activations for c in chunks.values())
+        """By the table; a rank that has all layers does as they run."""
+        for chunk in chunks.values():
+            chunk.activations.offloads_itself = not self._offloads
         self._runtime = PipelineRuntime(chunks, mesh, dtype=dtype)
         self._tables: dict[tuple[bool, int], list[Action]] = {}
         config = next(iter(chunks.values())).config
@@ -157,7 +166,7 @@ class ParallelTrainer:
         if key not in self._tables:
             layout = self.mesh.layout
             if backward:
-                table = schedule_of(layout, microbatches)
+                table = schedule_of(layout, microbatches, offload=self._offloads)
             else:
                 table = forward_table(layout.pp, microbatches, chunks=layout.vpp)
             self._tables[key] = table[self.mesh.pp_rank]

@@ -53,7 +53,7 @@ def _laid_out(stage: PretrainStage, ranks: Ranks, *, seed: int) -> WholeModel:
         policy = MemoryPolicy.from_dict(stage.memory.model_dump())
         return build_parallel(
             KimiK2, ModelConfig.from_dict(stage.model.model_dump()), OptimizerConfig.from_dict(stage.optimizer.model_dump()),
-            Mesh(ranks, layout), dtype=policy.compute_dtype, seed=seed,
+            Mesh(ranks, layout), memory=policy, seed=seed,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from abruzzi_jobs.checkpoint.state import LoadingOptimizer, Stateful
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
-from abruzzi_jobs.memory import MemoryPolicy
+from abruzzi_jobs.memory import Ledger, MemoryPolicy
 from abruzzi_jobs.models import Decoder, model_from_table
 from abruzzi_jobs.optim import MuonClip, OptimizerConfig, build_optimizer
 from abruzzi_jobs.train.divergence import DivergenceWatch, note_divergence
@@ -83,6 +83,7 @@ class Training:
         self.step = self.tokens = 0
         self.valid_loss: float | None = None
         self._saved_step: int | None = None
+        self._counted = False
         self._lr_scale = 0.0
         self._loss: float | None = None
 
@@ -124,7 +125,9 @@ class Training:
         self._beat(phase.name, even_steps=True)
         self._lr_scale = self.schedule.lr_scale(self.step)
         measure = self.step % _MEASURE_EVERY_STEPS == 0
+        ledgers = [] if self._counted else [decoder.activations.count(decoder) for decoder in self._decoders()]
         result = self.trainer.step(self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure)
+        self._counted = True
         self.step += 1
         self.tokens += phase.sequences * phase.sequence_length
         self._loss = result.loss
@@ -136,6 +139,8 @@ class Training:
             spectral = spectral_metrics(self.optimizer)  # of matrices that several ranks have, all of them know
         if self.ranks.rank == 0:
             self._report(result, phase, seconds, measured=measure, spectral=spectral)
+            if ledgers:
+                self._report_activations(ledgers)
 
     def _report(
         self, result: StepResult, phase: Phase, seconds: float, *, measured: bool, spectral: Mapping[str, float]
@@ -158,6 +163,23 @@ class Training:
                 self.step, self.schedule.total_steps, result.loss, lr, result.grad_norm, found["train/max_logit"],
                 result.clip.clipped_heads, f"{self.pace.tokens_per_second:,.0f}", duration(self.pace.seconds_left or 0),
             )  # fmt: skip
+
+    def _report_activations(self, ledgers: Sequence[Ledger]) -> None:
+        """What one micro-batch keeps between forward and backward, in this rank's layers."""
+        device, host, plain = (
+            float(sum(getattr(ledger, f"{place}_bytes") for ledger in ledgers)) for place in ("device", "host", "plain")
+        )
+        logger.info(
+            "activations of a micro-batch: %.2f MB on the device, %.2f MB on the host; %.2f MB were all kept",
+            device / 1e6, host / 1e6, plain / 1e6,
+        )  # fmt: skip
+        self.reporter.log(
+            {"memory/activations_device_bytes": device, "memory/activations_host_bytes": host, "memory/activations_plain_bytes": plain},
+            step=self.step,
+        )  # fmt: skip
+
+    def _decoders(self) -> list[Decoder]:
+        return list(self.model.chunks.values()) if isinstance(self.model, WholeModel) else [self.model]
 
     def _look_at_held_out(self) -> None:
         total, every = self.schedule.total_steps, self.stage.telemetry.held_out_every_steps
@@ -314,9 +336,11 @@ def model_of(
     """`seed` None: weights are loaded later. Raises AbruzziError `invalid_config`."""
     try:
         policy = MemoryPolicy.from_dict(memory.model_dump())
-        return model_from_table(table, device=ranks.device, dtype=policy.compute_dtype, seed=seed)
+        model = model_from_table(table, device=ranks.device, dtype=policy.compute_dtype, seed=seed)
     except (ValueError, TypeError) as error:
         raise AbruzziError("invalid_config", f"Stage {stage_id!r}: {error}.") from error
+    model.activations.policy = policy
+    return model
 
 
 def optimizer_of(stage_id: str, config: OptimizerTable, model: Decoder) -> MuonClip:

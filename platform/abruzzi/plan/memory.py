@@ -1,4 +1,4 @@
-"""Bytes of states and activations on a rank. Source: paper section 2.4; docs/maths.md says what is counted."""
+"""Bytes of states on a rank. Source: paper section 2.4; docs/maths.md says what is counted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from abruzzi.contracts.training import MemoryConfig, ModelConfig
 from abruzzi.plan.parameters import count_parameters
-
-_FP8_BYTES = 1 + 4 / 128
-"""E4M3 in tiles of 1 x 128 with a float32 scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +49,3 @@ def states_by_stage(model: ModelConfig, memory: MemoryConfig, *, pp: int, ep: in
 def optimizer_bytes(parameters: int, memory: MemoryConfig, *, adamw: bool = False) -> int:
     """Float32 momentum (two for AdamW), and a float32 master copy when compute is bfloat16."""
     return parameters * (4 * (2 if adamw else 1) + (4 if memory.dtype == "bfloat16" else 0))
-
-
-def activation_bytes_per_token(model: ModelConfig, memory: MemoryConfig) -> float:
-    """What the backward pass of one MoE layer keeps for one token."""
-    value = 2 if memory.dtype == "bfloat16" else 4
-    recompute = set(memory.recompute)
-    hidden, heads, k = model.hidden_size, model.num_heads, model.num_experts_per_token
-    width = model.moe_intermediate_size
-    kept = 2 * hidden + model.q_lora_rank + model.kv_lora_rank + model.qk_rope_head_dim + heads * model.v_head_dim
-    if "layernorm" not in recompute:
-        kept += 2 * hidden + model.q_lora_rank + model.kv_lora_rank
-    if "mla_up_projection" not in recompute:
-        kept += heads * (model.qk_nope_head_dim + model.qk_rope_head_dim)
-        kept += heads * (model.qk_nope_head_dim + model.v_head_dim)
-    if "swiglu" not in recompute:
-        kept += (k + model.num_shared_experts) * width
-    if "moe_down_projection" not in recompute:
-        kept += k * hidden
-    compressed = k * hidden + 2 * (k + model.num_shared_experts) * width
-    return kept * value + compressed * (_FP8_BYTES if memory.fp8_activations else value)

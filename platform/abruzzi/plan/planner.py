@@ -10,10 +10,11 @@ from typing import Any
 from abruzzi.contracts.graph import bind_inputs, made_by
 from abruzzi.contracts.recipe import PretrainStage, Recipe, RlStage, SftStage, StageBase, TrainingStage
 from abruzzi.contracts.training import ModelConfig
+from abruzzi.plan.activations import activation_bytes_per_token
 from abruzzi.plan.devices import device_of, has_gpus
 from abruzzi.plan.flops import flops_per_token, newton_schulz_flops
 from abruzzi.plan.layout import Phase, Workload
-from abruzzi.plan.memory import activation_bytes_per_token, optimizer_bytes, states_by_stage
+from abruzzi.plan.memory import optimizer_bytes, states_by_stage
 from abruzzi.plan.parameters import count_parameters
 from abruzzi.plan.reinforcement import plan_rl
 from abruzzi.plan.scale import PlanOptions, describe

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from abruzzi.contracts.training import MemoryConfig
+from abruzzi.plan.activations import activation_bytes_per_token, value_bytes, written_bytes_per_token
 from abruzzi.plan.devices import Device
 from abruzzi.plan.layout import Chunk, Workload, chunks
-from abruzzi.plan.memory import activation_bytes_per_token
 from abruzzi.plan.parameters import count_parameters
 
 _FILLED = 0.9
@@ -97,18 +96,13 @@ def states_by_rank(work: Workload) -> list[RankStates]:
     return found
 
 
-def value_bytes(memory: MemoryConfig) -> int:
-    return 2 if memory.dtype == "bfloat16" else 4
-
-
 def chunk_bytes(work: Workload, layers: int) -> int:
     """Kept for backward by one chunk and micro-batch; a dense layer is taken as an MoE layer, which keeps more."""
     return round(layers * activation_bytes_per_token(work.model, work.memory) * work.micro_tokens)
 
 
 def workspace_bytes(work: Workload, mine: list[Chunk]) -> int:
-    plain = work.memory.model_copy(update={"recompute": (), "fp8_activations": False})
-    layer = activation_bytes_per_token(work.model, plain) * work.micro_tokens
+    layer = written_bytes_per_token(work.model, work.memory) * work.micro_tokens
     messages = 4 * work.micro_tokens * work.model.hidden_size * value_bytes(work.memory)
     logits = work.micro_tokens * work.model.vocab_size * 4 if any(c.has_head for c in mine) else 0
     return round(layer + messages + logits)

@@ -6,7 +6,8 @@ from typing import Any
 
 from abruzzi.contracts.recipe import RlStage
 from abruzzi.contracts.training import ModelConfig
-from abruzzi.plan.memory import activation_bytes_per_token, optimizer_bytes
+from abruzzi.plan.activations import activation_bytes_per_token
+from abruzzi.plan.memory import optimizer_bytes
 from abruzzi.plan.parameters import count_parameters
 
 CACHE_BYTES = 1 << 30

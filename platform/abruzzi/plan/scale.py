@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from abruzzi.plan.activations import activation_bytes_per_token, written_bytes_per_token
 from abruzzi.plan.devices import Device
 from abruzzi.plan.flops import flops_per_token
 from abruzzi.plan.layout import Workload
-from abruzzi.plan.memory import activation_bytes_per_token
 from abruzzi.plan.rank_memory import RankMemory, chunk_bytes
 from abruzzi.plan.step import Refused, StepPlan, first_rounds, plan_step
 from abruzzi.plan.sweep import Candidate, sweep, what_would_fit
@@ -88,10 +88,9 @@ def _rank(memory: RankMemory) -> dict[str, Any]:
 
 
 def _activations(work: Workload, step: StepPlan) -> dict[str, Any]:
-    plain = work.memory.model_copy(update={"recompute": (), "fp8_activations": False})
     return {
         "bytes_per_token_layer": activation_bytes_per_token(work.model, work.memory),
-        "bytes_per_token_layer_kept": activation_bytes_per_token(work.model, plain),
+        "bytes_per_token_layer_kept": written_bytes_per_token(work.model, work.memory),
         "chunk_bytes": max(chunk_bytes(work, max(r.states.layers)) for r in step.ranks),
         "offload_bytes_per_second": step.offload_bytes_per_second,
     }

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from abruzzi.plan.activations import value_bytes
 from abruzzi.plan.devices import Device
 from abruzzi.plan.flops import flops_per_token
 from abruzzi.plan.layout import Workload, refusals
 from abruzzi.plan.parameters import count_parameters
 from abruzzi.plan.pipeline import Action, Simulation, action_table, simulate
-from abruzzi.plan.rank_memory import RankMemory, memory_by_rank, memory_refusals, states_by_rank, value_bytes
+from abruzzi.plan.rank_memory import RankMemory, memory_by_rank, memory_refusals, states_by_rank
 from abruzzi.plan.step_time import (
     ActionSeconds,
     Exchange,

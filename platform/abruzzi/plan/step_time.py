@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from abruzzi.contracts.training import ModelConfig
+from abruzzi.plan.activations import value_bytes, written_bytes_per_token
 from abruzzi.plan.devices import Device
 from abruzzi.plan.flops import matrix_flops
 from abruzzi.plan.layout import Chunk, Workload, chunks
-from abruzzi.plan.memory import activation_bytes_per_token
 from abruzzi.plan.parameters import attention_parameters
 from abruzzi.plan.pipeline import Action, Op
-from abruzzi.plan.rank_memory import RankStates, chunk_bytes, value_bytes
+from abruzzi.plan.rank_memory import RankStates, chunk_bytes
 
 _PASSES_FORWARD, _PASSES_BACKWARD = 2, 3
 """How often what a layer keeps without any policy crosses the device's memory outside of matrix multiplications: written and read; in backward the
@@ -77,9 +77,7 @@ def _of(work: Workload, device: Device, chunk: Chunk) -> StageSeconds:
     matmul = 2.0 * tokens * plain / rates.matmul
     matmul += 2.0 * tokens * chunk.moe * model.num_experts_per_token * expert / rates.grouped_matmul
     core = _attention_core(model, work.batch.sequence_length, tokens) * chunk.layers / rates.attention
-    uncompressed = work.memory.model_copy(update={"recompute": (), "fp8_activations": False})
-    kept = chunk.layers * tokens * activation_bytes_per_token(model, uncompressed)
-    passes = kept / rates.memory
+    passes = chunk.layers * tokens * written_bytes_per_token(model, work.memory) / rates.memory
     way = exchange(model, work.parallel.ep, device.ranks_per_node, value)
     all_to_all = 2 * max(
         way.bytes_between_nodes / rates.between_nodes,
@@ -106,17 +104,14 @@ def _attention_core(model: ModelConfig, sequence_length: int, tokens: int) -> fl
 
 
 def _recompute(work: Workload, device: Device, chunk: Chunk) -> float:
-    """What backward computes once more. Norms and SwiGLU are bound by memory: their passes are those of the plain layer."""
-    model, tokens, rates, named = work.model, work.micro_tokens, device.rates, set(work.memory.recompute)
-    seconds = 0.0
-    if "mla_up_projection" in named:
-        query = model.q_lora_rank * model.num_heads * (model.qk_nope_head_dim + model.qk_rope_head_dim)
-        key_value = model.kv_lora_rank * model.num_heads * (model.qk_nope_head_dim + model.v_head_dim)
-        seconds += 2.0 * tokens * (query + key_value) * chunk.layers / rates.matmul
-    if "moe_down_projection" in named:
-        down = model.num_experts_per_token * model.hidden_size * model.moe_intermediate_size
-        seconds += 2.0 * tokens * down * chunk.moe / rates.grouped_matmul
-    return seconds
+    """What backward multiplies once more. Norms and SwiGLU are bound by memory: their passes are those of the plain layer. Nothing needs the experts'
+    outputs, so that their down-projection is never repeated."""
+    if "mla_up_projection" not in work.memory.recompute:
+        return 0.0
+    model = work.model
+    query = model.q_lora_rank * model.num_heads * (model.qk_nope_head_dim + model.qk_rope_head_dim)
+    key_value = model.kv_lora_rank * model.num_heads * (model.qk_nope_head_dim + model.v_head_dim)
+    return 2.0 * work.micro_tokens * (query + key_value) * chunk.layers / device.rates.matmul
 
 
 class ActionSeconds:
