@@ -11,7 +11,7 @@ import torch
 from abruzzi_jobs.models import IGNORE, KimiK2, ModelConfig, YarnConfig
 from abruzzi_jobs.models.loss import linear_cross_entropy
 from abruzzi_jobs.models.norm import rms_norm
-from abruzzi_jobs.models.rope import rope_inverse_frequencies, softmax_scale, yarn_correction_range
+from abruzzi_jobs.models.rope import rope_inverse_frequencies, rotations, softmax_scale, yarn_correction_range
 from abruzzi_jobs.models.router import Router
 from abruzzi_jobs.models.swiglu import swiglu, weighted_swiglu
 
@@ -53,6 +53,34 @@ def test_yarn_frequencies_equal_those_of_transformers() -> None:
     frequencies, attention_factor = ROPE_INIT_FUNCTIONS["yarn"](peer, torch.device("cpu"))
     assert attention_factor == 1.0
     torch.testing.assert_close(rope_inverse_frequencies(64, theta=10000.0, yarn=yarn), frequencies)
+
+
+@pytest.mark.parametrize("factor", [2.0, 32.0, 40.0])
+@pytest.mark.parametrize(("beta_fast", "mscale"), [(1.0, 1.0), (32.0, 1.0), (32.0, 0.707)])
+def test_yarn_turns_and_scales_as_the_peers_attention_does(
+    small: ModelConfig, factor: float, beta_fast: float, mscale: float
+) -> None:
+    """Cosines, sines and softmax scale of DeepseekV3Attention, of K2's and of DeepSeek V2's and V3's published values."""
+    pytest.importorskip("transformers")
+    from transformers import DeepseekV3Config
+    from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
+
+    yarn = YarnConfig(factor=factor, original_max_position=128, beta_fast=beta_fast, mscale_all_dim=mscale)
+    ours = replace(small, qk_rope_head_dim=16, max_position=4096, yarn=yarn)
+    rope = {
+        "rope_type": "yarn", "rope_theta": 50000.0, "factor": factor, "original_max_position_embeddings": 128,
+        "beta_fast": beta_fast, "beta_slow": 1.0, "mscale": mscale, "mscale_all_dim": mscale,
+    }  # fmt: skip
+    peer = DeepseekV3Config(
+        hidden_size=64, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=32, kv_lora_rank=32, qk_nope_head_dim=16,
+        qk_rope_head_dim=16, v_head_dim=16, max_position_embeddings=4096, rope_parameters=rope,
+    )  # fmt: skip
+    positions = torch.arange(1000)
+    cos, sin = DeepseekV3RotaryEmbedding(peer)(torch.zeros(1), positions.unsqueeze(0))
+    cis = rotations(ours, 1000, device=torch.device("cpu"))
+    torch.testing.assert_close(cis.real, cos[0, :, :8], atol=1e-4, rtol=0)  # they say each angle twice, halves apart
+    torch.testing.assert_close(cis.imag, sin[0, :, :8], atol=1e-4, rtol=0)
+    assert softmax_scale(ours) == pytest.approx(DeepseekV3Attention(peer, 0).scaling, rel=1e-6)
 
 
 def test_router_follows_the_reference_formulas(small: ModelConfig) -> None:

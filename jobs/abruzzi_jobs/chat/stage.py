@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from abruzzi.client.stage import StageContext
 from abruzzi.client.stage.exits import Preempted
-from abruzzi.contracts.endpoint import EndpointBase, RoleConfig, RoleTable
+from abruzzi.contracts.endpoint import CheckpointEndpoint, EndpointBase, RoleConfig, RoleTable
 from abruzzi_jobs.chat.calls import CallLog
 from abruzzi_jobs.chat.roles import Roles, open_roles
 from abruzzi_jobs.chat.servers.start import Script
@@ -46,7 +46,7 @@ async def stage_roles(
     log = CallLog(context.store, f"{spec.output_prefix}{CALLS_FOLDER}", writer=spec.attempt_id, rank=context.rank)
     served = [name for name in spec.inputs if name.endswith((".checkpoint", ".tokenizer"))]
     folders = {name: context.input(name).folder for name in served}
-    identities = {name: spec.inputs[f"{name}.checkpoint"].digest for name in {n.rsplit(".", 1)[0] for n in served}}
+    identities = {name: _identity(context, name, endpoints[name]) for name in {n.rsplit(".", 1)[0] for n in served}}
     shares = {str(role): _share(config, context.world_size) for role, config in roles.items()}
     async with open_roles(
         shares,
@@ -60,6 +60,13 @@ async def stage_roles(
         script=script,
     ) as opened:
         yield opened
+
+
+def _identity(context: StageContext, name: str, endpoint: EndpointBase) -> str:
+    """What the answers of a served checkpoint depend on: its weights, and how positions turn where that is not its own."""
+    digest = context.spec.inputs[f"{name}.checkpoint"].digest
+    yarn = endpoint.yarn if isinstance(endpoint, CheckpointEndpoint) else None
+    return digest if yarn is None else f"{digest} {yarn.model_dump_json()}"
 
 
 def _share(config: RoleConfig, ranks: int) -> RoleConfig:

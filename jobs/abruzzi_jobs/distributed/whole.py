@@ -6,7 +6,7 @@ Tensors have their logical names and whole shapes; a rank's part is some rows of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from abruzzi_jobs.distributed.mesh import Mesh
 from abruzzi_jobs.distributed.ranks import Ranks
 from abruzzi_jobs.distributed.stages import named_parameters
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
-from abruzzi_jobs.models import Decoder, DecoderConfig
+from abruzzi_jobs.models import Decoder, DecoderConfig, YarnConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,12 @@ class WholeModel:
         self.chunks, self.optimizer = dict(chunks), optimizer
         self.config: DecoderConfig = optimizer.model
         self._names = set(kind(self.config, device="meta").state_dict())
+
+    def set_yarn(self, yarn: YarnConfig | None) -> None:
+        """As `Decoder.set_yarn`, on all chunks of this rank."""
+        self.config = replace(self.config, yarn=yarn)
+        for chunk in self.chunks.values():
+            chunk.set_yarn(yarn)
 
     def state_dict(self) -> dict[str, Tensor]:
         """In main memory at the first rank; empty elsewhere."""

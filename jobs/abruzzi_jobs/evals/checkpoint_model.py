@@ -42,10 +42,14 @@ def load_model(checkpoint: Path) -> tuple[Decoder, dict[str, Any]]:
 
 
 def training_window(state: Mapping[str, Any], config: DecoderConfig) -> int:
-    """Positions that the model was trained on: the batch's sequence length, where the state names it."""
-    batch = state.get("config", {}).get("batch", {})
+    """Positions that the model was trained on: the longest sequences of the phases up to the checkpoint's, where the state names them."""
+    table = state.get("config", {})
+    batch = table.get("batch", {})
     length = batch.get("sequence_length", config.max_position) if isinstance(batch, Mapping) else config.max_position
-    return max(2, min(int(length), config.max_position))
+    phases = (table.get("schedule") or {}).get("anneal") or ()
+    done = str(state.get("phase", "")).removeprefix("anneal-")
+    begun = [phase.get("sequence_length") or 0 for phase in phases[: int(done) if done.isdigit() else 0]]
+    return max(2, min(max(int(length), *begun, 0), config.max_position))
 
 
 def threads(configured: int | None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.memory import Activations, ActivationStore
-from abruzzi_jobs.models.config import DecoderConfig, ModelConfig
+from abruzzi_jobs.models.config import DecoderConfig, ModelConfig, YarnConfig
 from abruzzi_jobs.models.loss import IGNORE, linear_cross_entropy, token_losses
 from abruzzi_jobs.models.moe import MixtureOfExperts
 from abruzzi_jobs.models.norm import RMSNorm
-from abruzzi_jobs.models.rope import rotations
+from abruzzi_jobs.models.rope import rotations, softmax_scale
 from abruzzi_jobs.models.router import Routing
 from abruzzi_jobs.models.streams import stream
 from abruzzi_jobs.models.swiglu import SwiGLU
@@ -265,6 +265,12 @@ class Decoder(nn.Module):
         for moe, counts_E in zip(self.moe_layers(), counts_ME, strict=True):
             default = cast(ModelConfig, self.config).router_bias_update_rate
             moe.gate.update_bias(counts_E, rate=default if rate is None else rate)
+
+    def set_yarn(self, yarn: YarnConfig | None) -> None:
+        """Positions turn so from the next forward pass on; the weights stay. Caches from before are of other positions."""
+        self.config = replace(self.config, yarn=yarn)
+        for attention in self.attentions():
+            attention.scale = softmax_scale(self.config)
 
     def attentions(self) -> list[Attention]:
         return [cast(Attention, cast(Block, block).self_attn) for block in self.layers.values()]

@@ -18,7 +18,7 @@ from abruzzi_jobs.data.shards import PAD
 from abruzzi_jobs.data.token_text import token_contents
 from abruzzi_jobs.data.tokenizer import end_of_text_id, load_tokenizer
 from abruzzi_jobs.evals.checkpoint_model import load_model, threads
-from abruzzi_jobs.models import Decoder
+from abruzzi_jobs.models import Decoder, YarnConfig
 from abruzzi_jobs.rl.engine.enforcer import Enforcer
 from abruzzi_jobs.rl.engine.protocol import Constraint, Drawn, Request
 from abruzzi_jobs.rl.engine.torch_engine import TorchEngine
@@ -56,10 +56,15 @@ class Engine:
         )
 
     @classmethod
-    def load(cls, checkpoint: Path, tokenizer: Path, *, thread_count: int | None = None) -> Engine:
-        """From artifacts' folders. Raises AbruzziError bad_data where they cannot be read or do not fit together."""
+    def load(
+        cls, checkpoint: Path, tokenizer: Path, *, thread_count: int | None = None, yarn: YarnConfig | None = None
+    ) -> Engine:
+        """From artifacts' folders; `yarn` in place of what the checkpoint was trained with. Raises AbruzziError bad_data where they cannot be read or do
+        not fit together."""
         threads(thread_count)
         model, _ = load_model(checkpoint)
+        if yarn is not None:
+            model.set_yarn(yarn)
         encoder = load_tokenizer(tokenizer)
         if encoder.get_vocab_size() > model.config.vocab_size:
             raise AbruzziError(

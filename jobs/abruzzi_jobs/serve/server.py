@@ -16,6 +16,7 @@ from aiohttp import web
 
 from abruzzi_jobs.chat.servers.events import Events
 from abruzzi_jobs.chat.servers.loopback import completion, error_response, loopback_server
+from abruzzi_jobs.models import YarnConfig
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.rl.engine.protocol import Drawn, Request
 from abruzzi_jobs.serve.answering import Answer, Answering
@@ -27,9 +28,11 @@ MODEL = "checkpoint"
 
 def start(settings: dict[str, Any]) -> int:
     """The child's side of an endpoint of kind `checkpoint`: the port. Raises AbruzziError bad_data."""
+    yarn = settings.get("yarn")
     engine = Engine.load(
-        Path(settings["checkpoint"]), Path(settings["tokenizer"]), thread_count=settings.get("threads")
-    )
+        Path(settings["checkpoint"]), Path(settings["tokenizer"]), thread_count=settings.get("threads"),
+        yarn=YarnConfig.from_dict(yarn) if yarn else None,
+    )  # fmt: skip
     port: Future[int] = Future()
     serving = threading.Thread(target=lambda: asyncio.run(_serve(engine, settings["key"], port)), daemon=True)
     serving.start()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from abruzzi.contracts.recipe import SftScheduleConfig
 from abruzzi.contracts.training import BatchConfig, ScheduleConfig
+from abruzzi_jobs.models.config import YarnConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class Phase:
     steps: int
     sequence_length: int
     sequences: int
-    """A step, over all ranks; the tokens a step stay about the same when sequences get longer."""
+    """A step, over all ranks."""
+    yarn: YarnConfig | None = None
+    """Of the phase; None: as the model has it."""
 
     @property
     def end_step(self) -> int:
@@ -68,10 +71,11 @@ def build_schedule(schedule: ScheduleConfig, batch: BatchConfig, *, world_size: 
     phases = [Phase("train", 0, steps, batch.sequence_length, batch.sequences)]
     for number, anneal in enumerate(schedule.anneal, 1):
         length = anneal.sequence_length or batch.sequence_length
-        sequences = max(world_size, tokens_step // length // world_size * world_size)
+        sequences = anneal.sequences or max(world_size, tokens_step // length // world_size * world_size)
+        yarn = phases[-1].yarn if anneal.yarn is None else YarnConfig.from_dict(anneal.yarn.model_dump())
         first = phases[-1].end_step
         phases.append(
-            Phase(f"anneal-{number}", first, max(1, anneal.tokens // (sequences * length)), length, sequences)
+            Phase(f"anneal-{number}", first, max(1, anneal.tokens // (sequences * length)), length, sequences, yarn)
         )
     warmup = min(schedule.warmup_steps, steps)
     decay = min(steps - warmup, round(steps * schedule.decay_fraction))

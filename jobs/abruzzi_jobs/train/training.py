@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -122,6 +123,7 @@ class Training:
     def _one_step(self) -> None:
         began = time.perf_counter()
         phase, rows = self.feed.next(self.step)
+        self._begin(phase)
         self._beat(phase.name, even_steps=True)
         self._lr_scale = self.schedule.lr_scale(self.step)
         measure = self.step % _MEASURE_EVERY_STEPS == 0
@@ -141,6 +143,12 @@ class Training:
             self._report(result, phase, seconds, measured=measure, spectral=spectral)
             if ledgers:
                 self._report_activations(ledgers)
+
+    def _begin(self, phase: Phase) -> None:
+        """At each step, so that whoever resumes inside a phase has its positions too."""
+        if phase.yarn is not None and phase.yarn != self.model.config.yarn:
+            self.model.set_yarn(phase.yarn)
+            logger.info("%s: positions turn by YaRN, factor %g", phase.name, phase.yarn.factor)
 
     def _report(
         self, result: StepResult, phase: Phase, seconds: float, *, measured: bool, spectral: Mapping[str, float]
@@ -229,12 +237,17 @@ class Training:
             lr_scale=self._lr_scale,
             loader=self.feed.state_dict(),
             divergence=self.watch.state_dict(),
-            config=self._table,
+            config=self._table_now(),
             random=random,
             loss=self._loss,
             valid_loss=self.valid_loss,
         )
         self.checkpointer.save(model, optimizer, state)
+
+    def _table_now(self) -> Mapping[str, Any]:
+        """With the positions that the weights were trained with last: what serves or evaluates the checkpoint turns them so."""
+        yarn = self.model.config.yarn
+        return {**self._table, "model": {**self._table["model"], "yarn": None if yarn is None else asdict(yarn)}}
 
     def _states(self) -> tuple[Stateful, Stateful]:
         """What a checkpoint holds, whole at the first rank; all take part."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -41,6 +44,16 @@ def evaluate(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Cap of one answer.")] = None,
     tools: Annotated[bool | None, typer.Option("--tools/--no-tools", help="Where a suite has both ways.")] = None,
     path: Annotated[str | None, typer.Option(help="Of the items, for a suite whose items ship nowhere.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the suites' own, as in a recipe: lengths=[500,2000]. Repeatable."),
+    ] = None,
+    yarn: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a checkpoint: turn positions by YaRN, FACTORxPOSITIONS, such as 4x1024; 1x1024 is without."
+        ),
+    ] = None,
     fail_below: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Exit code 1 where a suite scores less, or has items without a score."),
@@ -67,10 +80,10 @@ def evaluate(
     }
     with client() as connection:
         recipe = _Recipe(connection)
-        recipe.play("target", target, model=model, api_key=api_key)
+        recipe.play("target", target, model=model, api_key=api_key, yarn=yarn)
         if judge is not None:
             recipe.play("judge", judge, model=model, api_key=api_key)
-        text = recipe.toml(suite, {key: value for key, value in settings.items() if value is not None})
+        text = recipe.toml(suite, {key: value for key, value in settings.items() if value is not None}, option or [])
         run = connection.runs.submit(text, name=f"eval {', '.join(suite)}"[:80])
         if not as_json:
             OUTPUT.print(
@@ -104,7 +117,7 @@ class _Recipe:
         self._roles: list[str] = []
         self._corpus: str | None = None
 
-    def play(self, role: str, who: str, *, model: str | None, api_key: str | None) -> None:
+    def play(self, role: str, who: str, *, model: str | None, api_key: str | None, yarn: str | None = None) -> None:
         """Raises AbruzziError for who is nobody."""
         keys: dict[str, str]
         if who in SHIPPED_TARGETS:
@@ -122,10 +135,11 @@ class _Recipe:
             }
             if role == "target":
                 self._corpus = self._of_lineage(checkpoint, ArtifactKind.CORPUS)
-        self._endpoints += [f"[endpoint.{role}]", *(f"{key} = {_text(value)}" for key, value in keys.items()), ""]
+        self._endpoints += [f"[endpoint.{role}]", *(f"{key} = {_text(value)}" for key, value in keys.items())]
+        self._endpoints += [*([yarn_line(yarn)] if yarn is not None else []), ""]
         self._roles.append(f"{role} = {_text(role)}")
 
-    def toml(self, suites: list[str], settings: dict[str, object]) -> str:
+    def toml(self, suites: list[str], settings: dict[str, object], options: Sequence[str] = ()) -> str:
         lines = ["version = 1", 'name = "eval"', "", *self._endpoints, "[[stage]]", 'id = "eval"', 'kind = "evaluate"']
         if self._corpus is not None:
             lines.append(f'inputs = {{ corpus = "artifact:{self._corpus}" }}')
@@ -134,6 +148,7 @@ class _Recipe:
             lines += [
                 f"[stage.suites.{_text(suite)}]",
                 *(f"{key} = {_text(value)}" for key, value in settings.items()),
+                *(f"options.{option_line(one)}" for one in options),
             ]
         return "\n".join(lines) + "\n"
 
@@ -183,6 +198,28 @@ class _Recipe:
     def _there(self, run_id: str, kind: ArtifactKind, *, stage_id: str | None = None) -> list[ArtifactOut]:
         """Oldest first."""
         return [a for a in self._connection.artifacts.list(run_id, stage_id=stage_id, kind=kind) if _is_there(a)]
+
+
+def yarn_line(said: str) -> str:
+    """`4x1024` as an endpoint's key. Raises AbruzziError `bad_option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)x(\d+)", said)
+    if found is None:
+        raise AbruzziError("bad_option", f"--yarn {said}: no FACTORxPOSITIONS.", hint="Such as --yarn 4x1024.")
+    return f"yarn = {{ factor = {float(found[1])}, original_max_position = {int(found[2])} }}"
+
+
+def option_line(said: str) -> str:
+    """A line of TOML that holds one key and nothing else. Raises AbruzziError `bad_option`."""
+    try:
+        if "\n" not in said and "=" in said and len(tomllib.loads(said)) == 1:
+            return said
+    except tomllib.TOMLDecodeError:
+        pass
+    raise AbruzziError(
+        "bad_option",
+        f"--option {said}: not KEY=VALUE as TOML writes it.",
+        hint="Such as --option lengths=[500,2000], --option gym='\"logic\"'.",
+    )
 
 
 def _is_there(artifact: ArtifactOut) -> bool:

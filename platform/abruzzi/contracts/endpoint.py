@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, StringConstraints, field_validator, model_validator
 
 from abruzzi.contracts.quantity import ByteCount, Count, Seconds
-from abruzzi.contracts.training import Strict
+from abruzzi.contracts.training import Strict, YarnConfig
 
 EndpointName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
@@ -136,6 +136,8 @@ class CheckpointEndpoint(EndpointBase):
     """Of this recipe, such as "pretrain.checkpoint" (the stage that asks must need that stage), or "artifact:ID" of any run."""
     tokenizer: str
     """The one that it was trained with, such as "tokenize.tokenizer"."""
+    yarn: YarnConfig | None = None
+    """Turn positions so, whatever it was trained with: how a context beyond the trained one is reached (paper section 2.5). Absent: as it was trained."""
     threads: StrictInt | None = Field(default=None, gt=0)
     timeout: Seconds = Field(default=600.0, gt=0)
 

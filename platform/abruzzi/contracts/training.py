@@ -21,7 +21,8 @@ class Strict(BaseModel):
 class YarnConfig(Strict):
     """YaRN as in DeepSeek's code (softmax scale carries mscale squared; cos and sin are not scaled)."""
 
-    factor: StrictFloat = Field(gt=1)
+    factor: StrictFloat = Field(ge=1)
+    """1: positions turn as without it."""
     original_max_position: Count = 4096
     beta_fast: StrictFloat = 1.0
     beta_slow: StrictFloat = 1.0
@@ -172,12 +173,16 @@ class OptimizerConfig(Strict):
 
 
 class AnnealConfig(Strict):
-    """One decay after the cosine, at the same or a longer context (paper section 2.5)."""
+    """One phase after the cosine, at the same or a longer context (paper section 2.5). Weights, moments and count of steps go on from the phase before."""
 
     tokens: Count = Field(gt=0)
     end_lr_ratio: StrictFloat = Field(default=0.035, ge=0, le=1)
     """Of peak_lr; the paper's 7e-6 / 2e-4."""
-    sequence_length: Count | None = None
+    sequence_length: Count | None = Field(default=None, gt=1)
+    sequences: StrictInt | None = Field(default=None, gt=0)
+    """Sequences a step, over all ranks; absent: as many as leave the tokens of a step about the same."""
+    yarn: YarnConfig | None = None
+    """From this phase on, and what its checkpoints are served with; absent: as in the phase before."""
 
 
 class ScheduleConfig(Strict):
@@ -190,6 +195,7 @@ class ScheduleConfig(Strict):
     """Share of `tokens` at the end under cosine decay; the paper's 5.5T of 15.5T."""
     decay_lr_ratio: StrictFloat = Field(default=0.1, ge=0, le=1)
     anneal: tuple[AnnealConfig, ...] = ()
+    """One after the other: the paper's 4k at a falling rate, then 32k, then YaRN to 128k."""
 
 
 class BatchConfig(Strict):

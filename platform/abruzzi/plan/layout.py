@@ -22,6 +22,8 @@ from abruzzi.plan.parameters import count_parameters
 class Phase:
     tokens: int
     sequence_length: int
+    sequences: int | None = None
+    """A step; None: as many as leave the tokens of a step the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,14 @@ class Workload:
     @property
     def tokens_per_step(self) -> int:
         return self.batch.sequences * self.batch.sequence_length
+
+    @property
+    def steps(self) -> int:
+        """Of all phases."""
+        return sum(
+            phase.tokens // (phase.sequences * phase.sequence_length if phase.sequences else self.tokens_per_step)
+            for phase in self.phases
+        )
 
     @property
     def stages(self) -> int:

@@ -81,7 +81,10 @@ def plan_pretrain(
     schedule, length = stage.schedule, stage.batch.sequence_length
     phases = (
         Phase(tokens=schedule.tokens, sequence_length=length),
-        *(Phase(tokens=a.tokens, sequence_length=a.sequence_length or length) for a in schedule.anneal),
+        *(
+            Phase(tokens=a.tokens, sequence_length=a.sequence_length or length, sequences=a.sequences)
+            for a in schedule.anneal
+        ),
     )
     return _plan_training(stage, stage.model, phases, flavors, options)
 
@@ -123,7 +126,7 @@ def _plan_training(
         "newton_schulz_share": ns_flops / (flops_token * work.tokens_per_step),
         "tokens": tokens,
         "tokens_per_step": work.tokens_per_step,
-        "steps": None if tokens is None else tokens // work.tokens_per_step,
+        "steps": None if tokens is None else work.steps,
         "states": [asdict(s) for s in states],
         "middle_stage_bytes": middle.bytes,
         "optimizer_bytes": optimizer,

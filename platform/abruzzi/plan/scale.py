@@ -132,7 +132,7 @@ def total(work: Workload, step: StepPlan, price: float | None) -> dict[str, Any]
     hours = seconds / 3600 * work.ranks
     return {
         "tokens": sum(p.tokens for p in work.phases),
-        "steps": sum(p.tokens // work.tokens_per_step for p in work.phases),
+        "steps": work.steps,
         "seconds": seconds,
         "days": seconds / _DAY,
         "gpu_hours": hours,

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from abruzzi.cli.evaluate import _Recipe, failures_of, junit, markdown
+from abruzzi.cli.evaluate import _Recipe, failures_of, junit, markdown, option_line, yarn_line
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import EvaluationOut, Figure, SuiteSettings, SuiteSummary
 from abruzzi.contracts.resources import ArtifactOut
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi.contracts.toml import load_recipe
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
@@ -114,3 +115,25 @@ def test_names_with_emoji_quotes_and_controls_are_written_as_toml() -> None:
     recipe = _Recipe(Connection())  # type: ignore[arg-type]
     recipe.play("target", "https://models.example.org/v1", model='🙂 "ä"\n\x7f', api_key=None)
     assert written(recipe)["endpoint"]["target"]["model"] == '🙂 "ä"\n\x7f'
+
+
+def test_options_of_a_suite_and_yarn_of_a_checkpoint_are_written_into_the_recipe() -> None:
+    recipe = _Recipe(Connection(artifact("own", "tokenizer"), artifact("final", "checkpoint")))  # type: ignore[arg-type]
+    recipe.play("target", f"{'final':0>20}", model=None, api_key=None, yarn="4x1024")
+    text = recipe.toml(["needle"], {"max_items": 3}, ["lengths=[500,2000]", "seed = 7"])
+    load_recipe(text)
+    found = tomllib.loads(text)
+    assert found["stage"][0]["suites"]["needle"] == {"max_items": 3, "options": {"lengths": [500, 2000], "seed": 7}}
+    assert found["endpoint"]["target"]["yarn"] == {"factor": 4.0, "original_max_position": 1024}
+
+
+@pytest.mark.parametrize("said", ["lengths", "a=1\nb=2", "[stage]", "lengths=[1", ""])
+def test_what_is_no_key_and_value_is_no_option(said: str) -> None:
+    with pytest.raises(AbruzziError, match="not KEY=VALUE"):
+        option_line(said)
+
+
+@pytest.mark.parametrize("said", ["4", "x1024", "4x", "4x1e3", "4x1024 }"])
+def test_yarn_is_a_factor_and_positions(said: str) -> None:
+    with pytest.raises(AbruzziError, match="no FACTORxPOSITIONS"):
+        yarn_line(said)

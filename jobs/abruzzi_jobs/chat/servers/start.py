@@ -48,7 +48,8 @@ async def start_endpoint(
             yield _address(child, smollm2.MODEL)
     elif isinstance(endpoint, CheckpointEndpoint):
         settings = {key: str(_folder(name, key, folders)) for key in ("checkpoint", "tokenizer")} | {
-            "threads": endpoint.threads
+            "threads": endpoint.threads,
+            "yarn": endpoint.yarn.model_dump() if endpoint.yarn else None,
         }
         async with child_server(name, SERVE_MODULE, settings, log=log) as child:
             yield _address(child, name)

@@ -23,6 +23,7 @@ SHIPPED = {
     "gym@1": f"{_SUITES}.gyms:GymSuite",
     "humaneval@1": f"{_SUITES}.humaneval:HumanEval",
     "ifbench@1": f"{_SUITES}.ifbench:IFBench",
+    "needle@1": f"{_SUITES}.needle:Needle",
     "tau2@1": f"{_SUITES}.tau2:Tau2",
     "math500@1": f"{_SUITES}.contests:Math500",
 }

@@ -21,8 +21,7 @@ from abruzzi_jobs.chat.servers.loopback import loopback_server
 from abruzzi_jobs.data.text_shards import TextRecord, TextShardWriter
 from abruzzi_jobs.data.tokenizer import END_OF_TEXT, train_tokenizer
 from abruzzi_jobs.evals.checkpoint_model import load_model
-from abruzzi_jobs.models import KimiK2, generate
-from abruzzi_jobs.models.config import ModelConfig
+from abruzzi_jobs.models import KimiK2, ModelConfig, YarnConfig, generate
 from abruzzi_jobs.rl.engine.front import AsyncEngine
 from abruzzi_jobs.serve.asked import BadRequest, read_asked
 from abruzzi_jobs.serve.engine import Engine
@@ -103,6 +102,24 @@ def test_tokens_are_those_of_the_generator_that_evaluations_use(engine: Engine) 
     same = next((i for i, t in enumerate(tokens) if t in never), len(answer.tokens))
     assert same
     assert answer.tokens[:same] == tokens[:same]
+
+
+def test_a_checkpoint_may_be_served_with_other_positions_than_it_was_trained_with(
+    engine: Engine, folders: dict[str, Path]
+) -> None:
+    yarn = YarnConfig(factor=8.0, original_max_position=8)
+    turned = Engine.load(folders["own.checkpoint"], folders["own.tokenizer"], thread_count=1, yarn=yarn)
+    said = asked("The cat number 3 sat on the mat, très bien. " * 2, temperature=0, logprobs=True, max_tokens=1)
+    model, _ = load_model(folders["own.checkpoint"])
+    model.set_yarn(yarn)
+    request, _ = turned.prepare(said)
+    logits_V = model.logits(torch.tensor([request.tokens]), last_only=True)[0].index_fill(
+        0, turned._never, float("-inf")
+    )
+    found, plain = turned.answer(said), engine.answer(said)
+    assert found.tokens == [int(logits_V.argmax())]
+    assert found.logprobs[0]["logprob"] == pytest.approx(float(torch.log_softmax(logits_V, -1).max()), abs=1e-5)
+    assert found.logprobs[0]["logprob"] != pytest.approx(plain.logprobs[0]["logprob"], abs=1e-5)
 
 
 def test_a_seed_is_an_answer_and_other_seeds_are_others(engine: Engine) -> None:

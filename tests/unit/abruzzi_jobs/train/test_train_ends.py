@@ -146,22 +146,43 @@ def test_told_to_stop_before_the_first_step_it_saves_nothing(lab: Lab) -> None:
     assert "nothing new to save" in last_line(attempt.log())
 
 
+YARN = {"factor": 4.0, "original_max_position": 32}
+
+
 def test_annealing_at_a_longer_context_resumes_in_the_middle_of_it(lab: Lab) -> None:
+    """Length, sequences, rate and YaRN all change with the phase."""
+    phase = {"tokens": 4096, "end_lr_ratio": 0.05, "sequence_length": 64, "sequences": 2, "yarn": YARN}
     changes = {
-        "schedule": {"tokens": 4096, "anneal": [{"tokens": 4096, "end_lr_ratio": 0.05, "sequence_length": 64}]},
+        "schedule": {"tokens": 4096, "anneal": [phase]},
         "checkpoint": {"every_steps": 3},
-        "model": {"max_position": 64},
+        "model": {"max_position": 128},
     }
     attempt = lab.start(lab.spec(changes), hold_at=21)
-    attempt.until_held(21, lab.checkpoints)
+    attempt.until_held(21, lambda: lab.checkpoints() and (lab.checkpoints()[0].step or 0) > 16)
     attempt.signal(signal.SIGKILL)
     attempt.wait()
     resumed = lab.run(lab.spec(changes, epoch=2))
     after = lab.digests()
     alone = lab.run(lab.spec(changes, epoch=3, resume=False))
     assert lab.digests(next(m for m in lab.checkpoints() if m.epoch == 3)) == after
-    assert alone.points()["train/lr"][32] == pytest.approx(2e-3 * 0.05)
+    assert alone.points()["train/lr"][48] == pytest.approx(2e-3 * 0.05)
+    assert max(alone.points()["train/lr"]) == 48, "16 steps of 8 x 32 tokens, 32 of 2 x 64"
     assert "resumed from step" in resumed.log()
+    assert "anneal-1: positions turn by YaRN, factor 4" in alone.log()
+
+
+def test_a_checkpoint_says_which_positions_its_weights_were_trained_with(lab: Lab) -> None:
+    phase = {"tokens": 2048, "sequence_length": 64, "yarn": YARN}
+    lab.run(
+        lab.spec(
+            {"schedule": {"tokens": 4096, "anneal": [phase]}, "checkpoint": {"every_steps": 16, "keep_every_steps": 16}}
+        )
+    )
+    tables = {
+        m.step: json.loads(lab.blob(m, "state.json").read_text())["config"]["model"]["yarn"] for m in lab.checkpoints()
+    }
+    assert tables[16] is None, "before the first step of the phase"
+    assert {key: tables[24][key] for key in YARN} == YARN
 
 
 def test_the_logged_numbers_are_all_there(lab: Lab) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.toml import load_recipe
 from abruzzi.contracts.training import AnnealConfig, BatchConfig, ScheduleConfig
+from abruzzi.contracts.training import YarnConfig as YarnTable
+from abruzzi_jobs.models import YarnConfig
 from abruzzi_jobs.train.schedule import Schedule, build_schedule
 
 BATCH = BatchConfig(sequences=8, sequence_length=128)
@@ -98,7 +100,7 @@ def test_the_papers_recipe_has_its_rates() -> None:
         decay_fraction=5.5 / 15.5,
         anneal=(
             AnnealConfig(tokens=400_000_000_000, end_lr_ratio=0.04347826),
-            AnnealConfig(tokens=60_000_000_000, sequence_length=32768),
+            AnnealConfig(tokens=60_000_000_000, sequence_length=32768, yarn=YarnTable(factor=32.0)),
         ),
     )
     stage = load_recipe((Path(__file__).parents[4] / "recipes" / "k2.toml").read_text()).stage_by_id("pretrain")
@@ -118,6 +120,22 @@ def test_the_papers_recipe_has_its_rates() -> None:
     ]
     assert slopes[0] == pytest.approx(slopes[1], rel=1e-3)  # one decay over both
     assert (long.sequence_length, long.sequences) == (32768, 2048)
+    assert (main.yarn, anneal.yarn, long.yarn) == (None, None, YarnConfig(factor=32.0))
     middle = main.end_step - schedule.decay_steps // 2
     assert schedule.lr_scale(middle) == pytest.approx((1 + 0.1) / 2, abs=1e-3)
     assert math.isclose(main.steps * 16384 * 4096, 15.5e12, rel_tol=1e-5)
+
+
+def test_a_phase_has_the_batch_it_asks_for_and_keeps_yarn_from_the_phase_before() -> None:
+    config = ScheduleConfig(
+        tokens=10_000,
+        anneal=(
+            AnnealConfig(tokens=10_000, sequence_length=256),
+            AnnealConfig(tokens=10_000, sequence_length=512, sequences=6, yarn=YarnTable(factor=4.0)),
+            AnnealConfig(tokens=10_000),
+            AnnealConfig(tokens=10_000, yarn=YarnTable(factor=8.0)),
+        ),
+    )
+    phases = build_schedule(config, BATCH, world_size=2).phases
+    assert [phase.sequences for phase in phases] == [8, 4, 6, 8, 8]
+    assert [phase.yarn.factor if phase.yarn else None for phase in phases] == [None, None, 4.0, 4.0, 8.0]
