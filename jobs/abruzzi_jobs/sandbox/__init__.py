@@ -6,5 +6,6 @@
 
 from abruzzi_jobs.sandbox.box import Box, Isolator, Limits, isolators, python_files, start
 from abruzzi_jobs.sandbox.processes import Finished, run
+from abruzzi_jobs.sandbox.scratch import scratch_folder
 
-__all__ = ["Box", "Finished", "Isolator", "Limits", "isolators", "python_files", "run", "start"]
+__all__ = ["Box", "Finished", "Isolator", "Limits", "isolators", "python_files", "run", "scratch_folder", "start"]

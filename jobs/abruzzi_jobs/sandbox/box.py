@@ -30,8 +30,9 @@ _REMEDY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of each process, except `processes` (threads and processes of the box together). Exceeding memory raises in the program, CPU time kills it.
-    `reserved_bytes`: address space that the program takes without using it (V8: some 32 GiB); gVisor can bound nothing else."""
+    """Of each process, except `processes` (threads and processes of the box together) and the last three, which `run` watches over: memory of all
+    processes together, and what lies in the workspace. Exceeding memory raises in the program, CPU time kills it, exceeding one of the last three ends the
+    box. `reserved_bytes`: address space that the program takes without using it (V8: some 32 GiB); gVisor can bound nothing else."""
 
     cpu_seconds: int = 60
     memory_bytes: int = 2 << 30
@@ -39,6 +40,9 @@ class Limits:
     file_bytes: int = 256 << 20
     open_files: int = 512
     processes: int = 128
+    together_bytes: int = 8 << 30
+    workspace_bytes: int = 4 << 30
+    workspace_files: int = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)

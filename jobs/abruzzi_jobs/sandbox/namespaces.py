@@ -24,6 +24,9 @@ ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 0x1, 0x2, 0x4
 BOX_USER = 1000
 FIRST_USER_OF_ROOT = 1_000_000  # far above accounts; plus the process id it is this box's own, so that its process limit counts no other's
 TMP_BYTES = 256 << 20
+SHARED_MEMORY_PAGES = (
+    16 << 10
+)  # of System V, in the box's own namespace: no limit of a process counts what it has let go of
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SYSTEM_FILES = (
     "/etc/ld.so.cache",
@@ -128,6 +131,14 @@ def _build_root(plan, user):
     os.chdir("/workspace")
 
 
+def _bound_shared_memory():
+    try:
+        with open("/proc/sys/kernel/shmall", "w") as most:
+            most.write(str(SHARED_MEMORY_PAGES))
+    except OSError:  # a container may keep these files from being written
+        pass
+
+
 def _limit(limits):
     bounds = (
         (resource.RLIMIT_CPU, limits["cpu_seconds"]),
@@ -174,6 +185,7 @@ def _found(program, path):
 
 def _first_process(plan, user, was_root):
     _build_root(plan, user)
+    _bound_shared_memory()
     _limit(plan["limits"])
     _give_up_rights(user, was_root)
     program = os.fork()

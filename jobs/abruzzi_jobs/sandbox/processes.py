@@ -1,4 +1,4 @@
-"""Runs a program in a box to its end, or to the end of its time or of the output that it may write."""
+"""Runs a program in a box to its end, or to the end of its time, of the output that it may write, or of the room that it may take."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from typing import Literal
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.sandbox.box import Box, start
+from abruzzi_jobs.sandbox.usage import Watch
 
-Ending = Literal["exited", "timed_out", "flooded"]
+Ending = Literal["exited", "timed_out", "flooded", "overfull"]
 _CHUNK_BYTES = 1 << 16
 _BOX_FAULT = 125
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """`ending`: `exited` by itself (or by its limits), `timed_out`, or `flooded`: killed for more output than allowed. `exit_code` is 128 + n
-    after signal n. Output is cut at the allowed bytes, never refused."""
+    """`ending`: `exited` by itself (or by its limits), `timed_out`, `flooded`: killed for more output than allowed, or `overfull`: for more memory of all its
+    processes, or more in its workspace. `exit_code` is 128 + n after signal n. Output is cut at the allowed bytes, never refused."""
 
     ending: Ending
     exit_code: int
@@ -49,7 +50,8 @@ def run(
         start_new_session=True,
     )
     try:
-        ending, out, err = _converse(child, stdin, began + wall_seconds, output_bytes)
+        watch = Watch(child.pid, box.workspace, box.limits)
+        ending, out, err = _converse(child, stdin, began + wall_seconds, output_bytes, watch)
     finally:
         end(child)
     code = child.returncode
@@ -75,7 +77,9 @@ def end(child: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _converse(child: subprocess.Popen[bytes], stdin: bytes, deadline: float, most: int) -> tuple[Ending, bytes, bytes]:
+def _converse(
+    child: subprocess.Popen[bytes], stdin: bytes, deadline: float, most: int, watch: Watch
+) -> tuple[Ending, bytes, bytes]:
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
@@ -92,7 +96,10 @@ def _converse(child: subprocess.Popen[bytes], stdin: bytes, deadline: float, mos
             if left <= 0:
                 ending = "timed_out"
                 break
-            for key, _ in ready.select(left):
+            if watch.exceeds():
+                ending = "overfull"
+                break
+            for key, _ in ready.select(max(0.0, min(left, watch.next_look - time.monotonic()))):
                 if key.fileobj is child.stdin:
                     rest = _feed(child, rest, ready)
                     continue
@@ -103,11 +110,15 @@ def _converse(child: subprocess.Popen[bytes], stdin: bytes, deadline: float, mos
             if any(len(text) > most for text in taken.values()):
                 ending = "flooded"
                 break
-    if ending == "exited":
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    while ending == "exited" and child.poll() is None:  # it has closed its output, and may go on
+        left = deadline - time.monotonic()
+        if left <= 0:
             ending = "timed_out"
+        elif watch.exceeds():
+            ending = "overfull"
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, min(left, watch.next_look - time.monotonic())))
     return ending, bytes(taken[child.stdout.fileno()]), bytes(taken[child.stderr.fileno()])
 
 

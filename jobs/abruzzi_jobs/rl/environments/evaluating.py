@@ -8,15 +8,23 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.sandbox import Box, Limits, isolators, python_files, run
+from abruzzi_jobs.sandbox import Box, Limits, isolators, python_files, run, scratch_folder
 
-LIMITS = Limits(cpu_seconds=60, memory_bytes=1 << 30, file_bytes=16 << 20, processes=32)
+LIMITS = Limits(
+    cpu_seconds=60,
+    memory_bytes=1 << 30,
+    file_bytes=16 << 20,
+    processes=32,
+    workspace_bytes=256 << 20,
+    workspace_files=10_000,
+)
+_BESIDE_BYTES = 1 << 30
+"""What the other processes of a box may take beside the one that takes the most."""
 _OUTPUT_BYTES = 1 << 20
 _REPR_AT_MOST = 20_000
 _START_SECONDS = 60.0
@@ -78,6 +86,7 @@ class Bounds:
     """Of one expression."""
     box_seconds: float | None = 25.0
     """Of all of them together; None: as many as they may take one by one, so that only a machine that stands still reaches it."""
+    memory_bytes: int = LIMITS.memory_bytes
 
 
 OF_A_REWARD = Bounds()
@@ -109,8 +118,8 @@ def evaluate(
     files: Mapping[str, str], preamble: str, expressions: Sequence[str], bounds: Bounds = OF_A_REWARD
 ) -> Evaluated:
     """`files`: path below the workspace → text. Raises AbruzziError `no_sandbox`, `sandbox_failed`."""
-    with tempfile.TemporaryDirectory(prefix="abruzzi-evaluate-") as folder:
-        workspace, runner = Path(folder) / "work", Path(folder) / "runner" / "runner.py"
+    with scratch_folder("abruzzi-evaluate-") as folder:
+        workspace, runner = folder / "work", folder / "runner" / "runner.py"
         workspace.mkdir()
         write_files(workspace, files)
         runner.parent.mkdir()
@@ -122,17 +131,28 @@ def evaluate(
             "wall_seconds": bounds.wall_seconds,
             "most": _REPR_AT_MOST,
         }
-        box = Box(workspace=workspace, readable=(*python_files(), runner.parent), limits=LIMITS)
+        box = Box(
+            workspace=workspace,
+            readable=(*python_files(), runner.parent),
+            limits=replace(
+                LIMITS,
+                cpu_seconds=max(LIMITS.cpu_seconds, bounds.cpu_seconds),
+                memory_bytes=bounds.memory_bytes,
+                together_bytes=bounds.memory_bytes + _BESIDE_BYTES,
+            ),
+        )
         argv = [sys.executable, "-I", "-B", str(runner)]
         asked = json.dumps(plan).encode()
         box_seconds = bounds.box_seconds or _START_SECONDS + bounds.wall_seconds * len(expressions)
         done = run(box, argv, stdin=asked, wall_seconds=box_seconds, output_bytes=_OUTPUT_BYTES)
-    cut = ""
-    if done.ending == "timed_out":
+    cut = ended = ""
+    if done.ending == "overfull":
+        ended = "the program took more memory or disk than its box has"
+    elif done.ending == "timed_out":
         cut = f"the box's {box_seconds:g} seconds ran out"
     elif done.exit_code == _KILLED:
         cut = "the box was killed"
-    return _read(done.stdout.decode("utf-8", "replace"), expressions, cut)
+    return _read(done.stdout.decode("utf-8", "replace"), expressions, cut, ended)
 
 
 def write_files(workspace: Path, files: Mapping[str, str]) -> None:
@@ -145,8 +165,8 @@ def write_files(workspace: Path, files: Mapping[str, str]) -> None:
         (workspace / path).write_text(text, encoding="utf-8", errors="replace")
 
 
-def _read(output: str, expressions: Sequence[str], cut: str) -> Evaluated:
-    """Lines that are none of the runner's say nothing."""
+def _read(output: str, expressions: Sequence[str], cut: str, ended: str) -> Evaluated:
+    """`ended`: by the box, for what the program did. Lines that are none of the runner's say nothing."""
     values: list[str | None] = [None] * len(expressions)
     fault = ""
     for line in output.splitlines():
@@ -160,5 +180,5 @@ def _read(output: str, expressions: Sequence[str], cut: str) -> Evaluated:
                 fault = fault or f"{expressions[number]} {kind} {value}"
         except (ValueError, TypeError, IndexError):
             continue
-    fault = fault or cut or "nothing came out"
+    fault = fault or cut or ended or "nothing came out"
     return Evaluated(values=tuple(values), fault=fault, cut=cut) if None in values else Evaluated(values=tuple(values))
