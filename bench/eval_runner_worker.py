@@ -93,7 +93,7 @@ def ours() -> Run:
         writer.close(suites=["questions@1"])
         await log.close()
         log.write(out)
-        asked.journal.discard()
+        asked.discard()
         log.discard()
         mean: Any = summary.score
         return mean.value

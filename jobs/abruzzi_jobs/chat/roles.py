@@ -166,6 +166,11 @@ class Roles(Mapping[str, RoleClient]):
         """So far, those from the log with them: a slow model that answers is no hang."""
         return sum(client.account.calls + client.account.cache_hits for client in self._clients.values())
 
+    async def flush(self) -> None:
+        """Returns when the records of all calls so far are in the log."""
+        if self._log is not None:
+            await self._log.flush()
+
     async def write_calls(self, folder: Path) -> dict[str, Any]:
         """Records of all calls, of all attempts, as files for an artifact; returns what calls.json says."""
         if self._log is None:

@@ -14,18 +14,20 @@ from abruzzi.contracts.states import ArtifactKind
 from abruzzi_jobs.entrypoints.progress import StageProgress, now_and_then
 from abruzzi_jobs.entrypoints.scratch import files_of, fresh_folder
 from abruzzi_jobs.evals.runner.report import suites_markdown
-from abruzzi_jobs.evals.runner.stage import facts_of, run_suites, target_of
+from abruzzi_jobs.evals.runner.stage import facts_of, run_share, run_suites, share_of, target_of
 
 KEPT = "answers so far are kept, and the next attempt goes on from them"
 
 
 def run(context: StageContext, reporter: Reporter) -> None:
     """Raises AbruzziError bad_data where checkpoint, tokenizer and corpus do not fit together or a suite is malformed, and what the target raises."""
-    if context.rank != 0:
-        return
     stage = EvaluateStage.model_validate(context.spec.config)
-    out = fresh_folder(context.scratch / "report")
     progress = StageProgress(context, reporter, "evaluate", kept=KEPT)
+    if context.rank != 0:
+        if share_of(context, stage).count > 1:
+            asyncio.run(run_share(context, stage, progress=progress, log=now_and_then(reporter)))
+        return
+    out = fresh_folder(context.scratch / "report")
     report, told = _held_out(context, stage, progress)
     numbers = {key: value for key, value in report.pop("facts", {}).items()}
 

@@ -23,6 +23,7 @@ from abruzzi.contracts.training import (
     CheckpointConfig,
     CorpusResourcesConfig,
     DataResourcesConfig,
+    EvaluateResourcesConfig,
     MemoryConfig,
     ModelConfig,
     OptimizerConfig,
@@ -333,6 +334,7 @@ class EvaluateStage(AskingStage):
     """Absent where the stage has suites: they alone are run."""
     suites: dict[SuiteReference, SuiteConfig] = Field(default_factory=dict)
     """By name, such as [stage.suites.humaneval] samples = 4."""
+    resources: EvaluateResourcesConfig = EvaluateResourcesConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -345,6 +347,12 @@ class EvaluateStage(AskingStage):
     def _somebody_answers(self) -> EvaluateStage:
         if self.suites and ChatRole.TARGET not in self.roles:
             raise ValueError('roles: nobody answers the suites; add target = "<endpoint>"')
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_have_work(self) -> EvaluateStage:
+        if self.resources.framework is not None and not self.suites:
+            raise ValueError("resources.framework: only the items of suites are shared out; name some, or take it out")
         return self
 
 

@@ -269,6 +269,12 @@ class CorpusResourcesConfig(ResourcesConfig):
     """`indexed-job`: each rank makes every `ranks`-th shard; on a cluster they are the pods of an Indexed Job. What it makes is the same."""
 
 
+class EvaluateResourcesConfig(ResourcesConfig):
+    framework: Literal["indexed-job"] | None = None
+    """`indexed-job`: each rank asks every `ranks`-th item of each suite; on a cluster they are the pods of an Indexed Job. The scores are the same. A limit
+    of an endpoint, such as its concurrency, holds for each rank."""
+
+
 class RlResourcesConfig(ResourcesConfig):
     framework: Literal["ray"] | None = None
     """`ray`: trainer, inference replicas and workers are actors, and `ranks` says how many replicas there are, on a cluster one a pod; the trainer is beside

@@ -276,6 +276,18 @@ def test_only_a_stage_that_can_takes_a_framework() -> None:
         assert (recipe, found[0].key) == (None, f"stage.{key}.resources.framework")
 
 
+def test_the_items_of_suites_are_shared_out_and_held_out_text_is_not() -> None:
+    indexed = {"stage.evaluate.resources.framework": "indexed-job"}
+    _, (mistake,) = parse_recipe(GOOD, indexed)
+    assert "only the items of suites are shared out" in mistake.message
+    asking = {
+        "stage.evaluate.suites.demo.samples": 1,
+        "stage.evaluate.endpoint.own.kind": "standin",
+        "stage.evaluate.roles.target": "own",
+    }
+    assert parse_recipe(GOOD, indexed | asking)[1] == []
+
+
 def test_all_mistakes_come_at_once() -> None:
     text = GOOD.replace("sequences = 32", 'sequences = "many"').replace(
         'preset = "tiny"', 'preset = "tiny"\nhidden_sise = 3'

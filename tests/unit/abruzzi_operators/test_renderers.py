@@ -109,8 +109,9 @@ def test_the_kind_follows_from_the_stage_and_from_what_the_cluster_serves(
     assert choose_kind(spec(kind, ranks=ranks), placement(), {WorkloadKind(k) for k in served}) == expected
 
 
-def test_indices_are_pods_of_a_job_which_every_cluster_has() -> None:
-    indexed = spec(StageKind.CORPUS, ranks=4, config={"resources": {"framework": "indexed-job"}})
+@pytest.mark.parametrize("kind", [StageKind.CORPUS, StageKind.EVALUATE])
+def test_indices_are_pods_of_a_job_which_every_cluster_has(kind: StageKind) -> None:
+    indexed = spec(kind, ranks=4, config={"resources": {"framework": "indexed-job"}})
     assert choose_kind(indexed, placement(), {WorkloadKind.JOB, WorkloadKind.PYTORCH_JOB}) == "Job"
     made = CASES["job-indexed-corpus"]["spec"]
     assert (made["completions"], made["parallelism"], made["completionMode"]) == (4, 4, "Indexed")

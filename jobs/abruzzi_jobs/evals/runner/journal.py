@@ -26,6 +26,7 @@ JOURNAL_FOLDER = "answers/"
 """Below the stage's output prefix."""
 PART_BYTES = 1 << 20
 PART_SECONDS = 1.0
+_FINISHED = "finished"
 Rows = list[dict[str, Any]]
 
 logger = logging.getLogger(__name__)
@@ -90,9 +91,20 @@ class Journal:
                     highest = place
                     yield place, newer.get(place, rows)
 
+    def finish(self, attempt: str) -> None:
+        """Says to whom waits for this journal that `attempt` adds nothing more to it."""
+        self._store.put(f"{self._prefix}{_FINISHED}", attempt.encode())
+
+    def is_finished(self, attempt: str) -> bool:
+        """Whether it was said by the same attempt: an earlier one's items may be asked again."""
+        try:
+            return self._store.get(f"{self._prefix}{_FINISHED}") == attempt.encode()
+        except NotFound:
+            return False
+
     def discard(self) -> None:
         """Once the rows are committed as an artifact."""
-        for key in self._keys():
+        for key in [*self._keys(), f"{self._prefix}{_FINISHED}"]:
             self._store.delete(key)
 
     def _note(self, place: int, rows: Rows) -> None:

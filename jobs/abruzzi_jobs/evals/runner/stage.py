@@ -1,5 +1,6 @@
 """The suites of an `evaluate` stage: run one after another, their answers written as rows, their summaries as suites.json.
 
+Over the indices of a job each asks its share of every suite, and says so in the object store when it has; index 0 waits for the others and writes it all.
 scores.json holds {suite: {item: score or null}}: what two evaluations are compared by, item by item.
 """
 
@@ -16,13 +17,16 @@ from abruzzi.client.stage import StageContext
 from abruzzi.contracts.endpoint import ChatRole, CheckpointEndpoint
 from abruzzi.contracts.evaluation import SuiteSummary
 from abruzzi.contracts.recipe import EvaluateStage
+from abruzzi.plan.placement import INDEXED_JOB
+from abruzzi_jobs.chat.roles import Roles
 from abruzzi_jobs.chat.stage import stage_roles
 from abruzzi_jobs.data.row_shards import RowShardWriter
 from abruzzi_jobs.data.text_shards import read_corpus, read_split
 from abruzzi_jobs.evals.runner.contamination import Contamination
 from abruzzi_jobs.evals.runner.items import items_of
-from abruzzi_jobs.evals.runner.run import Asked, Tell, run_suite, summarize
+from abruzzi_jobs.evals.runner.run import Asked, Share, Tell, run_suite, summarize
 from abruzzi_jobs.evals.suites.registry import open_suite, reference_of
+from abruzzi_jobs.evals.suites.suite import Suite
 
 NOUN = "answers"
 SUITES_FILE, SCORES_FILE = "suites.json", "scores.json"
@@ -30,6 +34,14 @@ CORPUS = "corpus"
 _AHEAD = 4
 """Items under way for each call that the target lets through: while the oldest is scored the others go on."""
 _TEXTS_AT_A_TIME = 256
+_LOOK_SECONDS = 1.0
+
+
+def share_of(context: StageContext, stage: EvaluateStage) -> Share:
+    """What this rank asks of each suite. Without `framework = "indexed-job"` rank 0 asks all of it."""
+    if stage.resources.framework != INDEXED_JOB:
+        return Share()
+    return Share(index=context.rank, count=context.world_size)
 
 
 async def run_suites(
@@ -45,24 +57,15 @@ async def run_suites(
 
     Raises AbruzziError bad_data, unknown_suite, and what an endpoint raises. What is finished is kept for the next attempt.
     """
-    suites = [open_suite(reference, config) for reference, config in stage.suites.items()]
+    suites = _suites(stage)
     summaries: list[SuiteSummary] = []
     async with stage_roles(context, stage.asked_roles(), stage.endpoint, seed=stage.seed) as roles:
-        ahead = _AHEAD * roles[ChatRole.TARGET].endpoint.limits.concurrency
         writer, finished = RowShardWriter(out, NOUN), []
         with (out / SCORES_FILE).open("w", encoding="utf-8") as scores:
             scores.write("{")
             for number, suite in enumerate(suites):
-                asked = await run_suite(
-                    suite,
-                    roles,
-                    store=context.store,
-                    prefix=context.spec.output_prefix,
-                    identity=_identity(context, stage),
-                    ahead=ahead,
-                    answers=lambda: roles.answers,
-                    tell=progress,
-                )
+                asked = await _asked(context, stage, suite, roles, progress)
+                await _others_finished(context, asked, progress)
                 finished.append(asked)
                 foreign = await foreign_items(context, asked, progress)
                 summaries.append(_summary(asked, foreign, writer, scores, is_first=number == 0))
@@ -76,8 +79,58 @@ async def run_suites(
         await roles.write_calls(out)
         commit(summaries)
         for asked in finished:
-            asked.journal.discard()
+            asked.discard()
         await roles.discard_calls()
+
+
+async def run_share(
+    context: StageContext, stage: EvaluateStage, *, progress: Tell, log: Callable[[dict[str, float], int], None]
+) -> None:
+    """The share of an index other than 0, of each suite, into the object store. Raises as run_suites does."""
+    share, done = share_of(context, stage), 0
+    async with stage_roles(context, stage.asked_roles(), stage.endpoint, seed=stage.seed) as roles:
+        for suite in _suites(stage):
+            asked = await _asked(context, stage, suite, roles, progress)
+            await roles.flush()  # before it is said: index 0 writes all calls, and then removes their log
+            await asyncio.to_thread(asked.journals[share.index].finish, context.spec.attempt_id)
+            done += share.size(asked.items)
+            log(roles.metrics(), done)
+
+
+def _suites(stage: EvaluateStage) -> list[Suite]:
+    return [open_suite(reference, config) for reference, config in stage.suites.items()]
+
+
+async def _asked(context: StageContext, stage: EvaluateStage, suite: Suite, roles: Roles, progress: Tell) -> Asked:
+    return await run_suite(
+        suite,
+        roles,
+        store=context.store,
+        prefix=context.spec.output_prefix,
+        identity=_identity(context, stage),
+        ahead=_AHEAD * roles[ChatRole.TARGET].endpoint.limits.concurrency,
+        share=share_of(context, stage),
+        answers=lambda: roles.answers,
+        tell=progress,
+    )
+
+
+async def _others_finished(context: StageContext, asked: Asked, tell: Tell) -> None:
+    """Opens the other indices' journals once this attempt has finished them. `tell` is called while it waits."""
+    waiting = dict(enumerate(asked.journals[1:], 1))
+    while waiting:
+        for index, journal in list(waiting.items()):
+            if await asyncio.to_thread(journal.is_finished, context.spec.attempt_id):
+                await asyncio.to_thread(journal.open)
+                del waiting[index]
+        here = len(asked.journals) - len(waiting)
+        tell(
+            here,
+            len(asked.journals),
+            f"collecting {here} of {len(asked.journals)} shares of {reference_of(asked.suite)}",
+        )
+        if waiting:
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 def facts_of(summaries: list[SuiteSummary]) -> dict[str, float]:
