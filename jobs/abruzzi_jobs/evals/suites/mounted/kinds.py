@@ -54,6 +54,8 @@ class MountedSuite(QuestionSuite):
 
     def _items(self, place: Path) -> Iterator[Item]:
         for number, row in rows(place, self.mounted):
+            if not self.takes_row(row):
+                continue
             named = value_of(row, self.mounted.id) if self.mounted.id else None
             subtask = value_of(row, self.mounted.subtask) if self.mounted.subtask else None
             try:
@@ -69,6 +71,10 @@ class MountedSuite(QuestionSuite):
                 subtask=str(subtask or ""),
                 meta=meta,
             )
+
+    def takes_row(self, row: Mapping[str, Any]) -> bool:
+        """Whether the settings ask for it."""
+        return True
 
     def read(self, row: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         """(question, what is right, what else is needed)."""

@@ -44,7 +44,9 @@ def program_of(text: str) -> str:
     return blocks[-1] if blocks else text
 
 
-class _Programs(MountedSuite):
+class BoxedSuite(MountedSuite):
+    """Answers are judged in a sandbox, or by code of the file's owner, which runs there, too."""
+
     form = "{question}\n\nAnswer with one block of Python."
 
     def __init__(self, settings: SuiteSettings) -> None:
@@ -71,7 +73,7 @@ class _Programs(MountedSuite):
         return "```python\npass\n```"
 
 
-class Program(_Programs):
+class Program(BoxedSuite):
     """Tests of input and output: of a whole program, or of a function (testtype `functional`, a line of JSON an argument)."""
 
     form = "{question}\n\nAnswer with one block of Python that reads standard input and writes standard output."
@@ -105,7 +107,7 @@ class Program(_Programs):
         return Verdict(score=float(all(passed)), reason=reason, parts={"tests": sum(passed) / len(passed)})
 
 
-class Function(_Programs):
+class Function(BoxedSuite):
     """A function by its signature, with the owner's `check`."""
 
     form = "Complete this function. Answer with the whole function in one block of Python.\n\n```python\n{question}```"
@@ -126,14 +128,14 @@ class Function(_Programs):
         return f"```python\n{item.prompt}    return None\n```"
 
 
-class Asserts(_Programs):
+class Asserts(BoxedSuite):
     """A program by its description, with the owner's assertions."""
 
     def judge(self, item: Item, answer: str) -> Verdict:
         return _ends_well(f"{program_of(answer)}\n\n{item.gold}", "None")
 
 
-class Output(_Programs):
+class Output(BoxedSuite):
     """What a program gives: a literal, compared as one. Nothing runs."""
 
     form = "```python\n{question}\n```\n\nWhat is f({context})? Think step by step, then end with 'Answer: …', a Python literal."
@@ -149,7 +151,7 @@ class Output(_Programs):
         return "Answer: ['of', 73461]"
 
 
-class Input(_Programs):
+class Input(BoxedSuite):
     """Arguments for which a program gives what is told: any that do."""
 
     form = "```python\n{question}\n```\n\nFind arguments for which f(…) == {context}. Think step by step, then end with 'Answer: …', the arguments alone."

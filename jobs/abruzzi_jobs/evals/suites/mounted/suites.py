@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from abruzzi.contracts.evaluation import SuiteSettings
-from abruzzi_jobs.evals.suites.mounted import dialogues, kinds, programs
+from abruzzi_jobs.evals.suites.mounted import arrangements, dialogues, kinds, languages, programs
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.mounted.table import table
 
@@ -13,7 +13,7 @@ KINDS: dict[str, type[MountedSuite]] = {
     "choice": kinds.Choice, "mathematics": kinds.Mathematics, "graded": kinds.Graded, "short": kinds.Short, "json": kinds.Json, "similar": kinds.Similar,
     "grounded": kinds.Grounded, "checked": kinds.Checked, "paired": kinds.Paired, "instructions": kinds.Instructions, "program": programs.Program,
     "function": programs.Function, "asserts": programs.Asserts, "output": programs.Output, "input": programs.Input,
-    "rated": dialogues.Rated, "duelled": dialogues.Duelled,
+    "rated": dialogues.Rated, "duelled": dialogues.Duelled, "translated": languages.Translated, "arrangement": arrangements.Arrangement,
 }  # fmt: skip
 
 
