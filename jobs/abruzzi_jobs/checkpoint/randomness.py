@@ -59,15 +59,7 @@ def restore(text: str) -> None:
 
 def capture_all(ranks: Ranks) -> list[str]:
     """Every rank's, in order; all ranks must call it."""
-    mine = capture().encode()
-    if ranks.world_size == 1:
-        return [mine.decode()]
-    if len(mine) > _ROOM_BYTES:
-        raise ValueError(f"a rank's random state takes {len(mine)} bytes, there is room for {_ROOM_BYTES}")
-    table = torch.zeros(ranks.world_size, _ROOM_BYTES, dtype=torch.uint8)
-    table[ranks.rank, : len(mine)] = torch.frombuffer(bytearray(mine), dtype=torch.uint8)
-    table = ranks.sum_(table.to(ranks.device)).cpu()
-    return [bytes(row.tolist()).rstrip(b"\0").decode() for row in table]
+    return ranks.texts(capture(), room=_ROOM_BYTES)
 
 
 def _text(content: bytes) -> str:

@@ -35,13 +35,18 @@ class GradientAccumulator:
                 self._take(name, parameter.grad)
                 parameter.grad = None
 
+    def own(self) -> Mapping[str, Tensor]:
+        """This rank's part so far, by name, float32; before `reduce`."""
+        self.accumulate()
+        wide = {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
+        return {**wide, **{name: self._views[name] for name in self._filled}}
+
     @torch.no_grad()
     def reduce(self) -> Mapping[str, Tensor]:
         """The step's gradients by name, float32, summed over ranks; valid until `reset`."""
-        self.accumulate()
         if self._ranks.world_size == 1:
-            own = {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
-            return {**own, **{name: self._views[name] for name in self._filled}}
+            return self.own()
+        self.accumulate()
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
                 self._take(name, parameter.grad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,18 @@ class Ranks:
         """Maximum over ranks, in place: attention logits."""
         return self._all_reduce_(tensor, dist.ReduceOp.MAX)
 
+    def texts(self, mine: str, *, room: int) -> list[str]:
+        """Every rank's, in order, of at most `room` bytes; all ranks must call it. Raises ValueError for a longer one."""
+        if self.world_size == 1:
+            return [mine]
+        content = mine.encode()
+        if len(content) > room:
+            raise ValueError(f"a rank's text takes {len(content)} bytes, there is room for {room}")
+        table = torch.zeros(self.world_size, room, dtype=torch.uint8)
+        table[self.rank, : len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        table = self.sum_(table.to(self.device)).cpu()
+        return [bytes(row.tolist()).rstrip(b"\0").decode() for row in table]
+
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()
@@ -49,6 +62,11 @@ def start_ranks(*, timeout_s: float = 600.0) -> Ranks:
             timeout=datetime.timedelta(seconds=timeout_s),
         )
     return Ranks(rank=rank, world_size=world_size, device=device)
+
+
+def node_name() -> str:
+    """Of this process: the cluster's name for the machine, or the machine's own."""
+    return os.environ.get("NODE_NAME") or socket.gethostname()
 
 
 def lone_rank() -> Ranks:

@@ -42,7 +42,7 @@ _Send = Callable[[_Message, int, dist.ProcessGroup | None], dist.Work | None]
 
 
 class ShardedMuonClip:
-    """Of the parameters of a pipeline rank. All ranks call everything together: each method but `accumulate` and `zero` is a collective."""
+    """Of the parameters of a pipeline rank. All ranks call everything together: each method but `accumulate`, `own_gradients` and `zero` is a collective."""
 
     def __init__(
         self,
@@ -84,6 +84,11 @@ class ShardedMuonClip:
             if parameter.grad is not None and parameter.dtype != gradient.dtype:
                 gradient.add_(parameter.grad)
                 parameter.grad = None
+
+    def own_gradients(self) -> Mapping[str, Tensor]:
+        """Of this rank's parameters so far, by name, float32; before `reduce`."""
+        self.accumulate()
+        return self._gradients
 
     @torch.no_grad()
     def reduce(self) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
+
 import torch
 
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
@@ -43,6 +46,16 @@ def weight_metrics(result: UpdateResult) -> dict[str, float]:
         for index, load in enumerate(loads):
             found[f"train/expert_load/layer.{first + index:02d}"] = load
     return found
+
+
+def rank_metrics(rank_seconds: Sequence[float]) -> dict[str, float]:
+    """What ranks computed before they waited for each other: where the slowest lies above the median, it holds the others up."""
+    if len(rank_seconds) < 2 or not all(rank_seconds):
+        return {}
+    return {
+        "train/rank_seconds/median": statistics.median(rank_seconds),
+        "train/rank_seconds/slowest": max(rank_seconds),
+    }
 
 
 def update_metrics(optimizer: MuonClip | ShardedMuonClip) -> dict[str, float]:

@@ -22,6 +22,7 @@ from abruzzi_jobs.models import IGNORE, Decoder, DecoderConfig, ForwardOutput
 from abruzzi_jobs.optim import OptimizerConfig
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import HeldOut, Rows
+from abruzzi_jobs.train.replay import fingerprint, refuse_difference
 from abruzzi_jobs.train.trainer import StepResult, bits_per_byte, micro_batches
 
 
@@ -83,33 +84,26 @@ class ParallelTrainer:
         self._expert_layers = [layer for layer in range(config.num_layers) if config.is_moe(layer)]
         self._num_experts = getattr(config, "num_experts", 0)
 
-    def step(self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False) -> StepResult:
-        """One update from this data rank's rows of `sequences` in all. Raises AbruzziError `divergence` before the weights are touched."""
-        ranks, device = self.mesh.ranks, self.mesh.ranks.device
+    def step(
+        self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False, replay: bool = False
+    ) -> StepResult:
+        """One update from this data rank's rows of `sequences` in all. Raises AbruzziError `divergence` and, where it is to `replay` its gradients,
+        `corruption`, both before the weights are touched; what a rank computes wrong, its neighbours in the pipeline differ by, too."""
+        ranks = self.mesh.ranks
         global_targets = rows.global_targets
         if global_targets is None:
             global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
         batches = self._batches(rows)
-        totals = torch.zeros(3, dtype=torch.float64, device=device)
+        first = None
+        if replay:
+            self._gradients(batches, sequences, global_targets)
+            first = fingerprint(self.optimizer.own_gradients())
+            self.optimizer.zero()
+        totals, max_logit_YH, counts_ME = self._gradients(batches, sequences, global_targets)
+        if first is not None:
+            refuse_difference(step, first, fingerprint(self.optimizer.own_gradients()))
         if self.mesh.pp_rank == self.mesh.layout.pp - 1:
             totals[2] = rows.target_bytes
-        max_logit_YH = torch.full((self._num_layers, self._num_heads), -math.inf, device=device)
-        counts_ME = torch.zeros(len(self._expert_layers), self._num_experts, dtype=torch.int64, device=device)
-
-        def loss(stage: int, m: int, out: ForwardOutput) -> Tensor:
-            share = len(batches[m].tokens_BL) / sequences
-            totals[1] += out.aux_loss.detach().double() * share
-            layers = self._layers(stage)
-            max_logit_YH[layers] = torch.maximum(max_logit_YH[layers], out.max_logit_per_layer.detach())
-            expert_layers = [self._expert_layers.index(layer) for layer in layers if layer in self._expert_layers]
-            counts_ME[expert_layers] += out.expert_counts
-            total = out.aux_loss * share
-            if out.loss_sum is not None:
-                totals[0] += out.loss_sum.detach().double()
-                total = total + out.loss_sum / global_targets
-            return total
-
-        self._runtime.run(self._table(len(batches)), batches, loss, after_gradients=self.optimizer.accumulate)
         loss_sum, aux_loss, target_bytes = ranks.sum_(totals).tolist()
         mean = loss_sum / global_targets
         norm = self.optimizer.reduce()
@@ -130,6 +124,31 @@ class ParallelTrainer:
             loss=mean, bits_per_byte=bits_per_byte(loss_sum, target_bytes), aux_loss=aux_loss, grad_norm=norm,
             max_logit_YH=max_logit_YH, expert_counts_ME=counts_ME, clip=clip,
         )  # fmt: skip
+
+    def _gradients(
+        self, batches: Sequence[MicroBatch], sequences: int, global_targets: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Accumulated. Returns this rank's part of: (sum of losses, auxiliary loss, 0), largest logits [Y, H], experts' counts [M, E]."""
+        device = self.mesh.ranks.device
+        totals = torch.zeros(3, dtype=torch.float64, device=device)
+        max_logit_YH = torch.full((self._num_layers, self._num_heads), -math.inf, device=device)
+        counts_ME = torch.zeros(len(self._expert_layers), self._num_experts, dtype=torch.int64, device=device)
+
+        def loss(stage: int, m: int, out: ForwardOutput) -> Tensor:
+            share = len(batches[m].tokens_BL) / sequences
+            totals[1] += out.aux_loss.detach().double() * share
+            layers = self._layers(stage)
+            max_logit_YH[layers] = torch.maximum(max_logit_YH[layers], out.max_logit_per_layer.detach())
+            expert_layers = [self._expert_layers.index(layer) for layer in layers if layer in self._expert_layers]
+            counts_ME[expert_layers] += out.expert_counts
+            total = out.aux_loss * share
+            if out.loss_sum is not None:
+                totals[0] += out.loss_sum.detach().double()
+                total = total + out.loss_sum / global_targets
+            return total
+
+        self._runtime.run(self._table(len(batches)), batches, loss, after_gradients=self.optimizer.accumulate)
+        return totals, max_logit_YH, counts_ME
 
     @torch.no_grad()
     def held_out_loss(self, held_out: HeldOut) -> tuple[float, float]:

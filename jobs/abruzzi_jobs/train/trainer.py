@@ -19,6 +19,8 @@ from abruzzi_jobs.models import IGNORE, Decoder
 from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import HeldOut, Rows
+from abruzzi_jobs.train.replay import fingerprint, refuse_difference
+from abruzzi_jobs.train.stragglers import Stopwatch
 from abruzzi_jobs.train.update import UpdateResult, WeightUpdates
 
 
@@ -28,6 +30,8 @@ class StepResult(UpdateResult):
     """Mean cross-entropy of the global batch, nats a token."""
     bits_per_byte: float
     aux_loss: float
+    rank_seconds: tuple[float, ...] = ()
+    """Of each rank's own work in the step before, up to where it waits for the others; empty where ranks wait for each other all along."""
 
 
 def bits_per_byte(loss_sum: float, target_bytes: float) -> float:
@@ -48,13 +52,39 @@ class Trainer:
         """`micro_sequences`: rows of one forward pass on a rank; None: all of its share."""
         self.model, self.ranks = model, ranks
         self._micro_sequences = micro_sequences
+        self._stopwatch = Stopwatch(ranks.device)
         self._updates = WeightUpdates(model, optimizer, ranks, watch=watch)
 
-    def step(self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False) -> StepResult:
-        """One update from this rank's rows of `sequences` in all. Raises AbruzziError `divergence` before the weights are touched."""
+    def step(
+        self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False, replay: bool = False
+    ) -> StepResult:
+        """One update from this rank's rows of `sequences` in all. Raises AbruzziError `divergence` and, where it is to `replay` its gradients,
+        `corruption`, both before the weights are touched."""
         global_targets = rows.global_targets
         if global_targets is None:
             global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
+        seconds = self._stopwatch.read()
+        self._stopwatch.start()
+        totals = self._gradients(rows, sequences, global_targets)
+        self._stopwatch.stop()
+        if replay:
+            first = fingerprint(self._updates.own_gradients())
+            self._updates.discard()
+            totals = self._gradients(rows, sequences, global_targets)
+            refuse_difference(step, first, fingerprint(self._updates.own_gradients()))
+        shared = torch.zeros(3 + self.ranks.world_size, dtype=torch.float64, device=self.ranks.device)
+        shared[:3], shared[3 + self.ranks.rank] = totals, seconds
+        loss_sum, aux_loss, target_bytes, *rank_seconds = self.ranks.sum_(shared).tolist()
+        loss = loss_sum / global_targets
+        update = self._updates.apply(step, loss, lr_scale=lr_scale, measure=measure)
+        return StepResult(
+            loss=loss, bits_per_byte=bits_per_byte(loss_sum, target_bytes), aux_loss=aux_loss,
+            grad_norm=update.grad_norm, max_logit_YH=update.max_logit_YH,
+            expert_counts_ME=update.expert_counts_ME, clip=update.clip, rank_seconds=tuple(rank_seconds),
+        )  # fmt: skip
+
+    def _gradients(self, rows: Rows, sequences: int, global_targets: int) -> Tensor:
+        """Accumulated. Returns (sum of losses, auxiliary loss, bytes of the targets) of this rank."""
         totals = torch.zeros(3, dtype=torch.float64, device=self.ranks.device)
         totals[2] = rows.target_bytes
         for tokens_BL, targets_BL, segments_BL in self._micro_batches(rows):
@@ -67,14 +97,7 @@ class Trainer:
                 expert_counts_ME=out.expert_counts,
             )
             totals[:2] += torch.stack([out.loss_sum.detach().double(), out.aux_loss.detach().double() * share])
-        loss_sum, aux_loss, target_bytes = self.ranks.sum_(totals).tolist()
-        loss = loss_sum / global_targets
-        update = self._updates.apply(step, loss, lr_scale=lr_scale, measure=measure)
-        return StepResult(
-            loss=loss, bits_per_byte=bits_per_byte(loss_sum, target_bytes), aux_loss=aux_loss,
-            grad_norm=update.grad_norm, max_logit_YH=update.max_logit_YH,
-            expert_counts_ME=update.expert_counts_ME, clip=update.clip,
-        )  # fmt: skip
+        return totals
 
     @torch.no_grad()
     def held_out_loss(self, held_out: HeldOut) -> tuple[float, float]:

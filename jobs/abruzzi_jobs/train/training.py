@@ -22,7 +22,7 @@ from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
 from abruzzi_jobs.checkpoint import Checkpointer, Held, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
 from abruzzi_jobs.checkpoint.state import LoadingOptimizer, Stateful
-from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.distributed import Ranks, node_name
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
 from abruzzi_jobs.memory import Ledger, MemoryPolicy
@@ -30,15 +30,18 @@ from abruzzi_jobs.models import Decoder, model_from_table
 from abruzzi_jobs.optim import MuonClip, OptimizerConfig, build_optimizer
 from abruzzi_jobs.train.divergence import DivergenceWatch, note_divergence
 from abruzzi_jobs.train.feed import Feeding
-from abruzzi_jobs.train.metrics import spectral_metrics, step_metrics, update_metrics
+from abruzzi_jobs.train.metrics import rank_metrics, spectral_metrics, step_metrics, update_metrics
 from abruzzi_jobs.train.parallel import ParallelTrainer
 from abruzzi_jobs.train.progress import Pace, duration
 from abruzzi_jobs.train.schedule import Phase, Schedule
+from abruzzi_jobs.train.stragglers import Straggler, StragglerWatch
 from abruzzi_jobs.train.trainer import StepResult, Trainer
 
 logger = logging.getLogger(__name__)
 
 _HELD_OUT_LOOKS = 12
+_NODE_ROOM_BYTES = 253
+"""Of a node's name: a DNS name's."""
 _MEASURE_EVERY_STEPS = 10
 """RMS of the updates: a pass more over them, so not at every step."""
 
@@ -81,6 +84,10 @@ class Training:
         self.held_out = feed.held_out(stage.telemetry.held_out_sequences)
         self.checkpointer = Checkpointer(context, stage.checkpoint) if ranks.rank == 0 else None
         self.pace = Pace(schedule.total_steps)
+        self.stragglers = StragglerWatch(ranks.world_size)
+        self.straggler: Straggler | None = None
+        """Of the last steps."""
+        self._nodes: list[str] = []
         self.step = self.tokens = 0
         self.valid_loss: float | None = None
         self._saved_step: int | None = None
@@ -128,11 +135,16 @@ class Training:
         self._lr_scale = self.schedule.lr_scale(self.step)
         measure = self.step % _MEASURE_EVERY_STEPS == 0
         ledgers = [] if self._counted else [decoder.activations.count(decoder) for decoder in self._decoders()]
-        result = self.trainer.step(self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure)
+        replays = self.stage.telemetry.replay_every_steps
+        result = self.trainer.step(
+            self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure,
+            replay=replays > 0 and (self.step + 1) % replays == 0,
+        )  # fmt: skip
         self._counted = True
         self.step += 1
         self.tokens += phase.sequences * phase.sequence_length
         self._loss = result.loss
+        self._note_straggler(result)
         self.pace.mark(self.step, self.tokens)
         seconds = time.perf_counter() - began
         every = self.stage.telemetry.spectral_every_steps
@@ -150,6 +162,16 @@ class Training:
             self.model.set_yarn(phase.yarn)
             logger.info("%s: positions turn by YaRN, factor %g", phase.name, phase.yarn.factor)
 
+    def _note_straggler(self, result: StepResult) -> None:
+        before, self.straggler = self.straggler, self.stragglers.note(result.rank_seconds)
+        found = self.straggler
+        if found is not None and self.ranks.rank == 0 and (before is None or before.rank != found.rank):
+            logger.warning("step %d: %s; all others wait for it", self.step, self._told(found))
+
+    def _told(self, found: Straggler) -> str:
+        node = self._nodes[found.rank]
+        return f"rank {found.rank} on {node} takes {found.slowdown:.1f} times as long as the others (z-score {found.z_score:.0f})"
+
     def _report(
         self, result: StepResult, phase: Phase, seconds: float, *, measured: bool, spectral: Mapping[str, float]
     ) -> None:
@@ -163,6 +185,7 @@ class Training:
         )
         if measured:
             found |= update_metrics(self.optimizer)
+        found |= rank_metrics(result.rank_seconds)
         found |= spectral
         self.reporter.log(found, step=self.step)
         if self.pace.line_is_due() or self.step == self.schedule.total_steps:
@@ -306,6 +329,7 @@ class Training:
         logger.info("resumed from %s of attempt %s at step %d", manifest.name, manifest.attempt_id, self.step)
 
     def _introduce(self) -> None:
+        self._nodes = self.ranks.texts(node_name(), room=_NODE_ROOM_BYTES)
         statistics = self.optimizer.statistics()
         logger.info(
             "model: %.2f M parameters; Muon owns %d matrices (%.2f M parameters), AdamW %.2f M",
@@ -324,6 +348,8 @@ class Training:
             left = self.pace.seconds_left
             message = f"loss {self._loss:.3f}, {self.pace.tokens_per_second:,.0f} tokens/s"
             message += "" if left is None else f", {duration(left)} left"
+        if self.straggler is not None:
+            message += f"; {self._told(self.straggler)}"
         self.reporter.heartbeat(
             self.step, phase, total_steps=self.schedule.total_steps, message=message, even_steps=even_steps
         )

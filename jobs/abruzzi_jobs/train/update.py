@@ -52,6 +52,10 @@ class WeightUpdates:
         self._max_logit_YH = torch.maximum(self._max_logit_YH, max_logit_YH.detach())
         self._counts_ME = self._counts_ME + expert_counts_ME
 
+    def own_gradients(self) -> Mapping[str, Tensor]:
+        """Of this rank alone so far, by name, float32."""
+        return self._gradients.own()
+
     def gradients(self) -> Mapping[str, Tensor]:
         """Of the global batch so far, by name, float32; a collective. Valid until `apply` or `discard`."""
         return self._gradients.reduce()

@@ -133,7 +133,7 @@ def container_fields(spec: StageSpec, placement: Placement) -> dict[str, Any]:
     }
 
 
-def environment(spec: StageSpec, placement: Placement) -> list[dict[str, str]]:
+def environment(spec: StageSpec, placement: Placement) -> list[dict[str, Any]]:
     """For our launcher: where things are; it makes the contract's environment itself. For a foreign image: the contract's environment."""
     world_size, on_a_node = spec.world_size, placement.ranks_on_a_node(spec.world_size)
     variables: dict[str, str] = {
@@ -166,7 +166,8 @@ def environment(spec: StageSpec, placement: Placement) -> list[dict[str, str]]:
             "ABRUZZI_CPUS": str(max(1, int(placement.resources.cpu_cores * on_a_node))),
             "ABRUZZI_GRACE_SECONDS": str(max(1, placement.grace_seconds - 5)),
         }
-    return [{"name": name, "value": value} for name, value in variables.items()]
+    node = {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    return [*({"name": name, "value": value} for name, value in variables.items()), node]
 
 
 def resources(spec: StageSpec, placement: Placement) -> dict[str, Any]:

@@ -139,6 +139,9 @@ class TelemetryConfig(Strict):
     """Loss on held-out text; absent: twelve times in the run; 0: never."""
     held_out_sequences: StrictInt = Field(default=16, ge=1)
     """Of one look; always the same ones."""
+    replay_every_steps: StrictInt = Field(default=0, ge=0)
+    """A step's gradients are computed twice and compared: a machine on which they differ corrupts silently, and the run goes on elsewhere. Costs a
+    forward and a backward pass each time; 0: never."""
 
 
 class TrainingStage(StageBase):

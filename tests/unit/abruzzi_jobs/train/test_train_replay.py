@@ -1,0 +1,89 @@
+"""Silent corruption: a step that is computed twice comes out the same, or nothing of it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from training_lab import Lab
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.states import ExitCode
+from abruzzi_jobs.train.replay import fingerprint, refuse_difference
+
+CORRUPTING_STAGE = Path(__file__).parents[3] / "corrupting_stage.py"
+REPLAYED = {"telemetry": {"replay_every_steps": 3}}
+GRADIENTS = {
+    "embed": torch.from_numpy(np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)),
+    "layers.0.experts": torch.zeros(4, 8, 8),
+}
+
+
+@given(st.sampled_from(sorted(GRADIENTS)), st.integers(0, 127), st.integers(0, 31))
+def test_any_flipped_bit_of_any_gradient_is_seen_and_named(name: str, element: int, bit: int) -> None:
+    flipped = {key: tensor.clone() for key, tensor in GRADIENTS.items()}
+    flipped[name].view(-1)[element : element + 1].view(torch.int32).bitwise_xor_(-(1 << 31) if bit == 31 else 1 << bit)
+    with pytest.raises(AbruzziError, match=f"the gradients of {name} differ") as caught:
+        refuse_difference(7, fingerprint(GRADIENTS), fingerprint(flipped))
+    assert caught.value.code == "corruption"
+
+
+def test_the_same_gradients_are_no_corruption_not_even_where_they_are_no_numbers() -> None:
+    nothing = {"embed": torch.full((2,), torch.nan)}
+    for one in (GRADIENTS, nothing, {}):
+        refuse_difference(7, fingerprint(one), fingerprint({key: tensor.clone() for key, tensor in one.items()}))
+
+
+def test_norms_of_devices_that_add_in_no_fixed_order_may_differ_by_a_thousandth() -> None:
+    refuse_difference(7, {"embed": 1.0}, {"embed": 1.0005})
+    with pytest.raises(AbruzziError):
+        refuse_difference(7, {"embed": 1.0}, {"embed": 1.002})
+
+
+@pytest.mark.slow
+def test_a_corrupted_step_ends_the_attempt_before_the_weights_and_the_next_one_ends_as_if_there_had_been_none(
+    tmp_path: Path,
+) -> None:
+    undisturbed = Lab(tmp_path / "undisturbed")
+    undisturbed.run(undisturbed.spec())
+    lab = Lab(tmp_path / "corrupted", dataset=tmp_path / "undisturbed" / "dataset")
+    # Steps 2, 5 and 8 are computed twice: pass 10 is the first of step 8.
+    attempt = lab.start(
+        lab.spec(REPLAYED), program=CORRUPTING_STAGE, environment={"CORRUPT_AT": "10", "NODE_NAME": "gpu-7"}
+    )
+    assert attempt.wait() == [ExitCode.TRY_AGAIN], attempt.log()
+    assert "Step 8: computed twice" in attempt.log()
+    assert "gpu-7 is suspected of silent corruption" in attempt.log()
+    assert lab.checkpoints()[0].step == 5
+    lab.run(lab.spec(REPLAYED, epoch=2))
+    assert lab.digests()["model.safetensors"] == undisturbed.digests()["model.safetensors"]
+    assert lab.digests()["optimizer.safetensors"] == undisturbed.digests()["optimizer.safetensors"]
+
+
+@pytest.mark.slow
+def test_without_replay_the_same_flipped_bit_goes_unseen_into_the_weights(tmp_path: Path) -> None:
+    undisturbed = Lab(tmp_path / "undisturbed")
+    undisturbed.run(undisturbed.spec())
+    lab = Lab(tmp_path / "corrupted", dataset=tmp_path / "undisturbed" / "dataset")
+    attempt = lab.start(lab.spec(), program=CORRUPTING_STAGE, environment={"CORRUPT_AT": "9"})
+    assert attempt.wait() == [0], attempt.log()
+    assert lab.digests()["model.safetensors"] != undisturbed.digests()["model.safetensors"]
+
+
+@pytest.mark.slow
+def test_pipeline_and_expert_ranks_replay_steps_and_end_with_the_same_bits(tmp_path: Path) -> None:
+    parallel = {
+        "model": {"num_layers": 4},
+        "parallel": {"pp": 2, "ep": 2},
+        "resources": {"ranks": 4},
+        "schedule": {"tokens": 8 * 256},
+    }
+    plain = Lab(tmp_path / "plain")
+    plain.run(plain.spec(parallel))
+    lab = Lab(tmp_path / "replayed", dataset=tmp_path / "plain" / "dataset")
+    lab.run(lab.spec({**parallel, **REPLAYED}))
+    assert lab.digests()["model.safetensors"] == plain.digests()["model.safetensors"]
