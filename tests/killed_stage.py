@@ -37,7 +37,7 @@ def deadly(owner: type, name: str) -> None:
 
 if __name__ == "__main__":
     for owner, names in (
-        (DirectoryStore, ("put", "put_if_absent", "delete")),
+        (DirectoryStore, ("put", "put_below", "put_if_absent", "delete")),
         (TorchEngine, ("step", "load_bucket", "finish_update")),
         (Reporter, ("heartbeat",)),
     ):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from ports import free_port
 
@@ -32,3 +38,46 @@ def run_ranks(worker: Path, *words: str, world_size: int) -> None:
     finally:
         for process in processes:
             process.kill()
+
+
+def fork_ranks(world_size: int, work: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
+    """`work(ranks, *given, **named)` on the ranks of one process group, in processes that are forked from one that has imported torch: what each returns,
+    or its exit code where it was killed. `work` is a function of a module that can be imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    port = free_port()
+    ends, processes = [], []
+    for rank in range(world_size):
+        here, there = context.Pipe(duplex=False)
+        given_all = (there, rank, world_size, port, partial(work, **named), given)
+        processes.append(context.Process(target=_rank, args=given_all, daemon=True))
+        processes[-1].start()
+        there.close()
+        ends.append(here)
+    found: list[Any] = []
+    try:
+        for end, process in zip(ends, processes, strict=True):
+            try:
+                failed, told = end.recv()
+            except EOFError:
+                process.join()
+                failed, told = False, process.exitcode
+            assert not failed, told
+            found.append(told)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return found
+
+
+def _rank(end: Connection, rank: int, world_size: int, port: int, work: Callable[..., Any], given: Any) -> None:
+    from abruzzi_jobs.distributed import start_ranks, stop_ranks
+
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    try:
+        found = work(start_ranks(), *given)
+        end.send((False, found))
+        stop_ranks()
+    except BaseException:
+        end.send((True, f"rank {rank}: {traceback.format_exc()}"))

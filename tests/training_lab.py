@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ports import free_port
-from safetensors.numpy import load_file
 
 from abruzzi.contracts.artifact import ArtifactRef, Manifest
 from abruzzi.contracts.recipe import PretrainStage
@@ -30,6 +29,7 @@ from abruzzi.store import (
     list_manifests,
     open_store,
 )
+from abruzzi_jobs.checkpoint.tensor_file import read_tensors
 from abruzzi_jobs.data.shards import DatasetInfo, Shard, write_info, write_shard
 
 HELD_STAGE = Path(__file__).parent / "held_stage.py"
@@ -254,9 +254,10 @@ class Lab:
         return {entry.path: entry.digest for entry in (manifest or self.checkpoints()[0]).files}
 
     def weights(self, manifest: Manifest | None = None, *, file: str = "model.safetensors") -> dict[str, np.ndarray]:
+        """Whole, whoever has saved which part."""
         manifest = manifest or self.checkpoints()[0]
-        entry = next(e for e in manifest.files if e.path == file)
-        return load_file(self.blob(manifest, entry.path))
+        files = {entry.path: self.blob(manifest, entry.path) for entry in manifest.files}
+        return {name: tensor.numpy() for name, tensor in read_tensors(files, file.partition(".")[0]).items()}
 
     def blob(self, manifest: Manifest, file: str) -> Path:
         entry = next(e for e in manifest.files if e.path == file)

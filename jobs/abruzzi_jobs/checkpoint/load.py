@@ -1,45 +1,84 @@
 """Loading: the platform has picked the checkpoint; here its files become tensors again, digests verified on the way.
 
-What has been damaged since is passed over for the one before it; every rank comes to the same answer from the same files.
+Each file is read from the store by one rank, once, into its memory; `exchange.py` gives the rows to whoever needs them, whatever layout saved them.
+What has been damaged since is passed over for the one before it; all ranks take the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from torch import Tensor
 
-from abruzzi.client.stage import LocalArtifact, StageContext
+from abruzzi.client.stage import StageContext
+from abruzzi.contracts.artifact import FileEntry, Manifest
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.states import ArtifactKind
-from abruzzi.store import CorruptArtifact, list_manifests, prefix_of
+from abruzzi.store import CorruptArtifact, blob_key, list_manifests, prefix_of
 from abruzzi_jobs.checkpoint import randomness
-from abruzzi_jobs.checkpoint.save import OPTIMIZER_FILE, WEIGHTS_FILE
-from abruzzi_jobs.checkpoint.state import STATE_FILE, Loading, LoadingOptimizer, TrainingState
+from abruzzi_jobs.checkpoint.exchange import check, distribute
+from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState, targets_of
+from abruzzi_jobs.checkpoint.tensor_file import OPTIMIZER, WEIGHTS, tensors_of_folder
 from abruzzi_jobs.distributed import Ranks
-from abruzzi_jobs.distributed.whole import WholeModel
+from abruzzi_jobs.distributed.ownership import longest_first
+from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 from abruzzi_jobs.models import Decoder
 from abruzzi_jobs.models.streams import stream
+from abruzzi_jobs.optim import MuonClip
 
 logger = logging.getLogger(__name__)
 
 _FRESH_STD = 0.02
 """Of rows for new tokens; the models' default init_std."""
+_CHUNK_BYTES = 1 << 20
 
 
-def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None:
-    """The platform's choice, or where that is damaged the newest before it that verifies. None: start afresh.
+@dataclass(frozen=True, slots=True)
+class OpenCheckpoint:
+    """Its files, verified, each in the memory of one rank."""
+
+    manifest: Manifest
+    readers: Mapping[str, int]
+    """File → rank."""
+    files: Mapping[str, Tensor]
+    """This rank's, as bytes."""
+
+
+def open_checkpoint(context: StageContext, ranks: Ranks) -> OpenCheckpoint | None:
+    """The platform's choice, or where that is damaged the newest before it that verifies. None: start afresh. A collective.
 
     Raises AbruzziError bad_data when the checkpoint that a branch stands on is damaged (it was chosen by a person: no other will do),
     `try_again` when ranks disagree.
     """
-    found = _choose(context)
+    reference = context.spec.resume
+    if reference is None:
+        return None
+    prefix = prefix_of(reference.manifest_key)
+    chosen_name = reference.manifest_key.split("/")[-2]
+    found, error = _tried(lambda: _read(context, *_chosen(context), ranks), ranks)
+    if error is not None:
+        if prefix != context.spec.output_prefix:
+            raise AbruzziError(
+                "bad_data",
+                f"The checkpoint that this run was branched from is damaged or gone: {error}",
+                hint="Branch from another checkpoint.",
+            )
+        logger.warning("%s Looking for the checkpoint before it.", error)
+        for key, manifest in _older(context, prefix, chosen_name):
+            found, error = _tried(lambda key=key, manifest=manifest: _read(context, key, manifest, ranks), ranks)
+            if error is None:
+                break
+            logger.warning("%s", error)
+        else:
+            logger.warning("No checkpoint of this stage verifies: starting afresh.")
     step = -1 if found is None else found.manifest.step or 0
-    ranks.barrier()
     if ranks.world_size > 1:
         both = ranks.max_(torch.tensor([step, -step], device=ranks.device)).tolist()
         if both[0] != -both[1]:
@@ -50,51 +89,59 @@ def open_checkpoint(context: StageContext, ranks: Ranks) -> LocalArtifact | None
 
 
 def load_checkpoint(
-    artifact: LocalArtifact, model: Loading, optimizer: LoadingOptimizer, *, rank: int
+    opened: OpenCheckpoint, model: Decoder | WholeModel, optimizer: MuonClip | WholeOptimizer, *, ranks: Ranks
 ) -> TrainingState:
-    """What was saved, after model, optimizer and random states are restored. Raises AbruzziError bad_data when they do not fit together."""
+    """What was saved, after model, optimizer and random states are restored. A collective. Raises AbruzziError bad_data when they do not fit together."""
     try:
-        state = TrainingState.read(artifact.path(STATE_FILE))
-        _load_weights(load_file(artifact.path(WEIGHTS_FILE)), model)
-        optimizer.load_state_dict(load_file(artifact.path(OPTIMIZER_FILE)))
-        if rank < len(state.random):
-            randomness.restore(state.random[rank])
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        state = TrainingState.from_bytes(_state(opened, ranks))
+        distribute(opened.files, WEIGHTS, targets_of(model), ranks)
+        try:
+            distribute(opened.files, OPTIMIZER, targets_of(optimizer), ranks)
+        except ValueError as error:
+            raise ValueError(
+                f"optimizer state: {error}; it was saved by another model, optimizer kind or dtype"
+            ) from error
+        if isinstance(optimizer, WholeOptimizer):
+            optimizer.taken()
+        else:
+            optimizer.give_masters()
+        if ranks.rank < len(state.random):
+            randomness.restore(state.random[ranks.rank])
+    except (ValueError, TypeError, KeyError) as error:
         raise AbruzziError(
             "bad_data",
-            f"Checkpoint {artifact.manifest.name} does not fit this stage: {' '.join(str(error).split())[:300]}.",
+            f"Checkpoint {opened.manifest.name} does not fit this stage: {' '.join(str(error).split())[:300]}.",
             hint="Model, optimizer kind and dtype must be those that it was saved with.",
         ) from error
     return state
 
 
+@torch.no_grad()
 def load_weights(folder: Path, model: Decoder | WholeModel, *, name: str, seed_of_growth: int | None = None) -> None:
     """Of another stage's checkpoint, to begin with; before the optimizer is built, which takes its masters from them. `name`: what errors call it.
-    `seed_of_growth`: a vocabulary that has grown since gets rows drawn from it.
+    `seed_of_growth`: a vocabulary that has grown since gets rows drawn from it. A collective where the model is laid out.
 
     Raises AbruzziError bad_data where they are another model's.
     """
     try:
-        tensors = load_file(folder / WEIGHTS_FILE)
+        tensors = tensors_of_folder(folder, WEIGHTS)
         if seed_of_growth is not None:
             for key in ("embed_tokens.weight", "lm_head.weight"):
                 if key in tensors:
                     tensors[key] = _grown(tensors[key], model.config.vocab_size, seed_of_growth, key)
-        _load_weights(tensors, model)
+        shapes = model.shapes if isinstance(model, WholeModel) else _shapes(model.state_dict())
+        check(_shapes(tensors), shapes)
+        for part in targets_of(model):
+            whole = tensors[part.name]
+            part.tensor.copy_(whole[part.first : part.last] if whole.ndim else whole)
+        if isinstance(model, WholeModel):
+            model.taken()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AbruzziError(
             "bad_data",
             f"The checkpoint {name} does not fit this stage's model: {' '.join(str(error).split())[:300]}.",
             hint="Give both stages the same model table.",
         ) from error
-
-
-def _load_weights(tensors: Mapping[str, torch.Tensor], model: Loading) -> None:
-    missing, unknown = model.load_state_dict(tensors, strict=False)
-    if missing or unknown:
-        raise ValueError(
-            f"missing {', '.join(missing[:3]) or 'nothing'}, unknown {', '.join(unknown[:3]) or 'nothing'}"
-        )
 
 
 def _grown(weight_VD: torch.Tensor, vocab_size: int, seed: int, name: str) -> torch.Tensor:
@@ -105,35 +152,76 @@ def _grown(weight_VD: torch.Tensor, vocab_size: int, seed: int, name: str) -> to
     return torch.cat([weight_VD, fresh.to(weight_VD.dtype)])
 
 
-def _choose(context: StageContext) -> LocalArtifact | None:
-    reference = context.spec.resume
-    if reference is None:
-        return None
-    prefix = prefix_of(reference.manifest_key)
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _chosen(context: StageContext) -> tuple[str, Manifest]:
+    found = context.resume_manifest()
+    assert found is not None  # who calls this has looked
+    return found
+
+
+def _older(context: StageContext, prefix: str, name: str) -> list[tuple[str, Manifest]]:
+    """Of this stage, before the one of that name; newest first."""
+    found = [
+        (manifest.step or 0, manifest.epoch, key, manifest)
+        for key, manifest in list_manifests(context.store, prefix)
+        if manifest.kind is ArtifactKind.CHECKPOINT and manifest.epoch <= context.spec.epoch and manifest.name < name
+    ]
+    return [(key, manifest) for *_, key, manifest in sorted(found, key=lambda item: item[:2], reverse=True)]
+
+
+def _tried(read: Callable[[], OpenCheckpoint], ranks: Ranks) -> tuple[OpenCheckpoint, None] | tuple[None, str]:
+    """What was read, or what one of the ranks found damaged or gone. A collective."""
+    found = said = None
     try:
-        return context.resume()
+        found = read()
     except AbruzziError as error:
         if not isinstance(error, CorruptArtifact | NotFound) and error.code != "corrupt_manifest":
             raise
-        if prefix != context.spec.output_prefix:
-            raise AbruzziError(
-                "bad_data",
-                f"The checkpoint that this run was branched from is damaged or gone: {error.message}",
-                hint="Branch from another checkpoint.",
-            ) from error
-        logger.warning("%s Looking for the checkpoint before it.", error.message)
-    chosen_name = reference.manifest_key.split("/")[-2]
-    older = [
-        (manifest.step or 0, manifest.epoch, key, manifest)
-        for key, manifest in list_manifests(context.store, prefix)
-        if manifest.kind is ArtifactKind.CHECKPOINT
-        and manifest.epoch <= context.spec.epoch
-        and manifest.name < chosen_name
-    ]
-    for step, epoch, key, manifest in sorted(older, key=lambda item: item[:2], reverse=True):
-        try:
-            return context.fetch(f"resume-{step}-e{epoch}", key, manifest)
-        except CorruptArtifact as error:
-            logger.warning("%s", error.message)
-    logger.warning("No checkpoint of this stage verifies: starting afresh.")
-    return None
+        said = error.message
+    told = [said] * ranks.world_size
+    if ranks.world_size > 1:
+        dist.all_gather_object(told, said)
+    damage = next((other for other in told if other is not None), None)
+    if damage is not None:
+        return None, damage
+    assert found is not None
+    return found, None
+
+
+def _read(context: StageContext, key: str, manifest: Manifest, ranks: Ranks) -> OpenCheckpoint:
+    """This rank's share of the files, about as many bytes as any other's. Raises CorruptArtifact."""
+    readers = longest_first({entry.path: entry.size_bytes for entry in manifest.files}, ranks.world_size)
+    prefix = prefix_of(key)
+    own = [entry for entry in manifest.files if readers[entry.path] == ranks.rank]
+    return OpenCheckpoint(manifest, readers, {entry.path: _content(context, prefix, manifest, entry) for entry in own})
+
+
+def _content(context: StageContext, prefix: str, manifest: Manifest, entry: FileEntry) -> Tensor:
+    """Bytes of a file, hashed as they come."""
+    content = torch.empty(entry.size_bytes, dtype=torch.uint8)
+    view, at, digest = content.numpy().data, 0, hashlib.sha256()
+    try:
+        with context.store.open(blob_key(prefix, entry.digest)) as stream:
+            while at < len(view) and (count := stream.readinto(view[at : at + _CHUNK_BYTES])):  # type: ignore[attr-defined]
+                digest.update(view[at : at + count])
+                at += count
+            is_longer = bool(stream.read(1))
+    except NotFound:
+        raise CorruptArtifact(manifest, entry.path, "is gone") from None
+    if at < len(view) or is_longer or f"sha256:{digest.hexdigest()}" != entry.digest:
+        raise CorruptArtifact(manifest, entry.path, "does not hash to its digest")
+    return content
+
+
+def _state(opened: OpenCheckpoint, ranks: Ranks) -> bytes:
+    """`state.json`, from the rank that has read it. Raises KeyError where there is none."""
+    reader = opened.readers[STATE_FILE]
+    found: list[bytes] = [b""]
+    if reader == ranks.rank:
+        found = [opened.files[STATE_FILE].numpy().tobytes()]
+    if ranks.world_size > 1:
+        dist.broadcast_object_list(found, src=reader)
+    return found[0]

@@ -1,26 +1,26 @@
-"""Saving: the step's tensors are copied (the stall), then a thread writes, commits and verifies them, and removes old ones.
+"""Saving: each rank copies what it owns to where its files lie in memory (the stall), then a thread stores them, commits and verifies them, and removes
+old ones. Training goes on meanwhile.
 
-Files: `model.safetensors` (logical names, experts as [E, out, in]), `optimizer.safetensors`, `state.json`. The name is `step-<8 digits>`.
+In two phases: all ranks store their files under their digests, where nothing names them; when all have told the first rank that theirs are whole, it
+writes the manifest. A rank that fails, or is killed, leaves no manifest: the checkpoint before stays the newest.
+
+Files: `model.safetensors` (logical names, experts as [E, out, in]), `optimizer.safetensors`, `state.json`; of several ranks
+`model-00001-of-00004.safetensors` and so on, each with its rank's rows (tensor_file.py). The name is `step-<8 digits>`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from abruzzi.client.stage import StageContext
-from abruzzi.contracts.artifact import Manifest
+from abruzzi.contracts.artifact import FileEntry, Manifest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.contracts.training import CheckpointConfig
@@ -33,21 +33,25 @@ from abruzzi.store import (
     list_manifests,
     prefix_of,
     remove_artifact,
+    store_content,
     verify_manifest,
 )
+from abruzzi_jobs.checkpoint.peers import Peers
 from abruzzi_jobs.checkpoint.retention import choose_removals
-from abruzzi_jobs.checkpoint.state import STATE_FILE, Stateful, TrainingState
+from abruzzi_jobs.checkpoint.state import STATE_FILE, Stateful, TrainingState, parts_of
+from abruzzi_jobs.checkpoint.tensor_file import OPTIMIZER, WEIGHTS, TensorFile, file_name
+from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_FILE = "model.safetensors"
-OPTIMIZER_FILE = "optimizer.safetensors"
 _TRIES = 4
 """Of one save, while the object store is away; then the stage asks to be tried again."""
 _PAUSE_SECONDS = 1.0
 
-Snapshot = Mapping[str, Mapping[str, Tensor]]
+Saved = Stateful | WholeModel
+SavedOptimizer = Stateful | WholeOptimizer
 T = TypeVar("T")
+_Content = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class SaveReport:
     stall_seconds: float
     """That training stood still: the wait for the save before, and the copy."""
     write_seconds: float
+    """From then on until it is committed."""
     size_bytes: int
     kept_bytes: int
     """Of all checkpoints of the stage that are kept; shared files count once."""
@@ -78,12 +83,21 @@ class SaveReport:
 
 
 class Checkpointer:
-    """Used on rank 0 only. One save is in flight at a time."""
+    """Of a rank that saves: all those of `peers` do each of its calls at the same step. One save is in flight at a time."""
 
     def __init__(
-        self, context: StageContext, config: CheckpointConfig, *, pause_seconds: float = _PAUSE_SECONDS
+        self,
+        context: StageContext,
+        config: CheckpointConfig,
+        *,
+        peers: Peers | None = None,
+        pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
         self._context, self._config, self._pause_seconds = context, config, pause_seconds
+        self._peers = Peers() if peers is None else peers
+        self._files: dict[str, TensorFile] = {}
+        self._size_bytes = 0
+        """Of all ranks' files."""
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._reports: list[SaveReport] = []
@@ -91,10 +105,15 @@ class Checkpointer:
         self._began_at = time.monotonic()
         self._base_step = -1
 
-    def begin(self, model: Stateful, optimizer: Stateful, *, resumed_step: int | None) -> None:
-        """Training begins, afresh or at a step of this very stage. Raises AbruzziError `disk_full` before any work could be lost."""
+    def begin(self, model: Saved, optimizer: SavedOptimizer, *, resumed_step: int | None) -> None:
+        """Training begins, afresh or at a step of this very stage; what is saved keeps its shapes from now on. Raises AbruzziError `disk_full`
+        before any work could be lost."""
         self._base_step = -1 if resumed_step is None else resumed_step
-        self.check_room(_size_bytes(model, optimizer))
+        parts = {WEIGHTS: parts_of(model), OPTIMIZER: parts_of(optimizer)}
+        own = sum(part.tensor.nbytes for kind in parts.values() for part in kind)
+        self._size_bytes = sum(self._peers.together(lambda: own))
+        self.check_room()
+        self._files = {kind: TensorFile(found) for kind, found in parts.items()}
 
     def is_due(self, step: int) -> bool:
         """After `step` steps: by steps, or by wall time since the last one began."""
@@ -103,17 +122,18 @@ class Checkpointer:
             return True
         return self._config.every is not None and time.monotonic() - self._began_at >= self._config.every
 
-    def save(self, model: Stateful, optimizer: Stateful, state: TrainingState) -> None:
+    def save(self, model: Saved, optimizer: SavedOptimizer, state: TrainingState) -> None:
         """Begin to save; training stands still for the copy only. Raises what the save before met, and `disk_full`."""
         began = time.monotonic()
         self.finish()
-        self.check_room(_size_bytes(model, optimizer))
-        snapshot = _snapshot(model, optimizer)
+        self.check_room()
+        self._files[WEIGHTS].fill(parts_of(model))
+        self._files[OPTIMIZER].fill(parts_of(optimizer))
+        if torch.cuda.is_available():
+            torch.cuda.current_stream().synchronize()
         self._began_at = time.monotonic()
         stall = self._began_at - began
-        self._thread = threading.Thread(
-            target=self._work, args=(snapshot, state, stall), name="abruzzi-checkpoint", daemon=True
-        )
+        self._thread = threading.Thread(target=self._work, args=(state, stall), name="abruzzi-checkpoint", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
@@ -135,29 +155,27 @@ class Checkpointer:
         del self._reports[: len(reports)]
         return reports
 
-    def check_room(self, checkpoint_bytes: int) -> None:
+    def check_room(self) -> None:
         """Raises AbruzziError `disk_full` before a save would leave less than `min_free_bytes`."""
-        store, scratch = self._context.store, self._context.scratch
-        needed = {scratch: checkpoint_bytes}
+        store = self._context.store
         if isinstance(store, DirectoryStore):
-            if os.stat(store.root).st_dev == os.stat(scratch).st_dev:
-                needed[scratch] += checkpoint_bytes
-            else:
-                needed[store.root] = checkpoint_bytes
-        for path, size in needed.items():
-            check_free_space(path, self._config.min_free_bytes, size)
+            check_free_space(store.root, self._config.min_free_bytes, self._size_bytes)
 
     # The thread
 
-    def _work(self, snapshot: Snapshot, state: TrainingState, stall: float) -> None:
-        folder = self._context.scratch / f"step-{state.step:08d}"
-        began = time.monotonic()
+    def _work(self, state: TrainingState, stall: float) -> None:
+        peers, began = self._peers, time.monotonic()
         try:
-            shutil.rmtree(folder, ignore_errors=True)
-            files = _write(snapshot, state, folder)
-            manifest = self._persistently(lambda: self._commit(files, state), state.step)
-            removed = self._retain(state.step)
+            contents = self._contents(state)
+            stored = peers.together(lambda: self._persistently(lambda: self._store(contents), state.step))
+            manifest = peers.together(lambda: self._commit(stored, state))[0]
             seconds = time.monotonic() - began
+            assert manifest is not None  # it is the first rank's
+            peers.together(lambda: self._persistently(lambda: self._heal(manifest, contents), state.step))
+            if not peers.is_first:
+                return
+            self._verified[manifest.digest()] = True
+            removed = self._retain(state.step)
             self._reports.append(self._persistently(lambda: self._report(manifest, stall, seconds), state.step))
             logger.info(
                 "checkpoint %s: %.1f MB, training stood still for %.0f ms%s",
@@ -166,19 +184,30 @@ class Checkpointer:
             )  # fmt: skip
         except BaseException as error:  # raised again in the training loop
             self._error = error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
-    def _commit(self, files: Mapping[str, Path], state: TrainingState) -> Manifest:
+    def _contents(self, state: TrainingState) -> dict[str, _Content]:
+        """This rank's files."""
+        rank, count = self._peers.rank, self._peers.count
+        found: dict[str, _Content] = {file_name(kind, rank, count): file.content for kind, file in self._files.items()}
+        return {**found, STATE_FILE: state.to_bytes()} if self._peers.is_first else found
+
+    def _store(self, contents: Mapping[str, _Content]) -> list[FileEntry]:
+        store, prefix = self._context.store, self._context.spec.output_prefix
+        return [store_content(store, prefix, path, content) for path, content in contents.items()]
+
+    def _commit(self, stored: Sequence[Sequence[FileEntry]], state: TrainingState) -> Manifest | None:
+        """By the first rank, once all have stored theirs."""
+        if not self._peers.is_first:
+            return None
         meta = {"step": state.step, "tokens": state.tokens, "phase": state.phase}
         meta |= {
             name: value for name, value in (("loss", state.loss), ("valid_loss", state.valid_loss)) if value is not None
         }
+        entries = [entry for of_rank in stored for entry in of_rank]
         name = f"step-{state.step:08d}"
-        manifest = self._context.commit(ArtifactKind.CHECKPOINT, name, files, meta, state.step)
-        self._heal(manifest, files)
-        self._verified[manifest.digest()] = True
-        return manifest
+        return self._persistently(
+            lambda: self._context.commit_entries(ArtifactKind.CHECKPOINT, name, entries, meta, state.step), state.step
+        )
 
     def _persistently(self, act: Callable[[], T], step: int) -> T:
         """Again and again while the store is away; what is done already is found and not done twice."""
@@ -192,19 +221,19 @@ class Checkpointer:
                 time.sleep(self._pause_seconds * 2 ** (number - 1))
         raise AssertionError("the last try returns or raises")
 
-    def _heal(self, manifest: Manifest, files: Mapping[str, Path]) -> None:
-        """Verify what is in the store. Training again what a damaged checkpoint held makes the same files, whose blobs are taken for present:
-        a damaged one is written anew. Raises CorruptArtifact when that does not help."""
+    def _heal(self, manifest: Manifest, contents: Mapping[str, _Content]) -> None:
+        """Verify what this rank has put into the store. Training again what a damaged checkpoint held makes the same files, whose blobs are taken for
+        present: a damaged one is written anew. Raises CorruptArtifact when that does not help."""
         store, prefix = self._context.store, self._context.spec.output_prefix
-        for _ in manifest.files:
+        own = tuple(entry for entry in manifest.files if entry.path in contents)
+        for entry in own:
+            only = manifest.model_copy(update={"files": (entry,)})
             try:
-                verify_manifest(store, manifest, prefix)
-                return
+                verify_manifest(store, only, prefix)
             except CorruptArtifact as error:
                 logger.warning("%s Writing it anew.", error.message)
-                digest = next(entry.digest for entry in manifest.files if entry.path == error.path)
-                store.put(blob_key(prefix, digest), files[error.path])
-        verify_manifest(store, manifest, prefix)
+                store.put(blob_key(prefix, entry.digest), contents[entry.path])
+                verify_manifest(store, only, prefix)
 
     def _retain(self, step: int) -> int:
         removals = self._persistently(self._choose_removals, step)
@@ -249,28 +278,3 @@ class Checkpointer:
             step=manifest.step or 0, stall_seconds=stall, write_seconds=seconds, size_bytes=manifest.size_bytes,
             kept_bytes=sum(sizes.values()), kept=len(kept), free_bytes=self._context.store.free_bytes(),
         )  # fmt: skip
-
-
-def _snapshot(model: Stateful, optimizer: Stateful) -> Snapshot:
-    """Copies in main memory, consistent: taken between two steps."""
-    return {
-        WEIGHTS_FILE: {name: _copy(tensor) for name, tensor in model.state_dict().items()},
-        OPTIMIZER_FILE: {name: _copy(tensor) for name, tensor in optimizer.state_dict().items()},
-    }
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-
-
-def _size_bytes(model: Stateful, optimizer: Stateful) -> int:
-    tensors = [*model.state_dict().values(), *optimizer.state_dict().values()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _write(snapshot: Snapshot, state: TrainingState, folder: Path) -> dict[str, Path]:
-    folder.mkdir(parents=True)
-    for name, tensors in snapshot.items():
-        save_file(dict(tensors), folder / name)
-    state.write(folder / STATE_FILE)
-    return {name: folder / name for name in (*snapshot, STATE_FILE)}

@@ -5,39 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from abruzzi_jobs.distributed.whole import Part, WholeModel, WholeOptimizer, whole_parts
 
 STATE_FILE = "state.json"
 VERSION = 1
 
 
 class Stateful(Protocol):
-    """A model or an optimizer: tensors by logical name."""
+    """A model or an optimizer: tensors by logical name, which share memory with it."""
 
     def state_dict(self) -> Mapping[str, Tensor]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Held(Stateful):
-    """States that have been taken already, from all ranks."""
-
-    tensors: Mapping[str, Tensor]
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        return self.tensors
+def parts_of(of: Stateful | WholeModel | WholeOptimizer) -> list[Part]:
+    """What this rank saves."""
+    return of.parts() if isinstance(of, WholeModel | WholeOptimizer) else whole_parts(of.state_dict())
 
 
-class Loading(Protocol):
-    """A model that takes whole tensors by logical name, and says which were missing or unknown."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], /, *, strict: bool = True) -> Sequence[Sequence[str]]: ...
-
-
-class LoadingOptimizer(Protocol):
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+def targets_of(of: Stateful | WholeModel | WholeOptimizer) -> list[Part]:
+    """What this rank takes from a checkpoint; they are filled in place."""
+    return of.targets() if isinstance(of, WholeModel | WholeOptimizer) else whole_parts(of.state_dict())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +50,13 @@ class TrainingState:
     loss: float | None = None
     valid_loss: float | None = None
 
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True), encoding="utf-8")
+    def to_bytes(self) -> bytes:
+        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True).encode()
 
     @classmethod
-    def read(cls, path: Path) -> TrainingState:
-        """Raises OSError, ValueError, TypeError for a file that is not one of this version."""
-        content = json.loads(path.read_text(encoding="utf-8"))
+    def from_bytes(cls, text: bytes) -> TrainingState:
+        """Raises ValueError, TypeError for what is not one of this version."""
+        content = json.loads(text)
         version = content.pop("version", None)
         if version != VERSION:
             raise ValueError(f"{STATE_FILE} has version {version}, this program reads {VERSION}")

@@ -1,19 +1,17 @@
-"""The whole of what ranks have parts of, at the first rank and back again: what a checkpoint holds does not depend on the layout.
+"""What ranks have parts of, by the logical names and shapes of the whole: a checkpoint says nothing of the layout that saved it, and any other takes
+its own parts from it.
 
-Tensors have their logical names and whole shapes; a rank's part is some rows of the first dimension.
+A rank's part is some rows of the first dimension: experts are dim 0 of a stacked tensor, and ZeRO-1 cuts nothing but rows (ownership.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from abruzzi_jobs.distributed.mesh import Mesh
-from abruzzi_jobs.distributed.ranks import Ranks
+from abruzzi_jobs.distributed.ownership import Piece
 from abruzzi_jobs.distributed.stages import named_parameters
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
 from abruzzi_jobs.models import Decoder, DecoderConfig, YarnConfig
@@ -21,20 +19,39 @@ from abruzzi_jobs.models import Decoder, DecoderConfig, YarnConfig
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a whole tensor, from `first` on."""
+    """Rows of a whole tensor, from `first` on, where they lie: not a copy."""
 
     name: str
     first: int
+    rows: int
+    """Of the whole tensor; 1 for one without dimensions."""
     tensor: Tensor
+
+    @property
+    def last(self) -> int:
+        return self.first + (len(self.tensor) if self.tensor.ndim else 1)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.last - self.first == self.rows
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        return (self.rows, *self.tensor.shape[1:]) if self.tensor.ndim else ()
+
+
+def whole_parts(tensors: Mapping[str, Tensor]) -> list[Part]:
+    return [Part(name, 0, len(tensor) if tensor.ndim else 1, tensor) for name, tensor in tensors.items()]
 
 
 class WholeModel:
-    """The chunks of all ranks as one state; `state_dict` is a collective."""
+    """A rank's chunks, as parts of the whole model."""
 
     def __init__(self, kind: type[Decoder], chunks: Mapping[int, Decoder], optimizer: ShardedMuonClip) -> None:
         self.chunks, self.optimizer = dict(chunks), optimizer
         self.config: DecoderConfig = optimizer.model
-        self._names = set(kind(self.config, device="meta").state_dict())
+        self.shapes = {name: tuple(t.shape) for name, t in kind(self.config, device="meta").state_dict().items()}
+        """Of the whole model."""
 
     def set_yarn(self, yarn: YarnConfig | None) -> None:
         """As `Decoder.set_yarn`, on all chunks of this rank."""
@@ -42,97 +59,56 @@ class WholeModel:
         for chunk in self.chunks.values():
             chunk.set_yarn(yarn)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """In main memory at the first rank; empty elsewhere."""
-        mesh = self.optimizer.mesh
-        parameters = named_parameters(self.chunks)
-        parts = [
-            Part(piece.name, self.optimizer.first_row(piece), parameters[piece.name].data[piece.first : piece.last])
-            for piece in self.optimizer.own_pieces
-        ]
-        if mesh.data_rank == 0:
-            parts += [Part(name, 0, buffer) for chunk in self.chunks.values() for name, buffer in chunk.named_buffers()]
-        return gather_parts(parts, mesh.ranks)
+    def parts(self) -> list[Part]:
+        """What this rank saves: over all ranks, everything once."""
+        return [*self._pieces(), *(self._buffers() if self.optimizer.mesh.data_rank == 0 else ())]
 
-    @torch.no_grad()
-    def load_state_dict(self, tensors: Mapping[str, Tensor], *, strict: bool = True) -> tuple[list[str], list[str]]:
-        """Takes this rank's part of whole tensors; (missing, unknown) names, for which it raises RuntimeError when `strict`."""
-        missing, unknown = sorted(self._names - set(tensors)), sorted(set(tensors) - self._names)
-        if strict and (missing or unknown):
-            raise RuntimeError(f"missing {missing[:3]}, unknown {unknown[:3]}")
-        mesh = self.optimizer.mesh
-        for chunk in self.chunks.values():
-            for name, own in chunk.state_dict().items():
-                if name in tensors:
-                    own.copy_(rows_of(tensors[name], own, mesh, name))
+    def targets(self) -> list[Part]:
+        """What this rank takes; `taken` gives it to whoever else computes with it."""
+        return [*self._pieces(), *self._buffers()]
+
+    def taken(self) -> None:
+        """The targets hold new values. A collective."""
         self.optimizer.own.take_masters()
-        return missing, unknown
+        self.optimizer.share()
+
+    def _pieces(self) -> Iterable[Part]:
+        parameters = named_parameters(self.chunks)
+        for piece in self.optimizer.own_pieces:
+            yield _part(self.optimizer, piece, piece.name, parameters[piece.name].data[piece.first : piece.last])
+
+    def _buffers(self) -> list[Part]:
+        return whole_parts({name: buffer for chunk in self.chunks.values() for name, buffer in chunk.named_buffers()})
 
 
 class WholeOptimizer:
-    """The states of all owners as one; `state_dict` is a collective. The same names as MuonClip's."""
+    """The states that a rank owns, as parts of all. The same names as MuonClip's."""
 
     def __init__(self, optimizer: ShardedMuonClip) -> None:
         self.optimizer = optimizer
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """In main memory at the first rank; empty elsewhere."""
-        optimizer = self.optimizer
-        firsts = {piece.name: optimizer.first_row(piece) for piece in optimizer.own_pieces}
-        is_first = optimizer.mesh.ranks.rank == 0
-        parts = [
-            Part(key, 0 if key == "step" else firsts[key.partition(".")[2]], tensor)
-            for key, tensor in optimizer.own.state_dict().items()
-            if key != "step" or is_first
-        ]
-        return gather_parts(parts, optimizer.mesh.ranks)
+    def parts(self) -> list[Part]:
+        """What this rank saves: over all ranks, everything once."""
+        is_first = self.optimizer.mesh.ranks.rank == 0
+        return [part for part in self.targets() if part.name != "step" or is_first]
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes what this rank owns; then all have the new parameters. Raises ValueError where something is missing."""
-        optimizer = self.optimizer
-        firsts = {piece.name: optimizer.first_row(piece) for piece in optimizer.own_pieces}
-        own = {}
-        for key, tensor in optimizer.own.state_dict().items():
-            if key not in state:
-                raise ValueError(
-                    f"optimizer state: missing {key}; it was saved by another model, optimizer kind or dtype"
-                )
-            first = firsts.get(key.partition(".")[2], 0)
-            own[key] = state[key] if key == "step" else state[key][first : first + len(tensor)]
-        optimizer.own.load_state_dict(own)
-        optimizer.share()
+    def targets(self) -> list[Part]:
+        """What this rank takes."""
+        pieces = {piece.name: piece for piece in self.optimizer.own_pieces}
+        found = []
+        for key, tensor in self.optimizer.own.state_dict().items():
+            if key == "step":
+                found += whole_parts({key: tensor})
+            else:
+                found.append(_part(self.optimizer, pieces[key.partition(".")[2]], key, tensor))
+        return found
+
+    def taken(self) -> None:
+        """The targets hold new values: parameters follow their masters, on all ranks that have them. A collective."""
+        self.optimizer.own.give_masters()
+        self.optimizer.share()
 
 
-def gather_parts(parts: Sequence[Part], ranks: Ranks) -> dict[str, Tensor]:
-    """Whole tensors at the first rank, in its main memory; empty elsewhere. All ranks call it."""
-    mine = [(part.name, part.first, tuple(part.tensor.shape), part.tensor.dtype) for part in parts]
-    all_of: list[list[tuple[str, int, tuple[int, ...], torch.dtype]]] = [[] for _ in range(ranks.world_size)]
-    dist.gather_object(mine, all_of if ranks.rank == 0 else None, dst=0)
-    if ranks.rank > 0:
-        for part in parts:
-            dist.send(part.tensor.detach().contiguous(), 0)
-        return {}
-    found: dict[str, list[tuple[int, Tensor]]] = {}
-    for part in parts:
-        found.setdefault(part.name, []).append((part.first, part.tensor.detach().to("cpu", copy=True)))
-    for rank in range(1, ranks.world_size):
-        for name, first, shape, dtype in all_of[rank]:
-            buffer = torch.empty(shape, dtype=dtype, device=ranks.device)
-            dist.recv(buffer, rank)
-            found.setdefault(name, []).append((first, buffer.cpu()))
-    return {name: _joined(rows) for name, rows in sorted(found.items())}
-
-
-def rows_of(whole: Tensor, own: Tensor, mesh: Mesh, name: str) -> Tensor:
-    """This rank's experts of a whole tensor; all of anything else. Raises ValueError where it does not fit."""
-    if own.ndim == 3 and whole.shape[0] == own.shape[0] * mesh.layout.ep:
-        whole = whole[mesh.ep_rank * own.shape[0] :][: own.shape[0]]
-    if whole.shape != own.shape:
-        raise ValueError(f"{name}: shape {tuple(whole.shape)}, expected {tuple(own.shape)}")
-    return whole
-
-
-def _joined(rows: list[tuple[int, Tensor]]) -> Tensor:
-    if len(rows) == 1:
-        return rows[0][1]
-    return torch.cat([tensor for _, tensor in sorted(rows, key=lambda row: row[0])])
+def _part(optimizer: ShardedMuonClip, piece: Piece, name: str, tensor: Tensor) -> Part:
+    first, rows = optimizer.place(piece)
+    return Part(name, first, rows, tensor)

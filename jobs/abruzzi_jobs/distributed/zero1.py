@@ -156,10 +156,12 @@ class ShardedMuonClip:
             layer: {side: Spectrum(*row[place]) for place, side in enumerate(sides)} for layer, row in enumerate(rows)
         }
 
-    def first_row(self, piece: Piece) -> int:
-        """Of the whole tensor, experts of other ranks included."""
-        each = len(self.parameters[piece.name]) if self.parameters[piece.name].ndim == 3 else 0
-        return piece.first + self.mesh.ep_rank * each
+    def place(self, piece: Piece) -> tuple[int, int]:
+        """(first row, rows) of a piece in the whole tensor, experts of other ranks included."""
+        parameter = self.parameters[piece.name]
+        if parameter.ndim < 3:
+            return piece.first, len(parameter)
+        return piece.first + self.mesh.ep_rank * len(parameter), len(parameter) * self.mesh.layout.ep
 
     def _mine(self) -> list[Piece]:
         places = {"dense": self.mesh.data_rank, "experts": self.mesh.edp_rank}

@@ -1,4 +1,4 @@
-"""A model from a checkpoint artifact: model.safetensors and the configuration in state.json."""
+"""A model from a checkpoint artifact: its weights, in one file or in the parts of several ranks, and the configuration in state.json."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS, WEIGHTS_FILE, tensors_of_folder
 from abruzzi_jobs.models import Decoder, DecoderConfig, model_from_table
 
-WEIGHTS_FILE = "model.safetensors"
 STATE_FILE = "state.json"
 
 
@@ -25,7 +24,7 @@ def load_model(checkpoint: Path) -> tuple[Decoder, dict[str, Any]]:
     """
     try:
         state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        tensors = load_file(checkpoint / WEIGHTS_FILE)
+        tensors = tensors_of_folder(checkpoint, WEIGHTS)
         model = model_from_table(_model_table(state), device="meta").to_empty(device="cpu")
         missing, unknown = model.load_state_dict({n: t.float() for n, t in tensors.items()}, strict=False)
         if missing or unknown:

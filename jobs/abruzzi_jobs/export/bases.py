@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Tokenizer
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.chat.servers.smollm2 import weights_path
-from abruzzi_jobs.checkpoint.save import WEIGHTS_FILE
 from abruzzi_jobs.checkpoint.state import STATE_FILE
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS_FILE
 from abruzzi_jobs.data.shards import PAD
 from abruzzi_jobs.data.tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from abruzzi_jobs.export.gguf import GgufModel, import_gguf

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
-
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS, tensors_of_folder
 from abruzzi_jobs.export.huggingface import export_huggingface
 from abruzzi_jobs.models.config import config_from_table
 
 
 def export_checkpoint(checkpoint: Path, directory: Path, tokenizer: Path | None) -> list[Path]:
-    """Files written. `checkpoint` holds model.safetensors and state.json; `tokenizer` a tokenizer artifact's files."""
+    """Files written. `checkpoint` holds the weights, in one file or in several ranks' parts, and state.json; `tokenizer` a tokenizer artifact's files."""
     state = json.loads((checkpoint / "state.json").read_text())
     config = config_from_table(state["config"]["model"])
     special: dict[str, int] = {}
@@ -24,5 +23,5 @@ def export_checkpoint(checkpoint: Path, directory: Path, tokenizer: Path | None)
         named = {f"{kind}_token_id": settings.get(f"{kind}_token") for kind in ("bos", "eos", "pad")}
         special = {key: numbers[token] for key, token in named.items() if token in numbers}
     return export_huggingface(
-        load_file(checkpoint / "model.safetensors"), config, directory, tokenizer=tokenizer, special_tokens=special
+        tensors_of_folder(checkpoint, WEIGHTS), config, directory, tokenizer=tokenizer, special_tokens=special
     )

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from abruzzi.contracts import training
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.plan.parameters import count_parameters
-from abruzzi_jobs.checkpoint.save import WEIGHTS_FILE
 from abruzzi_jobs.checkpoint.state import STATE_FILE
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS_FILE
 from abruzzi_jobs.export.huggingface import TOKENIZER_FILES, import_huggingface
 from abruzzi_jobs.export.published import FolderReport
 from abruzzi_jobs.models.config import ModelConfig

@@ -200,7 +200,7 @@ class MuonClip:
                     f"optimizer state {name}: shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
                 )
             tensor.copy_(state[name])
-        self._copy_masters(self.parameters)
+        self.give_masters()
 
     @torch.no_grad()
     def take_masters(self) -> None:
@@ -208,6 +208,10 @@ class MuonClip:
         for name, parameter in self.parameters.items():
             if self._masters[name].dtype != parameter.dtype:
                 self._masters[name].copy_(parameter)
+
+    def give_masters(self) -> None:
+        """To the parameters, after the tensors of `state_dict` were given other values."""
+        self._copy_masters(self.parameters)
 
     def _gradients(self, gradients: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         if gradients is not None:

@@ -19,9 +19,8 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import TrainingStage
 from abruzzi.contracts.training import MemoryConfig
 from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
-from abruzzi_jobs.checkpoint import Checkpointer, Held, TrainingState, load_checkpoint, open_checkpoint
+from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
-from abruzzi_jobs.checkpoint.state import LoadingOptimizer, Stateful
 from abruzzi_jobs.distributed import Ranks, node_name
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
@@ -72,17 +71,22 @@ class Training:
         micro_sequences = stage.batch.micro_sequences
         if isinstance(model, WholeModel):
             self.optimizer = model.optimizer
-            self._loading: LoadingOptimizer = WholeOptimizer(model.optimizer)
+            self._saved_optimizer: MuonClip | WholeOptimizer = WholeOptimizer(model.optimizer)
             dtype = MemoryPolicy.from_dict(stage.memory.model_dump()).compute_dtype
             self.trainer = ParallelTrainer(
                 model.chunks, model.optimizer, model.optimizer.mesh, dtype=dtype, micro_sequences=micro_sequences,
                 watch=self.watch,
             )  # fmt: skip
         else:
-            self.optimizer = self._loading = optimizer_of(stage.id, stage.optimizer, model)
+            self.optimizer = self._saved_optimizer = optimizer_of(stage.id, stage.optimizer, model)
             self.trainer = Trainer(model, self.optimizer, ranks, micro_sequences=micro_sequences, watch=self.watch)
         self.held_out = feed.held_out(stage.telemetry.held_out_sequences)
-        self.checkpointer = Checkpointer(context, stage.checkpoint) if ranks.rank == 0 else None
+        self.checkpointer: Checkpointer | None = None
+        """On ranks that save: all of a layout; the first of data-parallel ranks, which have all the same."""
+        if isinstance(model, WholeModel):
+            self.checkpointer = Checkpointer(context, stage.checkpoint, peers=Peers(ranks))
+        elif ranks.rank == 0:
+            self.checkpointer = Checkpointer(context, stage.checkpoint)
         self.pace = Pace(schedule.total_steps)
         self.stragglers = StragglerWatch(ranks.world_size)
         self.straggler: Straggler | None = None
@@ -99,9 +103,8 @@ class Training:
         """Raises Preempted when it was told to stop, AbruzziError `divergence`, `disk_full` and what else ends a stage."""
         self._introduce()
         self._resume()
-        model, optimizer = self._states()
         if self.checkpointer is not None:
-            self.checkpointer.begin(model, optimizer, resumed_step=self._saved_step)
+            self.checkpointer.begin(self.model, self._saved_optimizer, resumed_step=self._saved_step)
         try:
             self._loop()
         except BaseException as error:
@@ -225,7 +228,8 @@ class Training:
 
     def _save_or_stop(self, *, began: bool) -> None:
         """Rank 0 knows when a checkpoint is due, any rank may have been told to stop: all agree, at the same step."""
-        due = began and self.checkpointer is not None and self.checkpointer.is_due(self.step)
+        is_first = self.ranks.rank == 0
+        due = began and is_first and self.checkpointer is not None and self.checkpointer.is_due(self.step)
         votes = torch.tensor([int(self.context.stop_requested.is_set()), int(due)], device=self.ranks.device)
         stop, save = (bool(vote) for vote in self.ranks.max_(votes).tolist())
         total = self.schedule.total_steps
@@ -243,12 +247,11 @@ class Training:
             )
 
     def _save(self) -> None:
-        """All ranks take part; rank 0 writes. Nothing is done for a step that is saved already."""
+        """All ranks take part. Nothing is done for a step that is saved already."""
         if self._saved_step == self.step:
             return
         self._beat("save")
         random = capture_all(self.ranks)
-        model, optimizer = self._states()
         self._saved_step = self.step
         if self.checkpointer is None:
             return
@@ -265,19 +268,12 @@ class Training:
             loss=self._loss,
             valid_loss=self.valid_loss,
         )
-        self.checkpointer.save(model, optimizer, state)
+        self.checkpointer.save(self.model, self._saved_optimizer, state)
 
     def _table_now(self) -> Mapping[str, Any]:
         """With the positions that the weights were trained with last: what serves or evaluates the checkpoint turns them so."""
         yarn = self.model.config.yarn
         return {**self._table, "model": {**self._table["model"], "yarn": None if yarn is None else asdict(yarn)}}
-
-    def _states(self) -> tuple[Stateful, Stateful]:
-        """What a checkpoint holds, whole at the first rank; all take part."""
-        if isinstance(self.model, WholeModel):
-            return Held(self.model.state_dict()), Held(WholeOptimizer(self.model.optimizer).state_dict())
-        assert isinstance(self.optimizer, MuonClip)
-        return self.model, self.optimizer
 
     def _report_saves(self) -> None:
         if self.checkpointer is not None:
@@ -290,7 +286,7 @@ class Training:
         if self.checkpointer is not None:
             try:
                 self.checkpointer.finish()
-            except (AbruzziError, OSError) as error:
+            except (AbruzziError, OSError, RuntimeError) as error:  # RuntimeError: another rank is gone
                 logger.warning("The last save failed too: %s", error)
 
     def _resume(self) -> None:
@@ -305,15 +301,15 @@ class Training:
 
     def _load(self) -> None:
         self._beat("load")
-        artifact = open_checkpoint(self.context, self.ranks)
-        if artifact is None:
+        opened = open_checkpoint(self.context, self.ranks)
+        if opened is None:
             logger.info("%s", self._origin)
             return
-        state = load_checkpoint(artifact, self.model, self._loading, rank=self.ranks.rank)
+        state = load_checkpoint(opened, self.model, self._saved_optimizer, ranks=self.ranks)
         self.step, self.tokens, self.valid_loss = state.step, state.tokens, state.valid_loss
         self._loss, self._lr_scale = state.loss, state.lr_scale
         self.watch.load_state_dict(dict(state.divergence))
-        manifest = artifact.manifest
+        manifest = opened.manifest
         is_own = manifest.run_id == self.context.spec.run_id
         self._saved_step = self.step if is_own else None
         try:
@@ -323,9 +319,6 @@ class Training:
                 raise
             # A branch may change the seed, the length or the data: it goes on with these weights, on an order of its own.
             logger.info("branched with another order of data (%s): reading from its beginning", error.message)
-        self.ranks.barrier()
-        if self.ranks.rank == 0:
-            self.context.discard(artifact)
         logger.info("resumed from %s of attempt %s at step %d", manifest.name, manifest.attempt_id, self.step)
 
     def _introduce(self) -> None:

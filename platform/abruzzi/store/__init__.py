@@ -5,6 +5,7 @@ from abruzzi.store.commit import (
     blob_key,
     check_free_space,
     commit_artifact,
+    commit_entries,
     is_pinned,
     list_manifests,
     manifest_key,
@@ -16,6 +17,7 @@ from abruzzi.store.commit import (
     prefix_of,
     read_manifest,
     remove_artifact,
+    store_content,
     verify_manifest,
 )
 from abruzzi.store.objects import DirectoryStore, ObjectStore, check_key
@@ -38,6 +40,7 @@ __all__ = [
     "check_key",
     "checkpoint_after_divergences",
     "commit_artifact",
+    "commit_entries",
     "data_to_pass_over",
     "is_pinned",
     "list_manifests",
@@ -51,5 +54,6 @@ __all__ = [
     "prefix_of",
     "read_manifest",
     "remove_artifact",
+    "store_content",
     "verify_manifest",
 ]

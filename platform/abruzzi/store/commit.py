@@ -9,7 +9,8 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,10 +90,46 @@ def commit_artifact(
         if progress is not None:
             progress(done, total)
 
-    entries = [_store_file(store, spec.output_prefix, path, source, tell) for path, source in sorted(files.items())]
+    entries = [store_file(store, spec.output_prefix, path, source, tell) for path, source in files.items()]
+    return commit_entries(store, spec, kind=kind, name=name, entries=entries, meta=meta, step=step)
+
+
+def store_file(
+    store: ObjectStore, output_prefix: str, path: str, source: Path, tell: Callable[[int], None] = lambda _: None
+) -> FileEntry:
+    """The first half of a commit: a file of an artifact, below its digest, where no manifest names it yet. `tell` hears of bytes hashed and stored."""
+    with source.open("rb") as file:
+        digest = _digest(file, tell)
+    entry = FileEntry(path=path, digest=digest, size_bytes=source.stat().st_size)
+    if not _is_stored(store, output_prefix, entry):
+        store.put(blob_key(output_prefix, digest), source)
+    tell(entry.size_bytes)
+    return entry
+
+
+def store_content(store: ObjectStore, output_prefix: str, path: str, content: bytes | memoryview) -> FileEntry:
+    """As `store_file`, from memory. Several processes may store files of one artifact, which one of them commits (`commit_entries`)."""
+    with ThreadPoolExecutor(1) as hashing:  # which leaves the interpreter to others
+        found = hashing.submit(lambda: FileEntry(path=path, digest=_digest_of(content), size_bytes=len(content)))
+        if isinstance(store, DirectoryStore) or not _is_stored(store, output_prefix, found.result()):
+            store.put_below(f"{output_prefix}blobs/", content, lambda: blob_key(output_prefix, found.result().digest))
+        return found.result()
+
+
+def commit_entries(
+    store: ObjectStore,
+    spec: StageSpec,
+    *,
+    kind: ArtifactKind,
+    name: str,
+    entries: Sequence[FileEntry],
+    meta: Mapping[str, Any] | None = None,
+    step: int | None = None,
+) -> tuple[str, Manifest]:
+    """The second half: one manifest of files that are stored, all of them. Conflict as in `commit_artifact`."""
     manifest = Manifest(
         kind=kind, name=name, project_id=spec.project_id, run_id=spec.run_id, stage_id=spec.stage_id, attempt_id=spec.attempt_id,
-        epoch=spec.epoch, step=step, created_at=datetime.now(UTC), files=tuple(entries),
+        epoch=spec.epoch, step=step, created_at=datetime.now(UTC), files=tuple(sorted(entries, key=lambda entry: entry.path)),
         parents=_parents(spec), meta=dict(meta or {}),
     )  # fmt: skip
     key = manifest_key(spec.output_prefix, spec.epoch, name)
@@ -233,20 +270,6 @@ def _pins(key: str) -> str:
     return key.removesuffix("manifest.json") + "pins/"
 
 
-def _store_file(
-    store: ObjectStore, output_prefix: str, path: str, source: Path, tell: Callable[[int], None]
-) -> FileEntry:
-    with source.open("rb") as file:
-        digest = _digest(file, tell)
-    entry = FileEntry(path=path, digest=digest, size_bytes=source.stat().st_size)
-    key = blob_key(output_prefix, digest)
-    # One blob may have been damaged since: equal size is no proof, but a damaged one is found at reading and never silently used.
-    if not store.exists(key) or store.size(key) != entry.size_bytes:
-        store.put(key, source)
-    tell(entry.size_bytes)
-    return entry
-
-
 def _fetch(store: ObjectStore, key: str, target: Path, manifest: Manifest, path: str) -> None:
     try:
         if isinstance(store, DirectoryStore):
@@ -261,6 +284,16 @@ def _fetch(store: ObjectStore, key: str, target: Path, manifest: Manifest, path:
             shutil.copyfileobj(source, file, _CHUNK)
     except NotFound:
         raise CorruptArtifact(manifest, path, "is gone") from None
+
+
+def _is_stored(store: ObjectStore, output_prefix: str, entry: FileEntry) -> bool:
+    """Its blob may have been damaged since: equal size is no proof, but a damaged one is found at reading and never silently used."""
+    key = blob_key(output_prefix, entry.digest)
+    return store.exists(key) and store.size(key) == entry.size_bytes
+
+
+def _digest_of(content: bytes | memoryview) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def _digest(stream: BinaryIO, tell: Callable[[int], None] = lambda _: None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -16,6 +16,9 @@ from abruzzi.contracts.errors import AbruzziError, NotFound
 
 _KEY = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
 _MAX_KEY_BYTES = 900
+
+Content = bytes | memoryview | Path
+"""Of an object: in memory, or a file of this machine."""
 
 
 class ObjectStore(Protocol):
@@ -29,7 +32,12 @@ class ObjectStore(Protocol):
         """A stream over the object, from byte `start` on. Raises NotFound."""
         ...
 
-    def put(self, key: str, content: bytes | Path) -> None: ...
+    def put(self, key: str, content: Content) -> None: ...
+
+    def put_below(self, prefix: str, content: bytes | memoryview, key: Callable[[], str]) -> None:
+        """As `put`, of an object below `prefix` (which ends with /) whose key takes as long to find as its bytes to write: both may go on at once.
+        What raises in `key` leaves no object."""
+        ...
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """True: written now. False: there was one already, which stays."""
@@ -84,10 +92,20 @@ class DirectoryStore:
         file.seek(start)
         return file
 
-    def put(self, key: str, content: bytes | Path) -> None:
+    def put(self, key: str, content: Content) -> None:
         target = self.path(key)
         temporary = self._write(target, content)
         os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+    def put_below(self, prefix: str, content: bytes | memoryview, key: Callable[[], str]) -> None:
+        temporary = self._write(self.path(f"{prefix}new"), content)
+        try:
+            target = self.path(key())
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
         _sync_folder(target.parent)
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
@@ -128,7 +146,7 @@ class DirectoryStore:
         state = os.statvfs(self.root)
         return state.f_bavail * state.f_frsize
 
-    def _write(self, target: Path, content: bytes | Path) -> str:
+    def _write(self, target: Path, content: Content) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
         try:

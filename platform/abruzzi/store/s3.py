@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import S3Store as S3Config
 from abruzzi.store.credentials import credentials_provider
-from abruzzi.store.objects import check_key
+from abruzzi.store.objects import Content, check_key
 
 _ABSENT = ("NoSuchKey", "NoSuchObject", "NotFound")
 _PASSING = (
@@ -70,12 +70,16 @@ class S3Store:
             response = self._client.get_object(self.bucket, _readable(key), offset=start)
         return cast(BinaryIO, io.BufferedReader(_Stream(response, key), 1 << 20))  # type: ignore[arg-type]
 
-    def put(self, key: str, content: bytes | Path) -> None:
+    def put(self, key: str, content: Content) -> None:
         with _talking(key):
             if isinstance(content, Path):
                 self._client.fput_object(self.bucket, check_key(key), str(content))
             else:
-                self._client.put_object(self.bucket, check_key(key), io.BytesIO(content), len(content))
+                self._client.put_object(self.bucket, check_key(key), cast(BinaryIO, _Reading(content)), len(content))
+
+    def put_below(self, prefix: str, content: bytes | memoryview, key: Callable[[], str]) -> None:
+        """A server wants the key first."""
+        self.put(key(), content)
 
     @retry(
         retry=retry_if_exception(_is_away),
@@ -137,6 +141,22 @@ class S3Store:
         with _talking(self.bucket):
             if not self._client.bucket_exists(self.bucket):
                 self._client.make_bucket(self.bucket)
+
+
+class _Reading(io.RawIOBase):
+    """Memory as a stream, a part of it copied at a time."""
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        self._view, self._at = memoryview(content), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        found = self._view[self._at : self._at + len(buffer)]
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
 
 
 class _Stream(io.RawIOBase):

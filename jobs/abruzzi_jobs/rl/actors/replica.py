@@ -14,7 +14,7 @@ from abruzzi.contracts.recipe import RlStage
 from abruzzi.contracts.rollout import Segment
 from abruzzi.contracts.stage import DirectoryStore, S3Store
 from abruzzi.store import open_store
-from abruzzi_jobs.checkpoint.save import WEIGHTS_FILE
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS_FILE
 from abruzzi_jobs.distributed import lone_rank
 from abruzzi_jobs.rl.actors.member import Member
 from abruzzi_jobs.rl.actors.offers import Offers

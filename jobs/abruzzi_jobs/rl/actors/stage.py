@@ -13,6 +13,7 @@ from abruzzi.contracts.recipe import RlStage
 from abruzzi.store import prefix_of, read_manifest
 from abruzzi_jobs.chat.remote import Asking, serve_roles
 from abruzzi_jobs.chat.roles import Roles
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS_FILE
 from abruzzi_jobs.data.ray_session import ENV_ADDRESS, ray_here
 from abruzzi_jobs.rl.actors.crew import Crew, WorkerActor
 from abruzzi_jobs.rl.actors.fleet import Fleet
@@ -155,8 +156,8 @@ class ActorParts:
     async def _begin_together(self, trainer: Actor) -> Begun:
         """With the replicas, where nothing was trained yet: each reads a part."""
         found: list[Begun] = []
-        if self._context.spec.resume is None:
-            source = self._source()
+        source = self._source() if self._context.spec.resume is None else None
+        if source is not None:
 
             async def begin() -> None:
                 found.append(await self._called(trainer, again=False, source=source))
@@ -176,9 +177,12 @@ class ActorParts:
         except ActorLost as lost:
             raise TrainerLost(str(lost)) from lost
 
-    def _source(self) -> Source:
+    def _source(self) -> Source | None:
+        """None where the ranks of a layout have saved their parts each: the trainer joins them, and the replicas get its weights."""
         reference = self._context.spec.inputs["checkpoint"]
         manifest = read_manifest(self._context.store, reference.manifest_key)
+        if not any(entry.path == WEIGHTS_FILE for entry in manifest.files):
+            return None
         return Source(self._context.spec.store, manifest, prefix_of(reference.manifest_key))
 
     def _committed(self, key: str, manifest: Manifest) -> None:

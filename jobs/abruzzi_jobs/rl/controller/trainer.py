@@ -96,16 +96,15 @@ class Trainer:
 
     def begin(self) -> Begun:
         """By the checkpoint that the platform picked; zeros without one."""
-        artifact = open_checkpoint(self._context, self._ranks)
+        opened = open_checkpoint(self._context, self._ranks)
         iterations = tokens = line = 0
-        if artifact is not None:
-            state = load_checkpoint(artifact, self.model, self._optimizer, rank=self._ranks.rank)
+        if opened is not None:
+            state = load_checkpoint(opened, self.model, self._optimizer, ranks=self._ranks)
             iterations, tokens, line = state.step, state.tokens, int(state.loader["line"])
             self._watch.load_state_dict(dict(state.divergence))
             self._learner.load_state_dict(state.loader["learner"])
-            manifest = artifact.manifest
+            manifest = opened.manifest
             self._saved = iterations if manifest.run_id == self._context.spec.run_id else None
-            self._context.discard(artifact)
             logger.info(
                 "resumed from %s of attempt %s after %d iterations", manifest.name, manifest.attempt_id, iterations
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import fcntl
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from abruzzi.contracts.artifact import ArtifactRef, Manifest
+from abruzzi.contracts.artifact import ArtifactRef, FileEntry, Manifest
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import ENV_ATTEMPT_DIR, ENV_SPEC, StageSpec
 from abruzzi.contracts.states import ArtifactKind
-from abruzzi.store import ObjectStore, commit_artifact, materialize, open_store, prefix_of, read_manifest
+from abruzzi.store import (
+    ObjectStore,
+    commit_artifact,
+    commit_entries,
+    materialize,
+    open_store,
+    prefix_of,
+    read_manifest,
+)
 
 Committed = Callable[[str, Manifest], None]
 
@@ -97,6 +104,10 @@ class StageContext:
         """The checkpoint that the platform picked, or None for a fresh start."""
         return self._fetch("resume", self.spec.resume) if self.spec.resume else None
 
+    def resume_manifest(self) -> tuple[str, Manifest] | None:
+        """As `resume`, for who reads the files in a way of its own: (key, manifest). Raises NotFound, AbruzziError `corrupt_manifest`."""
+        return self._chosen("resume", self.spec.resume) if self.spec.resume else None
+
     def commit(
         self,
         kind: ArtifactKind,
@@ -114,9 +125,15 @@ class StageContext:
         key, manifest = commit_artifact(
             self.store, self.spec, kind=kind, name=name, files=files, meta=meta, step=step, progress=progress
         )
-        for tell in self.on_commit:
-            tell(key, manifest)
-        return manifest
+        return self._told(key, manifest)
+
+    def commit_entries(
+        self, kind: ArtifactKind, name: str, entries: Sequence[FileEntry], meta: Mapping[str, Any], step: int
+    ) -> Manifest:
+        """Commit an output whose files the ranks have stored, each its own (`abruzzi.store.store_content`). Only one rank does it."""
+        return self._told(
+            *commit_entries(self.store, self.spec, kind=kind, name=name, entries=entries, meta=meta, step=step)
+        )
 
     def fetch(self, name: str, key: str, manifest: Manifest) -> LocalArtifact:
         """Files of any committed artifact, below `inputs/<name>`, verified; once for all ranks. Raises CorruptArtifact."""
@@ -130,10 +147,10 @@ class StageContext:
                 done.touch()
         return LocalArtifact(folder, manifest)
 
-    def discard(self, artifact: LocalArtifact) -> None:
-        """Remove the local copy, which would otherwise hold the disk's space when retention removes the artifact. One rank does it."""
-        (artifact.folder.parent / f".{artifact.folder.name}.done").unlink(missing_ok=True)
-        shutil.rmtree(artifact.folder, ignore_errors=True)
+    def _told(self, key: str, manifest: Manifest) -> Manifest:
+        for tell in self.on_commit:
+            tell(key, manifest)
+        return manifest
 
     def _input(self, name: str) -> ArtifactRef:
         reference = self.spec.inputs.get(name)

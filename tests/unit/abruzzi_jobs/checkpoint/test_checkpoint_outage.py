@@ -112,6 +112,7 @@ def test_a_server_that_stays_away_makes_the_stage_ask_to_be_tried_again_free_of_
 ) -> None:
     model, optimizer = trained()
     saving = checkpointer(context)
+    saving.begin(model, optimizer, resumed_step=None)
     store.breaks_at, store.comes_back = 2, False
     saving.save(model, optimizer, at(10))
     with torch.no_grad():

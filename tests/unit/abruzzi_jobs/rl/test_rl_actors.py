@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 import torch
 from actor_places import Death, HereActor, HerePlace
 from rl_lab import TESTS, RlLab, make_policy
+from safetensors.torch import load_file
 
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.recipe import RlStage
 from abruzzi.contracts.rollout import Task
 from abruzzi.contracts.states import ArtifactKind
+from abruzzi_jobs.checkpoint.tensor_file import WEIGHTS, TensorFile, file_name
 from abruzzi_jobs.distributed import lone_rank
+from abruzzi_jobs.distributed.whole import Part
 from abruzzi_jobs.rl.actors.crew import Crew
 from abruzzi_jobs.rl.actors.stage import ReinforcementOnActors
 from abruzzi_jobs.rl.controller.stage import Reinforcement
@@ -133,6 +137,32 @@ async def test_whoever_is_killed_it_ends_with_the_bits_of_one_process(
     assert all(row["versions"] == [row["iteration"] - 1] for row in found[1]), "played by the version it trains"
     assert found == expected
     assert lab.output(ArtifactKind.TOKENIZER).files
+
+
+def saved_by_two_ranks(policy: Path, folder: Path) -> Path:
+    """The same policy: each has half of the rows of every tensor."""
+    shutil.copytree(policy, folder)
+    whole = folder / "checkpoint" / "model.safetensors"
+    tensors = load_file(whole)
+    whole.unlink()
+    for rank in (0, 1):
+        parts = []
+        for name, tensor in tensors.items():
+            rows, half = len(tensor), len(tensor) // 2
+            first, last = ((0, half), (half, rows))[rank]
+            parts.append(Part(name, first, rows, tensor[first:last]))
+        file = TensorFile(parts)
+        file.fill(parts)
+        (whole.parent / file_name(WEIGHTS, rank, 2)).write_bytes(file.content)
+    return folder
+
+
+async def test_it_begins_with_a_checkpoint_that_several_ranks_have_saved_as_with_any_other(
+    tmp_path: Path, policy: Path, expected: tuple[dict[str, str], list[dict[str, Any]]]
+) -> None:
+    lab, place = RlLab(tmp_path / "lab", made=saved_by_two_ranks(policy, tmp_path / "parts")), HerePlace()
+    await run_on(lab, place, replicas=1)
+    assert results(lab) == expected
 
 
 ASYNCHRONOUS: dict[str, Any] = {**TABLE["rl"], "iterations": 4, "staleness": 1}
