@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from abruzzi.contracts.training import ModelConfig as ContractModel
+from abruzzi.contracts.training import ParallelConfig
+from abruzzi.plan.layout import layer_ranges
 from abruzzi_jobs.distributed import Layout, Mesh, Ranks, start_ranks, stop_ranks
 from abruzzi_jobs.distributed.stages import build_stages, named_parameters
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
@@ -46,7 +49,9 @@ def alone(model_config: ModelConfig, dtype: torch.dtype, ranks: Ranks) -> tuple[
 
 
 def together(model_config: ModelConfig, dtype: torch.dtype, mesh: Mesh) -> tuple[Any, list[Any]]:
-    chunks = build_stages(KimiK2, model_config, mesh, dtype=dtype, seed=0)
+    given = ContractModel.model_validate(model_config.to_dict())
+    ranges = layer_ranges(given, ParallelConfig(pp=mesh.layout.pp, vpp=mesh.layout.vpp))
+    chunks = build_stages(KimiK2, model_config, mesh, layers=ranges, dtype=dtype, seed=0)
     layers = sorted(int(layer) for chunk in chunks.values() for layer in chunk.layers)
     optimizer = ShardedMuonClip(named_parameters(chunks), OPTIMIZER, model=model_config, layers=layers, mesh=mesh)
     trainer = ParallelTrainer(

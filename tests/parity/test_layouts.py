@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from rank_processes import run_ranks
 
+from abruzzi.contracts.training import ModelConfig as ContractModel
+from abruzzi.contracts.training import ParallelConfig
+from abruzzi.plan.layout import layer_ranges
 from abruzzi_jobs.distributed import Layout
 from abruzzi_jobs.models import ModelConfig
 
@@ -43,13 +46,16 @@ def train(
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six layers, one dense, eight experts, of which a token takes three: several of them on one rank."""
-    path = tmp_path_factory.mktemp("layouts")
+    return with_model(tmp_path_factory.mktemp("layouts"))
+
+
+def with_model(path: Path, **changes: int) -> Path:
     config = ModelConfig(
         vocab_size=64, hidden_size=32, num_layers=6, num_heads=2, q_lora_rank=16, kv_lora_rank=16,
         qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8, intermediate_size=64, moe_intermediate_size=16,
         num_experts=8, num_experts_per_token=3, max_position=64, init_std=0.05,
     )  # fmt: skip
-    (path / "model.json").write_text(json.dumps(config.to_dict()))
+    (path / "model.json").write_text(json.dumps({**config.to_dict(), **changes}))
     return path
 
 
@@ -83,6 +89,16 @@ def assert_follows(one: dict[str, Any], ranks: list[dict[str, Any]], *, toleranc
 @pytest.mark.parametrize("layout", [Layout(pp=2, vpp=2), Layout(pp=2, ep=2, dp=2)], ids=named)
 def test_two_and_four_ranks_follow_one(directory: Path, one: dict[str, Any], layout: Layout) -> None:
     assert_follows(one, train(directory, layout), tolerance=1e-5)
+
+
+def test_stages_without_layers_pass_on_what_they_get(tmp_path: Path) -> None:
+    """A head that is worth more than a layer: of the six stages of four layers the third has none, and the last has the head alone, as of K2's 64
+    stages the last has."""
+    directory = with_model(tmp_path, num_layers=4, vocab_size=1024)
+    model = ContractModel.model_validate(json.loads((directory / "model.json").read_text()))
+    assert [len(layers) for layers in layer_ranges(model, ParallelConfig(pp=3, vpp=2))] == [1, 1, 0, 1, 1, 0]
+    one = train(directory, None, steps=6)[0]
+    assert_follows(one, train(directory, Layout(pp=3, vpp=2), steps=6), tolerance=1e-5)
 
 
 @pytest.mark.prove

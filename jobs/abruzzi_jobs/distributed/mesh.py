@@ -45,20 +45,6 @@ class Layout:
     def stages(self) -> int:
         return self.pp * self.vpp
 
-    def layers(self, num_layers: int) -> list[range]:
-        """Of each stage, as even as can be; the first and the last, which also hold embedding and head, get the smaller share. ValueError."""
-        if self.stages > num_layers:
-            raise ValueError(f"parallel: {num_layers} layers are too few for pp x vpp = {self.stages} stages")
-        base, rest = divmod(num_layers, self.stages)
-        middle = (self.stages - 1) / 2
-        larger = set(sorted(range(self.stages), key=lambda stage: (abs(stage - middle), stage))[:rest])
-        found, first = [], 0
-        for stage in range(self.stages):
-            count = base + (stage in larger)
-            found.append(range(first, first + count))
-            first += count
-        return found
-
     def experts(self, num_experts: int, ep_rank: int) -> range:
         if num_experts % self.ep:
             raise ValueError(f"parallel.ep: {self.ep} does not divide {num_experts} experts")

@@ -9,6 +9,7 @@ Shapes: B rows of a micro-batch, L positions, D hidden.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -43,6 +44,16 @@ class MicroBatch:
     segments_BL: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When an action of the last run was done, in seconds of this machine's monotonic clock (`time.perf_counter`), its wait for a message not counted,
+    that for the other ranks of an all-to-all counted. On CUDA: when the host was done with it."""
+
+    action: Action
+    start: float
+    end: float
+
+
 Loss = Callable[[int, int, ForwardOutput], Tensor | None]
 """(stage, micro-batch, what its forward gave) → this stage's share of the loss, to be differentiated; None where it has none."""
 
@@ -65,6 +76,7 @@ class PipelineRuntime:
         self.chunks, self._mesh, self._dtype = dict(chunks), mesh, dtype
         self._stages = mesh.layout.stages
         self._hidden = next(iter(chunks.values())).config.hidden_size
+        self.spans: list[Span] = []
 
     def run(
         self,
@@ -74,9 +86,11 @@ class PipelineRuntime:
         *,
         after_gradients: Callable[[], None] = lambda: None,
     ) -> None:
-        """`after_gradients` is called where some have been added to parameters, after I and W. Raises ValueError for an action that is none of
-        the above."""
-        _Run(self, actions, batches, loss, after_gradients).execute()
+        """`after_gradients` is called where some have been added to parameters, after I and W. `spans` are this run's afterwards. Raises ValueError
+        for an action that is none of the above."""
+        run = _Run(self, actions, batches, loss, after_gradients)
+        run.execute()
+        self.spans = run.spans
 
 
 class _Run:
@@ -96,6 +110,8 @@ class _Run:
         self._coming: dict[tuple[str, int, int], tuple[dist.Work | None, Tensor]] = {}
         self._leaving: dict[tuple[str, int, int], Tensor] = {}
         self._sends: list[tuple[dist.Work, Tensor]] = []
+        self.spans: list[Span] = []
+        self._began = 0.0
         self._does: dict[str, Callable[[int, int], None]] = {
             "F": self._forward, "I": self._inputs, "W": self._weights,
             "SEND_F": lambda s, m: self._send("F", s, m), "RECV_F": lambda s, m: self._receive("F", s, m),
@@ -109,7 +125,9 @@ class _Run:
             raise ValueError(f"the runtime does not execute {', '.join(unknown)}: make the table without them")
         with nullcontext() if self._backward else torch.no_grad():
             for action in self._actions:
+                self._began = time.perf_counter()
                 self._does[action.op](action.stage, action.microbatch)
+                self.spans.append(Span(action, self._began, time.perf_counter()))
         for work, _ in self._sends:
             work.wait()
 
@@ -203,6 +221,7 @@ class _Run:
         work, tensor = self._coming.pop((op, stage, m))
         if work is not None:
             work.wait()
+            self._began = time.perf_counter()
         return tensor
 
 

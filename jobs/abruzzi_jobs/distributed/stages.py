@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -17,11 +17,12 @@ def build_stages(
     config: DecoderConfig,
     mesh: Mesh,
     *,
+    layers: Sequence[range],
     dtype: torch.dtype = torch.float32,
     seed: int | None = None,
 ) -> dict[int, Decoder]:
-    """stage → chunk. The weights of a seed are the whole model's, whatever the layout; `seed` None: they are loaded later. Raises ValueError
-    where model and layout do not fit."""
+    """stage → chunk. `layers` of every stage of the pipeline, in order; some may have none, and pass on what they get. The weights of a seed are
+    the whole model's, whatever the layout; `seed` None: they are loaded later. Raises ValueError where model and layout do not fit."""
     layout = mesh.layout
     experts = None
     if layout.ep > 1:
@@ -29,10 +30,14 @@ def build_stages(
         if not count:
             raise ValueError(f"parallel.ep: {layout.ep}, but the model has no experts")
         experts = layout.experts(count, mesh.ep_rank)
-    layers = layout.layers(config.num_layers)
+    if len(layers) != layout.stages or [layer for own in layers for layer in own] != list(range(config.num_layers)):
+        raise ValueError(
+            f"parallel: the stages' layers do not cover {config.num_layers} layers in {layout.stages} stages"
+        )
     chunks = {}
     for stage in range(mesh.pp_rank, layout.stages, layout.pp):
-        chunk = kind(config, layers=layers[stage], experts=experts, device="meta", dtype=dtype)
+        ends = (stage == 0, stage == layout.stages - 1)
+        chunk = kind(config, layers=layers[stage], ends=ends, experts=experts, device="meta", dtype=dtype)
         chunk.to_empty(device=mesh.ranks.device)
         if seed is not None:
             chunk.init_weights(seed)

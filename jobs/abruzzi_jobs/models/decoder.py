@@ -1,7 +1,8 @@
 """A decoder: embedding, layers of attention and feed-forward, final norm, head. Architectures differ in their attention and configuration
 (model.py: Kimi K2; llama.py: Llama).
 
-A model may hold any range of layers, for pipeline stages: the first range owns the embedding, the last the final norm and the head.
+A model may hold any range of layers, for pipeline stages: the first stage owns the embedding, the last the final norm and the head. A stage between
+others may have no layers.
 Parameter names are logical (`layers.17.…` whatever the range), and are what checkpoints are keyed by.
 
 Shapes: B batch, L positions, D hidden, V vocabulary, H heads, E experts.
@@ -155,7 +156,8 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Layers `layers` of the model, and of their experts `experts` (all by default). On device "meta" nothing is allocated; `init_weights`
+    """Layers `layers` of the model, and of their experts `experts` (all by default). `ends`: whether the embedding is here, and whether the head is;
+    by default with the first and with the last layer. On device "meta" nothing is allocated; `init_weights`
     fills the rest. With a part of the experts, `Experts.exchange` must be set before the first forward pass."""
 
     attention: ClassVar[type[Attention]]
@@ -165,6 +167,7 @@ class Decoder(nn.Module):
         config: DecoderConfig,
         *,
         layers: range | None = None,
+        ends: tuple[bool, bool] | None = None,
         experts: range | None = None,
         device: Any = None,
         dtype: torch.dtype = torch.float32,
@@ -172,14 +175,18 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         layers = range(config.num_layers) if layers is None else layers
-        if len(layers) == 0 or layers.step != 1 or layers.start < 0 or layers.stop > config.num_layers:
+        if (
+            (len(layers) == 0 and ends is None)
+            or layers.step != 1
+            or layers.start < 0
+            or layers.stop > config.num_layers
+        ):
             raise ValueError(
                 f"layers {layers.start} to {layers.stop}: not a range of 0 to {config.num_layers}; give consecutive layers of the model"
             )
         self.config = config
         self.activations = Activations()
-        self.is_first = layers.start == 0
-        self.is_last = layers.stop == config.num_layers
+        self.is_first, self.is_last = ends or (layers.start == 0, layers.stop == config.num_layers)
         if config.tie_embeddings and not (self.is_first and self.is_last):
             raise ValueError(
                 "tie_embeddings: a pipeline stage cannot share the embedding with the head; use one stage or tie_embeddings = false"
@@ -222,7 +229,9 @@ class Decoder(nn.Module):
             loss=loss,
             loss_sum=loss_sum,
             num_targets=num_targets,
-            max_logit_per_layer=torch.stack(max_logits),
+            max_logit_per_layer=(
+                torch.stack(max_logits) if max_logits else hidden_BLD.new_zeros(0, self.config.num_heads)
+            ),
             expert_counts=expert_counts(self.config, [r.counts_E for r in routings], hidden_BLD.device),
             aux_loss=aux_loss,
             hidden_BLD=hidden_BLD,

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from abruzzi.plan.pipeline import Action, action_table, forward_table
+from abruzzi.contracts.training import ParallelConfig
+from abruzzi.plan.pipeline import Action, forward_table, training_table
 from abruzzi_jobs.distributed import Layout, Mesh
-from abruzzi_jobs.distributed.pipeline import MicroBatch, PipelineRuntime
+from abruzzi_jobs.distributed.pipeline import MicroBatch, PipelineRuntime, Span
 from abruzzi_jobs.distributed.stages import build_stages, named_parameters
 from abruzzi_jobs.distributed.whole import WholeModel
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
@@ -27,16 +28,10 @@ from abruzzi_jobs.train.trainer import StepResult, bits_per_byte, micro_batches
 
 
 def schedule_of(layout: Layout, microbatches: int, *, offload: bool = False) -> list[list[Action]]:
-    """Weight gradients run while the inputs' are under way; one more warm-up where experts are exchanged; what goes to the host comes back
-    under the compute before its backward (paper section 2.4). Raises ValueError."""
-    return action_table(
-        layout.pp,
-        microbatches,
-        chunks=layout.vpp,
-        extra_warmup=1 if layout.ep > 1 and layout.pp > 1 else 0,
-        deferred_weights=1 if layout.pp > 1 else 0,
-        offload=offload,
-    )
+    """As it is planned: weight gradients run while the inputs' are under way; one more warm-up where experts are exchanged; what goes to the host
+    comes back under the computes before its backward (paper section 2.4). Raises ValueError."""
+    parallel = ParallelConfig(pp=layout.pp, vpp=layout.vpp, ep=layout.ep, dp=layout.dp)
+    return training_table(parallel, microbatches, offload=offload)
 
 
 def build_parallel(
@@ -45,15 +40,17 @@ def build_parallel(
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,
+    layers: Sequence[range],
     memory: MemoryPolicy,
     seed: int | None,
 ) -> WholeModel:
-    """A rank's chunks and its part of the optimizer. Raises ValueError where model and layout do not fit."""
-    chunks = build_stages(kind, model, mesh, dtype=memory.compute_dtype, seed=seed)
+    """A rank's chunks and its part of the optimizer; `layers` of every stage (abruzzi.plan.layout: `layer_ranges`). Raises ValueError where model
+    and layout do not fit."""
+    chunks = build_stages(kind, model, mesh, layers=layers, dtype=memory.compute_dtype, seed=seed)
     for chunk in chunks.values():
         chunk.activations.policy = memory
-    layers = sorted(int(layer) for chunk in chunks.values() for layer in chunk.layers)
-    sharded = ShardedMuonClip(named_parameters(chunks), optimizer, model=model, layers=layers, mesh=mesh)
+    mine = sorted(layer for stage in chunks for layer in layers[stage])
+    sharded = ShardedMuonClip(named_parameters(chunks), optimizer, model=model, layers=mine, mesh=mesh)
     return WholeModel(kind, chunks, sharded)
 
 
@@ -149,6 +146,10 @@ class ParallelTrainer:
 
         self._runtime.run(self._table(len(batches)), batches, loss, after_gradients=self.optimizer.accumulate)
         return totals, max_logit_YH, counts_ME
+
+    def spans(self) -> list[Span]:
+        """When this rank did what of the last step's action table."""
+        return self._runtime.spans
 
     @torch.no_grad()
     def held_out_loss(self, held_out: HeldOut) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abruzzi.client.stage import Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import PretrainStage
+from abruzzi.plan.layout import layer_ranges
 from abruzzi_jobs.checkpoint import load_weights
 from abruzzi_jobs.distributed import Layout, Mesh, Ranks
 from abruzzi_jobs.distributed.whole import WholeModel
@@ -53,7 +54,7 @@ def _laid_out(stage: PretrainStage, ranks: Ranks, *, seed: int) -> WholeModel:
         policy = MemoryPolicy.from_dict(stage.memory.model_dump())
         return build_parallel(
             KimiK2, ModelConfig.from_dict(stage.model.model_dump()), OptimizerConfig.from_dict(stage.optimizer.model_dump()),
-            Mesh(ranks, layout), memory=policy, seed=seed,
+            Mesh(ranks, layout), layers=layer_ranges(stage.model, parallel), memory=policy, seed=seed,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise AbruzziError("invalid_config", f"Stage {stage.id!r}: {error}.") from error

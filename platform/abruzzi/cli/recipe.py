@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,9 +24,11 @@ from abruzzi.cli.session import (
 )
 from abruzzi.client import Client
 from abruzzi.client.transport import Unavailable
+from abruzzi.contracts.calibration import Calibration
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.toml import load_recipe, parse_recipe, pool_overrides
 from abruzzi.plan import PlanOptions, plan_recipe
+from abruzzi.plan.devices import Device, measured_device
 
 _NO_PLATFORM = ("not_configured", "no_token")
 _LACKS = (
@@ -64,13 +68,23 @@ def plan(
     price: Annotated[
         float | None, typer.Option(min=0.0, help="Of one GPU-hour, in any currency: then the cost is told in it.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="As on the machine whose operations FILE has the seconds of (bench/plan_calibration.py).",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The dry run: parameters, FLOPs, memory by rank, the simulated step, time and cost; with a platform also nodes, pods, quota, queue and when.
     Nothing is stored. Exit code 1: a training stage's layout cannot be, and why."""
     text, assigned = read_recipe(recipe), overrides(assign)
     load_recipe(text, {**assigned, **pool_overrides(text, pool)}, file=str(recipe))
-    options = PlanOptions(sweep=sweep, price=price, nodes=nodes)
+    device = None if calibration is None else _measured(calibration)
+    options = PlanOptions(sweep=sweep, price=price, nodes=nodes, device=device)
     planned, lacks = _planned(text, assigned, pool, str(recipe), options)
     if as_json:
         print_json(planned)
@@ -88,7 +102,10 @@ def plan(
 def _planned(
     text: str, assigned: dict[str, str], pool: str | None, file: str, options: PlanOptions
 ) -> tuple[dict[str, Any], str | None]:
-    """The plan, by the platform where there is one; else what is missing without it."""
+    """The plan, by the platform where there is one; else what is missing without it. On a measured machine no platform is asked."""
+    if options.device is not None:
+        parsed = load_recipe(text, {**assigned, **pool_overrides(text, pool)}, file=file)
+        return plan_recipe(parsed, options=options), None
     try:
         with Client(retry_seconds=0.0) as connection:
             asked = {"nodes": options.nodes, "sweep": options.sweep, "price": options.price}
@@ -98,6 +115,19 @@ def _planned(
             raise
     planned = plan_recipe(load_recipe(text, {**assigned, **pool_overrides(text, pool)}, file=file), options=options)
     return planned, _LACKS.format(where=f" in pool {pool!r}" if pool else "")
+
+
+def _measured(file: Path) -> Device:
+    try:
+        return measured_device(Calibration.model_validate_json(file.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise AbruzziError(
+            "invalid_config",
+            f"{file} is no table of operations: {where}: {first['msg']}.",
+            hint="Make one by `python bench/plan_calibration.py --table FILE`.",
+        ) from error
 
 
 def _print_plan(planned: dict[str, Any]) -> None:

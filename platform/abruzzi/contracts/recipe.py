@@ -184,6 +184,9 @@ class PretrainStage(TrainingStage):
     def _sizes_agree(self) -> PretrainStage:
         if self.model.num_experts % self.parallel.ep:
             raise ValueError(f"parallel.ep: {self.parallel.ep} does not divide the {self.model.num_experts} experts")
+        if refused := self.parallel.too_many_stages(self.model.num_layers):
+            key = "pp" if self.parallel.pp > self.model.num_layers else "vpp"
+            raise ValueError(f"parallel.{key}: {refused.removesuffix('.')}")
         if self.model.tie_embeddings and self.parallel.pp > 1:
             raise ValueError(
                 "parallel.pp: the first and the last stage cannot share tied embeddings; set model.tie_embeddings = false"

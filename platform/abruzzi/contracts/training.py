@@ -227,6 +227,17 @@ class ParallelConfig(Strict):
         if self.vpp > 1 and self.pp == 1:
             raise ValueError(f"parallel.vpp: {self.vpp} chunks a rank need a pipeline; set parallel.pp to 2 or more")
 
+    def too_many_stages(self, num_layers: int) -> str | None:
+        """Why so many layers cannot be shared out over pp x vpp chunks, with the remedy: each pipeline rank has a layer to compute, and no round of
+        chunks is empty. In the last round, chunks may be (plan/layout.py: `layers_by_chunk`)."""
+        if self.pp > num_layers:
+            take = f"pp {num_layers} at most"
+        elif self.pp * (self.vpp - 1) >= num_layers:
+            take = f"vpp {-(-num_layers // self.pp)} at most, or a smaller pp"
+        else:
+            return None
+        return f"PP {self.pp} x {self.vpp} chunks are {self.pp * self.vpp} stages for {num_layers} layers: take {take}."
+
 
 class MemoryConfig(Strict):
     dtype: Literal["float32", "bfloat16"] = "float32"

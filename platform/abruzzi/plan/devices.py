@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from abruzzi.contracts.calibration import Calibration, Operation
+from abruzzi.plan.operations import ByRates, Operations, OperationTable, attention_flops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +40,17 @@ class Device:
     ranks_per_node: int
     rates: Rates
     source: str
+    table: OperationTable | None = None
+    """Measured: goes before the rates. Ranks share the machine's cores then, and exchange tokens while they compute nothing else."""
+
+    @property
+    def operations(self) -> Operations:
+        return self.table or ByRates(self.rates)
 
     def as_assumptions(self) -> dict[str, Any]:
         """Shown in every plan beside what it yields."""
         shown = asdict(self)
+        shown.pop("table")
         return {"device": shown.pop("name"), **shown}
 
 
@@ -85,6 +96,33 @@ _CPU = Device(
     source="two cores, float32, as bench/train_step measures",
 )
 _DEVICES = {"h800": _H800, "local": _CPU}
+
+
+def measured_device(calibration: Calibration) -> Device:
+    """A machine by its table; of what the table does not know (host copies, writing checkpoints) the CPU's assumed rates. Its own rates are those of the
+    largest operations."""
+    table = OperationTable.of(calibration)
+
+    def rate(op: Operation, flops: Callable[[tuple[int, ...]], float]) -> float:
+        return max(flops(m.shape) / m.seconds for m in calibration.operations if m.op is op)
+
+    matmul = rate(Operation.MATMUL, lambda s: 2.0 * s[0] * s[1] * s[2])
+    return Device(
+        name=calibration.machine,
+        peak_flops=matmul,
+        memory_bytes=calibration.memory_bytes,
+        reserve_bytes=0,
+        node_memory_bytes=calibration.memory_bytes,
+        ranks_per_node=_CPU.ranks_per_node,
+        rates=replace(
+            _CPU.rates,
+            matmul=matmul,
+            grouped_matmul=rate(Operation.GROUPED_MATMUL, lambda s: 2.0 * s[0] * s[2] * s[3]),
+            attention=rate(Operation.ATTENTION, lambda s: attention_flops(*s)),
+        ),
+        source=f"{len(calibration.operations)} operations measured on {calibration.cores} cores; copies and checkpoints assumed",
+        table=table,
+    )
 
 
 def device_of(flavor: str) -> Device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from abruzzi.contracts.training import ModelConfig
 from abruzzi.plan.parameters import count_parameters
 
@@ -22,20 +24,37 @@ def newton_schulz_flops(model: ModelConfig, steps: int) -> float:
     return model.num_layers * attention + moe_layers * moe + model.num_dense_layers * dense
 
 
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """(rows, columns) of every matrix that is orthogonalised by itself."""
+
+    attention: tuple[tuple[int, int], ...]
+    router: tuple[tuple[int, int], ...]
+    dense: tuple[tuple[int, int], ...]
+    expert: tuple[tuple[int, int], ...]
+
+
+def matrices_of(model: ModelConfig) -> Matrices:
+    return Matrices(
+        attention=(
+            (model.q_lora_rank, model.hidden_size),
+            (model.num_heads * (model.qk_nope_head_dim + model.qk_rope_head_dim), model.q_lora_rank),
+            (model.kv_lora_rank + model.qk_rope_head_dim, model.hidden_size),
+            (model.num_heads * (model.qk_nope_head_dim + model.v_head_dim), model.kv_lora_rank),
+            (model.hidden_size, model.num_heads * model.v_head_dim),
+        ),
+        router=((model.num_experts, model.hidden_size),),
+        dense=((model.intermediate_size, model.hidden_size),) * 3,
+        expert=((model.moe_intermediate_size, model.hidden_size),) * 3,
+    )
+
+
 def matrix_flops(model: ModelConfig, steps: int) -> tuple[float, float, float, float]:
     """Newton-Schulz of one layer's attention, one router, one dense layer's SwiGLU, one expert."""
 
-    def one(rows: int, columns: int) -> float:
-        m, n = sorted((rows, columns))
-        return steps * (4.0 * m * m * n + 2.0 * m**3)
+    def of(matrices: tuple[tuple[int, int], ...]) -> float:
+        pairs = [sorted(shape) for shape in matrices]
+        return sum(steps * (4.0 * m * m * n + 2.0 * m**3) for m, n in pairs)
 
-    attention = (
-        one(model.q_lora_rank, model.hidden_size)
-        + one(model.num_heads * (model.qk_nope_head_dim + model.qk_rope_head_dim), model.q_lora_rank)
-        + one(model.kv_lora_rank + model.qk_rope_head_dim, model.hidden_size)
-        + one(model.num_heads * (model.qk_nope_head_dim + model.v_head_dim), model.kv_lora_rank)
-        + one(model.hidden_size, model.num_heads * model.v_head_dim)
-    )
-    expert = 3 * one(model.moe_intermediate_size, model.hidden_size)
-    dense = 3 * one(model.intermediate_size, model.hidden_size)
-    return attention, one(model.num_experts, model.hidden_size), dense, expert
+    found = matrices_of(model)
+    return of(found.attention), of(found.router), of(found.dense), of(found.expert)

@@ -6,6 +6,7 @@ Ranks = PP x data ranks; experts are shared out over EP of the data ranks, every
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from abruzzi.contracts.training import (
     BatchConfig,
@@ -16,6 +17,7 @@ from abruzzi.contracts.training import (
     ParallelConfig,
 )
 from abruzzi.plan.parameters import count_parameters
+from abruzzi.plan.pipeline import extra_warmup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,7 @@ class Workload:
 
     @property
     def extra_warmup(self) -> int:
-        """One forward more before the first backward, so that an all-to-all has a compute to hide under (paper section 2.4)."""
-        return 1 if self.parallel.ep > 1 else 0
+        return extra_warmup(self.parallel)
 
     def with_parallel(self, **changes: int) -> Workload:
         return replace(self, parallel=self.parallel.model_copy(update=changes))
@@ -104,7 +105,7 @@ class Chunk:
 
 
 def layers_by_chunk(model: ModelConfig, pp: int, vpp: int) -> list[int]:
-    """Layers of each of pp x vpp stages. What is missing to a full round is taken from the rank that has most to compute, its last stages first:
+    """Layers of each of pp x vpp stages, as they are planned and as `abruzzi_jobs` executes them. What is missing to a full round is taken from the rank that has most to compute, its last stages first:
     as the head is worth some layers, that is the last rank until it has no more than others. A stage without layers passes on what it gets.
     """
     full = -(-model.num_layers // (pp * vpp))
@@ -116,6 +117,14 @@ def layers_by_chunk(model: ModelConfig, pp: int, vpp: int) -> list[int]:
         stage = max((s for s in range(rank, pp * vpp, pp) if counts[s]), key=lambda s: (counts[s], s))
         counts[stage] -= 1
     return counts
+
+
+def layer_ranges(model: ModelConfig, parallel: ParallelConfig) -> list[range]:
+    """The layers of every stage in order, by `layers_by_chunk`; empty where a stage has none. Raises ValueError where they are too few."""
+    if refused := parallel.too_many_stages(model.num_layers):
+        raise ValueError(f"parallel: {refused.removesuffix('.')}")
+    ends = list(accumulate(layers_by_chunk(model, parallel.pp, parallel.vpp), initial=0))
+    return [range(first, end) for first, end in pairwise(ends)]
 
 
 def head_in_layers(model: ModelConfig) -> float:
@@ -151,14 +160,8 @@ def refusals(work: Workload, ranks_per_node: int) -> list[str]:
         found.append(
             f"{work.model.num_experts} experts cannot be shared out evenly over EP {ep}: take a divisor of {work.model.num_experts}."
         )
-    if pp * (vpp - 1) >= work.model.num_layers or pp > work.model.num_layers:
-        most = -(-work.model.num_layers // pp)
-        take = (
-            f"pp {work.model.num_layers} at most"
-            if pp > work.model.num_layers
-            else f"vpp {most} at most, or a smaller pp"
-        )
-        found.append(f"PP {pp} x {vpp} chunks are {pp * vpp} stages for {work.model.num_layers} layers: take {take}.")
+    if too_many := work.parallel.too_many_stages(work.model.num_layers):
+        found.append(too_many)
     if found:
         return found
     share = work.data_ranks * work.micro_sequences

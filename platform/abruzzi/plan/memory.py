@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from abruzzi.contracts.training import MemoryConfig, ModelConfig
+from abruzzi.contracts.training import MemoryConfig, ModelConfig, ParallelConfig
+from abruzzi.plan.layout import chunks
 from abruzzi.plan.parameters import count_parameters
 
 
 @dataclass(frozen=True, slots=True)
 class StageStates:
-    """Parameters and gradients of one pipeline stage on one rank."""
+    """Parameters and gradients of one pipeline rank, all its chunks together."""
 
     stage: int
     layers: int
@@ -18,31 +19,20 @@ class StageStates:
     bytes: int
 
 
-def layers_by_stage(num_layers: int, pp: int) -> list[int]:
-    """As even as possible; the first and the last stages, which also hold embedding and head, get the smaller share."""
-    base, rest = divmod(num_layers, pp)
-    counts = [base] * pp
-    order = sorted(range(pp), key=lambda s: (abs(s - (pp - 1) / 2), s))
-    for stage in order[:rest]:
-        counts[stage] += 1
-    return counts
-
-
-def states_by_stage(model: ModelConfig, memory: MemoryConfig, *, pp: int, ep: int) -> list[StageStates]:
-    """Resident parameters in the compute dtype and float32 gradient accumulation; experts sharded over ep."""
+def states_by_stage(model: ModelConfig, memory: MemoryConfig, parallel: ParallelConfig) -> list[StageStates]:
+    """Of each pipeline rank: resident parameters in the compute dtype and float32 gradient accumulation; experts shared out over EP."""
     parameters = count_parameters(model)
     bytes_each = (2 if memory.dtype == "bfloat16" else 4) + 4
+    of_stage = chunks(model, parallel.pp, parallel.vpp)
     states: list[StageStates] = []
-    first = 0
-    for stage, layers in enumerate(layers_by_stage(model.num_layers, pp)):
-        dense = max(0, min(model.num_dense_layers - first, layers))
-        moe = layers - dense
+    for rank in range(parallel.pp):
+        mine = of_stage[rank :: parallel.pp]
+        dense, moe = sum(c.dense for c in mine), sum(c.moe for c in mine)
         count = dense * parameters.dense_layer.total
-        count += moe * (parameters.moe_layer.non_routed + parameters.moe_layer.routed_experts // ep)
-        count += parameters.embedding if stage == 0 else 0
-        count += parameters.head + parameters.final_norm if stage == pp - 1 else 0
-        states.append(StageStates(stage, layers, count, count * bytes_each))
-        first += layers
+        count += moe * (parameters.moe_layer.non_routed + parameters.moe_layer.routed_experts // parallel.ep)
+        count += sum(parameters.embedding * c.has_embedding for c in mine)
+        count += sum((parameters.head + parameters.final_norm) * c.has_head for c in mine)
+        states.append(StageStates(rank, dense + moe, count, count * bytes_each))
     return states
 
 

@@ -89,6 +89,19 @@ def plan_pretrain(
     return _plan_training(stage, stage.model, phases, flavors, options)
 
 
+def workload_of(stage: TrainingStage, model: ModelConfig, *, ranks: int, phases: tuple[Phase, ...] = ()) -> Workload:
+    return Workload(
+        model=model,
+        optimizer=stage.optimizer,
+        batch=stage.batch,
+        parallel=stage.parallel,
+        memory=stage.memory,
+        checkpoint=stage.checkpoint,
+        ranks=ranks,
+        phases=phases,
+    )
+
+
 def _plan_training(
     stage: TrainingStage,
     model: ModelConfig,
@@ -98,21 +111,13 @@ def _plan_training(
 ) -> dict[str, Any]:
     """No `phases`: as many tokens as its data has, which nobody knows beforehand."""
     pool = stage.resources.pool
-    device = device_of(flavors.get(pool) or pool)
-    work = Workload(
-        model=model,
-        optimizer=stage.optimizer,
-        batch=stage.batch,
-        parallel=stage.parallel,
-        memory=stage.memory,
-        checkpoint=stage.checkpoint,
-        ranks=stage.resources.ranks if options.nodes is None else options.nodes * device.ranks_per_node,
-        phases=phases,
-    )
+    device = options.device or device_of(flavors.get(pool) or pool)
+    ranks = stage.resources.ranks if options.nodes is None else options.nodes * device.ranks_per_node
+    work = workload_of(stage, model, ranks=ranks, phases=phases)
     layout = describe(work, device, options)
     parameters = count_parameters(model)
     flops_token = flops_per_token(model, stage.batch.sequence_length)
-    states = states_by_stage(model, stage.memory, pp=stage.parallel.pp, ep=stage.parallel.ep)
+    states = states_by_stage(model, stage.memory, stage.parallel)
     middle = states[len(states) // 2]
     optimizer = optimizer_bytes(middle.parameters, stage.memory, adamw=stage.optimizer.kind == "adamw")
     token_layer = activation_bytes_per_token(model, stage.memory)

@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from abruzzi.contracts.recipe import PretrainStage, Recipe
 from abruzzi.contracts.toml import load_recipe
-from abruzzi.plan.planner import plan_recipe
+from abruzzi.plan.devices import device_of
+from abruzzi.plan.planner import plan_recipe, workload_of
 from abruzzi.plan.scale import PlanOptions
+from abruzzi.plan.step import StepPlan, idle_by_cause, plan_step
+from abruzzi.plan.step_time import stage_seconds
 
 WIDTHS = (32, 64, 256)
 """Nodes of 8 GPUs."""
@@ -35,6 +39,10 @@ def report(recipe_toml: str, *, stage: str = "pretrain") -> str:
         "| the paper (2.4, 2.5) | the plan |",
         "|---|---|",
         *[f"| {said} | {found} |" for said, found in _statements(plans, between)],
+        "",
+        "## Where the ranks idle, 32 nodes",
+        "",
+        *_idle(recipe, stage),
         "",
         "## By pipeline rank, 32 nodes",
         "",
@@ -112,6 +120,31 @@ def _statements(plans: list[dict[str, Any]], between: dict[str, Any]) -> list[tu
         ("1.04T parameters, 32.6B active", f"{small['parameters']['total'] / 1e9:.1f}B, {small['parameters']['active'] / 1e9:.2f}B by the published configuration; {small['flops_per_token'] / 1e9:.1f} GFLOP a token"),
         ("Muon's cost (not in the report)", f"Newton-Schulz {small['newton_schulz_share']:.2%} of a step's FLOPs"),
     ]  # fmt: skip
+
+
+def _idle(recipe: Recipe, stage: str) -> list[str]:
+    trained = recipe.stage_by_id(stage)
+    assert isinstance(trained, PretrainStage)
+    device = device_of(trained.resources.pool)
+    work = workload_of(trained, trained.model, ranks=WIDTHS[0] * device.ranks_per_node)
+    causes = idle_by_cause(work, device)
+    halved = work.with_parallel(vpp=work.parallel.vpp // 2)
+    fewer = plan_step(halved, device)
+    assert isinstance(fewer, StepPlan)
+    stages = stage_seconds(work, device)
+    head, layer = (s.forward + s.input_gradient + s.weight_gradient for s in (stages[-1], stages[len(stages) // 2]))
+    return [
+        f"The head takes {head / layer:.2f} times as long as a layer, and it cannot be cut in layers. Its rank has fewer of them, so no rank has more to do than it can; but of "
+        f"{work.parallel.vpp} chunks a rank one is the head, and with as much warm-up as the schedule has, all others wait for it once a round.",
+        "",
+        "| the same step, if there were | idle |",
+        "|---|---|",
+        *[f"| {name} | {share:.1%} |" for name, share in causes],
+        f"| {halved.parallel.vpp} chunks a rank, of twice the layers | {fewer.idle:.1%} |",
+        "",
+        f"With {halved.parallel.vpp} chunks the head is about as long as the others' chunks: {fewer.seconds:.0f} s a step, at {fewer.ranks[0].in_flight_bytes / 1e9:.0f} GB in flight on rank 0. "
+        "How many chunks K2 had is not in the report (paper 2.4).",
+    ]
 
 
 def _ranks(layout: dict[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ class PlanOptions:
     """Spans of the planned schedule, for a picture."""
     price: float | None = None
     """Of one GPU-hour, in any currency; no price, no money."""
+    device: Device | None = None
+    """Instead of the pools' flavors: a machine by its measured table (devices.py: `measured_device`)."""
     nodes: int | None = None
     """Instead of the recipe's ranks, for pre-training stages."""
 

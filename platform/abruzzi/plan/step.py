@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from abruzzi.plan.activations import value_bytes
@@ -11,7 +11,7 @@ from abruzzi.plan.devices import Device
 from abruzzi.plan.flops import flops_per_token
 from abruzzi.plan.layout import Workload, refusals
 from abruzzi.plan.parameters import count_parameters
-from abruzzi.plan.pipeline import Action, Simulation, action_table, simulate
+from abruzzi.plan.pipeline import Action, Simulation, simulate, simulate_shared, training_table
 from abruzzi.plan.rank_memory import RankMemory, memory_by_rank, memory_refusals, states_by_rank
 from abruzzi.plan.step_time import (
     ActionSeconds,
@@ -89,7 +89,7 @@ def plan_step(work: Workload, device: Device) -> StepPlan | Refused:
 def _plan(work: Workload, device: Device) -> StepPlan:
     pp, vpp, m = work.parallel.pp, work.parallel.vpp, work.microbatches
     stages = stage_seconds(work, device)
-    pipeline, run = simulated(work, stages)
+    pipeline, run = simulated(work, stages, device)
     ranks = memory_by_rank(work, device, run.in_flight, run.resident)
     on_host = any(r.optimizer_on == "host" for r in ranks)
     of_rank = [stages[rank::pp] for rank in range(pp)]
@@ -104,7 +104,7 @@ def _plan(work: Workload, device: Device) -> StepPlan:
         exchange=exchange(work.model, work.parallel.ep, device.ranks_per_node, value_bytes(work.memory)),
         optimizer=optimizer_seconds(work, device, states_by_rank(work), on_host=on_host),
         bubble=(pp - 1) / (vpp * m + pp - 1),
-        idle=1 - m * sum(windows) / (pp * pipeline),
+        idle=idle_share(work, stages, pipeline),
         pipeline_seconds=pipeline,
         offload_bytes_per_second=max(c / w for c, w in zip(copied, windows, strict=True)),
         all_to_all_share=max(e / w for e, w in zip(exchanged, windows, strict=True)),
@@ -118,27 +118,55 @@ def _plan(work: Workload, device: Device) -> StepPlan:
     )
 
 
-def simulated(work: Workload, stages: Sequence[StageSeconds]) -> tuple[float, Simulation]:
+def idle_share(work: Workload, stages: Sequence[StageSeconds], pipeline_seconds: float) -> float:
+    """Of the pipeline's time, in which ranks do not compute."""
+    computed = work.microbatches * sum(s.forward + s.input_gradient + s.weight_gradient for s in stages)
+    return 1 - computed / (work.parallel.pp * pipeline_seconds)
+
+
+def idle_by_cause(work: Workload, device: Device) -> list[tuple[str, float]]:
+    """(what the schedule would be like, share of its time in which ranks idle): from equal stages whose exchanges take no time to the plan itself, each
+    with one more of what makes ranks wait."""
+    stages = stage_seconds(work, device)
+    layer = stages[len(stages) // 2]
+    short_head = [*stages[:-1], layer]
+    found = {
+        "all stages alike, no exchange of tokens": [replace(layer, all_to_all=0.0)] * len(stages),
+        "all stages alike": [layer] * len(stages),
+        "the layers as they lie, the head no longer than a layer": short_head,
+        "as planned": stages,
+    }
+    return [(name, idle_share(work, those, simulated(work, those, device)[0])) for name, those in found.items()]
+
+
+def simulated(work: Workload, stages: Sequence[StageSeconds], device: Device) -> tuple[float, Simulation]:
     """Seconds of the pipeline, and the simulation of its first rounds: a longer step repeats its steady state."""
     pp, m = work.parallel.pp, work.microbatches
     rounds = max(1, m // pp)
     a_round = m // rounds if work.parallel.vpp > 1 else pp
     few = min(m, _ROUNDS * a_round)
-    run = simulate(_table(work, few), ActionSeconds(list(stages)))
+    run = _simulation(work, few, stages, device)
     if few == m:
         return run.makespan, run
-    before = simulate(_table(work, few - a_round), ActionSeconds(list(stages)))
+    before = _simulation(work, few - a_round, stages, device)
     return run.makespan + (m - few) / a_round * (run.makespan - before.makespan), run
 
 
-def _table(work: Workload, microbatches: int) -> list[list[Action]]:
-    return action_table(
-        work.parallel.pp,
+def _simulation(work: Workload, microbatches: int, stages: Sequence[StageSeconds], device: Device) -> Simulation:
+    seconds, shared = ActionSeconds(list(stages)), device.table
+    if shared is not None:
+        table = _table(work, microbatches, beside=False)
+        return simulate_shared(table, seconds, copies=work.data_ranks, speed=shared.speed)
+    return simulate(_table(work, microbatches, beside=True), seconds)
+
+
+def _table(work: Workload, microbatches: int, *, beside: bool) -> list[list[Action]]:
+    """`beside`: exchanges and copies run beside compute."""
+    return training_table(
+        work.parallel,
         microbatches,
-        chunks=work.parallel.vpp,
-        extra_warmup=work.extra_warmup,
-        all_to_all=work.parallel.ep > 1,
-        offload=work.memory.offload_activations,
+        all_to_all=beside and work.parallel.ep > 1,
+        offload=beside and work.memory.offload_activations,
     )
 
 
@@ -146,7 +174,7 @@ def first_rounds(work: Workload, device: Device, rounds: int) -> tuple[int, Simu
     """(micro-batches, their simulation): the beginning of a step, or all of a short one."""
     pp, m = work.parallel.pp, work.microbatches
     few = min(m, rounds * (m // max(1, m // pp) if work.parallel.vpp > 1 else pp))
-    return few, simulate(_table(work, few), ActionSeconds(stage_seconds(work, device)))
+    return few, _simulation(work, few, stage_seconds(work, device), device)
 
 
 def _checkpoint(work: Workload) -> tuple[float, int]:

@@ -15,7 +15,6 @@ from abruzzi.contracts.training import MemoryConfig, ModelConfig
 from abruzzi.plan import reinforcement
 from abruzzi.plan.activations import activation_bytes_per_token, written_bytes_per_token
 from abruzzi.plan.flops import flops_per_token
-from abruzzi.plan.memory import layers_by_stage
 from abruzzi.plan.parameters import attention_parameters, count_parameters
 from abruzzi.plan.planner import plan_pretrain, plan_recipe
 from abruzzi_jobs.rl.engine import torch_engine as engine
@@ -92,15 +91,6 @@ def test_the_experts_outputs_are_never_kept_whether_the_policy_names_them_or_not
     named = MemoryConfig(dtype="bfloat16", recompute=("moe_down_projection",))
     assert activation_bytes_per_token(k2.model, plain) == activation_bytes_per_token(k2.model, named)
     assert activation_bytes_per_token(k2.model, plain) / 1024 == pytest.approx(366, abs=0.5)
-
-
-@given(st.integers(1, 128), st.integers(1, 32))
-def test_layers_are_split_evenly_over_stages(num_layers: int, pp: int) -> None:
-    counts = layers_by_stage(num_layers, pp)
-    assert sum(counts) == num_layers
-    assert max(counts) - min(counts) <= 1
-    assert counts[0] <= max(counts)
-    assert counts[-1] <= counts[len(counts) // 2]
 
 
 @given(st.sampled_from(["tiny", "nano"]), st.integers(1, 8))

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.toml import load_recipe
-from abruzzi.contracts.training import ModelConfig
+from abruzzi.contracts.training import ModelConfig, ParallelConfig
 from abruzzi.plan.devices import Device, device_of
-from abruzzi.plan.layout import Phase, Workload, layers_by_chunk, refusals
+from abruzzi.plan.layout import Phase, Workload, layer_ranges, layers_by_chunk, refusals
+from abruzzi.plan.memory import states_by_stage
 from abruzzi.plan.parameters import count_parameters
 from abruzzi.plan.pipeline import Costs, action_table, simulate
 from abruzzi.plan.rank_memory import chunk_bytes, memory_by_rank, states_by_rank, total_by_ranks
@@ -50,6 +51,13 @@ def test_a_middle_rank_of_k2_holds_28_9_gigabytes_of_states_and_256_gpus_6_16_te
     states = states_by_rank(K2)
     assert states[8].state_bytes / 1e9 == pytest.approx(28.9, abs=0.05)
     assert 6 * total_by_ranks(states, K2.parallel.ep) / 1e12 == pytest.approx(6.16, abs=0.005)
+
+
+def test_both_tables_of_states_say_the_same_of_a_rank() -> None:
+    by_stage = states_by_stage(K2.model, K2.memory, K2.parallel)
+    assert [(s.layers, s.parameters, s.bytes) for s in by_stage] == [
+        (sum(s.layers), s.parameters, s.state_bytes) for s in states_by_rank(K2)
+    ]
 
 
 def test_the_head_takes_the_place_of_layers_on_the_last_rank() -> None:
@@ -178,7 +186,7 @@ def test_a_long_step_repeats_its_steady_state() -> None:
         K2.with_parallel(pp=4, ep=8, vpp=2), ranks=32, batch=K2.batch.model_copy(update={"sequences": 8 * 32})
     )
     stages = stage_seconds(work, H800)
-    few, _ = simulated(work, stages)
+    few, _ = simulated(work, stages, H800)
     all_of_it, run = first_rounds(work, H800, 8)
     assert all_of_it == work.microbatches == 32
     assert few == pytest.approx(run.makespan, rel=1e-3)
@@ -222,6 +230,16 @@ def test_every_layer_has_one_place_and_no_rank_two_layers_more_than_a_full_one(
     assert sum(counts) == num_layers
     assert max(counts) <= -(-num_layers // (pp * vpp))
     assert min(counts) >= 0
+    parallel = ParallelConfig(pp=pp, vpp=vpp)
+    if parallel.too_many_stages(num_layers):
+        with pytest.raises(ValueError, match=f"stages for {num_layers} layers"):
+            layer_ranges(model, parallel)
+        return
+    ranges = layer_ranges(model, parallel)
+    assert [len(layers) for layers in ranges] == counts
+    assert [layer for layers in ranges for layer in layers] == list(range(num_layers))
+    assert counts[0] > 0
+    assert all(any(counts[rank::pp]) for rank in range(pp - 1)), "the last may have the head alone"
 
 
 @settings(max_examples=25, deadline=None)

@@ -183,6 +183,14 @@ BAD = {
         "need a pipeline",
         "",
     ),
+    "more chunks than layers": (
+        "[stage.schedule]",
+        "[stage.parallel]\npp = 2\nvpp = 4\n[stage.resources]\nranks = 2\n[stage.schedule]",
+        23,
+        "stage.pretrain.parallel.vpp",
+        "8 stages for 6 layers: take vpp 3 at most, or a smaller pp",
+        "",
+    ),
     "single brackets": (
         '[[stage]]\nid = "evaluate"',
         '[stage2]\nid = "evaluate"',

@@ -2,8 +2,9 @@
 
 from abruzzi.plan.pipeline.actions import Action, Op
 from abruzzi.plan.pipeline.order import compute_order, forward_order
+from abruzzi.plan.pipeline.shared import simulate_shared
 from abruzzi.plan.pipeline.simulate import Costs, ScheduleError, Simulation, Span, simulate
-from abruzzi.plan.pipeline.table import action_table, forward_table
+from abruzzi.plan.pipeline.table import action_table, extra_warmup, forward_table, training_table
 
 __all__ = [
     "Action",
@@ -14,7 +15,10 @@ __all__ = [
     "Span",
     "action_table",
     "compute_order",
+    "extra_warmup",
     "forward_order",
     "forward_table",
     "simulate",
+    "simulate_shared",
+    "training_table",
 ]

@@ -87,7 +87,7 @@ def simulate(table: Sequence[Sequence[Action]], cost: Cost, *, forward_only: boo
     run.check_whole(forward_only)
     run.check_messages()
     run.execute()
-    in_flight, resident = run.held(forward_only)
+    in_flight, resident = ([0] * run.ranks, [0] * run.ranks) if forward_only else chunks_held(run.spans)
     return Simulation(run.spans, in_flight, resident)
 
 
@@ -224,28 +224,28 @@ class _Run:
             raise ScheduleError(f"rank {rank}: {action} stands before {before}")
         return times[before]
 
-    def held(self, forward_only: bool) -> tuple[list[int], list[int]]:
-        if forward_only:
-            return [0] * self.ranks, [0] * self.ranks
-        in_flight, resident = [], []
-        for spans in self.spans:
-            chunks: list[tuple[float, int]] = []
-            device: list[tuple[float, int]] = []
-            for span in spans:
-                op = span.action.op
-                if op is Op.F:
-                    chunks.append((span.start, 1))
-                    device.append((span.start, 1))
-                elif op is Op.W:
-                    chunks.append((span.end, -1))
-                    device.append((span.end, -1))
-                elif op is Op.OFFLOAD:
-                    device.append((span.end, -1))
-                elif op is Op.ONLOAD:
-                    device.append((span.start, 1))
-            in_flight.append(_peak(chunks))
-            resident.append(_peak(device))
-        return in_flight, resident
+
+def chunks_held(spans_of_ranks: Sequence[Sequence[Span]]) -> tuple[list[int], list[int]]:
+    """(in flight, resident) of every rank, as `Simulation` has them."""
+    in_flight, resident = [], []
+    for spans in spans_of_ranks:
+        chunks: list[tuple[float, int]] = []
+        device: list[tuple[float, int]] = []
+        for span in spans:
+            op = span.action.op
+            if op is Op.F:
+                chunks.append((span.start, 1))
+                device.append((span.start, 1))
+            elif op is Op.W:
+                chunks.append((span.end, -1))
+                device.append((span.end, -1))
+            elif op is Op.OFFLOAD:
+                device.append((span.end, -1))
+            elif op is Op.ONLOAD:
+                device.append((span.start, 1))
+        in_flight.append(_peak(chunks))
+        resident.append(_peak(device))
+    return in_flight, resident
 
 
 def _peak(changes: list[tuple[float, int]]) -> int:
