@@ -195,8 +195,8 @@ _SHORTEST, _LONGEST = 30, 900
 """Words of a text."""
 _FILLER_SHARES = (0.0, 0.0, 0.0, 0.5, 0.95)
 """Filler teaches nothing, so most texts to learn from have none."""
-_FEW = 4
-"""Pairs that are told before most sentences ask for them."""
+_REACHES = (2, 2, 4, 8, len(NAMES))
+"""How many of the last pairs a text asks for: rows are cut from texts, and what was told before the cut cannot be answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +250,7 @@ def documents() -> Iterator[Document]:
 
 
 def _told_and_asked(rng: Random, words: int) -> list[str]:
-    share = rng.choice(_FILLER_SHARES)
+    share, reach = rng.choice(_FILLER_SHARES), rng.choice(_REACHES)
     unused = list(zip(rng.sample(NAMES, len(NAMES)), rng.sample(WORDS, len(NAMES)), strict=True))
     told = [unused.pop()]
     text, length = [TOLD.format(*told[0])], PAIR_WORDS
@@ -258,13 +258,13 @@ def _told_and_asked(rng: Random, words: int) -> list[str]:
         is_filler = rng.random() < share
         if is_filler:
             text.append(filler(rng))
-        elif unused and rng.random() < (0.3 if len(told) >= _FEW else 0.7):
+        elif unused and rng.random() < (0.3 if len(told) >= reach else 0.7):
             told.append(unused.pop())
             text.append(TOLD.format(*told[-1]))
         else:
-            text.append(_answered(rng, told))
+            text.append(_answered(rng, told[-reach:]))
         length += FILLER_WORDS if is_filler else PAIR_WORDS
-    return [*text, _answered(rng, told)]
+    return [*text, _answered(rng, told[-reach:])]
 
 
 def _answered(rng: Random, told: list[tuple[str, str]]) -> str:
