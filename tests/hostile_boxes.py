@@ -169,12 +169,11 @@ def attack(there: Outside, prelude: str, chosen: Sequence[Program]) -> Evaluated
 
 
 class Peak:
-    """The most that this process's descendants but the neighbour held at once, looked at twenty times a second: bytes of memory, and of the boxes' folder."""
+    """The most memory that this process's descendants but the neighbour held at once, looked at twenty times a second: bytes."""
 
     def __init__(self, there: Outside) -> None:
         self._there, self._ended = there, threading.Event()
-        self.memory_bytes = self.disk_bytes = 0
-        self._free = os.statvfs(there.folder)
+        self.memory_bytes = 0
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Peak:
@@ -191,8 +190,6 @@ class Peak:
             self.memory_bytes = max(
                 self.memory_bytes, shared_out_bytes([p for p in family(os.getpid()) if p not in ours])
             )
-            now = os.statvfs(self._there.folder)
-            self.disk_bytes = max(self.disk_bytes, (self._free.f_bfree - now.f_bfree) * now.f_frsize)
 
 
 def _state(path: str) -> str:

@@ -24,6 +24,7 @@ SHIPPED = {
     "humaneval@1": f"{_SUITES}.humaneval:HumanEval",
     "ifbench@1": f"{_SUITES}.ifbench:IFBench",
     "needle@1": f"{_SUITES}.needle:Needle",
+    "scicode@1": f"{_SUITES}.scicode:SciCode",
     "tau2@1": f"{_SUITES}.tau2:Tau2",
     "math500@1": f"{_SUITES}.contests:Math500",
 }

@@ -9,7 +9,7 @@ from abruzzi_jobs.evals.suites.registry import SHIPPED, open_suite
 
 ITEMS = {
     "aime2024@1": 30, "aime2025@1": 15, "bfcl-turns@3": 800, "bfcl@3": 3641, "cnmo2024@1": 18, "demo@1": 60, "humaneval@1": 164, "ifbench@1": 294,
-    "math500@1": 311, "needle@1": 150, "tau2@1": 278,
+    "math500@1": 311, "needle@1": 150, "scicode@1": 14, "tau2@1": 278,
 }  # fmt: skip
 
 
