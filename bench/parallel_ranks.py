@@ -1,0 +1,112 @@
+"""Processes that stand ready and do what they are told, step by step, so that several layouts can take turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from abruzzi.contracts.training import ModelConfig, ParallelConfig
+from abruzzi_jobs.distributed import Layout
+
+WORKER = Path(__file__).parent / "parallel_worker.py"
+MODEL = ModelConfig(
+    vocab_size=512, hidden_size=192, num_layers=6, num_heads=4, q_lora_rank=96, kv_lora_rank=64, qk_nope_head_dim=32,
+    qk_rope_head_dim=16, v_head_dim=32, intermediate_size=384, moe_intermediate_size=96, num_experts=8,
+    num_experts_per_token=2, max_position=256,
+)  # fmt: skip
+"""Large enough that matrix products take much of a step, small enough that a step of it takes half a second on a core."""
+SEQUENCES = 16
+LENGTH = 64
+
+
+def named(layout: Layout | None) -> str:
+    if layout is None:
+        return "one process"
+    return f"PP {layout.pp} x {layout.vpp}, EP {layout.ep}, DP {layout.dp}"
+
+
+def parallel_of(layout: Layout) -> ParallelConfig:
+    return ParallelConfig(pp=layout.pp, vpp=layout.vpp, ep=layout.ep, dp=layout.dp)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    layout: Layout | None
+    """None: the plain trainer."""
+    micro_sequences: int
+
+    @property
+    def name(self) -> str:
+        return f"{named(self.layout)}, {self.micro_sequences} a micro-batch"
+
+
+class Processes:
+    """As many as `candidates` need, which all have as many ranks: each has a trainer for each of them. `tell` goes to all, and waits for all of their
+    answers."""
+
+    def __init__(self, candidates: Sequence[Candidate], *, threads: int = 1) -> None:
+        worlds = {1 if c.layout is None else c.layout.world_size for c in candidates}
+        (self.world,) = worlds
+        self.candidates = list(candidates)
+        spec = {
+            "candidates": [
+                {"name": c.name, "layout": None if c.layout is None else asdict(c.layout), "micro_sequences": c.micro_sequences}
+                for c in candidates
+            ],
+            "model": MODEL.model_dump(exclude={"preset"}), "sequences": SEQUENCES, "length": LENGTH, "threads": threads,
+        }  # fmt: skip
+        environment = {
+            **os.environ, "WORLD_SIZE": str(self.world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
+            "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "",
+        }  # fmt: skip
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, str(WORKER), json.dumps(spec)],
+                env={**environment, "RANK": str(rank)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(self.world)
+        ]
+
+    def tell(self, command: str, *given: Any, only: int | None = None) -> list[Any]:
+        """`only`: that many of the processes, from the first on."""
+        told = self._processes[:only]
+        for process in told:
+            assert process.stdin is not None
+            process.stdin.write(f"{command} {json.dumps(given)}\n")
+            process.stdin.flush()
+        return [self._answer(process) for process in told]
+
+    def step(self, candidate: Candidate) -> float:
+        """Seconds from the first rank's beginning to the last one's end."""
+        found = self.tell("step", candidate.name)
+        return max(f["end"] for f in found) - min(f["start"] for f in found)
+
+    def close(self) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes:
+            process.wait(timeout=60)
+
+    def _answer(self, process: subprocess.Popen[str]) -> Any:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a rank of {self.world} ended with {process.wait()}")
+        return json.loads(line)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

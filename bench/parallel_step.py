@@ -1,0 +1,65 @@
+"""A step on two processes of one thread each, in three layouts, against one process with two threads: what pipeline, experts and data on ranks cost.
+
+All stand ready and take turns. The process alone is at its best: of several sizes of micro-batch, the fastest.
+
+    python bench/parallel_step.py --out parallel_step.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from interleaved import interleaved_seconds, machine, report, summary
+from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes
+
+from abruzzi_jobs.distributed import Layout
+
+LAYOUTS = (Layout(pp=2, vpp=2), Layout(ep=2, dp=2), Layout(dp=2))
+TARGET = 1.25
+THREADS = 2
+ALONE = (2, 4, 8, 16)
+"""Sequences of a forward pass."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    ready = [Candidate(layout, 2 if layout.pp > 1 else SEQUENCES // layout.dp // 2) for layout in LAYOUTS]
+    singles = [Candidate(None, size) for size in ALONE]
+    laid_out, alone = Processes(ready), Processes(singles, threads=THREADS)
+    steps = {c.name: partial(laid_out.step, c) for c in ready} | {c.name: partial(alone.step, c) for c in singles}
+    seconds = interleaved_seconds(steps, rounds=arguments.rounds)
+    for processes in (laid_out, alone):
+        processes.close()
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    best = min((c.name for c in singles), key=medians.__getitem__)
+    ratios = {c.name: medians[c.name] / medians[best] for c in ready}
+    result: dict[str, Any] = {
+        "bench": "parallel_step",
+        "model": MODEL.model_dump(exclude={"preset"}),
+        "sequences": SEQUENCES,
+        "sequence_length": LENGTH,
+        "machine": machine(threads=THREADS),
+        "seconds": {name: summary(values) for name, values in seconds.items()},
+        "fastest_alone": best,
+        "ratios": ratios,
+        "target_ratio": TARGET,
+        "ok": all(ratio <= TARGET for ratio in ratios.values()),
+    }
+    report(result, out=arguments.out)
+    return 0 if result["ok"] else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
