@@ -9,6 +9,7 @@ Shapes: leading dimensions are free; D the last one, N = ceil(D / 128) tiles of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 
 TILE = 128
 E4M3_MAX = 448.0
+_PIECE = 1 << 18
+"""Elements."""
 SMALLEST_SCALE = 2.0**-126
 """Of a tile of zeros, too: no division by zero, and every scale a normal number."""
 
@@ -44,10 +47,14 @@ def to_fp8_tiles(x_D: Tensor) -> Fp8Tiles:
         from abruzzi_jobs.memory.fp8_kernels import store
 
         return Fp8Tiles(*store(x_D.contiguous()))
-    tiles_NT = _tiled(x_D.float())
-    scales_N = tiles_NT.abs().amax(-1).div_(E4M3_MAX).clamp_(min=SMALLEST_SCALE)
-    codes_NT = (tiles_NT / scales_N.unsqueeze(-1)).to(torch.float8_e4m3fn)
-    return Fp8Tiles(codes_NT.flatten(-2)[..., : x_D.shape[-1]].contiguous(), scales_N)
+    size = x_D.shape[-1]
+    codes_D = torch.empty(x_D.shape, dtype=torch.float8_e4m3fn, device=x_D.device)
+    scales_N = torch.empty(*x_D.shape[:-1], num_tiles(size), dtype=torch.float32, device=x_D.device)
+    for x, codes, scales in _pieces(x_D, codes_D, scales_N):
+        tiles_NT = _tiled(x.float())
+        scales.copy_(tiles_NT.abs().amax(-1).div_(E4M3_MAX).clamp_(min=SMALLEST_SCALE))
+        codes.copy_((tiles_NT / scales.unsqueeze(-1)).flatten(-2)[..., :size])
+    return Fp8Tiles(codes_D, scales_N)
 
 
 def from_fp8_tiles(tiles: Fp8Tiles, dtype: torch.dtype) -> Tensor:
@@ -56,8 +63,12 @@ def from_fp8_tiles(tiles: Fp8Tiles, dtype: torch.dtype) -> Tensor:
         from abruzzi_jobs.memory.fp8_kernels import load
 
         return load(tiles.codes_D, tiles.scales_N, dtype)
-    wide_NT = _tiled(tiles.codes_D.float()) * tiles.scales_N.unsqueeze(-1)
-    return wide_NT.flatten(-2)[..., : tiles.codes_D.shape[-1]].to(dtype)
+    size = tiles.codes_D.shape[-1]
+    out_D = torch.empty(tiles.codes_D.shape, dtype=dtype, device=tiles.codes_D.device)
+    for codes, scales, out in _pieces(tiles.codes_D, tiles.scales_N, out_D):
+        wide_NT = _tiled(codes.float()).mul_(scales.unsqueeze(-1))
+        out.copy_(wide_NT.flatten(-2)[..., :size])
+    return out_D
 
 
 def num_tiles(size: int) -> int:
@@ -65,7 +76,15 @@ def num_tiles(size: int) -> int:
     return -(-size // TILE)
 
 
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of each, few enough to stay in the cache between the operations on them."""
+    flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors] if tensors[0].numel() else []
+    if flat:
+        rows = max(1, _PIECE // max(tensor.shape[-1] for tensor in flat))
+        yield from zip(*(tensor.split(rows) for tensor in flat), strict=True)
+
+
 def _tiled(x_D: Tensor) -> Tensor:
     """[..., N, 128], filled up with zeros."""
-    size = x_D.shape[-1]
-    return F.pad(x_D, (0, num_tiles(size) * TILE - size)).unflatten(-1, (-1, TILE))
+    filled = num_tiles(x_D.shape[-1]) * TILE - x_D.shape[-1]
+    return (F.pad(x_D, (0, filled)) if filled else x_D).unflatten(-1, (-1, TILE))

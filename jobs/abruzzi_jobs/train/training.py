@@ -95,7 +95,7 @@ class Training:
         self.step = self.tokens = 0
         self.valid_loss: float | None = None
         self._saved_step: int | None = None
-        self._counted = False
+        self._counts = not MemoryPolicy.from_dict(stage.memory.model_dump()).keeps_all
         self._lr_scale = 0.0
         self._loss: float | None = None
 
@@ -137,13 +137,13 @@ class Training:
         self._beat(phase.name, even_steps=True)
         self._lr_scale = self.schedule.lr_scale(self.step)
         measure = self.step % _MEASURE_EVERY_STEPS == 0
-        ledgers = [] if self._counted else [decoder.activations.count(decoder) for decoder in self._decoders()]
+        ledgers = self._ledgers() if self._counts else []
         replays = self.stage.telemetry.replay_every_steps
         result = self.trainer.step(
             self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure,
             replay=replays > 0 and (self.step + 1) % replays == 0,
         )  # fmt: skip
-        self._counted = True
+        self._counts = False
         self.step += 1
         self.tokens += phase.sequences * phase.sequence_length
         self._loss = result.loss
@@ -212,8 +212,9 @@ class Training:
             step=self.step,
         )  # fmt: skip
 
-    def _decoders(self) -> list[Decoder]:
-        return list(self.model.chunks.values()) if isinstance(self.model, WholeModel) else [self.model]
+    def _ledgers(self) -> list[Ledger]:
+        decoders = list(self.model.chunks.values()) if isinstance(self.model, WholeModel) else [self.model]
+        return [decoder.activations.count(decoder) for decoder in decoders]
 
     def _look_at_held_out(self) -> None:
         total, every = self.schedule.total_steps, self.stage.telemetry.held_out_every_steps

@@ -35,16 +35,14 @@ def test_losses_of_recompute_and_offload_are_those_of_keeping_to_the_bit_on_one_
             run = lab.run(lab.spec(changes(memory, ranks, **parallel)))
             points = run.points()
             losses.append(points["train/loss"])
-            stored = {
-                place: next(iter(points[f"memory/activations_{place}_bytes"].values()))
-                for place in ("device", "host", "plain")
-            }
             if memory:
+                stored = {
+                    place: next(iter(points[f"memory/activations_{place}_bytes"].values()))
+                    for place in ("device", "host", "plain")
+                }
                 assert stored["host"] > 0
                 assert stored["device"] + stored["host"] < stored["plain"] * 0.7
-            else:
-                assert stored == {"device": stored["plain"], "host": 0, "plain": stored["plain"]}
-            assert "activations of a micro-batch:" in run.log()
+                assert "activations of a micro-batch:" in run.log()
     assert len(losses[0]) == STEPS
     assert losses[2] == losses[0]
     assert losses[3] == losses[1]
