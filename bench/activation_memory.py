@@ -45,6 +45,12 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     table = _layer(arguments.scale, arguments.experts, arguments.layers)
     model = KimiK2(ModelConfig.from_dict(table.model_dump()), seed=0)
+    rows = arguments.sequences * arguments.length
+    alike = {rows, rows * table.num_experts_per_token} & {size for p in model.parameters() for size in p.shape}
+    if alike:
+        raise SystemExit(
+            f"--length: {alike} is also a size of weights, whose gradients are told apart by their shape; take another"
+        )
     generator = torch.Generator().manual_seed(1)
     tokens_BL = torch.randint(0, table.vocab_size, (arguments.sequences, arguments.length), generator=generator)
     steps = {name: _step(model, POLICIES[name], tokens_BL) for name in ("keep", PAPER)}
@@ -141,7 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--experts", type=int, default=8)
     parser.add_argument("--sequences", type=int, default=1)
-    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--length", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
