@@ -18,7 +18,9 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.stage import DirectoryStore as DirectoryConfig
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import ArtifactKind, StageKind
-from abruzzi.contracts.training import CheckpointConfig
+from abruzzi.contracts.training import CheckpointConfig, ParallelConfig
+from abruzzi.contracts.training import ModelConfig as ContractModel
+from abruzzi.plan.layout import layer_ranges
 from abruzzi.store import DirectoryStore, list_manifests, newest_verified_checkpoint
 from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.state import targets_of
@@ -87,7 +89,11 @@ class Ground:
             self.model = KimiK2(MODEL, seed=1, dtype=MEMORY.compute_dtype)
             self.optimizer = build_optimizer(self.model.named_parameters(), OptimizerConfig(), model=MODEL)
         else:
-            self.model = build_parallel(KimiK2, MODEL, OptimizerConfig(), self.mesh, memory=MEMORY, seed=1)
+            given = ContractModel.model_validate(MODEL.to_dict())
+            layers = layer_ranges(given, ParallelConfig(pp=self.mesh.layout.pp, vpp=self.mesh.layout.vpp))
+            self.model = build_parallel(
+                KimiK2, MODEL, OptimizerConfig(), self.mesh, layers=layers, memory=MEMORY, seed=1
+            )
             self.optimizer = WholeOptimizer(self.model.optimizer)
         peers = Peers() if self.mesh is None else Peers(ranks)
         self.checkpointer = Checkpointer(
