@@ -59,9 +59,8 @@ class TensorFile:
         begin = _SIZE.size + len(header)
         size = begin + sum(part.tensor.nbytes for part in ordered)
         is_cuda = any(part.tensor.is_cuda for part in ordered)
-        self._bytes = torch.empty(size, dtype=torch.uint8, pin_memory=is_cuda).fill_(
-            0
-        )  # the first copy finds it mapped
+        # Written once, so that the first copy finds it mapped.
+        self._bytes = torch.empty(size, dtype=torch.uint8, pin_memory=is_cuda).fill_(0)
         self.content: memoryview = self._bytes.numpy().data
         self.content[:begin] = _SIZE.pack(len(header)) + header
         self._places: dict[str, Tensor] = {}

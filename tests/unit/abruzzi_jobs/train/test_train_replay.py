@@ -35,7 +35,9 @@ def test_any_flipped_bit_of_any_gradient_is_seen_and_named(name: str, element: i
 def test_the_same_gradients_are_no_corruption_not_even_where_they_are_no_numbers() -> None:
     nothing = {"embed": torch.full((2,), torch.nan)}
     for one in (GRADIENTS, nothing, {}):
-        refuse_difference(7, fingerprint(one), fingerprint({key: tensor.clone() for key, tensor in one.items()}))
+        again = fingerprint({key: tensor.clone() for key, tensor in one.items()})
+        assert again == fingerprint(one)
+        refuse_difference(7, fingerprint(one), again)
 
 
 def test_norms_of_devices_that_add_in_no_fixed_order_may_differ_by_a_thousandth() -> None:
