@@ -3,8 +3,8 @@
     .venv/bin/python bench/checkpoint_async.py --out bench/results/checkpoint_async.json
 
 The model's states are saved by one rank and by two (each its own part). In each round, beside each other: `raw`, the same bytes by plain writes and fsync
-into the same directory, or by plain PUTs of the same sizes to the same S3 server, unsigned and unhashed, from as many processes; `save`, from the end
-of the staging copy to the manifest; `memcpy`, one copy of as many bytes into memory that is mapped; `stall`, what the training loop waits for a save.
+into the same directory, or into the same S3 server by the fastest of the plain ways of plain_s3.py, from as many processes; `save`, from the end of the
+staging copy to the manifest; `memcpy`, one copy of as many bytes into memory that is mapped; `stall`, what the training loop waits for a save.
 Loads are timed on all ranks from the choice of the checkpoint to the last parameter: `plain` by the layout that saved it, the others by another one. Every
 load counts the bytes that all ranks have read of the store's files.
 An S3 server (MinIO) is started where ABRUZZI_CLUSTER_TOOLS has one.
@@ -22,13 +22,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
 from interleaved import machine, report, summary
+from plain_s3 import PART_WAYS, PlainS3
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -68,22 +67,19 @@ def timed(ranks: Ranks, act: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def raw_writes(store: DirectoryStore | S3Store, sizes: Sequence[int], source: Tensor, client: httpx.Client) -> None:
-    """Of one rank: its files' bytes, one after the other, as plainly as can be."""
-    for number, size in enumerate(sizes):
-        view = memoryview(source.numpy())[:size]
-        name = f"raw-{os.getpid()}-{number}"
-        if isinstance(store, DirectoryStore):
-            path = store.root / name
-            with path.open("wb", buffering=0) as file:
-                while view:
-                    view = view[file.write(view) :]
-                os.fsync(file.fileno())
-            path.unlink()
-        else:
-            url = store._client.presigned_put_object(store.bucket, name, expires=timedelta(minutes=15))
-            client.put(url, content=bytes(view), headers={"Content-Length": str(size)}).raise_for_status()
-            store.delete(name)
+def raw_ways(store: DirectoryStore | S3Store) -> dict[str, Callable[[str, memoryview], None]]:
+    """Way → what writes one rank's file as plainly as can be."""
+    if isinstance(store, DirectoryStore):
+        return {"write": lambda name, view: _write(store.root / name, view)}
+    plain = PlainS3(store._client, store.bucket)
+    return {way: lambda name, view, way=way: plain.put(name, view, way) for way in PART_WAYS}
+
+
+def _write(path: Path, view: memoryview) -> None:
+    with path.open("wb", buffering=0) as file:
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
 
 
 def saves(
@@ -91,34 +87,42 @@ def saves(
 ) -> dict[str, list[float]]:
     torch.set_num_threads(1)
     ground = grounded(ranks, root, name, mebi, s3)
-    seconds: dict[str, list[float]] = {"memcpy": [], "stall": [], "raw": [], "save": []}
+    ways = raw_ways(ground.store)
+    seconds: dict[str, list[float]] = {"memcpy": [], "stall": [], "save": [], **{f"raw {way}": [] for way in ways}}
     files = list(ground.checkpointer._files.values())
     sizes = [len(file.content) for file in files]
     source = torch.randint(0, 255, (sum(sizes),), dtype=torch.uint8)
     target = torch.zeros_like(source)
-    with httpx.Client(timeout=600) as client:
-        for round_ in range(rounds + 1):
-            found: dict[str, float] = {}
+    whole = memoryview(source.numpy())
+    names = [f"raw-{os.getpid()}-{number}" for number in range(len(sizes))]
+    for round_ in range(rounds + 1):
+        found: dict[str, float] = {}
 
-            def raw(found: dict[str, float] = found) -> None:
-                found["memcpy"] = timed(ranks, lambda: target.copy_(source))
-                found["raw"] = timed(ranks, lambda: raw_writes(ground.store, sizes, source, client))
+        def raw(way: str, found: dict[str, float] = found) -> None:
+            write = ways[way]
+            found[f"raw {way}"] = timed(
+                ranks, lambda: [write(name, whole[:size]) for name, size in zip(names, sizes, strict=True)]
+            )
+            for name in names:
+                ground.store.delete(name)
 
-            def ours(found: dict[str, float] = found, step: int = round_ + 1) -> None:
-                with torch.no_grad():
-                    for parameter in parameters(ground):
-                        parameter.add_(1e-3)  # or the files would be those of the step before
-                found["stall"] = timed(ranks, lambda: ground.save(step))
-                ground.checkpointer.finish()
-                found["save"] = (
-                    max(saved.write_seconds for saved in ground.checkpointer.take_reports()) if ranks.rank == 0 else 0
-                )
+        def ours(found: dict[str, float] = found, step: int = round_ + 1) -> None:
+            with torch.no_grad():
+                for parameter in parameters(ground):
+                    parameter.add_(1e-3)  # or the files would be those of the step before
+            found["memcpy"] = timed(ranks, lambda: target.copy_(source))
+            found["stall"] = timed(ranks, lambda: ground.save(step))
+            ground.checkpointer.finish()
+            found["save"] = (
+                max(saved.write_seconds for saved in ground.checkpointer.take_reports()) if ranks.rank == 0 else 0
+            )
 
-            for act in (raw, ours) if round_ % 2 else (ours, raw):
-                act()
-            if round_:  # the first one warms up
-                for key, value in found.items():
-                    seconds[key].append(value)
+        turns = [ours, *(lambda way=way: raw(way) for way in ways)]
+        for act in turns if round_ % 2 else reversed(turns):
+            act()
+        if round_:  # the first one warms up
+            for key, value in found.items():
+                seconds[key].append(value)
     seconds["bytes"] = [float(sum(sizes))]
     return seconds
 
@@ -166,10 +170,12 @@ def parameters(ground: Ground) -> list[Tensor]:
 
 def of_saves(found: list[dict[str, list[float]]]) -> dict[str, Any]:
     first, size = found[0], sum(rank["bytes"][0] for rank in found)
-    told = {key: summary(first[key]) for key in ("memcpy", "stall", "raw", "save")}
+    told = {key: summary(values) for key, values in first.items() if key != "bytes"}
     medians = {key: statistics.median(first[key]) for key in told}
+    fastest = min((key for key in told if key.startswith("raw ")), key=lambda key: medians[key])
+    medians["raw"] = medians[fastest]
     return {
-        "bytes": int(size), **told,
+        "bytes": int(size), **told, "raw": fastest.removeprefix("raw "),
         "raw_mb_per_s": size / 1e6 / medians["raw"], "save_mb_per_s": size / 1e6 / medians["save"],
         "save_of_raw": medians["raw"] / medians["save"], "stall_of_memcpy": medians["stall"] / medians["memcpy"],
     }  # fmt: skip
