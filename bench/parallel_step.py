@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import interleaved_seconds, machine, report, summary
-from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes
+from parallel_ranks import MODEL, SEQUENCES, Candidate, Processes
 
 from abruzzi_jobs.distributed import Layout
 
 LAYOUTS = (Layout(pp=2, vpp=2), Layout(ep=2, dp=2), Layout(dp=2))
 TARGET = 1.25
 THREADS = 2
+LENGTH = 256
+"""A micro-batch is of whole sequences, in the paper of 4096 tokens. Of short ones its matrix products are so thin that what is measured is that."""
 ALONE = (2, 4, 8, 16)
 """Sequences of a forward pass."""
 
@@ -30,7 +32,7 @@ def main() -> int:
     arguments = _arguments()
     ready = [Candidate(layout, 2 if layout.pp > 1 else SEQUENCES // layout.dp // 2) for layout in LAYOUTS]
     singles = [Candidate(None, size) for size in ALONE]
-    laid_out, alone = Processes(ready), Processes(singles, threads=THREADS)
+    laid_out, alone = Processes(ready, length=LENGTH), Processes(singles, threads=THREADS, length=LENGTH)
     steps = {c.name: partial(laid_out.step, c) for c in ready} | {c.name: partial(alone.step, c) for c in singles}
     seconds = interleaved_seconds(steps, rounds=arguments.rounds)
     for processes in (laid_out, alone):

@@ -79,6 +79,8 @@ NOUNS = (
 REQUESTS = Counter("abruzzi_api_requests_total", "Requests by route, method and status", ["route", "method", "status"])
 SECONDS = Histogram("abruzzi_api_request_seconds", "Time to the answer's start", ["route"])
 _BOOTSTRAP_SECONDS = 0.5
+_CONNECTIONS = 20
+"""All kept: what comes and goes above a smaller number would begin a process of Postgres each time."""
 logger = logging.getLogger(__name__)
 
 
@@ -90,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )  # fmt: skip
     app.state.settings = settings
-    app.state.engine = create_engine(url)
+    app.state.engine = create_engine(url, pool_size=_CONNECTIONS, overflow=0)
     app.state.sessions = create_sessions(app.state.engine)
     app.state.lookups = create_lookups(app.state.engine)
     app.state.objects = open_store(settings.store_config())
