@@ -2,9 +2,10 @@
 
     .venv/bin/python bench/checkpoint_async.py --out bench/results/checkpoint_async.json
 
-The model's states are saved by one rank and by two (each its own part). In each round, beside each other: `raw`, the same bytes by plain writes and fsync
-into the same directory, or into the same S3 server by the fastest of the plain ways of plain_s3.py, from as many processes; `save`, from the end of the
-staging copy to the manifest; `memcpy`, one copy of as many bytes into memory that is mapped; `stall`, what the training loop waits for a save.
+The model's states are saved by one rank and by two (each its own part). In each round, beside each other: `raw`, the same bytes from as many processes
+into the same directory or S3 server, by the fastest of several plain ways (write and fsync, through the page cache or past it; those of plain_s3.py);
+`save`, from the end of the staging copy to the manifest; `memcpy`, one copy of as many bytes into memory that is mapped; `stall`, what the training loop
+waits for a save.
 Loads are timed on all ranks from the choice of the checkpoint to the last parameter: `plain` by the layout that saved it, the others by another one. Every
 load counts the bytes that all ranks have read of the store's files.
 An S3 server (MinIO) is started where ABRUZZI_CLUSTER_TOOLS has one.
@@ -45,6 +46,7 @@ from abruzzi_jobs.distributed import Layout, Ranks
 from abruzzi_jobs.memory import MemoryPolicy
 
 PIPELINE, EXPERTS = Layout(pp=2), Layout(ep=2, dp=2)
+BLOCK = 4096
 LAYOUTS: dict[str, Layout | None] = {"one": None, "pp2": PIPELINE, "ep2": EXPERTS, "dp2": None}
 
 
@@ -70,16 +72,24 @@ def timed(ranks: Ranks, act: Callable[[], Any]) -> float:
 def raw_ways(store: DirectoryStore | S3Store) -> dict[str, Callable[[str, memoryview], None]]:
     """Way → what writes one rank's file as plainly as can be."""
     if isinstance(store, DirectoryStore):
-        return {"write": lambda name, view: _write(store.root / name, view)}
+        return {
+            way: lambda name, view, flag=flag: _write(store.root / name, view, flag)
+            for way, flag in (("write", 0), ("write O_DIRECT", os.O_DIRECT))
+        }
     plain = PlainS3(store._client, store.bucket)
     return {way: lambda name, view, way=way: plain.put(name, view, way) for way in PART_WAYS}
 
 
-def _write(path: Path, view: memoryview) -> None:
-    with path.open("wb", buffering=0) as file:
+def _write(path: Path, view: memoryview, flag: int) -> None:
+    """Past the page cache only whole blocks can be written: the last few bytes are left out then."""
+    view = view[: len(view) // BLOCK * BLOCK] if flag else view
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flag, 0o600)
+    try:
         while view:
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
+            view = view[os.write(descriptor, view[: 16 << 20]) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def saves(
@@ -91,7 +101,8 @@ def saves(
     seconds: dict[str, list[float]] = {"memcpy": [], "stall": [], "save": [], **{f"raw {way}": [] for way in ways}}
     files = list(ground.checkpointer._files.values())
     sizes = [len(file.content) for file in files]
-    source = torch.randint(0, 255, (sum(sizes),), dtype=torch.uint8)
+    source = torch.randint(0, 255, (sum(sizes) + BLOCK,), dtype=torch.uint8)
+    source = source[-source.data_ptr() % BLOCK :][: sum(sizes)]
     target = torch.zeros_like(source)
     whole = memoryview(source.numpy())
     names = [f"raw-{os.getpid()}-{number}" for number in range(len(sizes))]
@@ -200,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size-mib", type=int, default=512, help="Of the states, about.")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-s3", action="store_true")
     parser.add_argument("--folder", type=Path, help="On the disk that is meant; else the one of temporary files.")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -216,7 +228,7 @@ def main() -> None:
                 result["load"]["pp2 by one rank"] = of_loads(found, "one")
             result["load"][name] = of_loads(fork_ranks(count, loads, root, name, others, mebi, rounds), name)
             shutil.rmtree(root)
-        if minio_binary() is not None:
+        if minio_binary() is not None and not arguments.no_s3:
             server = ending.enter_context(S3Server(real=True))
             for count, name in ((1, "one"), (2, "pp2")):
                 s3 = server.new_bucket().model_dump(exclude={"kind"})

@@ -163,8 +163,10 @@ def _exchange(
                 came.append((message, rows))
             rows = rows.to(ranks.device) if others else rows
         elif takes:
-            rows = torch.empty(message.shape, dtype=message.stored.dtype, device=ranks.device)
-            came.append((message, rows))
+            rows = _rows(places[message.stored.name].tensor, places[message.stored.name].first, message)
+            if not _can_be_received(rows, message, ranks.device):
+                rows = torch.empty(message.shape, dtype=message.stored.dtype, device=ranks.device)
+                came.append((message, rows))
         else:
             continue
         if len(message.takers) == ranks.world_size > 1:
@@ -181,6 +183,11 @@ def _exchange(
     for message, rows in came:
         part = places[message.stored.name]
         _rows(part.tensor, part.first, message).copy_(rows)
+
+
+def _can_be_received(rows: Tensor, message: _Message, device: torch.device) -> bool:
+    """Where they will stay: other memory would have to be paged in first, and copied after."""
+    return rows.dtype == message.stored.dtype and rows.device.type == device.type and rows.is_contiguous()
 
 
 def _rows(tensor: Tensor, first: int, message: _Message) -> Tensor:

@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -193,7 +194,8 @@ class Checkpointer:
 
     def _store(self, contents: Mapping[str, _Content]) -> list[FileEntry]:
         store, prefix = self._context.store, self._context.spec.output_prefix
-        return [store_content(store, prefix, path, content) for path, content in contents.items()]
+        with ThreadPoolExecutor(len(contents)) as pool:  # a digest is one core's work: as many as there are files
+            return list(pool.map(lambda file: store_content(store, prefix, *file), contents.items()))
 
     def _commit(self, stored: Sequence[Sequence[FileEntry]], state: TrainingState) -> Manifest | None:
         """By the first rank, once all have stored theirs."""

@@ -32,6 +32,7 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _SIZE = struct.Struct("<Q")
 _ALIGNMENT = 8
+_PAGE_BYTES = 4096
 _PLACES, _VERSION = "DCP_SHARDING_INFO", "DCP_VERSION"
 _OFFSETS = "saved_offsets"
 
@@ -59,14 +60,15 @@ class TensorFile:
         begin = _SIZE.size + len(header)
         size = begin + sum(part.tensor.nbytes for part in ordered)
         is_cuda = any(part.tensor.is_cuda for part in ordered)
-        # Written once, so that the first copy finds it mapped.
-        self._bytes = torch.empty(size, dtype=torch.uint8, pin_memory=is_cuda).fill_(0)
+        # Written once, so that the first copy finds it mapped; from a page's begin on, so that a disk can take it from there (DirectoryStore).
+        room = torch.empty(size + _PAGE_BYTES, dtype=torch.uint8, pin_memory=is_cuda).fill_(0)
+        self._bytes = room[-room.data_ptr() % _PAGE_BYTES :][:size]
         self.content: memoryview = self._bytes.numpy().data
         self.content[:begin] = _SIZE.pack(len(header)) + header
         self._places: dict[str, Tensor] = {}
         for part in ordered:
-            room = self._bytes[begin : begin + part.tensor.nbytes]
-            self._places[part.name] = room.view(part.tensor.dtype).view(part.tensor.shape)
+            place = self._bytes[begin : begin + part.tensor.nbytes]
+            self._places[part.name] = place.view(part.tensor.dtype).view(part.tensor.shape)
             begin += part.tensor.nbytes
 
     @torch.no_grad()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import mmap
 import os
+import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -28,6 +31,7 @@ from abruzzi.contracts.stage import StageSpec, StoreConfig
 from abruzzi.contracts.states import ArtifactKind, StageKind
 from abruzzi.store import (
     CorruptArtifact,
+    DirectoryStore,
     ObjectStore,
     blob_key,
     check_free_space,
@@ -91,6 +95,40 @@ def commit(
         store, spec(config, epoch), kind=ArtifactKind.CHECKPOINT, name=f"step-{step:08d}", files=files, step=step
     )
     return key
+
+
+@pytest.mark.parametrize("size", [(4 << 20) - 1, 4 << 20, (4 << 20) + 1, (17 << 20) + 4095])
+@pytest.mark.parametrize("begin", [0, 1], ids=["of a page", "of no page"])
+def test_large_contents_come_back_whole_whatever_their_size_and_wherever_in_memory_they_begin(
+    tmp_path: Path, size: int, begin: int
+) -> None:
+    memory = mmap.mmap(-1, begin + size)
+    memory[:] = random.Random(size).randbytes(begin + size)
+    store, content = DirectoryStore(tmp_path), memoryview(memory)[begin:]
+    store.put("one", content)
+    store.put_below("two/", content, lambda: "two/found")
+    assert store.get("one") == store.get("two/found") == bytes(content)
+
+
+def test_where_a_file_system_stops_writing_past_the_page_cache_the_rest_goes_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    write = os.write
+
+    def refusing(descriptor: int, piece: memoryview) -> int:
+        if pieces:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        pieces.append(write(descriptor, piece))
+        return pieces[-1]
+
+    monkeypatch.setattr(os, "write", refusing)
+    content = mmap.mmap(-1, 40 << 20)
+    content[:] = random.Random(1).randbytes(len(content))
+    DirectoryStore(tmp_path).put("one", memoryview(content))
+    monkeypatch.undo()
+    assert 0 < pieces[0] < len(content)
+    assert DirectoryStore(tmp_path).get("one") == content[:]
 
 
 def test_what_is_put_is_got_listed_and_deleted(store: ObjectStore, tmp_path: Path) -> None:
