@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from abruzzi.contracts.evaluation import SuiteSettings
-from abruzzi_jobs.evals.suites.mounted import arrangements, dialogues, kinds, languages, programs
+from abruzzi_jobs.evals.suites.mounted import arrangements, dialogues, kinds, languages, programs, repairs
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.mounted.table import table
 
@@ -14,6 +14,7 @@ KINDS: dict[str, type[MountedSuite]] = {
     "grounded": kinds.Grounded, "checked": kinds.Checked, "paired": kinds.Paired, "instructions": kinds.Instructions, "program": programs.Program,
     "function": programs.Function, "asserts": programs.Asserts, "output": programs.Output, "input": programs.Input,
     "rated": dialogues.Rated, "duelled": dialogues.Duelled, "translated": languages.Translated, "arrangement": arrangements.Arrangement,
+    "repair": repairs.Repair, "agentic-repair": repairs.AgenticRepair,
 }  # fmt: skip
 
 
@@ -28,7 +29,12 @@ def suite(name: str) -> type[MountedSuite]:
         "mounted": mounted,
         "summary": f"{mounted.title}, out of a mounted file.",
         "source": f"published by {mounted.owner}; file {mounted.file}",
-        "defaults": SuiteSettings(samples=mounted.samples, temperature=temperature, max_tokens=mounted.max_tokens),
+        "defaults": SuiteSettings(
+            samples=mounted.samples,
+            temperature=temperature,
+            max_tokens=mounted.max_tokens,
+            tools=mounted.kind == "agentic-repair",
+        ),
     }
     kind = KINDS[mounted.kind]
     return type(f"{kind.__name__}_{name.replace('-', '_')}", (kind,), members)

@@ -15,6 +15,7 @@ from abruzzi.contracts.training import Strict
 Kind = Literal[
     "choice", "mathematics", "graded", "short", "json", "similar", "grounded", "checked", "paired", "instructions", "program", "function", "asserts", "output",
     "input", "rated", "duelled", "translated", "arrangement",
+    "repair", "agentic-repair",
 ]  # fmt: skip
 """How items are asked and scored: abruzzi_jobs.evals.suites.mounted.kinds has one class for each."""
 
@@ -45,6 +46,12 @@ class MountedSet(Strict):
     entry_point: str = ""
     solution: str = ""
     prefix: str = ""
+    tests: str = ""
+    """A patch of the tests."""
+    failing: tuple[str, ...] = ()
+    """Lists of names: tests that fail before."""
+    passing: tuple[str, ...] = ()
+    """And those that pass before and after."""
     optional: tuple[str, ...] = ()
     """Fields among them that an item may lack."""
     id: str = ""
@@ -74,6 +81,9 @@ class MountedSet(Strict):
             *self.wrong,
             self.entry_point,
             self.params,
+            self.tests,
+            *self.failing,
+            *self.passing,
         )
         return [name for name in named if name and name not in self.optional]
 

@@ -125,6 +125,21 @@ def _bug(task: Task) -> Bug:
     return next(bug for bug in bugs() if bug.key == task.data["bug"])
 
 
+def called(workspace: Workspace, call: Mapping[str, Any]) -> Message:
+    """What one of TOOLS says; faults of the call are words, too."""
+    function = call["function"]
+    name, arguments = function["name"], arguments_object(function["arguments"])
+    tool = next((tool for tool in TOOLS if tool["name"] == name), None)
+    needed = tool["parameters"]["required"] if tool else []
+    if tool is None:
+        said = f"There is no tool {name!r}; there are shell and edit."
+    elif arguments is None or any(not isinstance(arguments.get(key), str) for key in needed):
+        said = f"{name} needs {json.dumps(needed)}, each a text."
+    else:
+        said = getattr(workspace, name)(*(arguments[key] for key in needed))
+    return {"role": "tool", "tool_call_id": call["id"], "content": said}
+
+
 class _Session:
     def __init__(self) -> None:
         self._workspace: Workspace | None = None
@@ -147,21 +162,8 @@ class _Session:
         calls = action.get("tool_calls") or ()
         if not calls:
             return StepResult(observation=Observation(messages=()), terminated=True)
-        answers = [await asyncio.to_thread(self._call, call) for call in calls]
+        answers = [await asyncio.to_thread(called, self.workspace, call) for call in calls]
         return StepResult(observation=Observation(messages=tuple(answers)), truncated=self._turns >= self._most)
-
-    def _call(self, call: Mapping[str, Any]) -> Message:
-        function = call["function"]
-        name, arguments = function["name"], arguments_object(function["arguments"])
-        tool = next((tool for tool in TOOLS if tool["name"] == name), None)
-        needed = tool["parameters"]["required"] if tool else []
-        if tool is None:
-            said = f"There is no tool {name!r}; there are shell and edit."
-        elif arguments is None or any(not isinstance(arguments.get(key), str) for key in needed):
-            said = f"{name} needs {json.dumps(needed)}, each a text."
-        else:
-            said = getattr(self.workspace, name)(*(arguments[key] for key in needed))
-        return {"role": "tool", "tool_call_id": call["id"], "content": said}
 
     async def state(self) -> dict[str, Any]:
         return {"files": await asyncio.to_thread(self.workspace.files)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from abruzzi_jobs.rl.environments.evaluating import write_files
@@ -25,7 +26,8 @@ _GIT = {
        (("NAME", "Maintainer"), ("EMAIL", "maintainer@example.org"), ("DATE", "2026-01-05T09:00:00Z"))},
     "PYTHONDONTWRITEBYTECODE": "1",
 }  # fmt: skip
-_BEGIN = "git init -q -b main && git add -A && git commit -q -m 'Import'"
+_BEGIN = "git init -q -b main && git add -A && git commit -q -m 'Import' && printf '__pycache__\\n.pytest_cache\\n' >> .git/info/exclude && git rev-parse HEAD"
+_CHANGES_BYTES = 4 << 20
 _EDIT = """
 import json, sys
 asked = json.load(sys.stdin)
@@ -54,23 +56,30 @@ print(json.dumps(found))
 
 
 class Workspace:
-    def __init__(self, files: Mapping[str, str]) -> None:
-        """Raises AbruzziError `no_sandbox`, `sandbox_failed`."""
+    """`files`: path → text, or a tar file of them. `python`: below whose installation commands may read, this interpreter's by default."""
+
+    def __init__(self, files: Mapping[str, str] | Path, *, limits: Limits = LIMITS, python: Path | None = None) -> None:
+        """Raises AbruzziError `no_sandbox`, `sandbox_failed`; tarfile.TarError for an archive that leads out of its folder."""
         self._folder = Path(tempfile.mkdtemp(prefix="abruzzi-software-"))
-        self._box = Box(workspace=self._folder, readable=python_files(), limits=LIMITS, environment=_GIT)
+        self._box = Box(workspace=self._folder, readable=python_files(python), limits=limits, environment=_GIT)
         try:
-            write_files(self._folder, files)
-            begun = self._run(["sh", "-c", _BEGIN])
+            if isinstance(files, Path):
+                with tarfile.open(files) as archive:
+                    archive.extractall(self._folder, filter="data")
+            else:
+                write_files(self._folder, files)
+            begun = self.run(["sh", "-c", _BEGIN])
             if not begun.ok:
                 raise RuntimeError(
                     f"git could not begin a repository: {begun.stderr.decode('utf-8', 'replace')[-300:]}"
                 )
+            self.beginning = begun.stdout.decode().strip()
         except BaseException:
             self.close()
             raise
 
     def shell(self, command: str) -> str:
-        done = self._run(["sh", "-c", command])
+        done = self.run(["sh", "-c", command])
         said = (done.stdout + done.stderr).decode("utf-8", "replace")[:OUTPUT_BYTES]
         if done.ok:
             return said or "(no output)"
@@ -80,18 +89,32 @@ class Workspace:
     def edit(self, path: str, old: str, new: str) -> str:
         """`old` has to stand once; empty, the file is written anew."""
         asked = json.dumps({"path": path, "old": old, "new": new}).encode()
-        done = self._run([sys.executable, "-I", "-c", _EDIT], stdin=asked)
+        done = self.run([sys.executable, "-I", "-c", _EDIT], stdin=asked)
         why = done.stderr.decode("utf-8", "replace").strip().splitlines()
         return f"{path} is edited." if done.ok else f"Not edited: {(why or ['it took too long'])[-1][:500]}"
 
     def files(self) -> dict[str, str]:
         """Python files as they are now."""
         most = json.dumps({"bytes": _BYTES_AT_MOST, "files": _FILES_AT_MOST}).encode()
-        done = self._run([sys.executable, "-I", "-c", _LOOK], stdin=most, output_bytes=4 * _BYTES_AT_MOST)
+        done = self.run([sys.executable, "-I", "-c", _LOOK], stdin=most, output_bytes=4 * _BYTES_AT_MOST)
         return json.loads(done.stdout) if done.ok else {}
+
+    def changes(self) -> str:
+        """A diff from the beginning to what is there now, committed or not."""
+        done = self.run(
+            ["sh", "-c", f"git add -A && git diff --cached --binary {self.beginning}"], output_bytes=_CHANGES_BYTES
+        )
+        return done.stdout.decode("utf-8", "replace") if done.ok else ""
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _run(self, argv: list[str], *, stdin: bytes = b"", output_bytes: int = OUTPUT_BYTES) -> Finished:
-        return run(self._box, argv, stdin=stdin, wall_seconds=WALL_SECONDS, output_bytes=output_bytes)
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        wall_seconds: float = WALL_SECONDS,
+        output_bytes: int = OUTPUT_BYTES,
+    ) -> Finished:
+        return run(self._box, argv, stdin=stdin, wall_seconds=wall_seconds, output_bytes=output_bytes)
