@@ -22,7 +22,7 @@ export type CurveSearch = {
 
 export type RunsSearch = { q?: string; state?: RunState[]; sort?: SortKey; asc?: boolean; sel?: string[] };
 export type SortKey = "name" | "state" | "loss" | "bpb" | "took" | "created";
-export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe", "critic"] as const;
+export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe", "critic", "study"] as const;
 export type RunTab = (typeof RUN_TABS)[number];
 export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string; artifact?: string };
 export const POOL_TABS = ["queue", "nodes", "usage"] as const;

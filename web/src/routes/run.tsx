@@ -13,6 +13,7 @@ import { RunHeader } from "@/features/runs/header";
 import { useLiveRun, useSteering } from "@/features/runs/queries";
 import { StageLine } from "@/features/runs/stage-line";
 import { stageToShow } from "@/features/runs/states";
+import { useComparison } from "@/features/studies/queries";
 import { useShortcuts } from "@/lib/keys";
 import { usePageTitle } from "@/lib/page-title";
 
@@ -22,10 +23,11 @@ const LogTab = lazy(() => import("@/features/logs/log-tab"));
 const Artifacts = lazy(() => import("@/features/artifacts/artifacts"));
 const Report = lazy(() => import("@/features/artifacts/report"));
 const CriticTab = lazy(() => import("@/features/critic/critic-tab"));
+const StudyTab = lazy(() => import("@/features/studies/study-tab"));
 const RecipeTab = lazy(() => import("@/features/recipes/recipe-tab"));
 
 const route = getRouteApi("/runs/$runId");
-const TITLES: Record<RunTab, string> = { curves: "Curves", logs: "Log", artifacts: "Artifacts", report: "Report", attempts: "Attempts", recipe: "Recipe", critic: "Critic" };
+const TITLES: Record<RunTab, string> = { curves: "Curves", logs: "Log", artifacts: "Artifacts", report: "Report", attempts: "Attempts", recipe: "Recipe", critic: "Critic", study: "Study" };
 
 export function RunPage() {
   const { runId } = route.useParams();
@@ -56,7 +58,8 @@ function Page({ run }: { run: RunOut }) {
   const curves = new Map<string, number>();
   for (const { stage_id } of keys.data?.items ?? []) curves.set(stage_id, (curves.get(stage_id) ?? 0) + 1);
   const stage = run.detail.find((one) => one.id === search.stage) ?? stageToShow(run.detail, curves);
-  const shown = RUN_TABS.filter((id) => id !== "critic" || hasCritic(keys.data?.items ?? [], stage?.id));
+  const comparison = useComparison(run);
+  const shown = RUN_TABS.filter((id) => (id === "critic" ? hasCritic(keys.data?.items ?? [], stage?.id) : id === "study" ? comparison : true));
   const tab = search.tab ?? "curves";
   const show = (next: RunTab) => void navigate({ search: (old) => ({ ...old, tab: next === "curves" ? undefined : next }), replace: true });
   const choose = (id: string) => void navigate({ search: (old) => ({ ...old, stage: id, attempt: undefined, rank: undefined, line: undefined, zoom: undefined }), replace: true });
@@ -90,6 +93,7 @@ function Page({ run }: { run: RunOut }) {
             {tab === "report" && <Report run={run} />}
             {tab === "attempts" && <Attempts run={run} />}
             {tab === "critic" && stage && <CriticTab key={stage.id} run={run} stage={stage} />}
+            {tab === "study" && comparison && <StudyTab artifact={comparison} />}
             {tab === "recipe" && <RecipeTab run={run} />}
           </Suspense>
         </div>

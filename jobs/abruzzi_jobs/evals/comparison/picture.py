@@ -15,7 +15,7 @@ from abruzzi_jobs.evals.comparison.table import IS_REPLICA, teachers
 _EDGE, _GAP, _TOP, _HEIGHT, _LEGEND = 58, 66, 104, 240, 80
 _ARM = 92
 """Width of an arm's place in a panel."""
-_COLOURS = ("#8a8f98", "#d08a2e", "#2f6fb3", "#5b8f3a", "#8e5ea2", "#b3473f")
+COLOURS = ("#8a8f98", "#d08a2e", "#2f6fb3", "#5b8f3a", "#8e5ea2", "#b3473f")
 _HEADROOM = 1.09
 """For the figure above a bar."""
 _STEPS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0)
@@ -38,11 +38,11 @@ def svg(comparison: Mapping[str, Any], *, title: str, published: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="13" fill="#222">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        _text(24, 28, title, size=17, weight="600"),
-        _text(24, 48, IS_REPLICA, size=12, colour="#555"),
-        *([_text(24, 65, f"Rewrites by {who}.", size=12, colour="#a04a00", weight="600")] if who else []),
+        text(24, 28, title, size=17, weight="600"),
+        text(24, 48, IS_REPLICA, size=12, colour="#555"),
+        *([text(24, 65, f"Rewrites by {who}.", size=12, colour="#a04a00", weight="600")] if who else []),
         *(_panel(_EDGE + (panel + _GAP) * n, panel, name, arms, found) for n, (name, found) in enumerate(figures)),
-        _text(24, height - 14, caption, size=12, colour="#555"),
+        text(24, height - 14, caption, size=12, colour="#555"),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -54,14 +54,14 @@ def _panel(
     tops = [max([f["value"], f["high"] or 0.0, *f["seeds"]]) for f in figures]
     step = next((s for s in _STEPS if max(tops) / s <= 6), _STEPS[-1])
     top = step * (int(max(tops) * _HEADROOM / step) + 1)
-    parts = [_text(left, _TOP - 12, name, weight="600")]
+    parts = [text(left, _TOP - 12, name, weight="600")]
     for number in range(round(top / step) + 1):
         y = _y(number * step, top)
         parts.append(f'<line x1="{left}" x2="{left + across}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e5e8"/>')
-        parts.append(_text(left - 8, y + 4, f"{number * step:g}", size=11, anchor="end", colour="#666"))
+        parts.append(text(left - 8, y + 4, f"{number * step:g}", size=11, anchor="end", colour="#666"))
     width = across / len(arms)
     for number, (arm, figure) in enumerate(zip(arms, figures, strict=True)):
-        parts += _bar(left + width * number, width, arm["label"], figure, top, _COLOURS[number % len(_COLOURS)])
+        parts += _bar(left + width * number, width, arm["label"], figure, top, COLOURS[number % len(COLOURS)])
     return "\n".join(parts)
 
 
@@ -79,9 +79,9 @@ def _bar(left: float, width: float, label: str, figure: Mapping[str, Any], top: 
     for number, seed in enumerate(figure["seeds"]):
         x = middle + (number - (len(figure["seeds"]) - 1) / 2) * 9
         parts.append(f'<circle cx="{x:.1f}" cy="{_y(seed, top):.1f}" r="3" fill="#fff" stroke="#222"/>')
-    parts.append(_text(middle, highest - 7, f"{value:.2f}", anchor="middle", weight="600"))
+    parts.append(text(middle, highest - 7, f"{value:.2f}", anchor="middle", weight="600"))
     for number, line in enumerate(_wrapped(label)):
-        parts.append(_text(middle, _TOP + _HEIGHT + 17 + 15 * number, line, size=12, anchor="middle"))
+        parts.append(text(middle, _TOP + _HEIGHT + 17 + 15 * number, line, size=12, anchor="middle"))
     return parts
 
 
@@ -95,10 +95,10 @@ def _y(value: float, top: float) -> float:
     return _TOP + _HEIGHT * (1 - value / top)
 
 
-def _text(
-    x: float, y: float, text: str, *, size: int = 13, anchor: str = "start", weight: str = "400", colour: str = "#222"
+def text(
+    x: float, y: float, words: str, *, size: int = 13, anchor: str = "start", weight: str = "400", colour: str = "#222"
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}">'
-        f"{escape(text)}</text>"
+        f"{escape(words)}</text>"
     )

@@ -40,7 +40,18 @@ def markdown(comparison: Mapping[str, Any], *, title: str, published: str) -> st
     rewriting = _rewriting(arms)
     if rewriting:
         lines += ["## Rewrites", "", *rewriting, ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *beside_the_paper(comparison)])
+
+
+def beside_the_paper(comparison: Mapping[str, Any]) -> list[str]:
+    """What it found, and each of its claims with ours; nothing for a comparison of one's own."""
+    study = comparison.get("study")
+    if study is None:
+        return []
+    lines = ["## Beside the paper", "", f"Section {study['section']}: {study['finding']} ({study['conditions']}.)", ""]
+    for claim in comparison["claims"]:
+        lines += [f"- **{claim['verdict']}**: {claim['claim']} {claim['ours']}"]
+    return [*lines, ""]
 
 
 def teachers(comparison: Mapping[str, Any]) -> str:

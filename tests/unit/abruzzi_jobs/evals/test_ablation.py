@@ -17,7 +17,7 @@ from abruzzi_jobs.data.cloze import read_items
 from abruzzi_jobs.data.shards import read_info
 from abruzzi_jobs.data.text_shards import read_split
 
-RECIPES = Path(__file__).parents[4] / "recipes"
+RECIPES = Path(__file__).parents[4] / "recipes" / "studies"
 ARMS = ("raw", "one", "ten")
 MINUTE = [
     "--seeds", "2", "--tokens", "3k", "--early-tokens", "3k", "--early-rewrites", "1", "--max-bytes", "6KB", "--vocab-size", "400",
@@ -26,17 +26,17 @@ MINUTE = [
 
 
 def made_by_script(words: list[str]) -> str:
-    script: dict[str, Any] = runpy.run_path(str(RECIPES / "rephrase_ablation.py"))
+    script: dict[str, Any] = runpy.run_path(str(RECIPES / "rephrasing.py"))
     return script["recipe"](script["parse"](words))
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return load_recipe((RECIPES / "rephrase-ablation.toml").read_text(encoding="utf-8"))
+    return load_recipe((RECIPES / "rephrasing.toml").read_text(encoding="utf-8"))
 
 
 def test_the_recipe_is_what_its_script_writes(recipe: Recipe) -> None:
-    assert (RECIPES / "rephrase-ablation.toml").read_text(encoding="utf-8") == made_by_script([])
+    assert (RECIPES / "rephrasing.toml").read_text(encoding="utf-8") == made_by_script([])
     assert len(recipe.stage) <= 64
 
 
@@ -84,7 +84,9 @@ def test_a_minute_ablation_ends_with_a_table_and_a_picture(ran: RecipeLab) -> No
         assert comparison["arms"][arm]["epochs"] == pytest.approx(comparison["tokens"] / held, abs=0.01)
     assert "STAND-IN" in (files / "comparison.md").read_text(encoding="utf-8")
     assert (files / "comparison.svg").read_text(encoding="utf-8").startswith("<svg")
-    assert set(ran.made["compare", "files"][1].meta) == {f"{a}/{m}" for a in ARMS for m in ("chosen", "answered")}
+    meta = ran.made["compare", "files"][1].meta
+    assert set(meta) == {"comparison", *(f"{a}/{m}" for a in ARMS for m in ("chosen", "answered"))}
+    assert [claim["verdict"] for claim in comparison["claims"]], "the paper's claims, whatever a minute says of them"
 
 
 def test_questions_stand_in_no_training_text_and_their_facts_in_every_arms(ran: RecipeLab) -> None:

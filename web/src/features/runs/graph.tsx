@@ -13,12 +13,13 @@ import { useNow } from "@/lib/now";
 import { columnsLayout, elkLayout, isChain, NODE, reduced } from "./layout";
 import { StateMark } from "./state-mark";
 import { tookSeconds } from "./states";
+import { blocksOf, membersPlaced } from "./twins";
 
 type StageNode = Node<{ stage: StageOut; isSelected: boolean; onSelect: (id: string) => void }, "stage">;
 type Props = { stages: readonly StageOut[]; selected: string | undefined; onSelect: (id: string) => void };
 
 const HANDLE = "!min-h-0 !min-w-0 !size-px !border-0 opacity-0";
-const NODE_TYPES = { stage: StageCard };
+const NODE_TYPES = { stage: StageCard, block: BlockFrame };
 const EDGE_TYPES = { need: NeedEdge };
 const MARGIN = 32;
 const LEFT = 16;
@@ -37,11 +38,16 @@ function Graph({ stages, selected, onSelect }: Props) {
   const { fitView, setViewport } = useReactFlow();
   const room = useStore((state) => state.width);
   const shape = stages.map((stage) => `${stage.id}<${stage.needs.join()}`).join(" ");
-  const drawn = reduced(stages);
-  const quick = columnsLayout(drawn);
-  const elk = useQuery({ queryKey: ["layout", shape], queryFn: () => elkLayout(drawn), enabled: !isChain(drawn), staleTime: Infinity });
-  const { places, height } = elk.data ?? quick;
-  const nodes = stages.map(
+  const blocks = blocksOf(reduced(stages));
+  const quick = columnsLayout(blocks);
+  const elk = useQuery({ queryKey: ["layout", shape], queryFn: () => elkLayout(blocks), enabled: !isChain(blocks), staleTime: Infinity });
+  const { height } = elk.data ?? quick;
+  const places = membersPlaced(blocks, elk.data ?? quick);
+  const frames = blocks.flatMap(({ id, members, width, height: tall }): Node[] => {
+    const size = { width, height: tall };
+    return members.length > 1 ? [{ id, type: "block", position: (elk.data ?? quick).places.get(id) ?? { x: 0, y: 0 }, data: {}, selectable: false, ...size, measured: size }] : [];
+  });
+  const cards = stages.map(
     (stage): StageNode => ({
       id: stage.id,
       type: "stage",
@@ -52,7 +58,7 @@ function Graph({ stages, selected, onSelect }: Props) {
     }),
   );
   const edges = useMemo(
-    () => drawn.flatMap(({ id, needs }): Edge[] => needs.map((need) => ({ id: `${need} ${id}`, source: need, target: id, type: "need" }))),
+    () => blocks.flatMap(({ id, needs }): Edge[] => needs.map((need) => ({ id: `${need} ${id}`, source: need, target: id, type: "need" }))),
     // eslint-disable-next-line react-hooks/exhaustive-deps -- edges follow from the shape alone; states change every second
     [shape],
   );
@@ -65,7 +71,7 @@ function Graph({ stages, selected, onSelect }: Props) {
   return (
     <div style={{ height: Math.min(MAX_HEIGHT, height + MARGIN) }} aria-label="Stages" role="group">
       <ReactFlow
-        nodes={nodes}
+        nodes={[...frames, ...cards]}
         edges={edges}
         nodeTypes={NODE_TYPES}
         edgeTypes={EDGE_TYPES}
@@ -80,6 +86,16 @@ function Graph({ stages, selected, onSelect }: Props) {
         disableKeyboardA11y
         proOptions={{ hideAttribution: true }}
       />
+    </div>
+  );
+}
+
+/** Around stages that need the same and are needed by the same. */
+function BlockFrame() {
+  return (
+    <div className="h-full w-full rounded-xl border border-dashed border-line-strong">
+      <Handle type="target" position={Position.Left} className={HANDLE} />
+      <Handle type="source" position={Position.Right} className={HANDLE} />
     </div>
   );
 }

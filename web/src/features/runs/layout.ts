@@ -1,15 +1,17 @@
 import type ELKType from "elkjs/lib/elk-api";
 
-import type { StageOut } from "@/api";
-
 export type Place = { readonly x: number; readonly y: number };
 export type Placed = { readonly places: ReadonlyMap<string, Place>; readonly height: number };
 
 export const NODE = { width: 168, height: 54 } as const;
 const GAP = { x: 44, y: 18 } as const;
 
+/** What is laid out; without a size it is a stage. */
+type Drawn = { readonly id: string; readonly needs: readonly string[] };
+type Sized = Drawn & { readonly width?: number; readonly height?: number };
+
 /** Columns by depth: exact for a chain, and what is shown of any graph until ELK has answered. Pure. */
-export function columnsLayout(stages: readonly Pick<StageOut, "id" | "needs">[]): Placed {
+export function columnsLayout(stages: readonly Sized[]): Placed {
   const depth = new Map<string, number>();
   const depthOf = (id: string): number => {
     const known = depth.get(id);
@@ -20,33 +22,37 @@ export function columnsLayout(stages: readonly Pick<StageOut, "id" | "needs">[])
     depth.set(id, found);
     return found;
   };
-  const filled = new Map<number, number>();
+  const columns: Sized[][] = [];
+  for (const stage of stages) (columns[depthOf(stage.id)] ??= []).push(stage);
   const places = new Map<string, Place>();
-  for (const { id } of stages) {
-    const column = depthOf(id);
-    const row = filled.get(column) ?? 0;
-    filled.set(column, row + 1);
-    places.set(id, { x: column * (NODE.width + GAP.x), y: row * (NODE.height + GAP.y) });
+  let [x, height] = [0, 0];
+  for (const column of columns) {
+    let y = 0;
+    for (const stage of column) {
+      places.set(stage.id, { x, y });
+      y += (stage.height ?? NODE.height) + GAP.y;
+    }
+    height = Math.max(height, y - GAP.y);
+    x += Math.max(...column.map((stage) => stage.width ?? NODE.width)) + GAP.x;
   }
-  const rows = Math.max(1, ...filled.values());
-  return { places, height: rows * NODE.height + (rows - 1) * GAP.y };
+  return { places, height: Math.max(NODE.height, height) };
 }
 
 /** Without the needs that follow from others: who needs tokenize, which needs corpus, is drawn behind tokenize alone. */
-export function reduced<T extends Pick<StageOut, "id" | "needs">>(stages: readonly T[]): { id: string; needs: string[] }[] {
+export function reduced<T extends Drawn>(stages: readonly T[]): { id: string; needs: string[] }[] {
   const needsOf = new Map(stages.map((stage) => [stage.id, stage.needs]));
   const reaches = (from: string, to: string): boolean => (needsOf.get(from) ?? []).some((need) => need === to || reaches(need, to));
   return stages.map(({ id, needs }) => ({ id, needs: needs.filter((need) => !needs.some((other) => other !== need && reaches(other, need))) }));
 }
 
-export function isChain(stages: readonly Pick<StageOut, "id" | "needs">[]): boolean {
+export function isChain(stages: readonly Drawn[]): boolean {
   return stages.every((stage, i) => stage.needs.length === Number(i > 0) && stage.needs.every((need) => need === stages[i - 1]?.id));
 }
 
 let elk: Promise<InstanceType<typeof ELKType>> | undefined;
 
 /** Layered layout with few crossings, computed in a worker so that a large graph does not stop the page. */
-export async function elkLayout(stages: readonly Pick<StageOut, "id" | "needs">[]): Promise<Placed> {
+export async function elkLayout(stages: readonly Sized[]): Promise<Placed> {
   elk ??= startElk();
   const graph = await (await elk).layout({
     id: "run",
@@ -56,13 +62,13 @@ export async function elkLayout(stages: readonly Pick<StageOut, "id" | "needs">[
       "elk.layered.spacing.nodeNodeBetweenLayers": String(GAP.x),
       "elk.spacing.nodeNode": String(GAP.y),
     },
-    children: stages.map(({ id }) => ({ id, ...NODE })),
+    children: stages.map(({ id, width = NODE.width, height = NODE.height }) => ({ id, width, height })),
     edges: stages.flatMap(({ id, needs }) => needs.map((need) => ({ id: `${need} ${id}`, sources: [need], targets: [id] }))),
   });
   const nodes = graph.children ?? [];
   const top = Math.min(...nodes.map((node) => node.y ?? 0));
   const places = new Map(nodes.map((node) => [node.id, { x: node.x ?? 0, y: (node.y ?? 0) - top }]));
-  return { places, height: Math.max(...[...places.values()].map((place) => place.y)) + NODE.height };
+  return { places, height: Math.max(...nodes.map((node) => (node.y ?? 0) - top + (node.height ?? NODE.height))) };
 }
 
 async function startElk(): Promise<InstanceType<typeof ELKType>> {

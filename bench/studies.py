@@ -1,9 +1,9 @@
-"""The record of a finished run of recipes/rephrase-ablation.toml: its comparison with the machine it ran on, and the picture of docs.
+"""The record of a finished run of recipes/studies/*.toml: its comparison with the machine it ran on, and the picture of docs.
 
-    abruzzi run recipes/rephrase-ablation.toml --wait
-    python bench/rephrase_ablation.py RUN --out bench/results/rephrase_ablation.json --picture docs/images/rephrase-ablation.svg
+    abruzzi run recipes/studies/sparsity.toml --wait
+    python bench/studies.py RUN --out bench/results/study_sparsity.json --picture docs/images/study-sparsity.svg
 
-What is measured are shares of right answers, which do not depend on how busy the machine is; the seconds are only how long it took.
+What is measured are losses and shares of right answers, which do not depend on how busy the machine is; the seconds are only how long it took.
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ from interleaved import machine, report
 
 from abruzzi.client import Client
 from abruzzi.contracts.states import ArtifactKind
-from abruzzi_jobs.evals.comparison.picture import svg
-from abruzzi_jobs.evals.comparison.table import markdown
-
-WORDS = {"title": "Rephrasing: the same facts, raw and rewritten", "published": "Kimi K2, SimpleQA"}
 
 
 def main() -> int:
@@ -32,18 +28,18 @@ def main() -> int:
     with Client() as connection:
         run = connection.runs.get(arguments.run)
         (made,) = [a for a in connection.artifacts.list(run.id, kind=ArtifactKind.FILES) if a.stage_id == "compare"]
-        comparison = json.loads(connection.artifacts.read(made.id, "comparison.json"))
+        files = {end: connection.artifacts.read(made.id, f"comparison.{end}") for end in ("json", "md", "svg")}
     seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at and run.started_at else None
     result = {
-        "bench": "rephrase_ablation",
+        "bench": "studies",
         "run": {"id": run.id, "recipe": run.recipe_name, "seconds": seconds, "stages": len(run.stages)},
         "machine": machine(threads=1),
-        "comparison": comparison,
+        "comparison": json.loads(files["json"]),
     }
     report(result, out=arguments.out)
     if arguments.picture is not None:
-        arguments.picture.write_text(svg(comparison, **WORDS), encoding="utf-8")
-    sys.stderr.write(markdown(comparison, **WORDS) + "\n")
+        arguments.picture.write_bytes(files["svg"])
+    sys.stderr.write(files["md"].decode() + "\n")
     return 0
 
 

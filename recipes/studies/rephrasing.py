@@ -1,7 +1,7 @@
-"""Writes recipes/rephrase-ablation.toml: three arms × seeds, stage by stage, so that what runs is plain to read.
+"""Writes recipes/studies/rephrasing.toml: three arms × seeds, stage by stage, so that what runs is plain to read.
 
-    python recipes/rephrase_ablation.py > recipes/rephrase-ablation.toml
-    python recipes/rephrase_ablation.py --seeds 5 --endpoint openai --base-url https://llm.example.org/v1 --model kimi-k2 > mine.toml
+    python recipes/studies/rephrasing.py > recipes/studies/rephrasing.toml
+    python recipes/studies/rephrasing.py --seeds 5 --endpoint openai --base-url https://llm.example.org/v1 --model kimi-k2 > mine.toml
 
 What differs between arms is the text; tokens, model, optimizer, seeds and questions are the same.
 """
@@ -37,10 +37,10 @@ ENDPOINTS = {
 
 HEAD = """\
 # The paper's rephrasing ablation in small (section 2.2.1): the same facts as raw text, as one rewrite, as ten rewrites; equal training tokens.
-# Written by recipes/rephrase_ablation.py, which says how to make it larger. Run it: `abruzzi run recipes/rephrase-ablation.toml --wait`.
+# Written by recipes/studies/rephrasing.py, which says how to make it larger. Run it: `abruzzi run recipes/studies/rephrasing.toml --wait`.
 # The last stage draws the table and the picture beside the paper's figures, whatever comes out.
 version = 1
-name = "rephrase-ablation"
+name = "study-rephrasing"
 description = "Raw x10 epochs, 1 rewrite x10 epochs, 10 rewrites x1 epoch, on facts with held-out questions; {seeds} seeds each"
 
 [endpoint.teacher]
@@ -118,8 +118,7 @@ needs = [{needs}]
 [stage.container]
 command = [
   "python", "-m", "abruzzi_jobs.evals.comparison",
-  "--title", "Rephrasing: the same facts, raw and rewritten",
-  "--published", "Kimi K2, SimpleQA",
+  "--study", "rephrasing",
 {arms}
 ]
 [stage.inputs]
