@@ -1,4 +1,4 @@
-"""Writes what the Helm chart takes from the code (`make chart`): the admission policies of the fence, and the controller's rights.
+"""Writes what the Helm chart takes from the code (`make chart`): the admission policies of the fence, and the controller's rights and those of the service of sandboxes.
 
 What is committed is what this makes (tests/unit/charts/test_chart_templates.py).
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from abruzzi_operators.executors.fence import policies
-from abruzzi_operators.executors.ground import cluster_rules, lease_rules, rules
+from abruzzi_operators.executors.ground import cluster_rules, lease_rules, rules, sandbox_rules
 
 TEMPLATES = Path(__file__).parent.parent / "charts/abruzzi/templates"
 PLACE = "namespace-of-the-stages"
@@ -29,7 +29,10 @@ def _fence() -> str:
 
 
 def _rights() -> str:
-    blocks = {"abruzzi.rules": rules(), "abruzzi.clusterRules": cluster_rules(), "abruzzi.leaseRules": lease_rules()}
+    blocks = {
+        "abruzzi.rules": rules(), "abruzzi.clusterRules": cluster_rules(), "abruzzi.leaseRules": lease_rules(),
+        "abruzzi.sandboxRules": sandbox_rules(),
+    }  # fmt: skip
     return _MADE % "ground" + "".join(
         f'{{{{- define "{name}" -}}}}\n{yaml.safe_dump(block, sort_keys=False)}{{{{- end -}}}}\n'
         for name, block in blocks.items()

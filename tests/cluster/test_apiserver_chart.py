@@ -58,14 +58,14 @@ from abruzzi_operators.renderers.trainjob import training_runtime
 
 pytestmark = [needs_apiserver, needs_helm]
 
-STAGES = "abz-stages"
+STAGES, SANDBOXES = "abz-stages", "abz-sandboxes"
 SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(tmp_path_factory.mktemp("apiserver")) as made:
-        for name in (NAMESPACE, STAGES, "training"):
+        for name in (NAMESPACE, STAGES, SANDBOXES, "training"):
             namespace = NAMESPACES.new(name)
             namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
             made.apply(f"/api/v1/namespaces/{name}", namespace)

@@ -208,3 +208,21 @@
   - list
   - watch
 {{- end -}}
+{{- define "abruzzi.sandboxRules" -}}
+- apiGroups:
+  - ''
+  resources:
+  - pods
+  verbs:
+  - get
+  - list
+  - create
+  - delete
+- apiGroups:
+  - ''
+  resources:
+  - pods/exec
+  verbs:
+  - get
+  - create
+{{- end -}}

@@ -1,4 +1,4 @@
-"""What a box may see and use, and which isolator holds it: gVisor where `runsc` is installed, Linux namespaces otherwise."""
+"""What a box may see and use, and which isolator holds it: a pod where the cluster gives sandboxes, gVisor where `runsc` is installed, Linux namespaces otherwise."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.sandbox import gvisor
+from abruzzi_jobs.sandbox import gvisor, pods
 
-Isolator = Literal["gvisor", "namespaces"]
+Isolator = Literal["pods", "gvisor", "namespaces"]
+_ISOLATORS: tuple[Isolator, ...] = ("pods", "gvisor", "namespaces")
 WORKSPACE = "/workspace"
 _INNER = Path(__file__).with_name("namespaces.py")
 _PROBE_SECONDS = 30.0
 _REMEDY = (
     "Untrusted programs are not started without a sandbox. Allow unprivileged user namespaces "
     "(sysctl kernel.unprivileged_userns_clone=1 or user.max_user_namespaces > 0; on Ubuntu 24.04 also "
-    "kernel.apparmor_restrict_unprivileged_userns=0), run as root, or install gVisor's runsc."
+    "kernel.apparmor_restrict_unprivileged_userns=0), run as root, or install gVisor's runsc; "
+    "on a cluster install the chart with sandboxes.enabled (docs/how-to/run-on-kubernetes.md)."
 )
 
 
@@ -48,7 +50,9 @@ class Limits:
 @dataclass(frozen=True, kw_only=True)
 class Box:
     """`workspace` is the one folder that can be written, seen as /workspace (a root's box gives it to a user without rights). `readable` appears
-    read-only under its own path; so do the system's programs and libraries. Nothing else of the machine is there: no home, no secret, no socket."""
+    read-only under its own path; so do the system's programs and libraries. Nothing else of the machine is there: no home, no secret, no socket.
+
+    A pod has copies: its workspace comes back when the program has ended by itself, and of `readable` it is sent what is no part of this interpreter."""
 
     workspace: Path
     readable: tuple[Path, ...] = ()
@@ -70,9 +74,8 @@ def python_files(python: Path | None = None) -> tuple[Path, ...]:
 
 
 def isolators() -> tuple[Isolator, ...]:
-    """Those that work here, the stronger first; each was tried once with an empty program."""
-    names: tuple[Isolator, ...] = ("gvisor", "namespaces")
-    return tuple(name for name in names if not _fault(name))
+    """Those that work here, the stronger first; each was tried once with an empty program, or is there by the operator's word (pods)."""
+    return tuple(name for name in _ISOLATORS if not _fault(name))
 
 
 def start(box: Box, argv: Sequence[str]) -> list[str]:
@@ -83,7 +86,7 @@ def start(box: Box, argv: Sequence[str]) -> list[str]:
         raise AbruzziError("no_workspace", f"{box.workspace}: a box needs an existing folder to work in.")
     isolator = box.isolator or next(iter(isolators()), None)
     if isolator is None or (box.isolator and _fault(isolator)):
-        names: tuple[Isolator, ...] = (box.isolator,) if box.isolator else ("gvisor", "namespaces")
+        names = (box.isolator,) if box.isolator else _ISOLATORS
         reasons = "; ".join(f"{name}: {_fault(name)}" for name in names)
         raise AbruzziError("no_sandbox", f"This machine cannot hold a sandbox ({reasons}).", status=503, hint=_REMEDY)
     return _command(box, isolator, argv)
@@ -104,13 +107,17 @@ def _command(box: Box, isolator: Isolator, argv: Sequence[str]) -> list[str]:
         "environment": environment,
         "argv": list(argv),
     }
+    if isolator == "pods":
+        return pods.command(plan, frozenset(str(path.absolute()) for path in python_files()))
     if isolator == "gvisor":
         return gvisor.command(plan)
     return [sys.executable, "-I", "-S", str(_INNER), json.dumps(plan)]
 
 
 def _fault(isolator: Isolator) -> str:
-    """Empty when it works. That it is not there is not remembered: the PATH may change."""
+    """Empty when it works. That it is not there is not remembered: the PATH may change. Of pods their service knows, which tries each."""
+    if isolator == "pods":
+        return pods.absent()
     if isolator == "gvisor" and gvisor.runsc() is None:
         return "runsc is not on the PATH"
     if isolator == "namespaces" and not sys.platform.startswith("linux"):

@@ -14,6 +14,7 @@ from typing import Literal
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.sandbox.box import Box, start
+from abruzzi_jobs.sandbox.pod_box import OVERFULL
 from abruzzi_jobs.sandbox.usage import Watch
 
 Ending = Literal["exited", "timed_out", "flooded", "overfull"]
@@ -41,9 +42,10 @@ def run(
     box: Box, argv: Sequence[str], *, stdin: bytes = b"", wall_seconds: float = 60.0, output_bytes: int = 1 << 20
 ) -> Finished:
     """Raises AbruzziError `no_sandbox` where this machine cannot hold one, `sandbox_failed` when the box could not be built."""
+    command = start(box, argv)  # its time begins when there is a box
     began = time.monotonic()
     child = subprocess.Popen(
-        start(box, argv),
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -57,6 +59,8 @@ def run(
     code = child.returncode
     if code == _BOX_FAULT and err.startswith(b"sandbox: "):
         raise AbruzziError("sandbox_failed", err.decode("utf-8", "replace").strip(), status=503)
+    if ending == "exited" and code == -OVERFULL:
+        ending = "overfull"  # told by the watch inside a pod
     return Finished(
         ending=ending,
         exit_code=128 - code if code < 0 else code,

@@ -13,8 +13,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from abruzzi_jobs.sandbox.box import Limits
+if (
+    TYPE_CHECKING
+):  # the text of this module runs inside a sandbox pod, too, where there is nothing but the standard library
+    from abruzzi_jobs.sandbox.box import Limits
 
 LOOK_SECONDS = 0.1
 _SHARE_OF_TIME = 0.1
@@ -75,10 +79,8 @@ def _proportional_bytes(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
             return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-    except PermissionError:
-        return resident_bytes([pid])
     except (OSError, StopIteration, ValueError):
-        return 0  # it has ended
+        return resident_bytes([pid])  # without the right to look, or under gVisor, which has no such file
 
 
 def _of_nobodys_files(pids: list[int], workspace: Path) -> tuple[int, int]:

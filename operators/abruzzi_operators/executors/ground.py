@@ -78,6 +78,11 @@ def cluster_rules() -> list[Object]:
     ]
 
 
+def sandbox_rules() -> list[Object]:
+    """Of the service of sandboxes, in the namespace of its pods alone. A WebSocket's exec is a `get`, and newer apiservers ask for `create`, too."""
+    return [_rule(PODS, "get", "list", "create", "delete"), _rule(PODS, "get", "create", subresource="exec")]
+
+
 def lease_rules() -> list[Object]:
     """In kube-node-lease: which kubelets are heard."""
     return [_rule(LEASES, "get", "list", "watch")]

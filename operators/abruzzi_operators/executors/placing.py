@@ -49,6 +49,7 @@ class Placer:
             namespace=settings.namespace,
             image=settings.stage_image,
             api_url=api_url,
+            sandboxes_url=settings.sandboxes_url or "",
             queue=defaults.queue,
             ranks_per_node=defaults.ranks_per_node,
             resources=RankResources(defaults.cpu_cores, defaults.memory, defaults.gpus),

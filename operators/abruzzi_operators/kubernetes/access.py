@@ -93,6 +93,11 @@ class Access:
                 follow_redirects=False,
             )
 
+    def tls(self) -> ssl.SSLContext | bool:
+        """For a connection of another kind than `client`'s, as configured now."""
+        with self._lock:
+            return self._tls(self._configuration)
+
     def _load(self) -> Configuration:
         configuration = Configuration()
         with self._explained():

@@ -22,6 +22,8 @@ ENV_EPOCH = "ABRUZZI_EPOCH"
 ENV_RESUME = "ABRUZZI_RESUME"
 ENV_STORE_CREDENTIALS = "ABRUZZI_STORE_CREDENTIALS"
 ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
+ENV_SANDBOXES_URL = "ABRUZZI_SANDBOXES_URL"
+ENV_SECRET_DIR = "ABRUZZI_SECRET_DIR"
 
 STAGE_MODULE = "abruzzi_jobs.entrypoints.main"
 PRIVATE_PREFIXES = ("ABRUZZI_", "PG")
@@ -91,8 +93,7 @@ def attempt_environment(
         # `python` in a recipe's command is the interpreter that runs the platform.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
     }
-    if ENV_STORE_CREDENTIALS in base:
-        environment[ENV_STORE_CREDENTIALS] = base[ENV_STORE_CREDENTIALS]
+    environment |= {name: base[name] for name in (ENV_STORE_CREDENTIALS, ENV_SANDBOXES_URL) if name in base}
     if spec["kind"] == "container":
         environment |= {str(name): str(value) for name, value in spec["config"]["container"].get("env", {}).items()}
     return environment

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from abruzzi.contracts.states import ExitCode
-from abruzzi_operators.launcher.environment import ENV_ATTEMPT_DIR, ENV_URL
+from abruzzi_operators.launcher.environment import ENV_ATTEMPT_DIR, ENV_SECRET_DIR, ENV_URL
 from abruzzi_operators.launcher.launch import run
 from abruzzi_operators.launcher.node import Node, from_pod
 from abruzzi_operators.launcher.outcome import to_message
@@ -34,7 +34,7 @@ def main() -> int:
     environment = dict(os.environ)
     directory = Path(environment[ENV_ATTEMPT_DIR])
     try:
-        lay(directory, secret=Path(environment["ABRUZZI_SECRET_DIR"]), url=environment[ENV_URL])
+        lay(directory, secret=Path(environment[ENV_SECRET_DIR]), url=environment[ENV_URL])
     except OSError as error:
         sys.stderr.write(f"The attempt cannot start: {error}.\n")
         return int(ExitCode.TRY_AGAIN)

@@ -41,6 +41,8 @@ class Placement:
     """Of the built-in stages and of `container` stages that name none."""
     api_url: str
     """Where pods reach the API."""
+    sandboxes_url: str = ""
+    """Where pods reach the service of sandboxes, if there is one."""
     queue: str = ""
     """Kueue LocalQueue; empty: nobody queues."""
     ranks_per_node: int = 8

@@ -15,6 +15,8 @@ from abruzzi.contracts.stage import (
     ENV_EPOCH,
     ENV_RESUME,
     ENV_RUN,
+    ENV_SANDBOXES_URL,
+    ENV_SECRET_DIR,
     ENV_SPEC,
     ENV_STAGE,
     ENV_STORE_CREDENTIALS,
@@ -142,6 +144,8 @@ def environment(spec: StageSpec, placement: Placement) -> list[dict[str, Any]]:
         ENV_ATTEMPT_DIR: ATTEMPT_DIR,
         **placement.additions.env,
     }
+    if placement.sandboxes_url:
+        variables[ENV_SANDBOXES_URL] = placement.sandboxes_url
     if isinstance(spec.store, S3Store):
         variables[ENV_STORE_CREDENTIALS] = os.path.join(SECRET_DIR, SECRET_CREDENTIALS)
     if placement.is_foreign(spec):
@@ -160,7 +164,7 @@ def environment(spec: StageSpec, placement: Placement) -> list[dict[str, Any]]:
             variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(MASTER_PORT)}
     else:
         variables |= {
-            "ABRUZZI_SECRET_DIR": SECRET_DIR,
+            ENV_SECRET_DIR: SECRET_DIR,
             "ABRUZZI_POD_DIR": POD_DIR,
             "ABRUZZI_RANKS_PER_NODE": str(on_a_node),
             "ABRUZZI_CPUS": str(max(1, int(placement.resources.cpu_cores * on_a_node))),

@@ -28,6 +28,10 @@ ENV_STORE_CREDENTIALS = "ABRUZZI_STORE_CREDENTIALS"
 """Path of a JSON file with the object store's credentials of this attempt; rewritten before they expire. Absent: the environment holds them."""
 ENV_ATTEMPT_DIR = "ABRUZZI_ATTEMPT_DIR"
 """A writable directory that outlives the process: spool, heartbeat files, stacks."""
+ENV_SANDBOXES_URL = "ABRUZZI_SANDBOXES_URL"
+"""Where the service of sandbox pods answers (contracts/sandbox.py); absent: there is none, and a box is held by the stage's own machine."""
+ENV_SECRET_DIR = "ABRUZZI_SECRET_DIR"
+"""Of a pod: the mounted Secret, in which the attempt's token lies, too."""
 
 
 class DirectoryStore(BaseModel):

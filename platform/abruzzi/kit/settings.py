@@ -28,6 +28,27 @@ class PlacementDefaults(BaseModel):
     gpus: int = Field(default=0, ge=0)
 
 
+class SandboxPods(BaseModel):
+    """What a sandbox is on a cluster, and how many there are. A pod may use the whole of its limits, and nothing of its node beyond."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    image: str = Field(min_length=1)
+    """With python3; the stages' own, so that their interpreter and its packages are there."""
+    runtime_class: str = "gvisor"
+    """RuntimeClass of the cluster; empty: the node's own runtime, whose kernel is the node's."""
+    ready: int = Field(default=4, ge=0)
+    """Started ahead: one that is taken is replaced."""
+    most: int = Field(default=64, ge=1)
+    """At once, with those ready; who asks for more waits."""
+    cpu_cores: float = Field(default=1.0, gt=0)
+    memory: ByteCount = Field(default=2 << 30, gt=0)
+    disk: ByteCount = Field(default=4 << 30, gt=0)
+    lifetime_seconds: int = Field(default=7200, ge=600)
+    """activeDeadlineSeconds of a pod. One that nobody has taken for half of it is replaced, so the other half is the least that a program has."""
+    image_pull_secrets: tuple[str, ...] = ()
+
+
 class OidcGrant(BaseModel):
     """What members of a group may do."""
 
@@ -135,6 +156,10 @@ class Settings(BaseSettings):
     """JSON; of stages on the platform's default pool."""
     peer_policies: bool = False
     """The stages' namespace lets pods reach nobody by themselves (the Helm chart's policies): an attempt of several gets a policy of its own."""
+    sandboxes: SandboxPods | None = None
+    """JSON; of `abruzzi-sandboxes`, the service of sandbox pods."""
+    sandboxes_url: str | None = None
+    """Where stages reach that service; unset: stages hold untrusted programs by their own means, or refuse."""
     platform: str = ""
     """Where several platforms share a cluster: this one takes `Run` objects of namespaces whose label abruzzi.io/platform names it."""
 

@@ -81,6 +81,10 @@ def test_a_stage_gets_the_contract_and_no_secret_of_the_control_plane(tmp_path: 
         base, directory=tmp_path, spec=spec(), url="http://127.0.0.1:1", node=here, port=5
     )
     assert "secret" not in made.values()
+    assert "ABRUZZI_SANDBOXES_URL" not in made
+    told = base | {"ABRUZZI_SANDBOXES_URL": "http://sandboxes:8602"}
+    there = environment.attempt_environment(told, directory=tmp_path, spec=spec(), url="http://a", node=here, port=5)
+    assert there["ABRUZZI_SANDBOXES_URL"] == "http://sandboxes:8602", "that there are sandboxes is no secret"
     assert made["ABRUZZI_SPEC"] == str(tmp_path / "spec.json")
     assert (made["ABRUZZI_EPOCH"], made["ABRUZZI_RESUME"], made["WORLD_SIZE"], made["MASTER_PORT"]) == (
         "3",

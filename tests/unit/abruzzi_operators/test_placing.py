@@ -33,7 +33,9 @@ async def test_the_default_pool_is_the_operators_settings_and_nothing_of_the_rec
     template = {"env": {"NCCL_DEBUG": "WARN"}, "service_account": "stage", "image_pull_secrets": ["registry"]}
     defaults = {"queue": "h800", "ranks_per_node": 8, "cpu_cores": 12, "memory": "200 GiB", "gpus": 1}
     place = Placer(
-        settings(tmp_path, template, placement=defaults, namespace="team-a"), local_pool, api_url="http://api:8600"
+        settings(tmp_path, template, placement=defaults, namespace="team-a", sandboxes_url="http://s:1"),
+        local_pool,
+        api_url="http://api:8600",
     )
     recipe = {"resources": {"pool": "local", "ranks": 64, "queue": "mine", "image": "mine"}}
     made = await place(spec(ranks=64, config=recipe), ["gpu-3"])
@@ -41,6 +43,7 @@ async def test_the_default_pool_is_the_operators_settings_and_nothing_of_the_rec
     assert (made.resources.memory_bytes, made.resources.gpus) == (200 << 30, 1)
     assert (made.excluded_nodes, made.service_account) == (("gpu-3",), "stage")
     assert made.additions.env == {"NCCL_DEBUG": "WARN"}
+    assert made.sandboxes_url == "http://s:1"
 
 
 async def test_an_unknown_pool_is_named_with_what_there_is(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import StageKind
 from abruzzi_operators.launcher.node import from_pod
 from abruzzi_operators.renderers import Placement, RankResources, WorkloadKind, choose_kind, render
+from abruzzi_operators.renderers.pod import pod_template
 from abruzzi_operators.renderers.rayjob import RAY_VERSION, rayjob
 from abruzzi_operators.renderers.trainjob import training_runtime, trainjob
 
@@ -119,6 +120,12 @@ def test_indices_are_pods_of_a_job_which_every_cluster_has(kind: StageKind) -> N
     plain = {each["name"]: each.get("value") for each in environment}
     node = from_pod({**plain, "JOB_COMPLETION_INDEX": "3"}, world_size=4)
     assert (node.first_rank, node.ranks) == (3, 1)
+
+
+def test_a_stage_is_told_where_sandboxes_are_and_has_no_right_to_make_any() -> None:
+    made = pod_template(spec(), placement(sandboxes_url="http://sandboxes:8602"), container="rank")["spec"]
+    assert {"name": "ABRUZZI_SANDBOXES_URL", "value": "http://sandboxes:8602"} in made["containers"][0]["env"]
+    assert made["automountServiceAccountToken"] is False
 
 
 def test_ranks_are_spread_over_as_few_nodes_as_hold_them() -> None:

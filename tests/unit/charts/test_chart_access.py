@@ -14,9 +14,10 @@ pytestmark = needs_helm
 
 
 def rules(things: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Of the controller. Other roles are aggregated into those of people."""
+    """Of the controller. Other roles are aggregated into those of people, or the service of sandboxes'."""
     roles = [thing for thing in things if thing["kind"] in ("Role", "ClusterRole")]
-    return [(role["kind"], rule) for role in roles if not is_aggregated(role) for rule in role["rules"]]
+    ours = [role for role in roles if not is_aggregated(role) and role["metadata"]["name"].endswith("-controller")]
+    return [(role["kind"], rule) for role in ours for rule in role["rules"]]
 
 
 def is_aggregated(role: dict[str, Any]) -> bool:
@@ -33,6 +34,37 @@ def test_the_rights_are_those_that_the_code_names() -> None:
     things = rendered("production")
     assert [r for kind, r in rules(things) if kind == "Role"] == [*ground.rules(), *ground.lease_rules()]
     assert [r for kind, r in rules(things) if kind == "ClusterRole"] == ground.cluster_rules()
+
+
+def test_the_service_of_sandboxes_may_make_end_and_enter_pods_of_its_own_namespace_and_nothing_else() -> None:
+    things = [t for t in rendered("production") if t["metadata"]["name"] == "abz-abruzzi-sandboxes"]
+    [role] = of_kind([t for t in things if "Role" in t["kind"]], "Role").values()
+    assert role["rules"] == ground.sandbox_rules()
+    assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"pods", "pods/exec"}
+    assert {t["metadata"]["namespace"] for t in things} == {"abz-sandboxes"}
+    [binding] = of_kind(things, "RoleBinding").values()
+    assert [subject["namespace"] for subject in binding["subjects"]] == ["abz-sandboxes"]
+
+
+def test_sandboxes_reach_nothing_and_only_stages_reach_their_service() -> None:
+    found = stages_policies("production")
+    assert found["sandboxes-default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    door = found["sandboxes"]
+    assert door["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "sandboxes"
+    [rule] = door["ingress"]
+    [peer] = rule["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "abz-stages"}
+    assert peer["podSelector"] == {"matchExpressions": [{"key": "abruzzi.io/attempt", "operator": "Exists"}]}
+
+
+def test_stages_are_told_of_sandboxes_where_there_are_some() -> None:
+    def told(name: str) -> object:
+        controller = of_kind(rendered(name), "Deployment")["abz-abruzzi-controller"]
+        return environment(controller["spec"]["template"]["spec"]).get("ABRUZZI_SANDBOXES_URL")
+
+    assert told("production") == "http://abz-abruzzi-sandboxes.abz-sandboxes.svc:8602"
+    assert told("small") is None
+    assert not any("sandboxes" in thing["metadata"]["name"] for thing in rendered("small"))
 
 
 def test_secrets_are_never_listed_and_nothing_runs_in_a_pod_or_escalates() -> None:
@@ -87,16 +119,16 @@ def test_two_releases_in_a_cluster_do_not_share_an_object() -> None:
             if thing["kind"].startswith(("Cluster", "Validating", "Namespace"))
         }
 
-    assert len(wide("one")) == 9
+    assert len(wide("one")) == 10
     assert not wide("one") & wide("two")
 
 
-def test_only_controllers_have_a_token() -> None:
+def test_only_who_speaks_to_the_apiserver_has_a_token() -> None:
     tokens = {
         name: deployment["spec"]["template"]["spec"]["automountServiceAccountToken"]
         for name, deployment in of_kind(rendered("production"), "Deployment").items()
     }
-    assert [name for name, has in tokens.items() if has] == ["abz-abruzzi-controller"]
+    assert [name for name, has in tokens.items() if has] == ["abz-abruzzi-controller", "abz-abruzzi-sandboxes"]
     accounts = of_kind(rendered("production"), "ServiceAccount")
     assert {account["automountServiceAccountToken"] for account in accounts.values()} == {False}
     bound = {
@@ -105,13 +137,15 @@ def test_only_controllers_have_a_token() -> None:
         for binding in of_kind(rendered("production"), kind).values()
         for subject in binding["subjects"]
     }
-    assert bound == {"abz-abruzzi-controller"}
+    assert bound == {"abz-abruzzi-controller", "abz-abruzzi-sandboxes"}
 
 
 def test_the_namespace_of_stages_enforces_restricted_pod_security_and_outlives_the_release() -> None:
-    [namespace] = of_kind(rendered("production"), "Namespace").values()
-    assert namespace["metadata"]["name"] == "abz-stages"
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    found = of_kind(rendered("production"), "Namespace")
+    assert sorted(found) == ["abz-sandboxes", "abz-stages"]
+    for each in found.values():
+        assert each["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    namespace = found["abz-stages"]
     assert namespace["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert of_kind(rendered("small"), "Namespace") == {}
 
@@ -128,9 +162,11 @@ def test_stages_reach_the_api_their_store_and_names_and_not_each_other() -> None
     stages = found["stages"]
     assert stages["podSelector"] == attempts
     assert "ingress" not in stages, "the controller lets the pods of one attempt meet"
-    api, names, store = stages["egress"]
+    api, sandboxes, names, store = stages["egress"]
     assert api["ports"] == [{"port": 8600}]
     assert api["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
+    assert sandboxes["ports"] == [{"port": 8602}]
+    assert sandboxes["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "sandboxes"
     assert {port["port"] for port in names["ports"]} == {53}
     assert store == {"to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": [{"port": 9000}]}
 
@@ -172,10 +208,10 @@ def test_stages_reach_the_language_models_that_an_operator_names() -> None:
     assert stages["spec"]["egress"][-1] == {"to": [peer], "ports": [{"port": 443}, {"port": 8000}]}
 
 
-def test_the_api_is_reached_by_whom_the_values_name_and_by_stages() -> None:
+def test_the_api_is_reached_by_whom_the_values_name_by_stages_and_by_who_asks_whose_a_token_is() -> None:
     [policy] = [
         t for t in rendered("production") if t["kind"] == "NetworkPolicy" and t["metadata"]["name"] == "abz-abruzzi-api"
     ]
     [rule] = policy["spec"]["ingress"]
     names = [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]]
-    assert names == ["ingress", "abz-stages"]
+    assert names == ["ingress", "abz-stages", "abz-sandboxes"]

@@ -17,7 +17,7 @@ import yaml
 from chart_render import CHART, SETS, environment, helm, needs_helm, of_kind, pods, rendered, template, values
 from rendering import mistakes
 
-from abruzzi.kit.settings import PlacementDefaults, Settings
+from abruzzi.kit.settings import PlacementDefaults, SandboxPods, Settings
 from abruzzi_operators.executors.fence import policies
 from abruzzi_operators.executors.placing import PodTemplate
 
@@ -76,11 +76,17 @@ def test_the_models_refuse_what_kubernetes_does_not_know() -> None:
 
 
 @each_set
-def test_names_are_unique_and_in_one_of_two_namespaces_or_where_kubelets_lease(name: str) -> None:
+def test_names_are_unique_and_in_one_of_three_namespaces_or_where_kubelets_lease(name: str) -> None:
     things = rendered(name)
     keys = [(t["kind"], t["metadata"].get("namespace"), t["metadata"]["name"]) for t in things]
     assert len(keys) == len(set(keys))
-    assert {namespace for _, namespace, _ in keys} <= {None, "abz-stages", "training", "kube-node-lease"}
+    assert {namespace for _, namespace, _ in keys} <= {
+        None,
+        "abz-stages",
+        "abz-sandboxes",
+        "training",
+        "kube-node-lease",
+    }
 
 
 @each_set
@@ -220,6 +226,15 @@ def test_the_pod_template_is_one_that_the_controller_reads() -> None:
     assert set(schema["placement"]["properties"]) == set(PlacementDefaults.model_fields)
 
 
+def test_what_a_sandbox_is_are_settings_that_the_service_reads() -> None:
+    pod = of_kind(rendered("production"), "Deployment")["abz-abruzzi-sandboxes"]["spec"]["template"]["spec"]
+    found = SandboxPods.model_validate_json(environment(pod)["ABRUZZI_SANDBOXES"])
+    assert (found.image, found.ready, found.most) == ("registry.example.org/ml/abruzzi-jobs:0.1.0", 8, 200)
+    assert found.runtime_class == "gvisor", "unless somebody says otherwise"
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["sandboxes"]["properties"]
+    assert set(schema["pods"]["properties"]) == set(SandboxPods.model_fields)
+
+
 def test_dashboards_are_shipped_whole() -> None:
     shipped = of_kind(rendered("production"), "ConfigMap")["abz-abruzzi-dashboards"]["data"]
     assert shipped == {path.name: path.read_text() for path in (CHART / "dashboards").glob("*.json")}
@@ -287,7 +302,7 @@ def test_what_the_installation_adds_is_in_every_pod_of_the_platform() -> None:
     }
     things = template("production", f"pods={json.dumps(added)}")
     found = dict(pods(things))
-    assert len(found) == 7
+    assert len(found) == 8
     for name, pod in found.items():
         [container] = pod["containers"]
         assert environment(pod)["SSL_CERT_FILE"] == "/ca/ca.crt", name

@@ -52,7 +52,7 @@ def test_it_knows_every_value_and_no_other() -> None:
             return set()
         return {f"{at}{key}" for key in value} | {n for key, v in value.items() for n in given(v, f"{at}{key}.")}
 
-    free = ("oidc.", "retention.", "stages.placement.", "stages.podTemplate.")  # empty by default
+    free = ("oidc.", "retention.", "stages.placement.", "stages.podTemplate.", "sandboxes.pods.")  # empty by default
     known = {name for name in names(SCHEMA) - {"global"} if not name.startswith(free)}
     inside = ("resources.", "labels.")
     assert known == {name for name in given(DEFAULTS) if not any(part in name for part in inside)}

@@ -98,10 +98,10 @@ def test_when_the_starter_is_killed_nothing_is_left_running(isolator, tmp_path):
 
 
 def test_a_machine_that_cannot_hold_a_box_says_so_and_starts_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(box, "_fault", lambda name: {"gvisor": "no runsc", "namespaces": "not permitted"}[name])
-    with pytest.raises(
-        AbruzziError, match=r"cannot hold a sandbox \(gvisor: no runsc; namespaces: not permitted\)"
-    ) as told:
+    faults = {"pods": "no service", "gvisor": "no runsc", "namespaces": "not permitted"}
+    monkeypatch.setattr(box, "_fault", faults.__getitem__)
+    reasons = r"cannot hold a sandbox \(pods: no service; gvisor: no runsc; namespaces: not permitted\)"
+    with pytest.raises(AbruzziError, match=reasons) as told:
         run(Box(workspace=tmp_path), ["true"])
     assert told.value.code == "no_sandbox"
     assert "user.max_user_namespaces" in str(told.value)

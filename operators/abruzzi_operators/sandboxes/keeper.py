@@ -1,0 +1,232 @@
+"""Keeps a few sandbox pods ready, gives them away, and destroys them. What it has made it also ends: a pod of its label that it does not know is a leak
+(of a process before this one, or of a call whose answer was lost) and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.kit.settings import SandboxPods
+from abruzzi_operators.kubernetes.api import Api
+from abruzzi_operators.kubernetes.errors import ApiError, NotFound
+from abruzzi_operators.kubernetes.execs import Execs
+from abruzzi_operators.kubernetes.resources import PODS, Object
+from abruzzi_operators.sandboxes.pod import FIRST_USER, LABEL_KEEPER, USERS, probe, sandbox_pod
+
+logger = logging.getLogger(__name__)
+ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Seconds."""
+
+    start: float = 240.0
+    """For a pod to run: an image may have to be pulled first."""
+    network: float = 15.0
+    """For a NetworkPolicy to hold: firewalls learn of a new pod a little later than its node."""
+    poll: float = 0.2
+    look: float = 30.0
+    """Between two looks for leaks."""
+    again: float = 5.0
+    """After a pod that could not be made."""
+    take: float = 240.0
+    """Of who asks for one."""
+
+
+class Keeper:
+    """`places`: what no sandbox may reach. Run `run` beside; `take` and `destroy` from anywhere in the same loop."""
+
+    def __init__(
+        self, api: Api, execs: Execs, settings: SandboxPods, *, namespace: str, name: str, places: Sequence[tuple[str, int]],
+        owner: Object | None = None, patience: Patience = Patience(), clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._api, self._execs, self._settings, self._places = api, execs, settings, tuple(places)
+        self._namespace, self._name, self._owner = namespace, name, owner
+        self._patience, self._clock = patience, clock
+        self._ready: deque[tuple[str, float]] = deque()
+        """(pod, when it was made), the oldest first."""
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._taken: set[str] = set()
+        self._doomed: set[str] = set()
+        self._waiting = 0
+        self._news = asyncio.Condition()
+        self._fault = ""
+        self._not_before = 0.0
+
+    @property
+    def fault(self) -> str:
+        """Why the newest pod could not be made; empty when it could."""
+        return self._fault
+
+    @property
+    def ready(self) -> int:
+        return len(self._ready)
+
+    @property
+    def taken(self) -> int:
+        return len(self._taken)
+
+    async def run(self) -> None:
+        """Until it is cancelled; then all that it has made is destroyed."""
+        look_at = 0.0
+        try:
+            while True:
+                if self._clock() >= look_at:
+                    await self._look()
+                    look_at = self._clock() + self._patience.look
+                self._retire()
+                self._fill()
+                await self._end_doomed()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1.0), self._news:
+                        await self._news.wait()
+        finally:
+            for task in self._starting.values():
+                task.cancel()
+            self._doomed |= {*self._starting, *self._taken, *(name for name, _ in self._ready)}
+            await self._end_doomed()
+
+    async def take(self) -> str:
+        """The name of a pod that is the caller's until `destroy`. Raises AbruzziError `no_sandbox` when none comes in time, or none can be made."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._patience.take), self._news:
+                self._news.notify_all()
+                while not self._ready:
+                    if self._fault and not self._starting:
+                        raise AbruzziError("no_sandbox", self._fault, status=503)
+                    await self._news.wait()
+                name, _ = self._ready.popleft()
+                self._taken.add(name)
+                self._news.notify_all()
+                return name
+        except TimeoutError:
+            why = self._fault or f"{len(self._taken)} of {self._settings.most} sandboxes are in use"
+            raise AbruzziError(
+                "no_sandbox", f"None came within {self._patience.take:.0f} s: {why}", status=503
+            ) from None
+        finally:
+            self._waiting -= 1
+
+    async def destroy(self, name: str) -> None:
+        self._taken.discard(name)
+        self._doomed.add(name)
+        async with self._news:
+            self._news.notify_all()
+
+    def _fill(self) -> None:
+        if self._clock() < self._not_before:
+            return
+        there = len(self._ready) + len(self._starting)
+        wanted = max(self._settings.ready, self._waiting) - there
+        for _ in range(min(wanted, self._settings.most - there - len(self._taken))):
+            name = f"sandbox-{secrets.token_hex(6)}"
+            task = asyncio.create_task(self._start(name), name=name)
+            self._starting[name] = task
+
+    async def _start(self, name: str) -> None:
+        born, why = self._clock(), ""
+        try:
+            await self._make(name)
+        except AbruzziError as error:
+            why = error.message
+        except asyncio.CancelledError:
+            return
+        async with self._news:
+            self._starting.pop(name, None)
+            if why:
+                logger.warning("sandbox %s: %s", name, why)
+                self._doomed.add(name)
+                self._not_before = self._clock() + self._patience.again
+            else:
+                self._ready.append((name, born))
+            self._fault = why
+            self._news.notify_all()
+
+    async def _make(self, name: str) -> None:
+        """Raises AbruzziError with the reason."""
+        user = FIRST_USER + secrets.randbelow(USERS)
+        pod = sandbox_pod(
+            self._settings, name=name, namespace=self._namespace, keeper=self._name, user=user, owner=self._owner
+        )
+        await self._api.create(PODS, pod)
+        end = self._clock() + self._patience.start
+        while (state := await self._api.get(PODS, name, namespace=self._namespace))["status"].get("phase") != "Running":
+            if state["status"]["phase"] in ENDED or self._clock() > end:
+                raise AbruzziError("no_sandbox", f"A sandbox pod does not run: {_why(state)}", status=503)
+            await asyncio.sleep(self._patience.poll)
+        end = self._clock() + self._patience.network
+        while reached := await self._reached(name):
+            if self._clock() > end:
+                raise AbruzziError(
+                    "no_sandbox",
+                    f"A sandbox pod reaches {', '.join(reached)}: no untrusted program is run there. The cluster's network has to enforce "
+                    "NetworkPolicy, or the runtime class has to have no network.",
+                    status=503,
+                )
+            await asyncio.sleep(self._patience.poll)
+
+    async def _reached(self, name: str) -> list[str]:
+        said = b""
+        async with self._execs.open(self._namespace, name, probe(self._places)) as stream:
+            while data := await stream.receive():
+                said += data
+        try:
+            return [str(place) for place in json.loads(said)]
+        except ValueError as error:
+            told = stream.said or said.decode("utf-8", "replace") or "nothing"
+            raise AbruzziError(
+                "no_sandbox", f"python3 in image {self._settings.image} said: {told}", status=503
+            ) from error
+
+    async def _look(self) -> None:
+        """For pods that are nobody's, and ready ones that have ended."""
+        try:
+            found = await self._api.list(PODS, namespace=self._namespace, label_selector=f"{LABEL_KEEPER}={self._name}")
+        except ApiError as error:
+            logger.warning("%s", error.message)
+            return
+        alive = {pod["metadata"]["name"] for pod in found if pod.get("status", {}).get("phase") not in ENDED}
+        self._ready = deque(each for each in self._ready if each[0] in alive)
+        ours = {*self._starting, *self._taken, *(name for name, _ in self._ready)}
+        self._doomed |= {pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]} - ours
+
+    def _retire(self) -> None:
+        oldest = self._clock() - self._settings.lifetime_seconds / 2
+        while self._ready and self._ready[0][1] < oldest:
+            self._doomed.add(self._ready.popleft()[0])
+
+    async def _end_doomed(self) -> None:
+        async def end(name: str) -> None:
+            try:
+                await self._api.delete(PODS, name, namespace=self._namespace)
+            except NotFound:
+                pass
+            except ApiError as error:  # it stays doomed
+                logger.warning("%s", error.message)
+                return
+            self._doomed.discard(name)
+
+        await asyncio.gather(*(end(name) for name in tuple(self._doomed)))
+
+
+def _why(pod: Object) -> str:
+    """In the cluster's words."""
+    status = pod["status"]
+    waiting = [
+        f"{state['reason']}: {state.get('message', '')}".rstrip(": ")
+        for container in status.get("containerStatuses") or ()
+        for state in container.get("state", {}).values()
+        if state.get("reason")
+    ]
+    unmet = [c["message"] for c in status.get("conditions") or () if c.get("status") == "False" and c.get("message")]
+    return "; ".join([*waiting, *unmet]) or status.get("message") or f"it is {status.get('phase')}"

@@ -1,0 +1,36 @@
+"""What a stage and the service of sandbox pods say to each other (operators' `sandboxes`, jobs' `sandbox/pods`).
+
+    POST /v1/sandboxes        with the attempt's token → 201 and a `SandboxOut`, or 503 with the reason as text: none is to be had
+    POST /v1/sandboxes/{id}   once: what the request's body says reaches the standard input of `INTERPRETER` in the pod, while its standard output comes
+                              back as the answer's body. When either ends, or the connection breaks, the pod is destroyed.
+
+An id that nobody uses for `CLAIM_SECONDS` is destroyed, too. The service knows nothing of what is said inside.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+SANDBOXES_PATH = "/v1/sandboxes"
+CLAIM_SECONDS = 30.0
+SILENT_SECONDS = 60.0
+"""A request whose body brings nothing for so long is taken for broken: its sender says something more often."""
+BOOT = """
+import os
+def take(size):
+    data = b""
+    while len(data) < size and (more := os.read(0, size - len(data))):
+        data += more
+    return data
+exec(compile(take(int(take(8))), "inside", "exec"))
+"""
+"""Eight digits are a number of bytes; so many follow, and are a program that reads the rest."""
+INTERPRETER = ("python3", "-I", "-S", "-c", BOOT)
+"""Of the pod's image, which needs nothing else."""
+
+
+class SandboxOut(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    """Whoever knows it may use the sandbox."""

@@ -1,0 +1,83 @@
+"""`Execs` without a cluster: what would run in a pod is a process of this machine, with a folder of its own for the pod's workspace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from abruzzi_operators.kubernetes.api import Api
+from abruzzi_operators.kubernetes.execs import Stream
+from abruzzi_operators.kubernetes.resources import PODS
+
+
+class LocalExecs:
+    """A probe answers `reached`, by default nothing; every other program is run."""
+
+    def __init__(self, api: Api, reached: str = "[]") -> None:
+        self.reached = reached
+        self._api = api
+
+    @asynccontextmanager
+    async def open(self, namespace: str, pod: str, argv: Sequence[str]) -> AsyncIterator[Stream]:
+        await self._api.get(PODS, pod, namespace=namespace)
+        if "reached" in argv[-1]:
+            yield _Said(self.reached.encode())
+            return
+        folder = Path(tempfile.mkdtemp(prefix="abruzzi-local-pod-"))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *argv[1:], stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            env={"PATH": os.environ["PATH"], "ABRUZZI_WORKSPACE": str(folder)},
+        )  # fmt: skip
+        try:
+            yield _Process(process)
+        finally:
+            with suppress(ProcessLookupError):
+                for child in _children(process.pid):
+                    os.killpg(child, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Said:
+    said = ""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    async def send(self, data: bytes) -> None:
+        pass
+
+    async def receive(self) -> bytes:
+        text, self._text = self._text, b""
+        return text
+
+
+class _Process:
+    said = ""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    async def send(self, data: bytes) -> None:
+        self._stdin.write(data)
+        await self._stdin.drain()
+
+    async def receive(self) -> bytes:
+        return await self._stdout.read(1 << 16)
+
+
+def _children(pid: int) -> list[int]:
+    """Each is the first of a session of its own."""
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []

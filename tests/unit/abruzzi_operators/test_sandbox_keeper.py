@@ -1,0 +1,166 @@
+"""The keeper of sandbox pods over a fake apiserver: how many are ready, who gets one, what is destroyed, and when it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from local_execs import LocalExecs
+from sandbox_service import NAMESPACE, PATIENCE, PodsThatRun
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.kit.settings import SandboxPods
+from abruzzi_operators.kubernetes.errors import Unreachable
+from abruzzi_operators.kubernetes.resources import NAMESPACES, PODS, Object
+from abruzzi_operators.sandboxes.keeper import Keeper
+from abruzzi_operators.sandboxes.pod import LABEL_KEEPER, sandbox_pod
+
+SETTINGS = SandboxPods(image="stages", ready=2, most=3)
+OWNER = {"metadata": {"name": "service-1", "uid": "u-1"}}
+
+
+class World:
+    def __init__(self, settings: SandboxPods = SETTINGS) -> None:
+        self.now = 0.0
+        self.api = PodsThatRun()
+        self.execs = LocalExecs(self.api)
+        self.keeper = Keeper(
+            self.api, self.execs, settings, namespace=NAMESPACE, name="here", places=(), patience=replace(PATIENCE, take=0.3),
+            clock=lambda: self.now,
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        await self.api.create(NAMESPACES, NAMESPACES.new(NAMESPACE))
+        task = asyncio.create_task(self.keeper.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def pods(self) -> set[str]:
+        return {pod["metadata"]["name"] for pod in await self.api.list(PODS, namespace=NAMESPACE)}
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(240):
+            while not condition():
+                self.now += 1.0
+                await asyncio.sleep(0.001)
+
+
+async def test_as_many_as_are_wanted_are_ready_and_one_that_is_taken_is_replaced() -> None:
+    world = World()
+    async with world.running():
+        await world.until(lambda: world.keeper.ready == 2)
+        taken = await world.keeper.take()
+        await world.until(lambda: world.keeper.ready == 2)
+        assert taken in await world.pods()
+        assert len(await world.pods()) == 3
+    assert await world.pods() == set(), "what it has made it also ends"
+
+
+async def test_who_asks_for_more_than_there_may_be_waits_until_another_gives_one_back_or_hears_how_many_are_in_use() -> (
+    None
+):
+    world = World()
+    async with world.running():
+        taken = [await world.keeper.take() for _ in range(3)]
+        with pytest.raises(AbruzziError, match="3 of 3 sandboxes are in use") as told:
+            await world.keeper.take()
+        assert told.value.code == "no_sandbox"
+        waiting = asyncio.create_task(world.keeper.take())
+        await asyncio.sleep(0)
+        await world.keeper.destroy(taken[0])
+        assert await waiting not in taken
+
+
+async def test_a_pod_of_its_label_that_it_does_not_know_is_destroyed_and_anothers_is_not() -> None:
+    world = World()
+    await world.api.create(NAMESPACES, NAMESPACES.new(NAMESPACE))
+    for keeper in ("here", "there"):
+        await world.api.create(PODS, pod(name=f"left-{keeper}", keeper=keeper))
+    task = asyncio.create_task(world.keeper.run())
+    await world.until(lambda: world.keeper.ready == 2)
+    assert {name for name in await world.pods() if name.startswith("left")} == {"left-there"}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_deletion_that_fails_is_tried_again() -> None:
+    world = World(SETTINGS.model_copy(update={"ready": 0}))
+    async with world.running():
+        taken = await world.keeper.take()
+        world.api.fail(Unreachable("away", reason="ReadError"))
+        await world.keeper.destroy(taken)
+        await asyncio.sleep(0.01)
+        world.api.fail(None)
+        async with asyncio.timeout(240):
+            while taken in await world.pods():
+                await asyncio.sleep(0.01)
+
+
+async def test_a_pod_that_reaches_something_is_given_to_nobody() -> None:
+    world = World()
+    world.execs.reached = '["169.254.169.254:80", "a token of the cluster"]'
+    async with world.running():
+        await world.until(lambda: bool(world.keeper.fault))
+        with pytest.raises(
+            AbruzziError, match=r"reaches 169\.254\.169\.254:80, a token of the cluster: no untrusted program is run"
+        ):
+            await world.keeper.take()
+        world.execs.reached = "[]"
+        await world.until(lambda: world.keeper.ready == 2)
+        assert world.keeper.fault == "", "the network was mended"
+
+
+async def test_a_pod_that_cannot_run_is_told_in_the_clusters_words() -> None:
+    world = World()
+    waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+
+    async def create(resource, body: Object, *, dry_run: bool = False) -> Object:
+        made = await super(PodsThatRun, world.api).create(resource, body, dry_run=dry_run)
+        if resource == PODS:
+            status = {"phase": "Failed", "containerStatuses": [waiting]}
+            world.api.put_status(PODS, made["metadata"]["name"], status, namespace=NAMESPACE)
+        return made
+
+    world.api.create = create  # type: ignore[method-assign]
+    async with world.running():
+        await world.until(lambda: bool(world.keeper.fault))
+    assert world.keeper.fault == "A sandbox pod does not run: ErrImagePull: no such image"
+
+
+async def test_one_that_nobody_took_for_half_of_its_life_is_replaced() -> None:
+    world = World()
+    async with world.running():
+        await world.until(lambda: world.keeper.ready == 2)
+        before = await world.pods()
+        world.now += SETTINGS.lifetime_seconds
+        async with asyncio.timeout(240):
+            while before & await world.pods() or world.keeper.ready < 2:
+                await asyncio.sleep(0.01)
+
+
+def pod(**changes) -> Object:
+    given = {"name": "box-1", "namespace": NAMESPACE, "keeper": "here", "user": 1_234_567, "owner": OWNER} | changes
+    return sandbox_pod(SETTINGS, **given)
+
+
+def test_a_sandbox_has_no_token_no_names_no_rights_a_user_of_its_own_and_an_end() -> None:
+    made = pod()
+    spec, [container] = made["spec"], made["spec"]["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert (spec["dnsPolicy"], spec["enableServiceLinks"]) == ("None", False)
+    assert spec["activeDeadlineSeconds"] == SETTINGS.lifetime_seconds
+    assert spec["securityContext"]["runAsUser"] == 1_234_567
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+    assert spec["runtimeClassName"] == "gvisor"
+    assert made["metadata"]["labels"][LABEL_KEEPER] == "here"
+    assert made["metadata"]["ownerReferences"] == [
+        {"apiVersion": "v1", "kind": "Pod", "name": "service-1", "uid": "u-1"}
+    ]
