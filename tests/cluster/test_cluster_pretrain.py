@@ -1,8 +1,9 @@
-"""`pretrain` on two nodes of a real cluster: a PyTorchJob of a master and a worker, gloo over the pod network, checkpoints in S3, telemetry over
-HTTP; a pod is deleted in the middle, the run resumes, and the weights are those of two local ranks, bit for bit."""
+"""`pretrain` on pods of a real cluster: a PyTorchJob of a master and its workers, gloo over the pod network, checkpoints in S3, telemetry over
+HTTP; a pod is deleted in the middle, the run resumes, and the weights are those of as many local ranks, bit for bit."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,20 @@ from abruzzi_operators.supervisor.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = 160
-RECIPE = f"""
+
+@dataclass(frozen=True)
+class Shape:
+    ranks: int
+    parallel: str
+    steps: int
+    every_steps: int
+    killed: str
+    """Replica of the PyTorchJob whose pod is deleted."""
+
+    def recipe(self) -> str:
+        return f"""
 version = 1
-name = "two-nodes"
+name = "pods"
 {CORPUS}{TOKENIZE}
 [[stage]]
 id = "pretrain"
@@ -29,19 +40,26 @@ needs = ["tokenize"]
 [stage.model]
 preset = "nano"
 [stage.schedule]
-tokens = {STEPS * 1024}
+tokens = {self.steps * 1024}
 warmup_steps = 5
 [stage.batch]
 sequences = 16
 sequence_length = 64
 micro_sequences = 4
+[stage.parallel]
+{self.parallel}
 [stage.checkpoint]
-every_steps = 20
+every_steps = {self.every_steps}
 min_free_bytes = 0
 [stage.resources]
-ranks = 2
+ranks = {self.ranks}
 threads = 1
 """
+
+
+TWO_DATA_RANKS = Shape(2, "dp = 2", steps=160, every_steps=20, killed="worker-0")
+PIPELINE_OF_EXPERTS = Shape(4, "pp = 2\nep = 2", steps=60, every_steps=10, killed="worker-2")
+"""Each rank has half of the layers and half of their experts: a checkpoint is four ranks' shards."""
 
 
 def final_checkpoint(client: Client, run_id: str) -> Manifest:
@@ -54,40 +72,43 @@ def digests(manifest: Manifest) -> dict[str, str]:
 
 
 @pytest.mark.serial
-def test_two_nodes_train_as_two_local_ranks_and_a_deleted_pod_costs_nothing_but_time(
-    cluster: ClusterHandle, namespace: str, tmp_path: Path, postgres: EmbeddedPostgres, disturbed
+@pytest.mark.parametrize("shape", [TWO_DATA_RANKS, PIPELINE_OF_EXPERTS], ids=["dp2", "pp2-ep2"])
+def test_pods_train_as_local_ranks_and_a_deleted_pod_costs_nothing_but_time(
+    shape: Shape, cluster: ClusterHandle, namespace: str, tmp_path: Path, postgres: EmbeddedPostgres, disturbed
 ) -> None:
     cluster.install("training-operator")
-    local = disturbed.submit(RECIPE)
+    local = disturbed.submit(shape.recipe())
     assert disturbed.wait_end(local, seconds=300).state is RunState.SUCCEEDED, disturbed.last_words()
     expected = disturbed.ask(lambda client: final_checkpoint(client, local))
     with open_platform(tmp_path / "platform", cluster, namespace, postgres) as platform:
-        run_id = platform.submit(RECIPE)
+        run_id = platform.submit(shape.recipe())
 
         def step() -> int:
             attempts = platform.attempts(run_id, "pretrain")
             return min((rank.step for rank in attempts[-1].ranks), default=0) if attempts else 0
 
-        platform.until(lambda: step() >= 30 or platform.run(run_id).state.is_terminal, seconds=300)
+        saved = shape.every_steps * 3 // 2
+        platform.until(lambda: step() >= saved or platform.run(run_id).state.is_terminal, seconds=300)
         assert platform.run(run_id).state is RunState.RUNNING, platform.last_words()
         jobs = cluster.kubectl.json("get", "pytorchjobs", "-n", namespace)["items"]
         assert [job["metadata"]["name"] for job in jobs] == [f"abruzzi-{run_id}-pretrain-1"]
-        pods = cluster.kubectl("get", "pods", "-n", namespace, "-o", "wide")
-        print(pods)
-        cluster.kubectl("delete", "pod", f"abruzzi-{run_id}-pretrain-1-worker-0", "-n", namespace, "--wait=false")
+        print(cluster.kubectl("get", "pytorchjobs,pods", "-n", namespace, "-o", "wide"))
+        killed = f"abruzzi-{run_id}-pretrain-1-{shape.killed}"
+        cluster.kubectl("delete", "pod", killed, "-n", namespace, "--wait=false")
         run = platform.wait_end(run_id, seconds=400)
         assert run.state is RunState.SUCCEEDED, f"{run.reason}\n{platform.last_words()}"
         first, *later = platform.attempts(run_id, "pretrain")
+        print([(a.id, a.state, a.cause, a.reason, a.resumed_from) for a in (first, *later)])
         assert first.state is AttemptState.INTERRUPTED, first.reason
         assert later[-1].resumed_from is not None
         with platform.client() as client:
             manifest = final_checkpoint(client, run_id)
-            assert manifest.step == STEPS
-            assert digests(manifest) == digests(expected), "the same bits as two ranks on this machine"
+            assert manifest.step == shape.steps
+            assert digests(manifest) == digests(expected), "the same bits as the ranks on this machine"
             curves = client.metrics.series(run_id, ["train/loss"], stage_id="pretrain")
             last = max(curves, key=lambda curve: curve.attempt_id)
-            assert last.steps[-1] == STEPS
-            for rank in (0, 1):
+            assert last.steps[-1] == shape.steps
+            for rank in range(shape.ranks):
                 lines = [line.text for line in client.logs.follow(later[-1].id, rank=rank, poll_seconds=0.1)]
                 assert lines, f"rank {rank} left no log"
         left = cluster.kubectl.json("get", "pytorchjobs,jobs,secrets,pods", "-n", namespace)["items"]
