@@ -20,14 +20,17 @@ _LONGEST_FIELD = 1 << 27
 
 def place_of(mounted: MountedSet, path: str | None) -> Path:
     """Raises AbruzziError bad_data, with one sentence that names the file, its format and its owner, where it is not there."""
-    place = Path(path) / mounted.file if path and Path(path).is_dir() else Path(path or mounted.file)
-    if path and place.is_file():
+    is_folder = not Path(mounted.file).suffix
+    place = Path(path or mounted.file)
+    if path and place.is_dir() and not (is_folder and place.name == mounted.file):
+        place = place / mounted.file
+    if path and (place.is_dir() if is_folder else place.is_file()):
         return place
-    form = _FORMATS[Path(mounted.file).suffix]
+    form = "a folder" if is_folder else f"{_FORMATS[Path(mounted.file).suffix]} with {', '.join(mounted.fields)}"
     where = f" There is none at {place}." if path else ""
     raise AbruzziError(
         "bad_data",
-        f"{mounted.title} needs {mounted.file} ({form} with {', '.join(mounted.fields)}), which is published by {mounted.owner}.{where}",
+        f"{mounted.title} needs {mounted.file} ({form}), which is published by {mounted.owner}.{where}",
         hint="Mount it, and name the file or its folder as the suite's path.",
     )
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from functools import cache
 
 from abruzzi.contracts.evaluation import SuiteSettings
-from abruzzi_jobs.evals.suites.mounted import arrangements, dialogues, kinds, languages, programs, repairs
+from abruzzi_jobs.evals.suites.mounted import (
+    arrangements,
+    dialogues,
+    exercises,
+    kinds,
+    languages,
+    programs,
+    repairs,
+    services,
+)
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.mounted.table import table
 
@@ -15,6 +24,7 @@ KINDS: dict[str, type[MountedSuite]] = {
     "function": programs.Function, "asserts": programs.Asserts, "output": programs.Output, "input": programs.Input,
     "rated": dialogues.Rated, "duelled": dialogues.Duelled, "translated": languages.Translated, "arrangement": arrangements.Arrangement,
     "repair": repairs.Repair, "agentic-repair": repairs.AgenticRepair,
+    "exercises": exercises.Exercises, "services": services.Services,
 }  # fmt: skip
 
 
