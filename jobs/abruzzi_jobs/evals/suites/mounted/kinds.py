@@ -353,8 +353,15 @@ class Grounded(_ByGrader):
     words = ("grounded", "ungrounded")
     scores: ClassVar[Mapping[str, float]] = {"grounded": 1.0, "ungrounded": 0.0}
 
+    def read(self, row: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+        prompt, gold, meta = super().read(row)
+        annotated = self.field(row, self.mounted.params)
+        return prompt, gold, {**meta, "annotated": json.dumps(annotated, ensure_ascii=False) if annotated else ""}
+
     def material(self, item: Item, transcript: Transcript) -> dict[str, str]:
-        return {"document": item.meta["context"], "request": item.prompt, "answer": transcript.answer}
+        """With other answers about the same document as people annotated them, where the file has such."""
+        shown = {"document": item.meta["context"], "request": item.prompt, "annotated": item.meta["annotated"]}
+        return {**{name: text for name, text in shown.items() if text}, "answer": transcript.answer}
 
 
 class Checked(_ByGrader):

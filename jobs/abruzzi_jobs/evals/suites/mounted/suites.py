@@ -7,6 +7,7 @@ from functools import cache
 from abruzzi.contracts.evaluation import SuiteSettings
 from abruzzi_jobs.evals.suites.mounted import (
     arrangements,
+    dated,
     dialogues,
     exercises,
     kinds,
@@ -24,7 +25,7 @@ KINDS: dict[str, type[MountedSuite]] = {
     "function": programs.Function, "asserts": programs.Asserts, "output": programs.Output, "input": programs.Input,
     "rated": dialogues.Rated, "duelled": dialogues.Duelled, "translated": languages.Translated, "arrangement": arrangements.Arrangement,
     "repair": repairs.Repair, "agentic-repair": repairs.AgenticRepair,
-    "exercises": exercises.Exercises, "services": services.Services,
+    "exercises": exercises.Exercises, "services": services.Services, "livebench": dated.LiveBench,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from abruzzi.contracts.training import Strict
 Kind = Literal[
     "choice", "mathematics", "graded", "short", "json", "similar", "grounded", "checked", "paired", "instructions", "program", "function", "asserts", "output",
     "input", "rated", "duelled", "translated", "arrangement",
-    "repair", "agentic-repair", "exercises", "services",
+    "repair", "agentic-repair", "exercises", "services", "livebench",
 ]  # fmt: skip
 """How items are asked and scored: abruzzi_jobs.evals.suites.mounted.kinds has one class for each."""
 
@@ -42,6 +42,7 @@ class MountedSet(Strict):
     """With `wrong`: options whose order is drawn from their texts."""
     wrong: tuple[str, ...] = ()
     params: str = ""
+    """What the kind's rules or its judge are given beside."""
     starter: str = ""
     entry_point: str = ""
     solution: str = ""

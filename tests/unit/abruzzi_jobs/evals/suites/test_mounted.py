@@ -354,3 +354,11 @@ def test_a_judge_who_rates_beyond_the_scale_or_talks_costs_no_points(tmp_path, n
     for answer in ("Verdict: 11", "Verdict: 0", "Lovely.", "Verdict: c"):
         found, _, judge = said_to_both(opened, answer)
         assert (found.score, found.status, len(judge.asked)) == (None, ItemStatus.GRADER_ERROR, 3)
+
+
+def test_a_judge_of_summaries_sees_annotated_ones_where_the_file_has_them(tmp_path):
+    annotated = [{"summary": "It rains.", "label": "Unwanted"}]
+    opened = mount(tmp_path, "faithjudge", [{"source": "The sun shines.", "annotations": annotated}])
+    judge = Judge("Verdict: grounded")
+    assert graded(opened, "The sun shines.", judge).score == 1.0
+    assert "Unwanted" in judge.asked[0].messages[1]["content"]
