@@ -158,7 +158,7 @@ class LocalCluster:
         node.make_cgroups()
         certificates.issue_all(layout)
         control_plane.start_etcd(layout, tools)
-        containerd = node.start_containerd(layout)
+        containerd = node.start_containerd(layout, tools)
         apiserver = control_plane.start_apiserver(layout, tools)
         with ThreadPoolExecutor() as pool:
             imported = pool.submit(self._import_base_images, containerd)

@@ -91,7 +91,7 @@ def pack(folder, file, *, prefix="", open_all=False):
         while folders:
             name, path = folders.pop()
             try:
-                if open_all:
+                if open_all and path != folder:  # which is the kubelet's
                     os.chmod(path, 0o700)
                 entries = sorted(os.scandir(path), key=lambda entry: entry.name)
             except OSError:
