@@ -14,6 +14,7 @@ from abruzzi_jobs.evals.suites.mounted import (
     languages,
     programs,
     repairs,
+    replications,
     services,
 )
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
@@ -25,7 +26,7 @@ KINDS: dict[str, type[MountedSuite]] = {
     "function": programs.Function, "asserts": programs.Asserts, "output": programs.Output, "input": programs.Input,
     "rated": dialogues.Rated, "duelled": dialogues.Duelled, "translated": languages.Translated, "arrangement": arrangements.Arrangement,
     "repair": repairs.Repair, "agentic-repair": repairs.AgenticRepair,
-    "exercises": exercises.Exercises, "services": services.Services, "livebench": dated.LiveBench,
+    "exercises": exercises.Exercises, "services": services.Services, "livebench": dated.LiveBench, "replication": replications.Replication,
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def suite(name: str) -> type[MountedSuite]:
             samples=mounted.samples,
             temperature=temperature,
             max_tokens=mounted.max_tokens,
-            tools=mounted.kind == "agentic-repair",
+            tools=mounted.kind in ("agentic-repair", "replication"),
         ),
     }
     kind = KINDS[mounted.kind]
