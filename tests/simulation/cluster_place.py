@@ -26,6 +26,8 @@ class ClusterPlace:
         self.cluster = cluster
         self.words: dict[str, NodeWord] = {}
         """What is known of nodes."""
+        self.nodes: list[Any] | None = None
+        """Those that take new pods; None: nobody looks."""
         self.logs: dict[tuple[str, int], bytes] = {}
         self.issued: list[str] = []
         """Attempts, once for each set of credentials that was made for them."""
@@ -64,6 +66,7 @@ class ClusterPlace:
             keep_log=keep_log,
             peer_policies=self.peer_policies,
             words=lambda node: self.words.get(node, UNKNOWN),
+            nodes=lambda: self.nodes,
             now=self.cluster.now,
         )
         self.executors.append(self.executor)

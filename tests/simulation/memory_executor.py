@@ -15,7 +15,7 @@ from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import Cause
 from abruzzi.engine.ports import SpecConflict
 from abruzzi.engine.view import Leave, Phase, RankBeat, Seen
-from abruzzi_operators.executors.turns import Claim, next_in, wait_reason
+from abruzzi_operators.executors.turns import Claim, free_for, next_in, wait_reason
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class MemoryExecutor:
         switches: bool = False,
         cpus: float = math.inf,
     ) -> None:
-        """`cpus`: of the machine; each process asks for one."""
+        """`cpus`: of the machine; each process asks for one a rank."""
         self.processes: dict[str, Process] = {}
         self.started: list[str] = []
         self._removed: set[str] = set()
@@ -148,7 +148,7 @@ class MemoryExecutor:
 
     def claims(self) -> list[Claim]:
         return [
-            Claim(name, f"stage {name}", p.spec.project_id, 1.0, p.created_at, p.has_turn)
+            Claim(name, f"stage {name}", p.spec.project_id, float(p.spec.world_size), p.created_at, p.has_turn, 1)
             for name, p in self.processes.items()
             if p.is_alive
         ]
@@ -169,15 +169,21 @@ class MemoryExecutor:
             claims = self.claims()
             mine = next(claim for claim in claims if claim.attempt_id == attempt_id)
             reason = wait_reason(mine, claims, self.cpus)
-            return Seen(Phase.PENDING, reason=reason, waits_for=Reason.WAITS_FOR_CPUS, observed_at=self._now())
+            code, room = Reason.WAITS_FOR_CPUS, self._room(attempt_id)
+            return Seen(Phase.PENDING, reason=reason, waits_for=code, room=room, observed_at=self._now())
         natural = process.exit_code == process.fate.exit_code
         return Seen(
             process.phase, process.exit_code, out_of_memory=process.fate.out_of_memory and natural and process.phase is Phase.EXITED,
             node_lost=process.fate.node_lost and natural and process.phase is Phase.EXITED, node="node-1",
             beats={0: RankBeat(process.steps, "train", process.beat_at)} if process.phase is not Phase.PENDING else {},
             stacks_ready=process.stacks, leave=self._leave(process), observed_at=self._now(),
-            held_since=process.born_at if _is_given(attempt_id) else None,
+            held_since=process.born_at if _is_given(attempt_id) else None, room=self._room(attempt_id),
         )  # fmt: skip
+
+    def _room(self, attempt_id: str) -> int | None:
+        claims = self.claims()
+        mine = next((claim for claim in claims if claim.attempt_id == attempt_id), None)
+        return None if mine is None or math.isinf(self.cpus) else int(free_for(mine, claims, self.cpus))
 
     def _leave(self, process: Process) -> Leave | None:
         """Some nodes are drained under what runs there, some fall sick; which, the attempt's name decides."""

@@ -223,7 +223,7 @@ class MemoryRunStore:
             stage = _stage(run, stage_id)
             self._specs[attempt_id] = StageSpec.model_construct(
                 project_id="default", run_id=run.id, stage_id=stage_id, attempt_id=attempt_id, epoch=attempt.epoch, kind=StageKind.CONTAINER, config={},
-                inputs={}, store=_STORE, output_prefix=f"projects/default/runs/{run.id}/{stage_id}/", resume=None, world_size=stage.world_size,
+                inputs={}, store=_STORE, output_prefix=f"projects/default/runs/{run.id}/{stage_id}/", resume=None, world_size=stage.ranks_of(attempt),
                 seed=0, version=1,
             )  # fmt: skip
         return self._specs[attempt_id]
@@ -297,8 +297,9 @@ class MemoryRunStore:
     def _with_new(self, run: RunView, write: CreateAttempt, told: list[Told]) -> RunView:
         stage = _stage(run, write.stage_id)
         made = AttemptView(
-            attempt_id(run.id, stage.id, write.number), write.number, write.epoch, AttemptState.CREATED, self._now()
-        )
+            attempt_id(run.id, stage.id, write.number), write.number, write.epoch, AttemptState.CREATED, self._now(),
+            world_size=write.world_size,
+        )  # fmt: skip
         if write.epoch <= run.last_epoch:
             raise IllegalMove(f"epoch {write.epoch} is not above {run.last_epoch}")
         if made.id in self._earlier or any(a.id == made.id for a in stage.attempts):
@@ -321,7 +322,7 @@ class MemoryRunStore:
 _STORE = DirectoryStore(root="memory")
 _GIVEN = (
     "cause", "exit_code", "reason", "started_at", "ended_at", "stop_requested_at", "stop_cause", "stacks_requested_at", "node",
-    "workload_removed", "held_at", "waits_for",
+    "workload_removed", "held_at", "waits_for", "resize_to",
 )  # fmt: skip
 
 

@@ -141,6 +141,19 @@ class LeaseContract:
         assert [lease.run_id for lease in await ground.store.lease("two", limit=10, ttl_seconds=90)] == [held]
         assert await ground.store.lease("two", limit=10, ttl_seconds=90) == []
 
+    async def test_an_attempt_has_the_ranks_it_was_made_with_and_keeps_those_of_the_next(self, ground: Ground) -> None:
+        run_id = await ground.submit()
+        [lease] = await ground.store.lease("one", limit=1, ttl_seconds=10)
+        view = await ground.store.apply(
+            lease, 1, [CreateAttempt(FIRST, 1, 1), CreateAttempt(SECOND, 1, 2, world_size=3)]
+        )
+        made = {stage.id: stage.attempts[-1] for stage in view.stages if stage.attempts}
+        assert (made[FIRST].world_size, made[SECOND].world_size) == (None, 3)
+        stop = SetAttempt(made[SECOND].id, AttemptState.STOPPING, stop_cause=Cause.RESIZE, resize_to=5)
+        await ground.store.apply(lease, 2, [stop])
+        found = next(s for s in (await ground.store.load(run_id)).stages if s.id == SECOND).attempts[-1]
+        assert (found.world_size, found.resize_to, found.stop_cause) == (3, 5, Cause.RESIZE)
+
     async def test_an_unknown_run_is_not_found(self, ground: Ground) -> None:
         with pytest.raises(NotFound):
             await ground.store.load("nosuchrun0")

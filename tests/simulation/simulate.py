@@ -7,7 +7,8 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from simulation.memory_executor import Fate, MemoryExecutor
@@ -15,9 +16,10 @@ from simulation.memory_store import MemoryRunStore, Trace
 
 from abruzzi.contracts.errors import NotFound
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
+from abruzzi.engine.actions import SetAttempt
 from abruzzi.engine.policy import POISON_AFTER, RULES
 from abruzzi.engine.ports import Lease, StaleLease
-from abruzzi.engine.view import Desired, Phase, RunView, Seen, StageView
+from abruzzi.engine.view import Desired, Elastic, Phase, RunView, Seen, StageView
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 
 CALM_AFTER = 600.0
@@ -31,6 +33,8 @@ FAULT_POINTS = {f"{when} {name}" for name in (*STORE_WRITES, *EXECUTOR_EFFECTS) 
     "stale observe",
     "retry by a person",
     "doomed stage",
+    "fewer ranks",
+    "more ranks",
 }
 
 
@@ -153,6 +157,12 @@ class Watch:
         if name == "apply":
             lease: Lease = args[0]
             self._world.trace.add(self._world.now, f"{lease.owner} wrote", args[2])
+            for write in args[2]:
+                if isinstance(write, SetAttempt) and write.resize_to is not None:
+                    run, stage_id, attempt = self._store.find(write.attempt_id)
+                    stage = next(s for s in run.stages if s.id == stage_id)
+                    fewer = write.resize_to < stage.ranks_of(attempt)
+                    self._world.faults["fewer ranks" if fewer else "more ranks"] += 1
             self._require(
                 self._store.leases[lease.run_id].token == lease.token, f"a stale lease of {lease.run_id} wrote"
             )
@@ -163,8 +173,9 @@ class Watch:
         self.check_workloads()
 
     def check_workloads(self) -> None:
-        running = sum(p.is_alive and p.has_turn for p in self._executor.processes.values())
-        self._require(running <= self._executor.cpus, f"{running} processes run on {self._executor.cpus} processors")
+        running = [p.spec.world_size for p in self._executor.processes.values() if p.is_alive and p.has_turn]
+        fits = sum(running) <= self._executor.cpus or len(running) == 1
+        self._require(fits, f"{running} ranks run on {self._executor.cpus} processors")
         if len(self._executor.processes) < 2:
             return
         seen: set[str] = set()
@@ -207,6 +218,14 @@ class Watch:
                 lives = attempt.id not in self._ended and process is not None and process.is_alive
                 self._require(not lives, f"{attempt.id} is called {attempt.state} while its process lives")
                 self._require(self._ended.setdefault(attempt.id, ended) == ended, f"{attempt.id}: its outcome changed")
+        widths = stage.elastic.widths if stage.elastic is not None else (stage.world_size,)
+        for attempt in stage.attempts:
+            self._require(
+                stage.ranks_of(attempt) in widths, f"{attempt.id} has {attempt.world_size} ranks, not {widths}"
+            )
+        for before, after in pairwise(stage.attempts):
+            ranks = before.resize_to or stage.ranks_of(before)
+            self._require(stage.ranks_of(after) == ranks, f"{after.id} has not the {ranks} ranks of what came before")
         for earlier in stage.attempts[:-1]:
             never = earlier.cause in (Cause.USER_ERROR, Cause.BAD_DATA, Cause.OUT_OF_MEMORY, Cause.CANCELLED)
             self._require(not never, f"{earlier.id} ended with {earlier.cause} and was retried")
@@ -240,7 +259,8 @@ def simulate(seed: int, *, lie: Callable[[Seen], Seen] | None = None) -> Outcome
     """Raises Violation (or the store's IllegalMove) when a rule is broken."""
     world = World(seed, lie=lie)
     rng = world.rng
-    store = MemoryRunStore(_runs(rng), now=lambda: world.now, switches=True)
+    runs = _some_elastic(_runs(rng), random.Random(-2 - seed))  # of its own, as below
+    store = MemoryRunStore(runs, now=lambda: world.now, switches=True)
     fates = _Fates(world)
     cpus = random.Random(-1 - seed).choice([math.inf, 1.0, 2.0])  # of its own: the other draws stay as they are
     executor = MemoryExecutor(fates, now=lambda: world.now, rng=rng, switches=True, cpus=cpus)
@@ -394,6 +414,17 @@ def _runs(rng: random.Random) -> list[RunView]:
         )  # fmt: skip
         made.append(RunView(f"run{index:07d}", RunState.PENDING, Desired.RUN, 1, stages))
     return made
+
+
+def _some_elastic(runs: Sequence[RunView], rng: random.Random) -> list[RunView]:
+    """A third of the stages may run with one rank instead of two, so as not to wait for a machine that others have."""
+
+    def maybe(stage: StageView) -> StageView:
+        if rng.random() > 0.33:
+            return stage
+        return replace(stage, world_size=2, elastic=Elastic((2, 1), narrow_after=10.0, widen_after=10.0))
+
+    return [replace(run, stages=tuple(maybe(stage) for stage in run.stages)) for run in runs]
 
 
 _CODES: Sequence[tuple[int | None, float]] = (

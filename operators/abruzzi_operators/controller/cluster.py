@@ -72,6 +72,7 @@ async def open_kubernetes_executor(
             keep_log=_keeper(sessions, objects),
             peer_policies=settings.peer_policies,
             words=nodes.word,
+            nodes=nodes.usable,
         )
         beside = [
             asyncio.create_task(_repeat(executor.collect_logs, LOG_SECONDS), name="logs of foreign images"),

@@ -43,6 +43,8 @@ class Facts:
     """When Kueue reserved quota for it; Unix seconds."""
     refusal: str | None = None
     """Why pods of it can't be made, where somebody has said so."""
+    room: int | None = None
+    """Of an elastic stage (room.py)."""
     pending_seconds: float = 0.0
     now: float = 0.0
 
@@ -61,7 +63,7 @@ def assess(facts: Facts) -> Assessment:
     found = _assess(facts)
     if found.seen is None:
         return found
-    return replace(found, seen=replace(found.seen, held_since=held_since(facts)))
+    return replace(found, seen=replace(found.seen, held_since=held_since(facts), room=facts.room))
 
 
 def held_since(facts: Facts) -> float | None:

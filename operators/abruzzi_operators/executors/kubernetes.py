@@ -36,6 +36,7 @@ from abruzzi_operators.executors.pod_ends import is_over, pod_index
 from abruzzi_operators.executors.pod_logs import KeepLog, PodLogs
 from abruzzi_operators.executors.ray_job import is_ray
 from abruzzi_operators.executors.refusals import Refusals
+from abruzzi_operators.executors.room import ListNodes, nobody_looks, room_of
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
@@ -109,12 +110,13 @@ class KubernetesExecutor:
         keep_log: KeepLog,
         peer_policies: bool = False,
         words: NodeWords = nothing_known,
+        nodes: ListNodes = nobody_looks,
         now: Callable[[], float] = time.time,
         tuning: Tuning | None = None,
     ) -> None:
         self._api, self._namespace = api, namespace
         self._place, self._issue_token, self._make_credentials = place, issue_token, make_credentials
-        self._words, self._now, self._tuning = words, now, tuning
+        self._words, self._nodes, self._now, self._tuning = words, nodes, now, tuning
         self._peer_policies = peer_policies
         """Whether the namespace keeps pods apart, so that those of one attempt need a policy to meet (peers.py)."""
         self._lacks_peers = peer_policies
@@ -517,6 +519,7 @@ class KubernetesExecutor:
             queue_message=queued.message if queued is not None and not living else None,
             refusal=self._refusals.word(workload),
             reserved_at=datetime.fromisoformat(reserved_at).timestamp() if reserved_at is not None else None,
+            room=room_of(attempt_id, workload, self._nodes, self._ledger.placed),
             pending_seconds=now - self._pending_since.setdefault(attempt_id, now) if living else 0.0,
             now=now,
         )
@@ -539,10 +542,8 @@ class KubernetesExecutor:
         return self._cached(attempt_id) or await self._ask(attempt_id)
 
     def _cached(self, attempt_id: str) -> tuple[Resource, Object] | None:
-        known = self._ledger.workload(attempt_id)
-        if known is None and attempt_id in self._made:
-            known = self._made[attempt_id][:2]
-        return known
+        made = self._made.get(attempt_id)
+        return self._ledger.workload(attempt_id) or (made[:2] if made is not None else None)
 
     async def _ask(self, attempt_id: str) -> tuple[Resource, Object] | None:
         """None: the apiserver has no workload of that name, of any kind that it serves. Raises ApiError."""
@@ -566,8 +567,7 @@ class KubernetesExecutor:
         return next((r.problem for r in followed if r.problem is not None), None)
 
     def _check_following(self) -> None:
-        problem = self._problem()
-        if problem is not None:
+        if (problem := self._problem()) is not None:
             raise problem
 
     # Ending

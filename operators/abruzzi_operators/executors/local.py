@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class LocalExecutor:
         self._keep_removed_seconds = keep_removed_seconds
         self._node = socket.gethostname()
         self._launchers: dict[str, subprocess.Popen[bytes]] = {}
+        self._elastic: dict[str, bool] = {}
 
     async def create(self, spec: StageSpec, *, excluded_nodes: Sequence[str] = ()) -> None:
         """`excluded_nodes` means nothing here: there is one node."""
@@ -150,10 +152,20 @@ class LocalExecutor:
             reason = self._go_on(attempt)
             if reason is not None:
                 waits_for = Reason.WAITS_FOR_CPUS
-                return Seen(Phase.PENDING, node=self._node, reason=reason, waits_for=waits_for, observed_at=now)
+                room = self._room(attempt)
+                return Seen(
+                    Phase.PENDING, node=self._node, reason=reason, waits_for=waits_for, room=room, observed_at=now
+                )
         else:
             self._reap(attempt_id)
-        return _seen(attempt, outcome, node=self._node, now=now)
+        seen = _seen(attempt, outcome, node=self._node, now=now)
+        return replace(seen, room=self._room(attempt)) if seen.phase is Phase.RUNNING else seen
+
+    def _room(self, attempt: AttemptDir) -> int | None:
+        name = attempt.path.name
+        if name not in self._elastic:
+            self._elastic[name] = bool(attempt.spec().config.get("elastic"))
+        return self.machine.room(name) if self._elastic[name] else None
 
     def _go_on(self, attempt: AttemptDir) -> str | None:
         """Whatever has its turn has a launcher then. None; or why this one has to wait."""

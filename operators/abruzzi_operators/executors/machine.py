@@ -17,7 +17,7 @@ from pathlib import Path
 
 from abruzzi.contracts.pool import Capacity, stage_cpus
 from abruzzi_operators.executors.attempt_dir import AttemptDir
-from abruzzi_operators.executors.turns import Claim, next_in, wait_reason
+from abruzzi_operators.executors.turns import Claim, free_for, next_in, wait_reason
 
 LOOK_AGAIN_SECONDS = 0.25
 """Many that wait are each looked at every second: within this time the last answer is given again."""
@@ -67,6 +67,16 @@ class Machine:
         fresh = time.monotonic() - self._looked_at < LOOK_AGAIN_SECONDS
         return self._reasons.get(attempt_id) if fresh else None
 
+    def room(self, attempt_id: str) -> int | None:
+        """Ranks of this attempt's stage for which processors are free, those that it holds among them. None: its ranks share what there is,
+        however many they are."""
+        with self._alone():
+            claims = self._look()
+        mine = next((claim for claim in claims if claim.attempt_id == attempt_id), None)
+        if mine is None or mine.threads is None:
+            return None
+        return int(free_for(mine, claims, self.capacity.cpus) / mine.threads + 1e-6)
+
     def withdraw(self, attempt: AttemptDir) -> bool:
         """Ends one that has not had its turn: nothing of it was started. False where it has."""
         with self._alone():
@@ -105,6 +115,7 @@ class Machine:
                 cpus=stage_cpus(spec.world_size, threads=threads, share=self.capacity.share),
                 since=(attempt.path / "spec.json").stat().st_mtime,
                 holds=False,
+                threads=threads,
             )
         return known if known.holds else replace(known, holds=attempt.has_turn)
 

@@ -28,6 +28,8 @@ class Claim:
     """Unix seconds when it was created."""
     holds: bool
     """It has had its turn."""
+    threads: int | None = None
+    """CPUs a rank, where its recipe says so."""
 
 
 def next_in(claims: Sequence[Claim], cpus: float) -> list[Claim]:
@@ -41,6 +43,12 @@ def next_in(claims: Sequence[Claim], cpus: float) -> list[Claim]:
         found.append(claim)
         used, is_empty = used + claim.cpus, False
     return found
+
+
+def free_for(mine: Claim, claims: Sequence[Claim], cpus: float) -> float:
+    """CPUs that would be its stage's if it asked anew. Whoever waits ahead comes first; a stage that runs would ask behind all that wait."""
+    others = (claim for claim in claims if claim.attempt_id != mine.attempt_id)
+    return cpus - sum(c.cpus for c in others if c.holds or mine.holds or _order(c) < _order(mine))
 
 
 def wait_reason(mine: Claim, claims: Sequence[Claim], cpus: float) -> str:

@@ -117,6 +117,13 @@ class NodeController:
             return UNKNOWN
         return self._words.get(node, UNKNOWN)
 
+    def usable(self) -> Sequence[Object] | None:
+        """Nodes that take new pods; None: it is not known. For the executor."""
+        if self._ticks() - self._looked_at > STALE_SECONDS:
+            return None
+        cordoned = {name for name, (_, report) in self._reports.items() if report.cordoned or report.ready != "True"}
+        return [entry.value for (_, name), entry in self._nodes.entries.items() if name not in cordoned]
+
     async def __aenter__(self) -> NodeController:
         await self._watches.enter_async_context(self._nodes)
         await self._watches.enter_async_context(self._leases)

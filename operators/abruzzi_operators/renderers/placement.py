@@ -70,6 +70,18 @@ class Placement:
         """Of every node but the last, which may have fewer."""
         return min(world_size, self.ranks_per_node)
 
+    def asks(self) -> dict[str, Any]:
+        """Of one rank and of its nodes, as JSON."""
+        one = self.resources
+        return {
+            "cpus": one.cpu_cores,
+            "memory": one.memory_bytes,
+            "gpus": one.gpus,
+            "ranks_per_node": self.ranks_per_node,
+            "labels": dict(self.node_selector),
+            "tolerations": [dict(toleration) for toleration in self.tolerations],
+        }
+
     def is_foreign(self, spec: StageSpec) -> bool:
         """A `container` stage with an image of its own: its command runs without our launcher, which the image need not hold."""
         container = spec.config.get("container") or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, StringConstraints, model_validator
+from pydantic import Field, StrictFloat, StrictInt, StringConstraints, ValidationError, model_validator
 
 from abruzzi.contracts.critic import CriticForm
 from abruzzi.contracts.curation import CurationTables, DecontaminationConfig
@@ -23,6 +23,7 @@ from abruzzi.contracts.training import (
     CheckpointConfig,
     CorpusResourcesConfig,
     DataResourcesConfig,
+    ElasticConfig,
     EvaluateResourcesConfig,
     MemoryConfig,
     ModelConfig,
@@ -35,6 +36,7 @@ from abruzzi.contracts.training import (
     Seed,
     Strict,
     YarnConfig,
+    with_ranks,
 )
 
 StageId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")]
@@ -153,6 +155,8 @@ class TrainingStage(StageBase):
     memory: MemoryConfig = MemoryConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    elastic: ElasticConfig | None = None
+    """Absent: it runs with all of its ranks, or waits for them."""
 
     @model_validator(mode="after")
     def _ranks_agree(self) -> TrainingStage:
@@ -172,7 +176,37 @@ class TrainingStage(StageBase):
             raise ValueError(
                 f"batch.micro_sequences: {micro_batches} micro-batches of a rank do not fill rounds of {self.parallel.pp} pipeline ranks; take a multiple of {self.parallel.pp}"
             )
+        self._width_is_possible()
         return self
+
+    def _width_is_possible(self) -> None:
+        """Raises ValueError for an `elastic.min_ranks` that the stage cannot run with."""
+        if self.elastic is None:
+            return
+        fewest = self.elastic.min_ranks
+        if fewest > self.resources.ranks:
+            raise ValueError(f"elastic.min_ranks: {fewest} is more than resources.ranks {self.resources.ranks}")
+        if fewest < self.resources.ranks and (refused := self._refused(fewest)) is not None:
+            raise ValueError(f"elastic.min_ranks: with {fewest} ranks, {refused}")
+
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of ranks that it can run with, the most first."""
+        most = self.resources.ranks
+        if self.elastic is None:
+            return (most,)
+        replica = self.parallel.pp * self.parallel.ep
+        fewer = range(most - replica, self.elastic.min_ranks - 1, -replica)
+        shared = (n for n in fewer if self.batch.sequences % (n // self.parallel.pp) == 0)
+        return (most, *(ranks for ranks in shared if self._refused(ranks) is None))
+
+    def _refused(self, ranks: int) -> str | None:
+        """Why it cannot run with so many ranks, if it can't."""
+        table = with_ranks(self.model_dump(mode="json"), ranks)
+        try:
+            type(self).model_validate({**table, "elastic": None})
+        except ValidationError as error:
+            return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        return None
 
 
 class PretrainStage(TrainingStage):

@@ -54,6 +54,8 @@ class AttemptOut(Resource):
     """One sentence for people."""
     resumed_from: str | None
     """Artifact id of the checkpoint that it resumed from."""
+    world_size: int | None
+    """Its ranks, where they are fewer than the stage asks for (`elastic`)."""
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

@@ -75,6 +75,8 @@ class Cause(StrEnum):
     """The node is gone or sick: retried free of charge on another node."""
     PREEMPTION = "preemption"
     """Preempted, or interrupted by the platform, after saving: requeued free of charge."""
+    RESIZE = "resize"
+    """Stopped by the platform after saving, to go on with fewer data-parallel ranks, or with more again: free of charge, at once."""
     HANG = "hang"
     """A rank made no progress within its deadline: stacks kept, retried."""
     OUT_OF_MEMORY = "out_of_memory"

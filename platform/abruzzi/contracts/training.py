@@ -5,6 +5,7 @@ Field names follow the published K2 configuration and PyTorch. Sources: paper se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
@@ -290,6 +291,36 @@ class RlResourcesConfig(ResourcesConfig):
     framework: Literal["ray"] | None = None
     """`ray`: trainer, inference replicas and workers are actors, and `ranks` says how many replicas there are, on a cluster one a pod; the trainer is beside
     the first. Absent: all in one process."""
+
+
+class ElasticConfig(Strict):
+    """The number of ranks follows what the pool can place, in whole data-parallel replicas (pp x ep ranks). The batch of a step stays: fewer ranks
+    compute more micro-batches each."""
+
+    min_ranks: StrictInt = Field(ge=1)
+    """It waits rather than to go on with fewer; `resources.ranks` is the most."""
+    narrow_after: Seconds = Field(default=300.0, gt=0)
+    """So long an attempt waits for a place before it is tried with as many ranks as have one."""
+    widen_after: Seconds = Field(default=600.0, gt=0)
+    """So long it trains at least before it saves and goes on with more, where there is room again. Doubled each time in a row that the room was taken
+    by others meanwhile."""
+
+
+def with_ranks(table: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """A resolved training stage's table for another number of data-parallel replicas: the same batch, and no more rows a forward pass than before."""
+    parallel, batch = table["parallel"], table["batch"]
+    before = table["resources"]["ranks"] // parallel["pp"]
+    if parallel["dp"] != "auto":
+        parallel = {**parallel, "dp": ranks // parallel["pp"]}
+    if batch["micro_sequences"] is None:
+        phases = [
+            batch["sequences"],
+            *(p["sequences"] or batch["sequences"] for p in table["schedule"].get("anneal", ())),
+        ]
+        most, share = min(phases) // before, batch["sequences"] // (ranks // parallel["pp"])
+        rows = next(rows for rows in range(max(1, min(most, share)), 0, -1) if share % rows == 0)
+        batch = {**batch, "micro_sequences": rows}
+    return {**table, "parallel": parallel, "batch": batch, "resources": {**table["resources"], "ranks": ranks}}
 
 
 class RetryConfig(Strict):

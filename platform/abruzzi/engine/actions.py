@@ -22,6 +22,8 @@ class CreateAttempt:
     epoch: int
     checkpoints_back: int = 0
     excluded_nodes: tuple[str, ...] = ()
+    world_size: int | None = None
+    """None: as many ranks as the stage asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class SetAttempt:
     held_at: float | None = None
     waits_for: Reason | Literal[""] | None = None
     """As with the reason, an empty one takes it away."""
+    resize_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

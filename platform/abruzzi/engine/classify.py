@@ -49,6 +49,8 @@ def classify(attempt: AttemptView, seen: Seen) -> Outcome:
         return Outcome(
             AttemptState.INTERRUPTED, Cause.PREEMPTION, "Stopped before it started." if never_began else sentence
         )
+    if attempt.stop_cause is Cause.RESIZE and seen.exit_code not in _OWN_FAULTS:
+        return Outcome(AttemptState.INTERRUPTED, Cause.RESIZE, attempt.reason)
     if seen.phase is Phase.GONE:
         return Outcome(
             AttemptState.FAILED,

@@ -46,6 +46,7 @@ from abruzzi.engine.policy import (
     backoff_seconds,
 )
 from abruzzi.engine.view import AttemptView, Desired, Phase, RunView, Seen, StageView
+from abruzzi.engine.width import find_resize, next_width
 
 BLIND = "It is out of sight: "
 _NOT_SEEN = Seen(Phase.UNKNOWN)
@@ -164,6 +165,8 @@ class _Plan:
             self.stop(attempt, self.asked_cause(), None, GRACE_SECONDS)
         elif seen.leave is not None:
             self.stop(attempt, seen.leave.cause, seen.leave.reason, GRACE_SECONDS, node=seen.leave.node)
+        elif (change := find_resize(stage, attempt, seen, self.now)) is not None:
+            self.stop(attempt, Cause.RESIZE, change.sentence, GRACE_SECONDS, resize_to=change.ranks)
         elif seen.phase is Phase.PENDING:
             self.pend(attempt, seen)
         elif seen.phase is Phase.RUNNING and attempt.state is not AttemptState.RUNNING:
@@ -207,7 +210,14 @@ class _Plan:
             self.stop(attempt, Cause.HANG, stall.sentence, STACKS_SECONDS)
 
     def stop(
-        self, attempt: AttemptView, cause: Cause, reason: str | None, grace_seconds: float, *, node: str | None = None
+        self,
+        attempt: AttemptView,
+        cause: Cause,
+        reason: str | None,
+        grace_seconds: float,
+        *,
+        node: str | None = None,
+        resize_to: int | None = None,
     ) -> None:
         self.writes.append(
             SetAttempt(
@@ -217,6 +227,7 @@ class _Plan:
                 stop_requested_at=self.now,
                 stop_cause=cause,
                 node=node,
+                resize_to=resize_to,
             )
         )
         self.after.append(StopWorkload(attempt.id, grace_seconds))
@@ -287,7 +298,9 @@ class _Plan:
             return
         number = (stage.attempts[-1].number if stage.attempts else stage.attempts_before) + 1
         self.epoch += 1
-        self.writes.append(CreateAttempt(stage.id, number, self.epoch, setbacks(stage), excluded_nodes(stage)))
+        self.writes.append(
+            CreateAttempt(stage.id, number, self.epoch, setbacks(stage), excluded_nodes(stage), next_width(stage))
+        )
         self.writes.append(SetStage(stage.id, StageState.RUNNING))
         self.after.append(CreateWorkload(attempt_id(self.run.id, stage.id, number)))
 
@@ -344,7 +357,9 @@ def look_seconds(stage: StageView, attempt: AttemptView, seen: Seen) -> float:
         return RUNG_SECONDS
     if seen.phase is Phase.UNKNOWN and not (attempt.reason or "").startswith(BLIND):
         return BLIND_SECONDS
-    may_stall = seen.phase is Phase.RUNNING and (attempt.beats or stage.hang_seconds is not None)
+    may_stall = stage.elastic is not None or (
+        seen.phase is Phase.RUNNING and (attempt.beats or stage.hang_seconds is not None)
+    )
     return RUNG_SECONDS if may_stall else RUNG_SILENT_SECONDS
 
 
@@ -401,8 +416,8 @@ def trailing(stage: StageView, cause: Cause) -> int:
 
 
 def was_asked(attempt: AttemptView) -> bool:
-    """It ended because the platform asked it to make room. A process that says so by itself (exit code 143) was not asked."""
-    return attempt.cause is Cause.PREEMPTION and attempt.stop_cause is Cause.PREEMPTION
+    """It ended because the platform asked it to make room, or to go on in another width. A process that says so by itself (exit code 143) was not asked."""
+    return attempt.cause in (Cause.PREEMPTION, Cause.RESIZE) and attempt.stop_cause is attempt.cause
 
 
 def _alike(one: Cause, other: Cause) -> bool:

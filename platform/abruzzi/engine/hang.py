@@ -25,7 +25,7 @@ def find_stall(stage: StageView, attempt: AttemptView, seen: Seen, now: float) -
     if not beats:
         return _silence(stage, started, seen, now)
     worst: tuple[float, Stall] | None = None
-    for rank in range(stage.world_size):
+    for rank in range(stage.ranks_of(attempt)):
         if rank in seen.ended_ranks:
             continue  # it has done its part, and waits for nothing
         beat = beats.get(rank, RankBeat(0, "setup", started))

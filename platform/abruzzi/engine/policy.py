@@ -32,6 +32,7 @@ RULES: dict[Cause, RetryRule] = {
     Cause.NODE: RetryRule(retried=True, free=True, excludes_node=True),
     # At once where the platform asked for it; a process that ends so by itself waits like any other (engine/decide.py, was_asked).
     Cause.PREEMPTION: RetryRule(retried=True, free=True),
+    Cause.RESIZE: RetryRule(retried=True, free=True),
     Cause.HANG: RetryRule(retried=True),
     Cause.DIVERGENCE: RetryRule(retried=True, steps_back=True),
     Cause.UNKNOWN: RetryRule(retried=True, first_seconds=2.0),

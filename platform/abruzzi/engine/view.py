@@ -49,9 +49,24 @@ class AttemptView:
     beats: Mapping[int, RankBeat] = field(default_factory=dict)
     """From the database (posted over HTTP)."""
     resume_step: int | None = None
+    world_size: int | None = None
+    """None: as many ranks as the stage asks for."""
+    resize_to: int | None = None
+    """Ranks that the next attempt has, where this one was stopped for that."""
     held_at: float | None = None
     """Since when quota or nodes are its own."""
     waits_for: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Elastic:
+    """What a stage says about the number of its ranks (contracts/training.py, ElasticConfig)."""
+
+    widths: tuple[int, ...]
+    """Ranks that it can run with, the most first."""
+    narrow_after: float
+    """Seconds, as below."""
+    widen_after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,10 @@ class StageView:
     """p99 of the time between two steps, by phase, from past heartbeats; deadlines fit themselves from it."""
     hang_seconds: float | None = None
     """A fixed deadline from the recipe, instead of the fitted one."""
+    elastic: Elastic | None = None
+
+    def ranks_of(self, attempt: AttemptView) -> int:
+        return attempt.world_size or self.world_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +148,8 @@ class Seen:
     """Since when the workload holds quota or nodes, where somebody else gives them; None: nothing yet, or nobody gives."""
     waits_for: Reason | None = None
     """What `reason` is about while it is PENDING."""
+    room: int | None = None
+    """Ranks of its stage that have a place now, those that it has itself among them. An estimate; None: the executor cannot tell."""
     beats: Mapping[int, RankBeat] = field(default_factory=dict)
     """Of ranks whose word the executor hears by itself (from files)."""
     ended_ranks: frozenset[int] = frozenset()

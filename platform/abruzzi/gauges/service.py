@@ -45,7 +45,7 @@ GAUGES = (
     Gauge("abruzzi_attempts", "Attempts by state and cause", ("state", "cause"),
           "SELECT state, coalesce(cause, ''), count(*) FROM attempts GROUP BY 1, 2"),
     Gauge("abruzzi_attempt_seconds", "Seconds that attempts ran, times their ranks, by stage kind and outcome", ("kind", "outcome"),
-          "SELECT s.kind, coalesce(a.cause, a.state), sum(s.world_size * extract(epoch FROM coalesce(a.ended_at, :now) - a.started_at)) "
+          "SELECT s.kind, coalesce(a.cause, a.state), sum(coalesce(a.world_size, s.world_size) * extract(epoch FROM coalesce(a.ended_at, :now) - a.started_at)) "
           "FROM attempts a JOIN stages s ON s.run_id = a.run_id AND s.id = a.stage_id WHERE a.started_at IS NOT NULL GROUP BY 1, 2"),
     Gauge("abruzzi_gpu_seconds", "Seconds that attempts held GPUs, times the GPUs, by pool and outcome", ("pool", "outcome"),
           "SELECT coalesce(a.pool, 'local'), coalesce(a.cause, a.state), sum(a.gpus * extract(epoch FROM coalesce(a.ended_at, :now) - a.held_at)) "

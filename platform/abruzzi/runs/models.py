@@ -73,6 +73,8 @@ class StageRow(Base):
     bindings: Mapped[dict[str, dict[str, str]]] = mapped_column(JSONB)
     """{input: {"stage_id", "output", "kind"}}, or {"artifact_id", "kind"} in a branch."""
     world_size: Mapped[int]
+    elastic: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    """{"widths", "narrow_after", "widen_after"} (engine/view.py, Elastic) of a stage whose number of ranks may change."""
     max_attempts: Mapped[int]
     attempts_before: Mapped[int] = mapped_column(default=0)
     """Attempts of earlier revisions, which no longer count against the budget."""
@@ -110,6 +112,10 @@ class AttemptRow(Base):
     checkpoints_back: Mapped[int] = mapped_column(default=0)
     excluded_nodes: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
     node: Mapped[str | None] = mapped_column(Text)
+    world_size: Mapped[int | None]
+    """NULL: as many ranks as the stage asks for."""
+    resize_to: Mapped[int | None]
+    """Ranks of the next attempt, where this one was stopped for that."""
     pool: Mapped[str | None] = mapped_column(Text)
     gpus: Mapped[int] = mapped_column(default=0)
     """That it asks for in all, as are the two below: what it holds from `held_at` to its end."""

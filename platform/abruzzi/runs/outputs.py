@@ -35,6 +35,7 @@ def attempt_out(row: AttemptRow, ranks: Sequence[RankRow]) -> AttemptOut:
         exit_code=row.exit_code,
         reason=row.reason,
         resumed_from=row.resumed_from,
+        world_size=row.world_size,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

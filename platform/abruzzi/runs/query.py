@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from abruzzi.contracts.errors import NotFound
@@ -68,7 +68,7 @@ async def visible_attempts(session: AsyncSession, attempt_ids: Sequence[str]) ->
 async def live_attempts(session: AsyncSession) -> dict[str, int]:
     """{attempt: its ranks}, of those that have not ended."""
     ended = [state for state in AttemptState if state.is_terminal]
-    joined = select(AttemptRow.id, StageRow.world_size).join(
+    joined = select(AttemptRow.id, func.coalesce(AttemptRow.world_size, StageRow.world_size).label("world_size")).join(
         StageRow, (StageRow.run_id == AttemptRow.run_id) & (StageRow.id == AttemptRow.stage_id)
     )
     return {row.id: row.world_size for row in await session.execute(joined.where(AttemptRow.state.not_in(ended)))}

@@ -37,7 +37,7 @@ from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify
 RUNG_FIRST = timedelta(days=3650)
 """A run that something happened to is due so long before those that are only looked at now and then, however late these are.
 What speaks of lateness (gauges/service.py) takes it off again."""
-_COPIED = ("exit_code", "reason", "node", "workload_removed", "waits_for")
+_COPIED = ("exit_code", "reason", "node", "workload_removed", "waits_for", "resize_to")
 _MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at", "held_at")
 
 
@@ -277,7 +277,12 @@ class PostgresRunStore:
             run.project_id,
             run.id,
             "attempt.state",
-            {"attempt": made.id, "stage": made.stage_id, "state": made.state},
+            {
+                "attempt": made.id,
+                "stage": made.stage_id,
+                "state": made.state,
+                "world_size": made.world_size or stage.world_size,
+            },
         )
 
     async def _note_resume(self, session: AsyncSession, attempt: AttemptRow, resume: Resume) -> None:
@@ -325,7 +330,7 @@ async def _ask(session: AsyncSession, attempt: AttemptRow, stage: StageRow) -> N
     resources = (await session.execute(query)).scalar_one() or {}
     pool: str = resources.get("pool", LOCAL)
     attempt.pool = pool
-    asked = await pools.asked(session, pool, stage.world_size, threads=resources.get("threads"))
+    asked = await pools.asked(session, pool, attempt.world_size or stage.world_size, threads=resources.get("threads"))
     if asked is not None:
         attempt.gpus, attempt.cpus, attempt.memory = asked.gpus, asked.cpus, asked.memory
 

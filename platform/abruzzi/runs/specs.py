@@ -14,6 +14,7 @@ from abruzzi.contracts.artifact import ArtifactRef, Manifest
 from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.stage import StageSpec, StoreConfig, attempt_id
 from abruzzi.contracts.states import ArtifactKind, AttemptState, StageKind
+from abruzzi.contracts.training import with_ranks
 from abruzzi.engine.actions import CreateAttempt
 from abruzzi.runs import query
 from abruzzi.runs.models import AttemptRow, RunRow, StageRow
@@ -79,6 +80,7 @@ class SpecBuilder:
             state=AttemptState.CREATED,
             checkpoints_back=write.checkpoints_back,
             excluded_nodes=list(write.excluded_nodes),
+            world_size=write.world_size,
             created_at=now,
         )
 
@@ -165,6 +167,7 @@ class SpecBuilder:
 
     def finish(self, draft: SpecDraft, resume: Resume, data_step: int | None) -> StageSpec:
         attempt, stage = draft.attempt, draft.stage
+        ranks = attempt.world_size or stage.world_size
         return StageSpec(
             project_id=attempt.project_id,
             run_id=attempt.run_id,
@@ -172,13 +175,13 @@ class SpecBuilder:
             attempt_id=attempt.id,
             epoch=attempt.epoch,
             kind=StageKind(stage.kind),
-            config=stage.config,
+            config=stage.config if ranks == stage.world_size else with_ranks(stage.config, ranks),
             inputs=draft.inputs,
             store=self._config,
             output_prefix=output_prefix(attempt),
             resume=_reference(resume.key, resume.manifest),
             data_step=data_step,
-            world_size=stage.world_size,
+            world_size=ranks,
             seed=int(stage.config.get("seed", 0)),
         )
 

@@ -13,7 +13,7 @@ from abruzzi.artifacts import service as artifacts
 from abruzzi.contracts.errors import Conflict, NotFound
 from abruzzi.contracts.graph import ancestors, bind_inputs
 from abruzzi.contracts.pool import LOCAL
-from abruzzi.contracts.recipe import Recipe
+from abruzzi.contracts.recipe import Recipe, StageBase, TrainingStage
 from abruzzi.contracts.resources import ArtifactOut, RunOut
 from abruzzi.contracts.states import ArtifactKind, RunState, StageState
 from abruzzi.contracts.toml import load_recipe, parse_recipe, with_overrides
@@ -215,12 +215,23 @@ def _stage_rows(recipe: Recipe, run: RunRow, pool_of: Mapping[str, str]) -> list
             config=_on_pool(resolved[stage.id], pool_of[stage.id]),
             bindings={b.name: b.as_dict() for b in bind_inputs(recipe, stage).values()},
             world_size=stage.resources.ranks,
+            elastic=_elastic(stage),
             max_attempts=stage.retry.max_attempts,
             hang_seconds=stage.retry.hang,
             facts={},
         )
         for position, stage in enumerate(recipe.stage)
     ]
+
+
+def _elastic(stage: StageBase) -> dict[str, Any] | None:
+    if not isinstance(stage, TrainingStage) or stage.elastic is None:
+        return None
+    return {
+        "widths": stage.widths(),
+        "narrow_after": stage.elastic.narrow_after,
+        "widen_after": stage.elastic.widen_after,
+    }
 
 
 def _on_pool(config: dict[str, Any], pool: str) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from abruzzi.contracts.reason import Reason
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
-from abruzzi.engine.view import AttemptView, Desired, RankBeat, RunView, StageView
+from abruzzi.engine.view import AttemptView, Desired, Elastic, RankBeat, RunView, StageView
 from abruzzi.kit.clock import to_unix
 from abruzzi.runs.models import AttemptRow, RankRow, RunRow, StageRow
 
@@ -41,6 +42,7 @@ def _stage_view(stage: StageRow, attempts: Sequence[AttemptRow], ranks: Mapping[
         gate_override=overridden(stage.gate_override),
         max_attempts=stage.max_attempts,
         world_size=stage.world_size,
+        elastic=_elastic(stage.elastic) if stage.elastic else None,
         not_before=to_unix(stage.not_before),
         attempts=tuple(_attempt_view(a, ranks.get(a.id, ())) for a in attempts[stage.attempts_before :]),
         attempts_before=stage.attempts_before,
@@ -48,6 +50,10 @@ def _stage_view(stage: StageRow, attempts: Sequence[AttemptRow], ranks: Mapping[
         phase_seconds=phase_quantiles([r for a in attempts for r in ranks.get(a.id, ())]),
         hang_seconds=stage.hang_seconds,
     )
+
+
+def _elastic(said: Mapping[str, Any]) -> Elastic:
+    return Elastic(tuple(said["widths"]), narrow_after=said["narrow_after"], widen_after=said["widen_after"])
 
 
 def _attempt_view(attempt: AttemptRow, ranks: Sequence[RankRow]) -> AttemptView:
@@ -71,6 +77,8 @@ def _attempt_view(attempt: AttemptRow, ranks: Sequence[RankRow]) -> AttemptView:
         workload_removed=attempt.workload_removed,
         beats={r.rank: RankBeat(r.step, r.phase, r.heartbeat_at.timestamp()) for r in ranks},
         resume_step=attempt.resume_step,
+        world_size=attempt.world_size,
+        resize_to=attempt.resize_to,
         held_at=to_unix(attempt.held_at),
         waits_for=Reason(attempt.waits_for) if attempt.waits_for else None,
     )

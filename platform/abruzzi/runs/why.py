@@ -48,7 +48,7 @@ async def _waits_of(session: AsyncSession, run: RunOut, now: datetime) -> dict[s
             code=Reason(row.waits_for) if row.waits_for else Reason.STARTING,
             message=row.reason or "",
             since=row.created_at,
-            ranks=stage_ranks(stage),
+            ranks=last.world_size or stage_ranks(stage),
             asked=Amounts(cpus=row.cpus, memory=row.memory, gpus=row.gpus),
         )
     return found
@@ -144,7 +144,8 @@ def _running(stage: StageOut, now: datetime, wait: WaitOut | None = None) -> str
     if attempt and attempt.state is AttemptState.STOPPING:
         said = f" {attempt.reason.rstrip('.')}." if attempt.reason else ""
         return tell(Reason.STOPPING, stage=stage.id, number=attempt.number) + said
-    again = f" (attempt {attempt.number})" if attempt and attempt.number > 1 else ""
+    width = f", {attempt.world_size} of {stage_ranks(stage)} ranks" if attempt and attempt.world_size else ""
+    again = f" (attempt {attempt.number}{width})" if attempt and attempt.number > 1 else ""
     if attempt and _is_queued(stage):
         said = " ".join(filter(None, (_numbers(wait), attempt.reason, _start_of(wait))))
         return tell(reason_of(stage, now, wait), stage=stage.id, attempt=again, reason=said)

@@ -23,7 +23,7 @@ HOUR_MS = 3_600_000
 # A later attempt's resume point says what of an earlier one was kept: nothing (it began anew, or from what was there before), or up to a
 # checkpoint that this one made. What a later attempt kept of attempts in between takes nothing from this one.
 _ATTEMPTS = """
-    SELECT a.id, a.project_id, a.run_id, r.name AS run_name, coalesce(a.pool, 'local') AS pool, a.gpus, a.cpus, s.world_size, a.state, a.cause,
+    SELECT a.id, a.project_id, a.run_id, r.name AS run_name, coalesce(a.pool, 'local') AS pool, a.gpus, a.cpus, coalesce(a.world_size, s.world_size) AS world_size, a.state, a.cause,
            a.created_at, a.held_at, a.started_at, a.ended_at,
            CASE WHEN a.stop_cause = 'hang' THEN coalesce(a.stacks_requested_at, a.stop_requested_at) END AS detected_at,
            (SELECT min(CASE WHEN n.resumed_from IS NULL OR c.run_id <> a.run_id OR c.epoch < a.epoch THEN a.created_at

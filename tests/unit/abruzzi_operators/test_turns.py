@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abruzzi_operators.executors.turns import Claim, next_in, wait_reason
+from abruzzi_operators.executors.turns import Claim, free_for, next_in, wait_reason
 
 
 def claim(number: int, cpus: float = 1.0, *, holds: bool = False, project: str = "ours") -> Claim:
@@ -63,3 +63,11 @@ def test_who_waits_is_told_for_whom_and_how_many_are_ahead() -> None:
     assert wait_reason(second, [*holders, first, second], 2.5).endswith("It asks for 1, and 1 is ahead of it.")
     many = [claim(n, 0.5, holds=True) for n in range(6)]
     assert "in use by stage 0, stage 1, stage 2 and 3 others." in wait_reason(first, [*many, first], 3.0)
+
+
+def test_a_stage_that_would_ask_anew_has_what_others_neither_hold_nor_wait_for() -> None:
+    held, waits, later = claim(1, holds=True), claim(2, 2.0), claim(3)
+    assert free_for(waits, [held, waits, later], 4.0) == 3.0, "whoever came later is behind it"
+    assert free_for(later, [held, waits, later], 4.0) == 1.0
+    assert free_for(held, [held, waits, later], 4.0) == 1.0, "it would ask behind all that wait"
+    assert free_for(held, [held], 4.0) == 4.0

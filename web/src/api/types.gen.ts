@@ -235,6 +235,10 @@ export type AttemptOut = {
      */
     started_at: string | null;
     state: AttemptState;
+    /**
+     * World Size
+     */
+    world_size: number | null;
 };
 
 /**
@@ -332,7 +336,7 @@ export type Capacity = {
  *
  * Why an attempt ended otherwise than well. Retry policy is by cause (design section 4.4).
  */
-export type Cause = 'user_error' | 'bad_data' | 'infrastructure' | 'node' | 'preemption' | 'hang' | 'out_of_memory' | 'divergence' | 'poison' | 'cancelled' | 'unknown';
+export type Cause = 'user_error' | 'bad_data' | 'infrastructure' | 'node' | 'preemption' | 'resize' | 'hang' | 'out_of_memory' | 'divergence' | 'poison' | 'cancelled' | 'unknown';
 
 /**
  * Causes

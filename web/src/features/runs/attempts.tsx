@@ -58,6 +58,7 @@ function Row({ attempt }: { attempt: AttemptOut }) {
       </Cell>
       <Cell className="max-w-md min-w-40 text-muted">
         {attempt.reason}
+        {attempt.world_size !== null && <span className="block">on {attempt.world_size} ranks, fewer than its stage asks for</span>}
         {attempt.resumed_from && <span className="block">went on from checkpoint <span className="font-mono text-sm">{attempt.resumed_from}</span></span>}
       </Cell>
       <Cell right className="text-muted">{took === null ? "–" : span(took)}</Cell>
