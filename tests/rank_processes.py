@@ -9,10 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ports import free_port
 
 
@@ -40,11 +43,21 @@ def run_ranks(worker: Path, *words: str, world_size: int) -> None:
             process.kill()
 
 
+def forking(module: str) -> ForkServerContext:
+    """Its processes are forked from one that has imported the module, which the first call of this process starts. Python 3.11 starts that one without
+    this process's sys.path, and says nothing of a module that it does not find: each rank would import torch for itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        forkserver.ensure_running()
+    return context
+
+
 def fork_ranks(world_size: int, work: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
     """`work(ranks, *given, **named)` on the ranks of one process group, in processes that are forked from one that has imported torch: what each returns,
     or its exit code where it was killed. `work` is a function of a module that can be imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
+    context = forking(work.__module__)
     port = free_port()
     ends, processes = [], []
     for rank in range(world_size):
