@@ -135,7 +135,7 @@ def test_a_program_that_stays_is_spoken_with_line_by_line(tmp_path: Path) -> Non
 
 
 def test_a_program_that_ends_its_keeper_is_taken_for_killed(tmp_path: Path) -> None:
-    done = python(tmp_path, "import os, signal; os.kill(os.getppid(), signal.SIGKILL); signal.pause()")
+    done = python(tmp_path, "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
     assert (done.ending, done.exit_code) == ("exited", 128 + signal.SIGKILL)
 
 
