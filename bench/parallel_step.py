@@ -1,6 +1,6 @@
 """A step on two processes of one thread each, in three layouts, against one process with two threads: what pipeline, experts and data on ranks cost.
 
-All stand ready and take turns. The process alone is at its best: of several sizes of micro-batch, the fastest.
+All stand ready and take turns. Each is at its best: of several sizes of micro-batch, the fastest.
 
     python bench/parallel_step.py --out parallel_step.json
 """
@@ -24,13 +24,16 @@ TARGET = 1.25
 THREADS = 2
 LENGTH = 256
 """A micro-batch is of whole sequences, in the paper of 4096 tokens. Of short ones its matrix products are so thin that what is measured is that."""
-ALONE = (2, 4, 8, 16)
-"""Sequences of a forward pass."""
+SIZES = (2, 4, 8)
+"""Of a micro-batch, in sequences; as many as a rank has at most, and two micro-batches at least where a pipeline is to be filled."""
+ALONE = (*SIZES, SEQUENCES)
 
 
 def main() -> int:
     arguments = _arguments()
-    ready = [Candidate(layout, 2 if layout.pp > 1 else SEQUENCES // layout.dp // 2) for layout in LAYOUTS]
+    ready = [
+        Candidate(layout, size) for layout in LAYOUTS for size in SIZES if size * layout.pp * layout.dp <= SEQUENCES
+    ]
     singles = [Candidate(None, size) for size in ALONE]
     laid_out, alone = Processes(ready, length=LENGTH), Processes(singles, threads=THREADS, length=LENGTH)
     steps = {c.name: partial(laid_out.step, c) for c in ready} | {c.name: partial(alone.step, c) for c in singles}
@@ -39,7 +42,10 @@ def main() -> int:
         processes.close()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     best = min((c.name for c in singles), key=medians.__getitem__)
-    ratios = {c.name: medians[c.name] / medians[best] for c in ready}
+    fastest = {
+        layout: min((c.name for c in ready if c.layout == layout), key=medians.__getitem__) for layout in LAYOUTS
+    }
+    ratios = {name: medians[name] / medians[best] for name in fastest.values()}
     result: dict[str, Any] = {
         "bench": "parallel_step",
         "model": MODEL.model_dump(exclude={"preset"}),
