@@ -38,10 +38,9 @@ class LocalExecs:
         try:
             yield _Process(process)
         finally:
-            with suppress(ProcessLookupError):
-                for child in _children(process.pid):
-                    os.killpg(child, signal.SIGKILL)
-                os.killpg(process.pid, signal.SIGKILL)
+            for each in (*_children(process.pid), process.pid):
+                with suppress(ProcessLookupError):
+                    os.killpg(each, signal.SIGKILL)
             await process.wait()
             shutil.rmtree(folder, ignore_errors=True)
 

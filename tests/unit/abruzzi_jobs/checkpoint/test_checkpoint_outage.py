@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from s3_server import S3Server
 
 from abruzzi.client.stage import StageContext, exit_code_of
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import S3Store as S3Config
 from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import AttemptState, Cause, ExitCode, StageKind
 from abruzzi.contracts.training import CheckpointConfig
@@ -40,16 +42,26 @@ class Failing(S3Store):
     comes_back = True
     failures = 0
 
+    def __init__(self, config: S3Config) -> None:
+        super().__init__(config)
+        self._turn = Lock()
+        """A rank's files are written at once."""
+        self._is_away = False
+
     def put(self, key: str, content: bytes | Path) -> None:
-        self.breaks_at -= 1
-        if self.breaks_at == 0:
-            self.server.stop()
+        with self._turn:
+            self.breaks_at -= 1
+            if self.breaks_at == 0:
+                self.server.stop()
+                self._is_away = True
         try:
             super().put(key, content)
         except AbruzziError:
-            self.failures += 1
-            if self.comes_back:
-                self.server.start()
+            with self._turn:
+                self.failures += 1
+                if self.comes_back and self._is_away:
+                    self.server.start()
+                    self._is_away = False
             raise
 
 
@@ -99,7 +111,7 @@ def test_a_server_that_restarts_during_a_save_costs_nothing(context: StageContex
     store.breaks_at = write
     saving.save(model, optimizer, at(10))
     saving.finish()
-    assert store.failures == 1
+    assert store.failures >= 1  # of the writes that were under way
     ((_, manifest),) = list_manifests(store, PREFIX)
     assert manifest.step == 10
     verify_manifest(store, manifest, PREFIX)
