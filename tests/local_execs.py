@@ -41,6 +41,9 @@ class LocalExecs:
             for each in (*_children(process.pid), process.pid):
                 with suppress(ProcessLookupError):
                     os.killpg(each, signal.SIGKILL)
+            assert process.stdout is not None
+            while await process.stdout.read(1 << 16):  # or `wait` would wait for a full pipe that nobody reads
+                pass
             await process.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
