@@ -51,6 +51,12 @@ class World:
                 self.now += 1.0
                 await asyncio.sleep(0.001)
 
+    async def gone(self, names: set[str]) -> None:
+        async with asyncio.timeout(240):
+            while names & await self.pods():
+                self.now += 1.0
+                await asyncio.sleep(0.001)
+
 
 async def test_as_many_as_are_wanted_are_ready_and_one_that_is_taken_is_replaced() -> None:
     world = World()
@@ -73,7 +79,6 @@ async def test_who_asks_for_more_than_there_may_be_waits_until_another_gives_one
             await world.keeper.take()
         assert told.value.code == "no_sandbox"
         waiting = asyncio.create_task(world.keeper.take())
-        await asyncio.sleep(0)
         await world.keeper.destroy(taken[0])
         assert await waiting not in taken
 
@@ -94,13 +99,19 @@ async def test_a_deletion_that_fails_is_tried_again() -> None:
     world = World(SETTINGS.model_copy(update={"ready": 0}))
     async with world.running():
         taken = await world.keeper.take()
-        world.api.fail(Unreachable("away", reason="ReadError"))
+        tried, delete = asyncio.Event(), world.api.delete
+
+        async def refuse(*_, **__) -> None:
+            tried.set()
+            raise Unreachable("away", reason="ReadError")
+
+        world.api.delete = refuse  # type: ignore[method-assign]
         await world.keeper.destroy(taken)
-        await asyncio.sleep(0.01)
-        world.api.fail(None)
-        async with asyncio.timeout(240):
-            while taken in await world.pods():
-                await asyncio.sleep(0.01)
+        await tried.wait()
+        assert taken in await world.pods()
+        world.api.delete = delete  # type: ignore[method-assign]
+        await world.gone({taken})
+        assert taken not in await world.pods()
 
 
 async def test_a_pod_that_reaches_something_is_given_to_nobody() -> None:
@@ -140,9 +151,9 @@ async def test_one_that_nobody_took_for_half_of_its_life_is_replaced() -> None:
         await world.until(lambda: world.keeper.ready == 2)
         before = await world.pods()
         world.now += SETTINGS.lifetime_seconds
-        async with asyncio.timeout(240):
-            while before & await world.pods() or world.keeper.ready < 2:
-                await asyncio.sleep(0.01)
+        await world.gone(before)
+        await world.until(lambda: world.keeper.ready == 2)
+        assert before.isdisjoint(await world.pods())
 
 
 def pod(**changes) -> Object:
