@@ -42,7 +42,7 @@ _POOL_QUEUE = """CREATE OR REPLACE FUNCTION abruzzi_pool_queue(asked_pool text) 
            WHERE a.pool = asked_pool AND a.state IN ('created', 'starting') AND a.held_at IS NULL
            ORDER BY q.position NULLS LAST, a.created_at, a.id
          $$"""
-_LIVE = """coalesce((SELECT n.world_size FROM attempts n WHERE n.run_id = s.run_id AND n.stage_id = s.id AND n.ended_at IS NULL), s.world_size)
+_LIVE = """coalesce((SELECT max(n.world_size) FROM attempts n WHERE n.run_id = s.run_id AND n.stage_id = s.id AND n.ended_at IS NULL), s.world_size)
                  AS world_size"""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.chat.request import ChatRequest, Message
 from abruzzi_jobs.evals.suites.mounted.edits import edited, edits_of, whole_files
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
+from abruzzi_jobs.evals.suites.mounted.programs import tool_in_box
 from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
 from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox, write_files
 from abruzzi_jobs.sandbox import Box, Limits, python_files, run, scratch_folder
@@ -30,8 +30,6 @@ _LIMITS = Limits(
 _WALL_SECONDS = 180.0
 """The owner's."""
 _LOG_LINES = 50
-_SEEN = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin"
-"""Where boxes see programs."""
 _FORMS = {
     "whole": "Answer with each file whole: its name on a line of its own and, below it, a block ``` with all of its text.",
     "diff": (
@@ -175,10 +173,10 @@ class Exercises(MountedSuite):
 
 def _refuse_without(name: str, suite: str) -> None:
     language = LANGUAGES.get(name)
-    if language is not None and shutil.which(language.tool, path=_SEEN) is not None:
+    if language is not None and tool_in_box(language.tool) is not None:
         return
     lacks = (
-        f"needs {language.tool} below /usr, where boxes see it"
+        f"needs {language.tool} on the PATH below /usr or /bin, where boxes see it"
         if language
         else f"cannot be run in a box without a network; there are {', '.join(LANGUAGES)}"
     )
@@ -193,7 +191,7 @@ def _tested(item: Item, files: Mapping[str, str]) -> tuple[bool, str]:
     """(whether the tests pass, what they say). Raises AbruzziError `no_sandbox`, `sandbox_failed`."""
     language = LANGUAGES[item.meta["language"]]
     is_python = item.meta["language"] == "python"
-    tool = sys.executable if is_python else shutil.which(language.tool, path=_SEEN)
+    tool = sys.executable if is_python else tool_in_box(language.tool)
     with scratch_folder("abruzzi-exercise-") as folder:
         write_files(folder, {**item.meta["files"], **files})
         environment = {

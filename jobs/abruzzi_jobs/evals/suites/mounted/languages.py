@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
-from abruzzi_jobs.evals.suites.mounted.programs import BoxedSuite
+from abruzzi_jobs.evals.suites.mounted.programs import BoxedSuite, tool_in_box
 from abruzzi_jobs.sandbox import Box, Limits, run, scratch_folder
 
 _LIMITS = Limits(
@@ -77,8 +76,12 @@ class Translated(BoxedSuite):
     def read(self, row: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         name = str(row[self.mounted.subtask])
         language = LANGUAGES.get(name)
-        if language is None or shutil.which(language.tool) is None:
-            lacks = f"needs {language.tool}, which is not on the PATH" if language else "cannot be run"
+        if language is None or tool_in_box(language.tool) is None:
+            lacks = (
+                f"needs {language.tool}, which is not on the PATH below /usr or /bin, where boxes see it"
+                if language
+                else "cannot be run"
+            )
             raise AbruzziError(
                 "no_tool",
                 f"{self.mounted.title}: language {name!r} {lacks}.",
@@ -92,7 +95,7 @@ class Translated(BoxedSuite):
 
     def judge(self, item: Item, answer: str) -> Verdict:
         language = LANGUAGES[item.meta["language"]]
-        tool = shutil.which(language.tool)
+        tool = tool_in_box(language.tool)
         assert tool is not None
         with scratch_folder("abruzzi-language-") as folder:
             program = f"{_whole(item, answer)}\n{item.gold}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
+import shutil
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +44,13 @@ def program_of(text: str) -> str:
     """The last block of Python; the text where it has none."""
     blocks = _BLOCK.findall(text)
     return blocks[-1] if blocks else text
+
+
+def tool_in_box(name: str) -> str | None:
+    """Path of a program that is on the PATH, and where boxes see it: below /usr or /bin. One in somebody's home would fail every answer."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    seen = [each for each in folders if any(Path(each).is_relative_to(root) for root in ("/usr", "/bin"))]
+    return shutil.which(name, path=os.pathsep.join(seen))
 
 
 class BoxedSuite(MountedSuite):

@@ -162,12 +162,13 @@ class Repair(MountedSuite):
             workspace.close()
 
     def _tested(self, item: Item, patch: str, workspace: Workspace) -> Verdict:
-        if not workspace.run(["sh", "-c", _APPLY], stdin=patch.encode("utf-8", "replace")).ok:
+        if not _applies(patch, workspace):
             return Verdict(score=0.0, reason="the patch does not apply", parts=_parts(applied=False))
         touched = list(dict.fromkeys(_PATHS.findall(item.meta["tests"])))
         workspace.run(["sh", "-c", _PUT_BACK, "sh", workspace.beginning, *touched])
-        if not workspace.run(["sh", "-c", _APPLY], stdin=item.meta["tests"].encode()).ok:
-            raise AbruzziError("bad_data", f"{self.mounted.title}: the tests of {item.id} do not apply.")
+        if not _applies(item.meta["tests"], workspace):
+            self._refuse_tests_that_never_apply(item)
+            return Verdict(score=0.0, reason="the patch keeps the tests from applying", parts=_parts(applied=True))
         argv = [str(self.python), "-m", "pytest", "-rA", "-q", "--tb=no", "-p", "no:cacheprovider"]
         argv += [path for path in touched if path.endswith(".py")]
         if self.python == Path(sys.executable):
@@ -194,12 +195,25 @@ class Repair(MountedSuite):
         how = "" if done.ending == "exited" else f" ({done.ending.replace('_', ' ')})"
         return Verdict(score=0.0, parts=parts, reason=f"{wrong} does not pass{how}"[:300])
 
+    def _refuse_tests_that_never_apply(self, item: Item) -> None:
+        """Raises AbruzziError `bad_data`: it is not the answer's fault."""
+        untouched = Workspace(Path(item.meta["snapshot"]), limits=LIMITS, python=self.python)
+        try:
+            if not _applies(item.meta["tests"], untouched):
+                raise AbruzziError("bad_data", f"{self.mounted.title}: the tests of {item.id} do not apply.")
+        finally:
+            untouched.close()
+
     def gold_answer(self, item: Item) -> str:
         return f"```diff\n{item.gold}```"
 
     def perturbed_answer(self, item: Item) -> str:
         """A patch that mends nothing."""
         return f"```diff\n{diff_between('ABRUZZI_NOTE', None, '73461')}```"
+
+
+def _applies(patch: str, workspace: Workspace) -> bool:
+    return workspace.run(["sh", "-c", _APPLY], stdin=patch.encode("utf-8", "replace")).ok
 
 
 class AgenticRepair(Repair):

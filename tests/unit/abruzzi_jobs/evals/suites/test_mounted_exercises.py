@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 
 import pytest
 from evals_oracle import wrong
@@ -12,7 +11,7 @@ from evals_oracle import wrong
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Usage
-from abruzzi_jobs.evals.suites.mounted import exercises
+from abruzzi_jobs.evals.suites.mounted import programs
 from abruzzi_jobs.evals.suites.registry import open_suite
 
 WRITTEN = {
@@ -48,7 +47,7 @@ def mounted(folder, *languages, edits="whole", named=None):
 HERE = [
     "python",
     # Go compiles its library first.
-    *([pytest.param("go", marks=pytest.mark.prove)] if shutil.which("go", path=exercises._SEEN) else []),
+    *([pytest.param("go", marks=pytest.mark.prove)] if programs.tool_in_box("go") else []),
 ]
 
 

@@ -1,14 +1,13 @@
 """Adapters over mounted files whose answers run in a box: other languages, arrangements. The rows are ours, in their owners' published format."""
 
 import json
-import shutil
 
 import pytest
 from evals_oracle import verdict
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
-from abruzzi_jobs.evals.suites.mounted import languages
+from abruzzi_jobs.evals.suites.mounted import languages, programs
 from abruzzi_jobs.evals.suites.mounted.table import table
 from abruzzi_jobs.evals.suites.registry import open_suite
 
@@ -30,7 +29,7 @@ DOUBLE = {
         "tests": "}\nint main() {\n    auto candidate = f;\n    assert(candidate((4)) == (8));\n}\n",
     },
 }  # fmt: skip
-HERE = [name for name in DOUBLE if shutil.which(languages.LANGUAGES[name].tool)]
+HERE = [name for name in DOUBLE if programs.tool_in_box(languages.LANGUAGES[name].tool)]
 
 
 def translated(folder, *names, **options):
@@ -68,13 +67,22 @@ def test_a_completion_ends_where_its_owner_stops_it():
 
 
 def test_a_language_that_cannot_be_run_here_is_told_before_anybody_is_asked_and_may_be_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(languages.shutil, "which", lambda tool: "/usr/bin/bash" if tool == "bash" else None)
+    monkeypatch.setattr(languages, "tool_in_box", lambda tool: "/usr/bin/bash" if tool == "bash" else None)
     with pytest.raises(AbruzziError, match="needs perl, which is not on the PATH") as told:
         list(translated(tmp_path, "sh", "pl").items())
     assert "languages" in (told.value.hint or "")
     assert [item.id for item in translated(tmp_path, "sh", "pl", languages=["sh"]).items()] == ["sh/HumanEval_0_f"]
     with pytest.raises(AbruzziError, match="no language 'cobol' can be run"):
         translated(tmp_path, "sh", languages=["cobol"])
+
+
+def test_a_program_in_somebodys_home_is_none_that_a_box_has(tmp_path, monkeypatch):
+    (home := tmp_path / "perl").write_text("#!/bin/sh\n")
+    home.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    assert programs.tool_in_box("perl") is None
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert str(programs.tool_in_box("sh")) in ("/usr/bin/sh", "/bin/sh")
 
 
 CHECK = """def inputs_check(inputs):

@@ -13,7 +13,7 @@ from evals_oracle import verdict, wrong
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
 from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
-from abruzzi_jobs.evals.suites.mounted import edits, reports
+from abruzzi_jobs.evals.suites.mounted import edits, repairs, reports
 from abruzzi_jobs.evals.suites.registry import open_suite
 
 INSTANCES = Path(__file__).parents[4] / "swe_instances"
@@ -73,6 +73,29 @@ def test_a_patch_of_the_tests_does_not_help_as_they_are_put_back():
     said = "tests/test_xmltodict.py\n<<<<<<< SEARCH\n        self.assertEqual(parse(xml), dict(root=' '))\n=======\n        pass\n>>>>>>> REPLACE\n"
     found = verdict(suite, item, said)
     assert (found.score, found.parts["applied"], found.parts["failing_now_pass"]) == (0.0, 1.0, 0.0)
+
+
+def test_a_patch_that_keeps_the_tests_from_applying_scores_zero_and_is_not_asked_again(monkeypatch):
+    suite = opened("swe-verified-agentless", BLANKS)
+    (item,) = suite.items()
+    applies, tried = repairs._applies, []
+
+    def after_the_answer(patch, workspace):
+        tried.append(workspace)
+        return patch != item.meta["tests"] or (workspace is not tried[0] and applies(patch, workspace))
+
+    monkeypatch.setattr(repairs, "_applies", after_the_answer)
+    found = verdict(suite, item, suite.gold_answer(item))
+    assert (found.score, found.reason) == (0.0, "the patch keeps the tests from applying")
+
+
+def test_tests_that_never_apply_are_no_answers_fault():
+    suite = opened("swe-verified-agentless", BLANKS)
+    (item,) = suite.items()
+    item = item.model_copy(update={"meta": {**item.meta, "tests": item.meta["tests"].replace("assert", "never was")}})
+    with pytest.raises(AbruzziError, match="do not apply") as told:
+        verdict(suite, item, suite.gold_answer(item))
+    assert told.value.code == "bad_data"
 
 
 def test_single_shot_names_files_sees_them_and_edits_by_search_and_replace():
