@@ -30,13 +30,17 @@ def multiple(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
+def is_one_piece(rows: int) -> bool:
+    """Whether `row_pieces` cuts nothing: an even count, and two threads at most."""
+    return rows % 2 == 0 and torch.get_num_threads() <= 2
+
+
 def row_pieces(rows: int, width: int) -> Iterator[slice]:
-    """Rows such that a pointwise operation on each piece is shared out among threads by whole rows of `width` elements. One piece where the
-    count is even and there are two threads at most, and none where it is empty."""
-    threads = torch.get_num_threads()
-    if threads <= 2 and rows % 2 == 0:
+    """Rows such that a pointwise operation on each piece is shared out among threads by whole rows of `width` elements. None where there are none."""
+    if is_one_piece(rows):
         yield slice(0, rows)
         return
+    threads = torch.get_num_threads()
     alone = max(1, _GRAIN // width)
     shared = threads * (_GRAIN // width + 1)
     start = 0
@@ -48,6 +52,8 @@ def row_pieces(rows: int, width: int) -> Iterator[slice]:
 
 def exp2_rows_(x: Tensor) -> Tensor:
     """2^x in place, of a contiguous tensor."""
+    if is_one_piece(x.numel() // x.shape[-1]):
+        return x.exp2_()
     flat = x.view(-1, x.shape[-1])
     for piece in row_pieces(*flat.shape):
         flat[piece].exp2_()

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from abruzzi_jobs.memory import in_eight_bits
@@ -121,24 +123,38 @@ def expert_rows(experts_TK: Tensor, counts_E: Tensor, *, partly: bool = False) -
     On CPU an expert's rows are filled up to a multiple of `GROUP`, so that a row is the same whatever others the expert has (invariance.py);
     what fills up is some token's row again, which nobody reads. `partly`: experts_TK may name expert E, which is not here; its rows are at R.
     """
+    if not experts_TK.is_cuda:
+        return _filled_expert_rows(experts_TK.numpy(), counts_E.numpy(), partly=partly)
     K = experts_TK.shape[1]
     experts_R = experts_TK.flatten()
     order_R = experts_R.argsort(stable=True)
     if partly:
         order_R = order_R[: int(counts_E.sum())]
-    places = torch.arange(order_R.numel(), device=order_R.device)
-    if not order_R.is_cuda:
-        filled_E = (counts_E + GROUP - 1) // GROUP * GROUP
-        before_E = (filled_E - counts_E).cumsum(0) - (filled_E - counts_E)
-        places = places + before_E[experts_R[order_R]]
-        filled_R = order_R.new_zeros(int(filled_E.sum()))
-        filled_R[places] = order_R
-        counts_E = filled_E
-    else:
-        filled_R = order_R
-    row_R = torch.full_like(experts_R, len(filled_R))
+    row_R = torch.full_like(experts_R, len(order_R))
+    row_R[order_R] = torch.arange(order_R.numel(), device=order_R.device)
+    return order_R // K, row_R.view(-1, K), order_R, counts_E.cumsum(0).to(torch.int32)
+
+
+def _filled_expert_rows(
+    experts_TK: NDArray[np.int64], counts_E: NDArray[np.int64], *, partly: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """In NumPy, whose calls take a fraction of PyTorch's time for the few rows of decoding, and whose sort of short integers is linear."""
+    K = experts_TK.shape[1]
+    experts_R = experts_TK.ravel()
+    order_R = experts_R.astype(np.uint16).argsort(kind="stable")
+    if partly:
+        order_R = order_R[: counts_E.sum()]
+    filled_E = (counts_E + (GROUP - 1)) // GROUP * GROUP
+    ends_E = filled_E.cumsum()
+    before_E = ends_E - filled_E - counts_E.cumsum() + counts_E
+    places = np.arange(len(order_R)) + before_E[experts_R[order_R]]
+    filled_R = np.zeros(ends_E[-1], np.int64)
+    filled_R[places] = order_R
+    row_R = np.full_like(experts_R, len(filled_R))
     row_R[order_R] = places
-    return filled_R // K, row_R.view(-1, K), filled_R, counts_E.cumsum(0).to(torch.int32)
+    found = (filled_R // K, row_R.reshape(-1, K), filled_R, ends_E.astype(np.int32))
+    token_R, row_TK, place_R, ends = map(torch.from_numpy, found)
+    return token_R, row_TK, place_R, ends
 
 
 def grouped_linear(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor:
@@ -163,11 +179,15 @@ def _grouped_product(x_RX: Tensor, weight_EYX: Tensor, ends_E: Tensor) -> Tensor
 def gather_rows(x_TD: Tensor, token_R: Tensor, row_TK: Tensor, *, partly: bool = False) -> Tensor:
     """Row r is token token_R[r]; row_TK says where a token's rows are, `partly` R where it has fewer than K. Backward gathers and adds each
     token's rows: no atomic scatter, same bits every time."""
+    if not torch.is_grad_enabled():
+        return x_TD.index_select(0, token_R)
     return _Gather.apply(x_TD, token_R, row_TK, partly)  # type: ignore[no-any-return]
 
 
 def sum_rows(rows_RD: Tensor, token_R: Tensor, row_TK: Tensor, *, partly: bool = False) -> Tensor:
     """The transpose of `gather_rows`: a token's output is the sum of its rows."""
+    if not torch.is_grad_enabled():
+        return _summed(rows_RD, row_TK, partly)
     return _Sum.apply(rows_RD, token_R, row_TK, partly)  # type: ignore[no-any-return]
 
 

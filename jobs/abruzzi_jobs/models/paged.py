@@ -28,7 +28,7 @@ class LayerPages:
     """Keys [pages, G, BLOCK, D] and values [pages, G, BLOCK, E]; values may be the first dims of the keys (a latent cache)."""
 
     def __init__(self, pages: int, dims: CacheDims, *, device: torch.device, dtype: torch.dtype) -> None:
-        self._own_values = dims.own_values
+        self._own_values, self._heads = dims.own_values, dims.heads
         shape = (pages, dims.heads, BLOCK)
         self.keys = torch.zeros(*shape, dims.key_dim, device=device, dtype=dtype)
         self.values = (
@@ -37,12 +37,18 @@ class LayerPages:
             else self.keys[..., : dims.value_dim]
         )
 
-    def write(self, slots_T: Tensor, k_TGD: Tensor, v_TGE: Tensor) -> None:
-        """`slots_T`: page · BLOCK + place in it."""
-        pages_T, places_T = slots_T // BLOCK, slots_T % BLOCK
-        self.keys[pages_T, :, places_T] = k_TGD
+    def places(self, slots_T: Tensor) -> Tensor:
+        """For `write`, the same in all layers [T · G]. `slots_T`: page · BLOCK + place in it."""
+        if self._heads == 1:
+            return slots_T
+        head_G = torch.arange(self._heads, device=slots_T.device) * BLOCK
+        first_T1 = (slots_T // BLOCK * (self._heads * BLOCK) + slots_T % BLOCK).unsqueeze(1)
+        return (first_T1 + head_G).flatten()
+
+    def write(self, places: Tensor, k_TGD: Tensor, v_TGE: Tensor) -> None:
+        self.keys.flatten(0, 2).index_copy_(0, places, k_TGD.flatten(0, 1))
         if self._own_values:
-            self.values[pages_T, :, places_T] = v_TGE
+            self.values.flatten(0, 2).index_copy_(0, places, v_TGE.flatten(0, 1))
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         self.keys.index_copy_(0, targets, self.keys.index_select(0, sources))
@@ -59,10 +65,12 @@ class Products:
     """Pages with their readers."""
 
     pages: slice | Tensor
-    readers_PX: Tensor
+    beside: int
+    """X"""
+    reader_N: Tensor
     """Tiles; the number of tiles stands for none."""
-    hidden_NML: Tensor
-    """Keys that come after the row [P · X, M, BLOCK]."""
+    hidden_N1ML: Tensor
+    """Keys that come after the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,11 @@ class Tiles:
     products: tuple[Products, ...]
     table_SJ: Tensor
     """Of each tile, its products in the order of its pages; one past the last stands for none."""
+
+    @property
+    def are_of_one_page(self) -> bool:
+        """Each, and no page is another's, too."""
+        return self.table_SJ.shape[1] == len(self.products) == self.products[0].beside == 1
 
 
 def plan_tiles(
@@ -93,10 +106,7 @@ def plan_tiles(
     position_SM = _row_positions(spans, tile_rows, queries, device)
     of_rows = (rows.stop - rows.start) // tile_rows
     reading, table_SJ = _reading(tuple(map(tuple, pages)), of_rows, tile_rows == 1, in_use, str(device))
-    products = tuple(
-        Products(each.pages, each.readers_PX, each.key_N1L > position_SM[each.readers_PX.flatten()].unsqueeze(2))
-        for each in reading
-    )
+    products = tuple(Products(each.pages, each.beside, each.reader_N, _later(each, position_SM)) for each in reading)
     return Tiles(rows, tile_rows, products, table_SJ)
 
 
@@ -105,7 +115,8 @@ class _Reading:
     """`Products` but for the rows' positions."""
 
     pages: slice | Tensor
-    readers_PX: Tensor
+    beside: int
+    reader_N: Tensor
     key_N1L: Tensor
     """Positions of the keys."""
 
@@ -156,10 +167,16 @@ def _row_positions(spans: Sequence[tuple[int, int]], tile_rows: int, queries: in
 
 
 def _read_by(pages: slice | Tensor, readers: Sequence[Sequence[tuple[int, int]]], device: str) -> _Reading:
-    readers_PX = torch.tensor([[tile for tile, _ in beside] for beside in readers], device=device)
-    first_N = torch.tensor([place * BLOCK for beside in readers for _, place in beside], device=device)
+    each = [reader for beside in readers for reader in beside]
+    first_N = torch.tensor([place * BLOCK for _, place in each], device=device)
     key_NL = first_N.unsqueeze(1) + torch.arange(BLOCK, device=device)
-    return _Reading(pages, readers_PX, key_NL.unsqueeze(1))
+    reader_N = torch.tensor([tile for tile, _ in each], device=device)
+    return _Reading(pages, len(readers[0]), reader_N, key_NL.unsqueeze(1))
+
+
+def _later(reading: _Reading, position_SM: Tensor) -> Tensor:
+    position_NM1 = position_SM.index_select(0, reading.reader_N).unsqueeze(2)
+    return (reading.key_N1L > position_NM1).unsqueeze(1)
 
 
 def paged_attention(q_TGQD: Tensor, cache: LayerPages, tiles: Tiles, scale: float) -> Tensor:
@@ -167,25 +184,44 @@ def paged_attention(q_TGQD: Tensor, cache: LayerPages, tiles: Tiles, scale: floa
     dtype, q_TGQD = q_TGQD.dtype, widened(q_TGQD[tiles.rows])
     R, (T, G, Q, D) = tiles.tile_rows, q_TGQD.shape
     S, M = T // R, multiple(R * Q, GROUP)
-    q_SGMD = (q_TGQD * (scale * LOG2_E)).view(S, R, G, Q, D).transpose(1, 2).reshape(S, G, R * Q, D)
-    q_SGMD = F.pad(q_SGMD, (0, 0, 0, M - R * Q, 0, 0, 0, 1))  # one more tile, nobody's
+    q_SGMD = q_TGQD.new_zeros(S + 1, G, M, D)  # one more tile, nobody's
+    own_SRGQD = q_SGMD[:S, :, : R * Q].unflatten(2, (R, Q)).transpose(1, 2)
+    torch.mul(q_TGQD.view(S, R, G, Q, D), scale * LOG2_E, out=own_SRGQD)
+    attended = _of_one_page if tiles.are_of_one_page else _of_pages
+    out_SGME = attended(q_SGMD, cache, tiles)[:, :, : R * Q]
+    if R > 1:
+        out_SGME = out_SGME.unflatten(2, (R, Q)).transpose(1, 2).reshape(T, G, Q, -1)
+    return out_SGME.to(dtype)
+
+
+def _of_one_page(q_SGMD: Tensor, cache: LayerPages, tiles: Tiles) -> Tensor:
+    """`_of_pages` where nothing is to be added: short sequences, of which there are many."""
+    (products,) = tiles.products
+    logits_NGML = _logits(q_SGMD, cache, products)
+    p_NGML = exp2_rows_(logits_NGML.sub_(logits_NGML.amax(-1, keepdim=True)))
+    out_NGME = _weighted(p_NGML, cache, products).div_(p_NGML.sum(-1, keepdim=True))
+    return out_NGME.index_select(0, tiles.table_SJ[:, 0])
+
+
+def _of_pages(q_SGMD: Tensor, cache: LayerPages, tiles: Tiles) -> Tensor:
+    """out_SGME"""
     logits = [_logits(q_SGMD, cache, products) for products in tiles.products]
-    max_NGM = torch.cat([*(x.amax(-1) for x in logits), logits[0].new_full((1, G, M), -torch.inf)])
+    max_NGM = torch.cat([*(x.amax(-1) for x in logits), logits[0].new_full((1, *q_SGMD.shape[1:3]), -torch.inf)])
     max_SGM = F.pad(max_NGM[tiles.table_SJ].amax(1), (0, 0, 0, 0, 0, 1))
     outs, sums = [], []
     for logits_NGML, products in zip(logits, tiles.products, strict=True):
-        p_NGML = exp2_rows_(logits_NGML.sub_(max_SGM[products.readers_PX.flatten()].unsqueeze(-1)))
+        max_NGM1 = max_SGM.index_select(0, products.reader_N).unsqueeze(-1)
+        p_NGML = exp2_rows_(logits_NGML.sub_(max_NGM1))
         outs.append(_weighted(p_NGML, cache, products))
         sums.append(p_NGML.sum(-1))
     out_NGME = torch.cat([*outs, outs[0].new_zeros(1, *outs[0].shape[1:])])
     sum_NGM = torch.cat([*sums, sums[0].new_zeros(1, *sums[0].shape[1:])])
-    out_SGME, total_SGM = out_NGME[tiles.table_SJ[:, 0]], sum_NGM[tiles.table_SJ[:, 0]]
-    for place in range(1, tiles.table_SJ.shape[1]):
-        number_S = tiles.table_SJ[:, place]
-        out_SGME += out_NGME[number_S]
-        total_SGM += sum_NGM[number_S]
-    out_SGME.div_(total_SGM.unsqueeze(-1))
-    return out_SGME[:, :, : R * Q].reshape(S, G, R, Q, -1).transpose(1, 2).reshape(T, G, Q, -1).to(dtype)
+    number_JS = tiles.table_SJ.t().contiguous()
+    out_SGME, total_SGM = out_NGME.index_select(0, number_JS[0]), sum_NGM.index_select(0, number_JS[0])
+    for number_S in number_JS[1:]:
+        out_SGME += out_NGME.index_select(0, number_S)
+        total_SGM += sum_NGM.index_select(0, number_S)
+    return out_SGME.div_(total_SGM.unsqueeze(-1))
 
 
 def _pages(x: Tensor, products: Products) -> Tensor:
@@ -196,19 +232,26 @@ def _pages(x: Tensor, products: Products) -> Tensor:
 
 def _logits(q_SGMD: Tensor, cache: LayerPages, products: Products) -> Tensor:
     """[P · X, G, M, BLOCK]; −inf where a key comes after the row."""
-    P, X = products.readers_PX.shape
-    _, G, M, D = q_SGMD.shape
-    picked_NGMD = q_SGMD.index_select(0, products.readers_PX.flatten())
-    q_NMD = picked_NGMD.view(P, X, G, M, D).transpose(1, 2).reshape(P * G, X * M, D)
+    X = products.beside
+    picked_NGMD = q_SGMD.index_select(0, products.reader_N)
+    _, G, M, D = picked_NGMD.shape
+    q_NMD = picked_NGMD.flatten(0, 1)
+    if X > 1:
+        q_NMD = picked_NGMD.view(-1, X, G, M, D).transpose(1, 2).reshape(-1, X * M, D)
     logits_NML = torch.bmm(q_NMD, _pages(cache.keys, products).transpose(1, 2))
-    logits_NGML = logits_NML.view(P, G, X, M, BLOCK).transpose(1, 2).reshape(P * X, G, M, BLOCK).contiguous()
-    return logits_NGML.masked_fill_(products.hidden_NML.unsqueeze(1), -torch.inf)
+    if X > 1:
+        logits_NML = logits_NML.view(-1, G, X, M, BLOCK).transpose(1, 2).contiguous()
+    return logits_NML.view(-1, G, M, BLOCK).masked_fill_(products.hidden_N1ML, -torch.inf)
 
 
 def _weighted(p_NGML: Tensor, cache: LayerPages, products: Products) -> Tensor:
     """p·v of each product [P · X, G, M, E]."""
-    P, X = products.readers_PX.shape
+    X = products.beside
     _, G, M, L = p_NGML.shape
-    p_NML = p_NGML.view(P, X, G, M, L).transpose(1, 2).reshape(P * G, X * M, L)
+    p_NML = p_NGML.flatten(0, 1)
+    if X > 1:
+        p_NML = p_NGML.view(-1, X, G, M, L).transpose(1, 2).reshape(-1, X * M, L)
     out_NME = torch.bmm(p_NML, _pages(cache.values, products))
-    return out_NME.view(P, G, X, M, -1).transpose(1, 2).reshape(P * X, G, M, -1)
+    if X > 1:
+        out_NME = out_NME.view(out_NME.shape[0] // G, G, X, M, -1).transpose(1, 2).contiguous()
+    return out_NME.view(len(p_NGML), G, M, -1)

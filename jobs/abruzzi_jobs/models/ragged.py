@@ -38,6 +38,11 @@ class Batch:
     is_own_BK: Tensor
     length: int
     """L: positions up to which there are queries, as few as the longest sequence allows. Keys are whole blocks, since sums over them are."""
+    own_rows: Tensor
+    """int64, of all its sequences, one after the other."""
+    own_of_BL: Tensor
+    """Where they stand among B · L."""
+    own_of_BK: Tensor
 
     @property
     def index_BL(self) -> Tensor:
@@ -53,6 +58,8 @@ class RaggedLayout:
     """Where sequences lie in the rows. Made once for all layers."""
 
     rows: int
+    taken: int
+    """Rows of sequences; those behind them fill up."""
     batches: tuple[Batch, ...]
 
     @classmethod
@@ -72,8 +79,10 @@ class RaggedLayout:
                 length_B1 = torch.tensor([lengths[i] for i in part], device=device).unsqueeze(1)
                 position_K = torch.arange(width, device=device)
                 index_BK = start_B1 + torch.minimum(position_K, length_B1 - 1)
-                batches.append(Batch(index_BK, position_K < length_B1, multiple(lengths[part[-1]], ROWS)))
-        return cls(rows, tuple(batches))
+                is_own_BK, longest = position_K < length_B1, multiple(lengths[part[-1]], ROWS)
+                own, own_of_BL = (is_own_BK[:, :size].flatten().nonzero().squeeze(1) for size in (width, longest))
+                batches.append(Batch(index_BK, is_own_BK, longest, index_BK.flatten()[own], own_of_BL, own))
+        return cls(rows, sum(lengths), tuple(batches))
 
 
 def ragged_attention(
@@ -91,8 +100,8 @@ class _Ragged(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         T, G, Q, _ = q_TGQD.shape
         E = v_TGE.shape[-1]
-        out_TGQE = q_TGQD.new_zeros(T, G, Q, E)
-        lse_TGQ1 = q_TGQD.new_zeros(T, G, Q, 1)
+        out_TGQE = _rows_to_fill(q_TGQD.new_empty(T, G, Q, E), layout)
+        lse_TGQ1 = _rows_to_fill(q_TGQD.new_empty(T, G, Q, 1), layout)
         max_GQ = q_TGQD.new_full((G, Q), -torch.inf)
         for batch in layout.batches:
             B, L = batch.index_BL.shape
@@ -100,7 +109,7 @@ class _Ragged(torch.autograd.Function):
             k_NKD, v_NKE = _keys(k_TGD, batch), _keys(v_TGE, batch)
             out_NXE, lse_NX1 = q_NXD.new_empty(*q_NXD.shape[:2], E), q_NXD.new_empty(*q_NXD.shape[:2], 1)
             for rows, keys in _stripes(L, Q):
-                logits_NMS = _logits(q_NXD[:, rows], k_NKD[:, :keys], Q)
+                logits_NMS = _logits(q_NXD, k_NKD, rows, keys, Q)
                 max_NM1 = logits_NMS.amax(-1, keepdim=True)
                 out_NXE[:, rows], total_NM1 = weighted_blocks(exp2_rows_(logits_NMS.sub_(max_NM1)), v_NKE[:, :keys])
                 lse_NX1[:, rows] = total_NM1.log2_().add_(max_NM1)
@@ -118,7 +127,7 @@ class _Ragged(torch.autograd.Function):
         q_TGQD, k_TGD, v_TGE, out_TGQE, lse_TGQ1 = ctx.saved_tensors
         Q = q_TGQD.shape[2]
         delta_TGQ1 = torch.linalg.vecdot(grads[0], out_TGQE).unsqueeze_(-1)
-        grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q_TGQD, k_TGD, v_TGE))
+        grad_q, grad_k, grad_v = (_rows_to_fill(torch.empty_like(x), ctx.layout) for x in (q_TGQD, k_TGD, v_TGE))
         for batch in ctx.layout.batches:
             B, L = batch.index_BL.shape
             q_NXD = _query(q_TGQD, batch, ctx.scale)
@@ -137,7 +146,7 @@ class _Ragged(torch.autograd.Function):
                 torch.zeros_like(v_NKE),
             )
             for rows, keys in _stripes(L, Q):
-                p_NMS = _logits(q_NXD[:, rows], k_NKD[:, :keys], Q).sub_(lse_NX1[:, rows]).exp2_()
+                p_NMS = _logits(q_NXD, k_NKD, rows, keys, Q).sub_(lse_NX1[:, rows]).exp2_()
                 grad_v_NKE[:, :keys] += torch.bmm(p_NMS.transpose(1, 2), grad_NXE[:, rows])
                 ds_NMS = (
                     torch.bmm(grad_NXE[:, rows], v_NKE[:, :keys].transpose(1, 2)).sub_(delta_NX1[:, rows]).mul_(p_NMS)
@@ -168,7 +177,7 @@ def weighted_blocks(p_NMS: Tensor, v_NSE: Tensor) -> tuple[Tensor, Tensor]:
 def _query(q_TGQD: Tensor, batch: Batch, scale: float) -> Tensor:
     """[N, L·Q, D], times the scale, for logits in base 2."""
     B, L = batch.index_BL.shape
-    picked = (q_TGQD.index_select(0, batch.index_BL.flatten()) * (scale * LOG2_E)).view(B, L, *q_TGQD.shape[1:])
+    picked = q_TGQD.index_select(0, batch.index_BL.flatten()).mul_(scale * LOG2_E).view(B, L, *q_TGQD.shape[1:])
     return picked.transpose(1, 2).flatten(0, 1).flatten(1, 2)
 
 
@@ -178,10 +187,16 @@ def _keys(x_TGX: Tensor, batch: Batch) -> Tensor:
     return x_TGX.index_select(0, batch.index_BK.flatten()).view(B, K, *x_TGX.shape[1:]).transpose(1, 2).flatten(0, 1)
 
 
+def _rows_to_fill(x_T: Tensor, layout: RaggedLayout) -> Tensor:
+    """For `_scatter_` of all batches; zeros where there are no sequences."""
+    x_T[layout.taken :].zero_()
+    return x_T
+
+
 def _scatter_(out_T: Tensor, x_BGX: Tensor, batch: Batch) -> None:
     """X: L or K positions."""
-    is_own_BX = batch.is_own_BK[:, : x_BGX.shape[2]]
-    out_T[batch.index_BK[:, : x_BGX.shape[2]][is_own_BX]] = x_BGX.transpose(1, 2)[is_own_BX]
+    own = batch.own_of_BL if x_BGX.shape[2] == batch.length else batch.own_of_BK
+    out_T.index_copy_(0, batch.own_rows, x_BGX.transpose(1, 2).flatten(0, 1).index_select(0, own))
 
 
 def _width(length: int) -> int:
@@ -189,15 +204,20 @@ def _width(length: int) -> int:
 
 
 def _stripes(length: int, queries: int) -> Iterator[tuple[slice, int]]:
-    """(rows of L·Q, keys that the last of them sees)"""
-    for start in range(0, length, BLOCK):
-        yield slice(start * queries, min(start + BLOCK, length) * queries), start + BLOCK
+    """(rows of L·Q, keys that the last of them sees): blocks, and of the first its first `SHORT` rows by themselves, which see no more than so many."""
+    start = 0
+    for keys in (SHORT, *range(BLOCK, multiple(length, BLOCK) + 1, BLOCK)):
+        if start < length:
+            yield slice(start * queries, min(keys, length) * queries), keys
+        start = keys
 
 
-def _logits(q_NMD: Tensor, k_NSD: Tensor, queries: int) -> Tensor:
-    logits_NMS = torch.bmm(q_NMD, k_NSD.transpose(1, 2))
+def _logits(q_NXD: Tensor, k_NKD: Tensor, rows: slice, keys: int, queries: int) -> Tensor:
+    logits_NMS = torch.bmm(q_NXD[:, rows], k_NKD[:, :keys].transpose(1, 2))
     last_NMS = logits_NMS[..., -BLOCK:]
-    last_NMS += _future(queries, logits_NMS.dtype, str(logits_NMS.device))[: last_NMS.shape[1], : last_NMS.shape[2]]
+    future = _future(queries, logits_NMS.dtype, str(logits_NMS.device))
+    first = rows.start % (BLOCK * queries)
+    last_NMS += future[first : first + last_NMS.shape[1], : last_NMS.shape[2]]
     return logits_NMS
 
 

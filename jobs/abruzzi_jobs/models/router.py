@@ -43,7 +43,8 @@ class Router(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Routing:
         config = self.config
-        scores_BLE = _Sigmoid.apply(linear(x_BLD, self.weight))
+        logits_BLE = linear(x_BLD, self.weight)
+        scores_BLE = _Sigmoid.apply(logits_BLE) if torch.is_grad_enabled() else _sigmoid(logits_BLE)
         scores_TE = scores_BLE.flatten(0, 1)
         experts_TK = torch.topk(
             scores_TE.detach() + self.e_score_correction_bias, config.num_experts_per_token, sorted=False
@@ -76,12 +77,17 @@ class Router(nn.Module):
         return (share_BE * probability_BE).sum() * (config.sequence_aux_loss / B)
 
 
+def _sigmoid(logits: Tensor) -> Tensor:
+    """By the one exponential that gives the same bits wherever in a tensor it is computed (invariance.py); it stays finite."""
+    return logits.clamp(min=-60).neg_().exp_().add_(1).reciprocal_()
+
+
 class _Sigmoid(torch.autograd.Function):
-    """By the one exponential that gives the same bits wherever in a tensor it is computed (invariance.py); it stays finite. Keeps its result alone."""
+    """Keeps its result alone."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
-        scores = logits.clamp(min=-60).neg_().exp_().add_(1).reciprocal_()
+        scores = _sigmoid(logits)
         ctx.save_for_backward(scores)
         return scores
 
@@ -94,6 +100,8 @@ class _Sigmoid(torch.autograd.Function):
 def _counts(experts_BX: Tensor, num_experts: int) -> Tensor:
     """int64 [B, E]"""
     B = experts_BX.shape[0]
+    if B == 1 and not experts_BX.is_cuda:
+        return torch.bincount(experts_BX.flatten(), minlength=num_experts).unsqueeze(0)
     if experts_BX.is_cuda:  # bincount there asks the device for the largest value, and waits
         counts_BE = experts_BX.new_zeros(B, num_experts)
         return counts_BE.scatter_add_(1, experts_BX, torch.ones_like(experts_BX))

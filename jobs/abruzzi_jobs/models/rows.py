@@ -111,10 +111,10 @@ def paged_forward(
     tiles: Sequence[Tiles],
 ) -> Tensor:
     """hidden_TD of T rows (a multiple of `ROWS`), whose keys and values are first written to `slots_T`; `tiles` cover the rows in order."""
-    scale = model.attentions()[0].scale
+    scale, places = model.attentions()[0].scale, cache[0].places(slots_T)
 
     def attend(layer: int, q_TGQD: Tensor, k_TGD: Tensor, v_TGE: Tensor) -> Tensor:
-        cache[layer].write(slots_T, k_TGD, v_TGE)
+        cache[layer].write(places, k_TGD, v_TGE)
         parts = [paged_attention(q_TGQD, cache[layer], part, scale) for part in tiles]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

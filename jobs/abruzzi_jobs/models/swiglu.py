@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abruzzi_jobs.memory import in_eight_bits, recomputed, widened
-from abruzzi_jobs.models.invariance import row_pieces
+from abruzzi_jobs.models.invariance import is_one_piece, row_pieces
 from abruzzi_jobs.models.kernels import has_kernels
 from abruzzi_jobs.models.linear import Linear
 
@@ -42,6 +42,8 @@ def swiglu(gate_up_G: Tensor) -> Tensor:
 
 def weighted_swiglu(gate_up_RG: Tensor, weight_R: Tensor) -> Tensor:
     """`swiglu` with a weight per row: the routing weight, applied where rows are narrowest."""
+    if not torch.is_grad_enabled():
+        return _weighted(gate_up_RG, weight_R)
     in_eight_bits(gate_up_RG)
     out: Tensor = _WeightedSwiGLU.apply(gate_up_RG, weight_R)
     recomputed("swiglu", (out,), _weighted, (gate_up_RG, weight_R))
@@ -92,10 +94,13 @@ def _gated(gate_up: Tensor) -> Tensor:
 
         return kernels.gated(gate_up, None)
     rows = gate_up.view(-1, gate_up.shape[-1])
-    pieces = [rows] if gate_up.is_cuda else [rows[piece] for piece in row_pieces(rows.shape[0], rows.shape[1] // 2)]
+    if gate_up.is_cuda or is_one_piece(len(rows)):
+        pieces = [gate_up]
+    else:
+        pieces = [rows[piece] for piece in row_pieces(rows.shape[0], rows.shape[1] // 2)]
     halves = [piece.chunk(2, -1) for piece in pieces]
     gated = [F.silu(gate).mul_(up) for gate, up in halves]
-    return (gated[0] if len(gated) == 1 else torch.cat(gated)).view(*gate_up.shape[:-1], -1)
+    return gated[0] if len(gated) == 1 else torch.cat(gated).view(*gate_up.shape[:-1], -1)
 
 
 def _weighted(gate_up: Tensor, weight: Tensor) -> Tensor:

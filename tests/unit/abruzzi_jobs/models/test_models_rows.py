@@ -11,6 +11,7 @@ from torch import Tensor
 
 from abruzzi_jobs.models import Decoder, KimiK2, Llama, LlamaConfig, ModelConfig
 from abruzzi_jobs.models.invariance import BLOCK, ROWS, exp2_rows_, multiple
+from abruzzi_jobs.models.moe import expert_rows
 from abruzzi_jobs.models.paged import Tiles, plan_tiles
 from abruzzi_jobs.models.rows import head_logits, new_pages, paged_forward, ragged_forward
 from abruzzi_jobs.models.swiglu import swiglu
@@ -97,7 +98,9 @@ def test_they_are_the_model_s_numbers_and_gradients(model: Decoder, sequences: l
 class Decoding:
     """Sequences fed to the model in steps of some rows each, their pages in any order."""
 
-    def __init__(self, model: Decoder, sequences: list[Tensor], seed: int) -> None:
+    def __init__(self, model: Decoder, sequences: list[Tensor], seed: int, *, one_by_one: float = 0.3) -> None:
+        """`one_by_one`: how many of the sequences get a single token in a step."""
+        self.one_by_one = one_by_one
         self.model, self.sequences, self.random = model, sequences, random.Random(seed)
         self.cache = new_pages(model, 32)
         self.free = list(range(32))
@@ -105,11 +108,13 @@ class Decoding:
         self.done = [0] * len(sequences)
         dims = model.attentions()[0].cache_dims()
         self.queries = model.config.num_heads // dims.heads
+        self.tiles: list[Tiles] = []
+        """Of the last step."""
 
     def step(self) -> list[tuple[int, int, Tensor]]:
         """(sequence, position, logits) of each row."""
         left = [i for i, s in enumerate(self.sequences) if self.done[i] < len(s)]
-        one = [i for i in left if self.random.random() < 0.3]
+        one = [i for i in left if self.random.random() < self.one_by_one]
         rows = [(i, self.done[i]) for i in one]
         single = len(rows)
         rows += rows[:1] * (multiple(single, ROWS) - single)
@@ -129,6 +134,7 @@ class Decoding:
             tiles.append(self._tiles(slice(0, filled), [(i, p, p) for i, p in rows[:single]], 1))
         if spans:
             tiles.append(self._tiles(slice(filled, len(rows)), spans, TILE_ROWS))
+        self.tiles = tiles
         tokens = torch.tensor([int(self.sequences[i][p]) for i, p in rows])
         slots = torch.tensor([self.pages[i][p // BLOCK] * BLOCK + p % BLOCK for i, p in rows])
         hidden = paged_forward(self.model, tokens, torch.tensor([p for _, p in rows]), slots, self.cache, tiles)
@@ -162,6 +168,38 @@ def test_decoding_against_pages_gives_the_same_bits_in_any_batch(
             seen.add((i, position))
             assert torch.equal(logits, expected[i][position]), (i, position)
     assert len(seen) == sum(map(len, sequences))
+
+
+@torch.no_grad()
+def test_sequences_of_one_page_each_have_the_same_bits(threads: int, model: Decoder) -> None:
+    sequences = list(torch.randint(0, 300, (5, 40), generator=torch.Generator().manual_seed(8)))
+    expected, decoding = logits_of(model, sequences), Decoding(model, sequences, seed=threads, one_by_one=0.95)
+    of_one_page = 0
+    while any(done < len(s) for done, s in zip(decoding.done, sequences, strict=True)):
+        for i, position, logits in decoding.step():
+            assert torch.equal(logits, expected[i][position]), (i, position)
+        of_one_page += sum(tiles.are_of_one_page for tiles in decoding.tiles)
+    assert of_one_page > 3
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_rows_of_experts_stand_in_order_and_are_filled_up(partly: bool) -> None:
+    experts_TK = torch.randint(0, 5 + partly, (37, 3), generator=torch.Generator().manual_seed(4))
+    counts_E = torch.bincount(experts_TK.flatten(), minlength=6)[:5]
+    token_R, row_TK, place_R, ends_E = expert_rows(experts_TK, counts_E, partly=partly)
+    assert (ends_E.dtype, len(token_R)) == (torch.int32, int(ends_E[-1]))
+    assert torch.equal(token_R, place_R // 3)
+    sizes = torch.diff(ends_E, prepend=ends_E.new_zeros(1))
+    assert torch.equal(sizes, (counts_E + 3) // 4 * 4)
+    expert_R = torch.arange(5).repeat_interleave(sizes)
+    for place, (expert, row) in enumerate(zip(experts_TK.flatten().tolist(), row_TK.flatten().tolist(), strict=True)):
+        if expert == 5:
+            assert row == len(token_R), "an expert that is not here"
+        else:
+            assert (int(expert_R[row]), int(place_R[row])) == (expert, place)
+    for expert in range(5):  # in the order of tokens, which is the order of sums
+        rows = row_TK.flatten()[experts_TK.flatten() == expert]
+        assert rows.tolist() == sorted(rows.tolist())
 
 
 def test_pointwise_pieces_are_whole_rows_for_any_number_of_threads() -> None:
