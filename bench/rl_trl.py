@@ -5,9 +5,10 @@ batch, the same prompts in the same order, float32, two threads. Arms: `dapo` wi
 all arms after one another, in an order that turns around. Samples a second are an arm's own, over the iterations that it made until it had its reward;
 seconds of processor time stand beside, which a busy machine blurs less.
 
-`--lengths fixed`: every sample has --longest tokens, so that all arms do the same work. `--lengths lognormal`, as rollouts have them: the weights that all
-begin from were shown such lengths, and completions end by themselves. The end token counts neither for nor against the reward, and what is nothing else is worth
-the half that chance gives; lengths may still drift as the policy changes, differently by arm, so tokens a second stand beside samples a second.
+Twice: with `lognormal` lengths, as rollouts have them, and with `fixed` ones. Lognormal: the weights that all begin from were shown such lengths, and completions end by
+themselves; generate goes on until the longest has ended, and the trainer pads to it. The end token counts neither for nor against the reward, and what is nothing else is
+worth the half that chance gives; lengths may drift as the policy changes, differently by arm, so tokens a sample stand beside. Fixed: every sample has --longest
+tokens, so that nothing is padded and all arms do the same work. The targets are held against the first: tasks have answers of many lengths.
 
     python bench/rl_trl.py --out bench/results/rl_trl.json
 """
@@ -24,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +92,33 @@ class Ours:
         self.learner = Learner(self.model, optimizer, ranks, config, watch=DivergenceWatch())
         self.engine = TorchEngine(copy.deepcopy(model), max_running=plan["groups"] * plan["size"])
         self.tokens = 0
+        self.phases = dict.fromkeys(("rollout", "learn", "hand_over"), 0.0)
 
     def reach(self) -> dict[str, Any]:
         plan, found = self.plan, Iterations()
         began_cpu, began = time.process_time(), time.perf_counter()
         for iteration in range(plan["iterations"]):
             first = iteration * plan["groups"] % len(plan["prompts"])
-            groups = self.play(plan["prompts"][first : first + plan["groups"]], iteration)
-            for number, minibatch in enumerate(self.learner.anchor(groups, version=iteration)):
-                self.learner.step(iteration + number, minibatch)
-            self.hand_over(iteration + 1)
+            with self._timed("rollout"):
+                groups = self.play(plan["prompts"][first : first + plan["groups"]], iteration)
+            with self._timed("learn"):
+                for number, minibatch in enumerate(self.learner.anchor(groups, version=iteration)):
+                    self.learner.step(iteration + number, minibatch)
+            with self._timed("hand_over"):
+                self.hand_over(iteration + 1)
             rewards = [t.outcome.reward for group in groups for t in group.trajectories if t.outcome is not None]
             found.append((time.perf_counter() - began, statistics.fmean(r for r in rewards if r is not None)))
             last = [reward for _, reward in found[-plan["over"] :]]
             if len(last) == plan["over"] and statistics.fmean(last) >= plan["wanted"]:
                 break
-        return {"iterations": found, "cpu_seconds": time.process_time() - began_cpu, "tokens": self.tokens}
+        cpu_seconds = time.process_time() - began_cpu
+        return {"iterations": found, "cpu_seconds": cpu_seconds, "tokens": self.tokens, "phases": self.phases}
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.phases[phase] += time.perf_counter() - began
 
     def hand_over(self, version: int) -> None:
         self.engine.pause("abort")
@@ -164,18 +178,18 @@ def trl(python: Path, folder: Path, threads: int, seed: int) -> dict[str, Any]:
 def main() -> int:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    config = ModelConfig.from_dict({**MODEL_PRESETS[arguments.preset], "vocab_size": arguments.vocabulary})
-    draw = torch.Generator().manual_seed(1)
-    plan = {
-        "groups": 8, "size": 8, "length": arguments.longest, "iterations": arguments.iterations, "wanted": 0.9, "over": 3, "lengths": arguments.lengths,
-        "lr": arguments.lr, "muon_lr": arguments.muon_lr, "trl": {"experts": arguments.experts, "attention": arguments.attention},
-        "prompts": torch.randint(2, config.vocab_size, (8 * arguments.iterations, PROMPT), generator=draw).tolist(),
-    }  # fmt: skip
-    python, runs = trl_environment(), []
     gc.collect()
     gc.freeze()  # as `abruzzi-stage` does, and the rival's worker
+    result = _result(arguments, {lengths: _runs(arguments, lengths) for lengths in arguments.lengths})
+    report(result, out=arguments.out)
+    return 0 if result["ok"] else 1
+
+
+def _runs(arguments: argparse.Namespace, lengths: str) -> list[dict[str, Any]]:
+    config = ModelConfig.from_dict({**MODEL_PRESETS[arguments.preset], "vocab_size": arguments.vocabulary})
+    plan, python, runs = _plan(arguments, lengths), trl_environment(), []
     for seed in range(arguments.seeds):
-        model = taught(config, seed=seed, longest=arguments.longest, lengths=arguments.lengths)
+        model = taught(config, seed=seed, longest=arguments.longest, lengths=lengths)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             export_huggingface(model.state_dict(), config, folder / "model")
@@ -188,10 +202,18 @@ def main() -> int:
                     else Ours(model, plan, arm, seed).reach()
                 )
                 runs.append({"seed": seed, "arm": arm, "load": load, **_run(found, plan)})
-                sys.stderr.write(f"{json.dumps({k: v for k, v in runs[-1].items() if k != 'rewards'})}\n")
-    result = _result(arguments, plan, runs)
-    report(result, out=arguments.out)
-    return 0 if result["ok"] else 1
+                told = {key: value for key, value in runs[-1].items() if key != "rewards"}
+                sys.stderr.write(f"{json.dumps({'lengths': lengths, **told})}\n")
+    return runs
+
+
+def _plan(arguments: argparse.Namespace, lengths: str) -> dict[str, Any]:
+    draw = torch.Generator().manual_seed(1)
+    return {
+        "groups": 8, "size": 8, "length": arguments.longest, "iterations": arguments.iterations, "wanted": 0.9, "over": 3, "lengths": lengths,
+        "lr": arguments.lr, "muon_lr": arguments.muon_lr, "trl": {"experts": arguments.experts, "attention": arguments.attention},
+        "prompts": torch.randint(2, arguments.vocabulary, (8 * arguments.iterations, PROMPT), generator=draw).tolist(),
+    }  # fmt: skip
 
 
 def _run(found: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
@@ -210,49 +232,49 @@ def _run(found: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
         "tokens_per_second": found["tokens"] / seconds,
         "tokens_per_cpu_second": found["tokens"] / found["cpu_seconds"],
         "tokens_per_sample": found["tokens"] / samples,
+        "phase_seconds_per_iteration": {name: spent / len(rewards) for name, spent in found["phases"].items()},
         "rewards": [round(reward, 4) for reward in rewards],
     }
 
 
-def _result(arguments: argparse.Namespace, plan: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
-    def median(arm: str, key: str) -> float:
-        return statistics.median(run[key] for run in runs if run["arm"] == arm)
-
-    compared = {
-        arm: {
-            "samples_per_second_over_trl": median(arm, "samples_per_second") / median("trl", "samples_per_second"),
-            "samples_per_cpu_second_over_trl": median(arm, "samples_per_cpu_second")
-            / median("trl", "samples_per_cpu_second"),
-            "tokens_per_second_over_trl": median(arm, "tokens_per_second") / median("trl", "tokens_per_second"),
-            "tokens_per_cpu_second_over_trl": median(arm, "tokens_per_cpu_second")
-            / median("trl", "tokens_per_cpu_second"),
-            "seconds_to_reward_over_trl": median(arm, "seconds") / median("trl", "seconds"),
-        }
-        for arm in ARMS
-    }
-    reached = all(run["reached"] for run in runs)
-    ours = compared["dapo_adamw"]
+def _result(arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    compared = {lengths: _compared(found) for lengths, found in runs.items()}
+    held = next(iter(compared.values()))["dapo_adamw"]
+    reached = {lengths: all(run["reached"] for run in found) for lengths, found in runs.items()}
+    plan = _plan(arguments, arguments.lengths[0])
     return {
         "bench": "rl_trl",
         "preset": arguments.preset,
-        "lengths": arguments.lengths,
-        "plan": {key: value for key, value in plan.items() if key != "prompts"},
+        "plan": {key: value for key, value in plan.items() if key not in ("prompts", "lengths")},
         "peer": f"{TRL} GRPOTrainer, use_vllm=False, its default optimizer",
         "machine": machine(threads=arguments.threads),
         "compared": compared,
         "all_reached": reached,
-        "targets_dapo_adamw": TARGETS,
-        "ok": ours["samples_per_second_over_trl"] >= TARGETS["samples_per_second"]
-        and reached
-        and ours["seconds_to_reward_over_trl"] <= TARGETS["seconds_to_reward"],
+        "targets": {"arm": "dapo_adamw", "lengths": arguments.lengths[0], **TARGETS},
+        "ok": held["samples_per_second_over_trl"] >= TARGETS["samples_per_second"]
+        and reached[arguments.lengths[0]]
+        and held["seconds_to_reward_over_trl"] <= TARGETS["seconds_to_reward"],
         "runs": runs,
+    }
+
+
+def _compared(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    def over_trl(arm: str, key: str) -> float:
+        own, rival = (statistics.median(run[key] for run in runs if run["arm"] == name) for name in (arm, "trl"))
+        return own / rival
+
+    rates = ("samples_per_second", "samples_per_cpu_second", "tokens_per_second", "tokens_per_cpu_second")
+    return {
+        arm: {f"{rate}_over_trl": over_trl(arm, rate) for rate in rates}
+        | {"seconds_to_reward_over_trl": over_trl(arm, "seconds")}
+        for arm in ARMS
     }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="tiny", choices=[name for name in MODEL_PRESETS if name != "k2"])
-    parser.add_argument("--lengths", default="fixed", choices=["lognormal", "fixed"])
+    parser.add_argument("--lengths", nargs="+", default=["lognormal", "fixed"], choices=["lognormal", "fixed"])
     parser.add_argument("--longest", type=int, default=64, help="tokens of a completion")
     parser.add_argument("--vocabulary", type=int, default=512)
     parser.add_argument("--iterations", type=int, default=150, help="at most")

@@ -1,6 +1,6 @@
 """The rival of bench/rl_trl.py, run by its own environment: trl's GRPOTrainer from given weights to the reward that is wanted.
 
-python rl_trl_worker.py FOLDER THREADS SEED      prints a JSON line: {"iterations": [[seconds, mean reward], ...], "cpu_seconds": …, "tokens": …}
+python rl_trl_worker.py FOLDER THREADS SEED      prints a JSON line: {"iterations": [[seconds, mean reward], ...], "cpu_seconds": …, "tokens": …, "phases": …}
 
 Nothing is logged but by the callback; dropout there is none, gradient checkpointing is off, generation and training take the whole batch at once, and
 `settings` has found the fastest implementations of attention and experts.
@@ -35,7 +35,7 @@ class Watch(TrainerCallback):
         self.rewards: list[float] = []
         self.seconds: list[float] = []
         self.tokens = 0
-        self.started = 0.0
+        self.rollout_seconds = self.started = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.perf_counter()
@@ -45,6 +45,18 @@ class Watch(TrainerCallback):
         last = self.rewards[-self.over :]
         if len(last) == self.over and sum(last) / self.over >= self.wanted:
             control.should_training_stop = True
+
+
+class Trainer(GRPOTrainer):
+    """Its rollouts are timed; all else is its own."""
+
+    watch: Watch
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        began = time.perf_counter()
+        found = super()._generate_and_score_completions(inputs)
+        self.watch.rollout_seconds += time.perf_counter() - began
+        return found
 
 
 def main(folder: str, threads: str, seed: str) -> None:
@@ -77,10 +89,11 @@ def main(folder: str, threads: str, seed: str) -> None:
         generation_kwargs={"min_new_tokens": plan["length"]} if plan["lengths"] == "fixed" else None,
     )  # fmt: skip
     prompts = [" ".join(f"<{token}>" for token in prompt) for prompt in plan["prompts"]]
-    trainer = GRPOTrainer(
+    trainer = Trainer(
         model=model, processing_class=tokenizer, args=arguments, reward_funcs=reward, callbacks=[watch],
         train_dataset=Dataset.from_dict({"prompt": prompts}),
     )  # fmt: skip
+    trainer.watch = watch
     gc.collect()
     gc.freeze()
     before = time.process_time()
@@ -89,6 +102,7 @@ def main(folder: str, threads: str, seed: str) -> None:
         "iterations": list(zip(watch.seconds, watch.rewards, strict=True)),
         "cpu_seconds": time.process_time() - before,
         "tokens": watch.tokens,
+        "phases": {"rollout": watch.rollout_seconds, "learn": watch.seconds[-1] - watch.rollout_seconds},
     }
     print(json.dumps(told), flush=True)
 
