@@ -145,6 +145,8 @@ class SuiteSummary(Strict):
     completion_tokens: int = 0
     seconds: float = 0.0
     """The target's, over all calls; those under way at the same time count apiece."""
+    left_out: tuple[str, ...] = ()
+    """What the suite has and could not ask there, by name with the reason: its settings let it leave that out."""
 
     def facts(self) -> dict[str, float]:
         """Numbers that gates and metrics name."""

@@ -3199,6 +3199,12 @@ export type SuiteSummary = {
      */
     items: number;
     /**
+     * Left Out
+     *
+     * What the suite has and could not ask there, by name with the reason: its settings let it leave that out.
+     */
+    left_out?: Array<string>;
+    /**
      * Missing
      *
      * Items without any score: the mean is over the others.

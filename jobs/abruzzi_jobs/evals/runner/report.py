@@ -57,6 +57,8 @@ def _remarks(summary: SuiteSummary) -> list[str]:
             f"{n} {status.value.replace('_', ' ')}" for status, n in summary.statuses.items() if not status.is_scored
         )
         found.append(f"{summary.suite}: {summary.missing} of {summary.items} items have no score ({why}).")
+    if summary.left_out:
+        found.append(f"{summary.suite}: left out, as it cannot be asked here: {', '.join(summary.left_out)}.")
     if summary.contaminated:
         found.append(
             f"{summary.suite}: {summary.contaminated} items share a run of words with the training text; without them the score is "

@@ -154,7 +154,7 @@ def summarize(
             take({**row, "contaminated": is_foreign if foreign is not None else None})
             reason = reason or row["reason"]
         score(rows[0]["item"], tally.add(rows, contaminated=is_foreign))
-    summary = tally.summary(knows_training_text=foreign is not None)
+    summary = tally.summary(knows_training_text=foreign is not None, left_out=asked.suite.left_out)
     if asked.failed == asked.items:
         raise AbruzziError(
             "no_scores",

@@ -59,7 +59,7 @@ class Tally:
                 values.append(pass_at(k, answers=len(scores), passed=passed))
         return score
 
-    def summary(self, *, knows_training_text: bool) -> SuiteSummary:
+    def summary(self, *, knows_training_text: bool, left_out: Sequence[str] = ()) -> SuiteSummary:
         clean = np.frombuffer(self._scores)[np.frombuffer(self._contaminated, np.int8) == 0] if self._scores else None
         return SuiteSummary(
             suite=self._suite,
@@ -78,6 +78,7 @@ class Tally:
             prompt_tokens=self._tokens[0],
             completion_tokens=self._tokens[1],
             seconds=round(self._seconds, 3),
+            left_out=tuple(left_out),
         )
 
 

@@ -49,6 +49,8 @@ class Suite(Protocol):
     asks: ClassVar[tuple[str, ...]]
     """Roles beside the target that it needs, such as ("judge",)."""
     settings: SuiteSettings
+    left_out: tuple[str, ...]
+    """What it has and cannot ask here, by name, where its settings let it leave that out."""
 
     def __init__(self, settings: SuiteSettings) -> None: ...
 
@@ -88,6 +90,7 @@ class QuestionSuite(ABC):
     asks: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[tuple[str, ...] | None] = None
     """The options that it knows. None: it looks at them itself."""
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, settings: SuiteSettings) -> None:
         """Raises AbruzziError `bad_options` for an option that it does not know, which would change nothing."""

@@ -54,6 +54,7 @@ export function EvaluationHead({ evaluation }: { evaluation: EvaluationOut }) {
           <Headline key={name} title={name.replaceAll("_", " ")} value={`${hundredths(figure.value)} %`} about={`95 %: ${intervalText(figure)}`} />
         ))}
       </dl>
+      {(summary.left_out ?? []).length > 0 && <p className="mt-1 text-sm text-warn">Left out, as it could not be asked there: {(summary.left_out ?? []).join(", ")}</p>}
     </header>
   );
 }

@@ -18,6 +18,7 @@ from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.chat.request import ChatRequest, Message
 from abruzzi_jobs.evals.suites.mounted.edits import edited, edits_of, whole_files
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
+from abruzzi_jobs.evals.suites.mounted.languages import LEAVE_OUT, leaves_out
 from abruzzi_jobs.evals.suites.mounted.programs import tool_in_box
 from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
 from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox, write_files
@@ -64,10 +65,11 @@ LANGUAGES = {
 
 
 class Exercises(MountedSuite):
-    """Options `edits`, the form of answers: `whole` or `diff`; `languages`, a list; absent: all that the folder has. Score: solved by the second try. Parts:
+    """Options `edits`, the form of answers: `whole` or `diff`; `languages`, a list; absent: all that the folder has; `lacking`: `refuse`, or `leave-out` for those
+    that cannot be run here, which are then named in the report. Score: solved by the second try. Parts:
     `first_try`; `well_formed`, whether every answer could be read in its form."""
 
-    takes = ("edits", "languages")
+    takes = ("edits", "languages", "lacking")
 
     def __init__(self, settings: SuiteSettings) -> None:
         super().__init__(settings)
@@ -77,11 +79,20 @@ class Exercises(MountedSuite):
             raise AbruzziError("bad_options", f"suite {self.name}: edits is not {form!r}.", hint="Give whole or diff.")
         self.form_of_edits = form
         there = sorted(folder.name for folder in self.place.iterdir() if (folder / "exercises/practice").is_dir())
-        self.languages = [str(name) for name in settings.options.get("languages", there)]
+        wanted = [str(name) for name in settings.options.get("languages", there)]
+        lacks = {name: why for name in wanted if (why := _lacks(name))}
+        if lacks and not leaves_out(self.name, settings):
+            first = next(iter(lacks))
+            raise AbruzziError(
+                "no_tool",
+                f"suite {self.name}: language {first!r} {lacks[first]}.",
+                hint=f"Name the others in the suite's option languages, such as ['python', 'go'], or set lacking = {LEAVE_OUT!r}.",
+            )
+        self.languages = [name for name in wanted if name not in lacks]
         for name in self.languages:
-            _refuse_without(name, self.name)
             if name not in there:
                 raise AbruzziError("bad_data", f"{self.place} has no exercises in {name}.")
+        self.left_out = tuple(f"{name} ({why})" for name, why in lacks.items())
 
     def items(self) -> Iterator[Item]:
         for language in self.languages:
@@ -171,20 +182,13 @@ class Exercises(MountedSuite):
         return _written({path: item.meta["files"][path] for path in item.meta["solution"]})
 
 
-def _refuse_without(name: str, suite: str) -> None:
+def _lacks(name: str) -> str:
+    """What running it would need, in words; empty where it can be run."""
     language = LANGUAGES.get(name)
-    if language is not None and tool_in_box(language.tool) is not None:
-        return
-    lacks = (
-        f"needs {language.tool} on the PATH below /usr or /bin, where boxes see it"
-        if language
-        else f"cannot be run in a box without a network; there are {', '.join(LANGUAGES)}"
-    )
-    raise AbruzziError(
-        "no_tool",
-        f"suite {suite}: language {name!r} {lacks}.",
-        hint="Name the others in the suite's option languages, such as ['python', 'go'].",
-    )
+    if language is None:
+        return f"cannot be run in a box without a network; there are {', '.join(LANGUAGES)}"
+    is_here = tool_in_box(language.tool) is not None
+    return "" if is_here else f"needs {language.tool} on the PATH below /usr or /bin, where boxes see it"
 
 
 def _tested(item: Item, files: Mapping[str, str]) -> tuple[bool, str]:

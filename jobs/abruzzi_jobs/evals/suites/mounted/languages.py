@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.evals.suites.mounted.programs import BoxedSuite, tool_in_box
+from abruzzi_jobs.evals.suites.mounted.reading import rows
 from abruzzi_jobs.sandbox import Box, Limits, run, scratch_folder
 
 _LIMITS = Limits(
@@ -22,6 +24,10 @@ _WALL_SECONDS = 120.0
 _BLOCK = re.compile(r"```[\w+#-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
+REFUSE, LEAVE_OUT = "refuse", "leave-out"
+_TUPLES = "javatuples-1.2.jar"
+
+
 @dataclass(frozen=True)
 class Language:
     title: str
@@ -29,11 +35,28 @@ class Language:
     tool: str
     command: str
     """For sh, in the workspace; {tool} is the tool's path."""
+    beside: str = ""
+    """A file that lies beside the mounted one, and in the workspace when it runs."""
 
 
 LANGUAGES = {
     "cpp": Language("C++", "program.cpp", "g++", "{tool} -std=c++17 program.cpp -o program && ./program"),
+    "cs": Language(
+        "C#",
+        "program.cs",
+        "mcs",
+        # Mono ends well where an assertion fails, and says so.
+        "{tool} -d:DEBUG -r:System.Numerics.dll -out:program.exe program.cs && "
+        "MONO_TRACE_LISTENER=Console.Error mono program.exe 2>said; code=$?; cat said >&2; test $code = 0 -a ! -s said",
+    ),
     "go": Language("Go", "program_test.go", "go", "{tool} test program_test.go"),
+    "java": Language(
+        "Java",
+        "Problem.java",
+        "javac",
+        f"{{tool}} -J-Xmx768m -encoding UTF8 -cp {_TUPLES} -d . Problem.java && java -Xmx768m -ea -cp .:{_TUPLES} Problem",
+        beside=_TUPLES,
+    ),
     "js": Language("JavaScript", "program.js", "node", "{tool} program.js"),
     "lua": Language("Lua", "program.lua", "lua", "{tool} program.lua"),
     "php": Language("PHP", "program.php", "php", "{tool} program.php"),
@@ -47,45 +70,57 @@ LANGUAGES = {
 
 
 class Translated(BoxedSuite):
-    """Option `languages`: a list of those that are asked, such as ["cpp", "js"]; absent: all in the file."""
+    """Options `languages`, a list of those that are asked, such as ["cpp", "js"]; absent: all in the file; `lacking`: `refuse`, or `leave-out` for those that
+    cannot be run here, which are then named in the report."""
 
     form = "Complete this {language} program. Answer with the whole of it in one block, its beginning unchanged, without a main program or tests.\n\n```\n{question}\n```"
-    takes = ("languages",)
+    takes = ("languages", "lacking")
 
     def __init__(self, settings: SuiteSettings) -> None:
         super().__init__(settings)
+        given = settings.options.get("languages")
+        self._wanted = None if given is None else [str(name) for name in given]
         for name in self._wanted or ():
             if name not in LANGUAGES:
                 known = ", ".join(LANGUAGES)
                 raise AbruzziError(
                     "bad_options", f"suite {self.name}: no language {name!r} can be run.", hint=f"There are {known}."
                 )
+        self._leaves_out = leaves_out(self.name, settings)
+        lacks = {name: self._lacks(name) for name in (self._languages() if self._leaves_out else ())}
+        self.left_out = tuple(f"{name} ({why})" for name, why in lacks.items() if why)
 
-    @property
-    def _wanted(self) -> list[str] | None:
-        given = self.settings.options.get("languages")
-        return None if given is None else [str(name) for name in given]
+    def _languages(self) -> list[str]:
+        """Those that are wanted and stand in the file."""
+        named = {str(row[self.mounted.subtask]) for _, row in rows(self.place, self.mounted)}
+        return sorted(named if self._wanted is None else named & set(self._wanted))
+
+    def _lacks(self, name: str) -> str:
+        """What running it would need, in words; empty where it can be run."""
+        language = LANGUAGES.get(name)
+        if language is None:
+            return "cannot be run"
+        if tool_in_box(language.tool) is None:
+            return f"needs {language.tool}, which is not on the PATH below /usr or /bin, where boxes see it"
+        if language.beside and not self.place.with_name(language.beside).is_file():
+            return f"needs {language.beside} beside {self.place.name}"
+        return ""
 
     def _items(self, place: Path) -> Iterator[Item]:
         for item in super()._items(place):  # a problem has the same name in each language
             yield item.model_copy(update={"id": f"{item.meta['language']}/{item.id}"})
 
     def takes_row(self, row: Mapping[str, Any]) -> bool:
-        return self._wanted is None or row[self.mounted.subtask] in self._wanted
+        name = str(row[self.mounted.subtask])
+        return (self._wanted is None or name in self._wanted) and not (self._leaves_out and self._lacks(name))
 
     def read(self, row: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
         name = str(row[self.mounted.subtask])
-        language = LANGUAGES.get(name)
-        if language is None or tool_in_box(language.tool) is None:
-            lacks = (
-                f"needs {language.tool}, which is not on the PATH below /usr or /bin, where boxes see it"
-                if language
-                else "cannot be run"
-            )
+        if lacks := self._lacks(name):
             raise AbruzziError(
                 "no_tool",
                 f"{self.mounted.title}: language {name!r} {lacks}.",
-                hint="Install it, or name the others in the suite's option languages.",
+                hint=f"Install it, name the others in the suite's option languages, or set lacking = {LEAVE_OUT!r}.",
             )
         prompt, gold, meta = super().read(row)
         return prompt, gold, {**meta, "language": name, "stops": list(row.get(self.mounted.params) or ())}
@@ -100,6 +135,8 @@ class Translated(BoxedSuite):
         with scratch_folder("abruzzi-language-") as folder:
             program = f"{_whole(item, answer)}\n{item.gold}"
             (folder / language.file).write_text(program, encoding="utf-8", errors="replace")
+            if language.beside:
+                shutil.copyfile(self.place.with_name(language.beside), folder / language.beside)
             box = Box(
                 workspace=folder, limits=_LIMITS, environment={"GOCACHE": "/workspace/.cache", "GOTOOLCHAIN": "local"}
             )
@@ -114,6 +151,16 @@ class Translated(BoxedSuite):
     def perturbed_answer(self, item: Item) -> str:
         """A program that is none."""
         return f"```\n{item.prompt}\n))) 73461\n```"
+
+
+def leaves_out(suite: str, settings: SuiteSettings) -> bool:
+    """Of the option `lacking`. Raises AbruzziError `bad_options`."""
+    lacking = settings.options.get("lacking", REFUSE)
+    if lacking not in (REFUSE, LEAVE_OUT):
+        raise AbruzziError(
+            "bad_options", f"suite {suite}: lacking is not {lacking!r}.", hint=f"Give {REFUSE} or {LEAVE_OUT}."
+        )
+    return lacking == LEAVE_OUT
 
 
 def _whole(item: Item, answer: str) -> str:

@@ -162,11 +162,11 @@ class Repair(MountedSuite):
             workspace.close()
 
     def _tested(self, item: Item, patch: str, workspace: Workspace) -> Verdict:
-        if not _applies(patch, workspace):
+        if not applies(patch, workspace):
             return Verdict(score=0.0, reason="the patch does not apply", parts=_parts(applied=False))
         touched = list(dict.fromkeys(_PATHS.findall(item.meta["tests"])))
         workspace.run(["sh", "-c", _PUT_BACK, "sh", workspace.beginning, *touched])
-        if not _applies(item.meta["tests"], workspace):
+        if not applies(item.meta["tests"], workspace):
             self._refuse_tests_that_never_apply(item)
             return Verdict(score=0.0, reason="the patch keeps the tests from applying", parts=_parts(applied=True))
         argv = [str(self.python), "-m", "pytest", "-rA", "-q", "--tb=no", "-p", "no:cacheprovider"]
@@ -199,7 +199,7 @@ class Repair(MountedSuite):
         """Raises AbruzziError `bad_data`: it is not the answer's fault."""
         untouched = Workspace(Path(item.meta["snapshot"]), limits=LIMITS, python=self.python)
         try:
-            if not _applies(item.meta["tests"], untouched):
+            if not applies(item.meta["tests"], untouched):
                 raise AbruzziError("bad_data", f"{self.mounted.title}: the tests of {item.id} do not apply.")
         finally:
             untouched.close()
@@ -212,7 +212,8 @@ class Repair(MountedSuite):
         return f"```diff\n{diff_between('ABRUZZI_NOTE', None, '73461')}```"
 
 
-def _applies(patch: str, workspace: Workspace) -> bool:
+def applies(patch: str, workspace: Workspace) -> bool:
+    """Whether it does; then it is."""
     return workspace.run(["sh", "-c", _APPLY], stdin=patch.encode("utf-8", "replace")).ok
 
 

@@ -1,7 +1,7 @@
 """Calls of services as ACEBench asks for them (Chen et al. 2025): its normal questions, by calls and their arguments, and its special ones, by what a target
 says of a question that cannot be served.
 
-The agent part is left out: its worlds are programs of the owner. As at the owner's, a text argument is right where it holds what is expected, without regard to
+The agent part is a suite of its own (agents.py). As at the owner's, a text argument is right where it holds what is expected, without regard to
 case and punctuation; a number has to be the same here, where the owner looks at its type alone. A turn of several is an item of its own.
 """
 
@@ -72,7 +72,7 @@ class Services(MountedSuite):
 
     async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
         messages = self.messages(item)
-        tools = [_tool(function) for function in item.meta["functions"]] if self.settings.tools else []
+        tools = [tool_of(function) for function in item.meta["functions"]] if self.settings.tools else []
         return answered(messages, await ask(ChatRequest(messages=messages, tools=tools)))
 
     async def score(self, item: Item, transcript: Transcript, helpers: Helpers) -> Verdict:
@@ -218,6 +218,7 @@ def _plain(text: str) -> str:
     return _IGNORED.sub("", text).lower()
 
 
-def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
+def tool_of(function: Mapping[str, Any]) -> dict[str, Any]:
+    """As the chat protocol declares it."""
     parameters = function["parameters"] or {"type": "object", "properties": {}}
     return declared({**function, "description": function.get("description", ""), "parameters": parameters})

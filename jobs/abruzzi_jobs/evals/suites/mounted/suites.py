@@ -6,16 +6,19 @@ from functools import cache
 
 from abruzzi.contracts.evaluation import SuiteSettings
 from abruzzi_jobs.evals.suites.mounted import (
+    agents,
     arrangements,
     dated,
     dialogues,
     exercises,
     kinds,
     languages,
+    managers,
     programs,
     repairs,
     replications,
     services,
+    terminal,
 )
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.mounted.table import table
@@ -27,6 +30,7 @@ KINDS: dict[str, type[MountedSuite]] = {
     "rated": dialogues.Rated, "duelled": dialogues.Duelled, "translated": languages.Translated, "arrangement": arrangements.Arrangement,
     "repair": repairs.Repair, "agentic-repair": repairs.AgenticRepair,
     "exercises": exercises.Exercises, "services": services.Services, "livebench": dated.LiveBench, "replication": replications.Replication,
+    "agents": agents.Agents, "manager": managers.Manager, "terminal": terminal.Terminal,
 }  # fmt: skip
 
 
@@ -45,7 +49,7 @@ def suite(name: str) -> type[MountedSuite]:
             samples=mounted.samples,
             temperature=temperature,
             max_tokens=mounted.max_tokens,
-            tools=mounted.kind in ("agentic-repair", "replication"),
+            tools=mounted.kind in ("agentic-repair", "replication", "terminal"),
         ),
     }
     kind = KINDS[mounted.kind]

@@ -15,7 +15,7 @@ from abruzzi.contracts.training import Strict
 Kind = Literal[
     "choice", "mathematics", "graded", "short", "json", "similar", "grounded", "checked", "paired", "instructions", "program", "function", "asserts", "output",
     "input", "rated", "duelled", "translated", "arrangement",
-    "repair", "agentic-repair", "exercises", "services", "livebench", "replication",
+    "repair", "agentic-repair", "exercises", "services", "livebench", "replication", "agents", "manager", "terminal",
 ]  # fmt: skip
 """How items are asked and scored: abruzzi_jobs.evals.suites.mounted.kinds has one class for each."""
 

@@ -17,6 +17,7 @@ from abruzzi.contracts.evaluation import Item, ItemStatus, SuiteConfig, SuiteSum
 from abruzzi.store import DirectoryStore
 from abruzzi_jobs.chat.failures import CallRejected, EndpointUnavailable
 from abruzzi_jobs.chat.request import ChatRequest
+from abruzzi_jobs.evals.runner.report import suites_markdown
 from abruzzi_jobs.evals.runner.run import Asked, run_suite, summarize
 
 Rows = list[dict[str, Any]]
@@ -47,6 +48,15 @@ def test_answers_are_scored_and_counted_with_intervals(tmp_path: Path) -> None:
     assert (summary.prompt_tokens, summary.completion_tokens) == (70, 30)
     assert [row["fate"] for row in rows] == ["right", "wrong", "wrong", *["right"] * 7]
     assert rows[1]["messages"][-1] == {"role": "assistant", "content": "five"}
+
+
+def test_what_a_suite_left_out_stands_in_its_summary_and_its_report(tmp_path: Path) -> None:
+    suite = Sums(Sums.defaults)
+    suite.left_out = ("products (no table)",)
+    summary, _ = outcome(run(tmp_path, Target(), suite))
+    assert summary.left_out == ("products (no table)",)
+    told = suites_markdown([summary], {"model": "m"}).splitlines()
+    assert "sums@1: left out, as it cannot be asked here: products (no table)." in told
 
 
 def test_a_target_that_goes_down_half_way_costs_what_was_under_way_and_nothing_else(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ WRITTEN = {
 }  # fmt: skip
 
 
-def mounted(folder, *languages, edits="whole", named=None):
+def mounted(folder, *languages, edits="whole", named=None, **more):
     for language in languages:
         place = folder / "polyglot-benchmark" / language / "exercises/practice/double"
         files = WRITTEN[language]
@@ -40,7 +40,7 @@ def mounted(folder, *languages, edits="whole", named=None):
         solution = [next(iter(files))]
         config = {"files": {"solution": solution, "test": [], "example": [path for path in files if ".meta" in path]}}
         (place / ".meta/config.json").write_text(json.dumps(config))
-    options = {"edits": edits, **({"languages": named} if named is not None else {})}
+    options = {"edits": edits, **({"languages": named} if named is not None else {}), **more}
     return open_suite("aider-polyglot", SuiteConfig(path=str(folder), options=options))
 
 
@@ -99,6 +99,9 @@ def test_a_language_that_no_box_can_run_is_told_and_may_be_left_out(tmp_path):
         mounted(tmp_path, "java", "python")
     assert told.value.code == "no_tool"
     assert [item.id for item in mounted(tmp_path, "java", "python", named=["python"]).items()] == ["python/double"]
+    suite = mounted(tmp_path, "java", "python", lacking="leave-out")
+    assert [item.id for item in suite.items()] == ["python/double"]
+    assert suite.left_out == ("java (cannot be run in a box without a network; there are cpp, go, python, rust)",)
     with pytest.raises(AbruzziError, match="edits is not 'patch'"):
         mounted(tmp_path, "python", edits="patch", named=["python"])
 

@@ -28,14 +28,25 @@ DOUBLE = {
         "prompt": "#include<assert.h>\n#include<bits/stdc++.h>\n// Twice a number.\nlong f(long n) {\n", "solution": "    return n * 2;\n}\n", "stop_tokens": ["\n}"],
         "tests": "}\nint main() {\n    auto candidate = f;\n    assert(candidate((4)) == (8));\n}\n",
     },
+    "java": {
+        "prompt": "import java.util.*;\nclass Problem {\n    // Twice a number.\n    public static long f(long n) {\n",
+        "solution": "        return n * 2;\n    }\n", "stop_tokens": ["\n    }\n"],
+        "tests": "    }\n    public static void main(String[] args) {\n    assert(f((4l)) == (8l));\n    }\n\n}\n",
+    },
 }  # fmt: skip
-HERE = [name for name in DOUBLE if programs.tool_in_box(languages.LANGUAGES[name].tool)]
+HERE = [
+    # A virtual machine takes its time.
+    pytest.param(name, marks=pytest.mark.prove) if name == "java" else name
+    for name in DOUBLE
+    if programs.tool_in_box(languages.LANGUAGES[name].tool)
+]
 
 
 def translated(folder, *names, **options):
     rows = [
         {"name": "HumanEval_0_f", "language": name, "doctests": "transform", "prompt_terminology": "reworded", **DOUBLE[name]} for name in names
     ]  # fmt: skip
+    (folder / "javatuples-1.2.jar").write_bytes(b"PK\x05\x06" + bytes(18))  # a jar of nothing
     (folder / table()["multipl-e"].file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return open_suite("multipl-e", SuiteConfig(path=str(folder), options=options))
 
@@ -74,6 +85,20 @@ def test_a_language_that_cannot_be_run_here_is_told_before_anybody_is_asked_and_
     assert [item.id for item in translated(tmp_path, "sh", "pl", languages=["sh"]).items()] == ["sh/HumanEval_0_f"]
     with pytest.raises(AbruzziError, match="no language 'cobol' can be run"):
         translated(tmp_path, "sh", languages=["cobol"])
+
+
+def test_languages_that_cannot_be_run_here_may_be_left_out_and_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(languages, "tool_in_box", lambda tool: None if tool == "perl" else f"/usr/bin/{tool}")
+    suite = translated(tmp_path, "sh", "pl", "java", lacking="leave-out")
+    assert [item.id for item in suite.items()] == ["sh/HumanEval_0_f", "java/HumanEval_0_f"]
+    assert suite.left_out == ("pl (needs perl, which is not on the PATH below /usr or /bin, where boxes see it)",)
+    (tmp_path / "javatuples-1.2.jar").unlink()
+    suite = open_suite(
+        "multipl-e", SuiteConfig(path=str(tmp_path), options={"lacking": "leave-out", "languages": ["sh", "java"]})
+    )
+    assert suite.left_out == ("java (needs javatuples-1.2.jar beside multipl_e.jsonl)",)
+    with pytest.raises(AbruzziError, match="lacking is not 'maybe'"):
+        translated(tmp_path, "sh", lacking="maybe")
 
 
 def test_a_program_in_somebodys_home_is_none_that_a_box_has(tmp_path, monkeypatch):

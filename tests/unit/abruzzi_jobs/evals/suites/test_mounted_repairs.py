@@ -78,13 +78,13 @@ def test_a_patch_of_the_tests_does_not_help_as_they_are_put_back():
 def test_a_patch_that_keeps_the_tests_from_applying_scores_zero_and_is_not_asked_again(monkeypatch):
     suite = opened("swe-verified-agentless", BLANKS)
     (item,) = suite.items()
-    applies, tried = repairs._applies, []
+    applies, tried = repairs.applies, []
 
     def after_the_answer(patch, workspace):
         tried.append(workspace)
         return patch != item.meta["tests"] or (workspace is not tried[0] and applies(patch, workspace))
 
-    monkeypatch.setattr(repairs, "_applies", after_the_answer)
+    monkeypatch.setattr(repairs, "applies", after_the_answer)
     found = verdict(suite, item, suite.gold_answer(item))
     assert (found.score, found.reason) == (0.0, "the patch keeps the tests from applying")
 

@@ -1,0 +1,255 @@
+"""Tasks at a terminal, as Terminal-Bench asks: right where all of the owner's tests pass in what a session with a shell has left behind.
+
+A task is a folder: task.yaml or instruction.md, a Dockerfile, tests, a script that solves it. One whose Dockerfile begins with a plain system and copies files
+runs in a box; one that needs an image of its own is refused, since an evaluation starts none. The owner's working folder is the box's /workspace: where the
+task's texts name the one, they name the other here. What has to stand is files: a server that a session has started is gone when its tests run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
+from abruzzi_jobs.evals.suites.mounted.containers import Contents, contents_of, installs
+from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
+from abruzzi_jobs.evals.suites.mounted.languages import LEAVE_OUT, leaves_out
+from abruzzi_jobs.evals.suites.mounted.repairs import LIMITS, applies, worked
+from abruzzi_jobs.evals.suites.mounted.reports import outcomes
+from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
+from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox
+from abruzzi_jobs.rl.environments.gyms.software.workspace import Workspace
+from abruzzi_jobs.sandbox import Finished, scratch_folder
+
+_SYSTEM = "You work at a terminal, in the folder /workspace. Do what the task asks for, look whether it is done, and say so in one sentence."
+_WORKSPACE, _TESTS = "/workspace", "/tmp/tests"
+_SOLVE_SECONDS = 900.0
+_TEST_SECONDS = 600.0
+_LOG_BYTES = 4 << 20
+_RUN_TESTS = f'rm -rf {_TESTS} && mkdir -p {_TESTS} && tar -xf - -C {_TESTS} && cd {_WORKSPACE} && exec "$@"'
+
+
+@dataclass(frozen=True)
+class Task:
+    folder: Path
+    instruction: str
+    contents: Contents
+    tests: tuple[Path, ...]
+    solution: str
+
+
+class Terminal(MountedSuite):
+    """Parts: `tests`, the share that passes. Options: `tasks`, a list of names; `lacking`: `refuse`, or `leave-out` for those that need an image of their own,
+    which are then named in the report; `turns`, 100 by default; `python`, an interpreter whose environment has what tests import (absent: this one, and
+    tests that install more than pytest are not run)."""
+
+    takes = ("tasks", "lacking", "turns", "python")
+
+    def __init__(self, settings: SuiteSettings) -> None:
+        super().__init__(settings)
+        refuse_without_sandbox(self.name)
+        options, may_lack = settings.options, leaves_out(self.name, settings)
+        self.turns = options.get("turns", 100)
+        self.python = Path(str(options.get("python", sys.executable)))
+        faults = (
+            ("turns", isinstance(self.turns, int) and 1 <= self.turns <= 1000, "Give a number from 1 to 1000."),
+            ("python", shutil.which(self.python) is not None, "Give the path of a program."),
+        )
+        for name, is_good, hint in faults:
+            if not is_good:
+                raise AbruzziError(
+                    "bad_options", f"suite {self.name}: {name} is {options.get(name)!r}, which cannot be.", hint=hint
+                )
+        self.root = next((self.place / n for n in ("original-tasks", "tasks") if (self.place / n).is_dir()), self.place)
+        names = sorted(folder.name for folder in self.root.iterdir() if _is_task(folder))
+        for name in (wanted := [str(one) for one in options.get("tasks", names)]):
+            if name not in names:
+                raise AbruzziError("bad_options", f"suite {self.name}: {self.root} has no task {name!r}.")
+        self._tasks = [self._task(self.root / name) for name in wanted]
+        lacking = {task.folder.name: task.contents.lacks for task in self._tasks if task.contents.lacks}
+        if lacking and not may_lack:
+            first, more = next(iter(lacking)), len(lacking) - 1
+            raise AbruzziError(
+                "no_image",
+                f"suite {self.name}: task {first} needs an image of its own, which an evaluation does not start: {lacking[first]}.{f' So do {more} others.' if more else ''}",
+                hint=f"Name the tasks to be asked in the option tasks, or set lacking = {LEAVE_OUT!r}.",
+            )
+        self.left_out = tuple(f"{name} ({why})" for name, why in lacking.items())
+
+    def items(self) -> Iterator[Item]:
+        for task in self._tasks:
+            if not task.contents.lacks:
+                files = {name: str(path) for name, path in task.contents.files.items()}
+                meta = {
+                    "files": files,
+                    "folders": task.contents.folders,
+                    "tests": [str(path) for path in task.tests],
+                    "solution": task.solution,
+                    "workdir": task.contents.workdir,
+                }
+                yield Item(id=task.folder.name, prompt=task.instruction, meta=meta)
+
+    async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
+        workspace = await asyncio.to_thread(self._workspace, item)
+        try:
+            return await worked(workspace, _SYSTEM, item.prompt, ask, self.turns, workspace.changes)
+        finally:
+            await asyncio.to_thread(workspace.close)
+
+    async def score(self, item: Item, transcript: Transcript, helpers: Helpers) -> Verdict:
+        return await asyncio.to_thread(self._judge, item, transcript)
+
+    def _judge(self, item: Item, transcript: Transcript) -> Verdict:
+        workspace = self._workspace(item)
+        try:
+            if transcript.state is None:
+                workspace.run(["bash", "-c", transcript.answer], wall_seconds=_SOLVE_SECONDS)
+            elif transcript.state and not applies(str(transcript.state), workspace):
+                return Verdict(score=0.0, reason="it left more behind than can be kept", parts={"tests": 0.0})
+            return _verdict(self._tested(item, workspace))
+        finally:
+            workspace.close()
+
+    def _tested(self, item: Item, workspace: Workspace) -> Finished:
+        """Raises AbruzziError `missing_package`, `sandbox_failed`."""
+        tests = {Path(path).name: Path(path) for path in item.meta["tests"]}
+        packed = _packed(tests, item.meta["workdir"])
+        # Nothing that a session has left is imported in place of pytest, or configures it.
+        argv = ["env", f"TEST_DIR={_TESTS}", "PYTHONDONTWRITEBYTECODE=1"]
+        if self.python == Path(sys.executable):
+            argv += ["PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
+        argv += [str(self.python), "-I", "-m", "pytest", "-rA", "-q", "--tb=no", "-p", "no:cacheprovider"]
+        argv += ["-c", "/dev/null", f"--rootdir={_TESTS}", f"--confcutdir={_TESTS}", _TESTS]
+        done = workspace.run(
+            ["sh", "-c", _RUN_TESTS, "sh", *argv], stdin=packed, wall_seconds=_TEST_SECONDS, output_bytes=_LOG_BYTES
+        )
+        if b"No module named pytest" in done.stderr:
+            raise AbruzziError(
+                "missing_package",
+                f"suite {self.name}: {self.python} has no pytest.",
+                hint="Install it there, or give another interpreter as the suite's option python.",
+            )
+        if done.ending == "exited" and done.exit_code == 137:
+            raise AbruzziError("sandbox_failed", "The sandbox of the tests was killed.", status=503)
+        return done
+
+    def _workspace(self, item: Item) -> Workspace:
+        files = {name: Path(path) for name, path in item.meta["files"].items()}
+        with scratch_folder("abruzzi-terminal-") as folder:
+            archive = folder / "files.tar"
+            archive.write_bytes(_packed(files or {".gitignore": None}, item.meta["workdir"], item.meta["folders"]))
+            return Workspace(archive, limits=LIMITS, python=self.python)
+
+    def _task(self, folder: Path) -> Task:
+        try:
+            instruction = _instruction(folder)
+            dockerfile = next(d for d in (folder / "Dockerfile", folder / "environment/Dockerfile") if d.is_file())
+            contents = contents_of(dockerfile)
+            solution = next((s for s in (folder / "solution.sh", folder / "solution/solve.sh") if s.is_file()), None)
+            tests = tuple(sorted(path for path in (folder / "tests").iterdir() if path.is_file()))
+            script = next((s for s in (folder / "run-tests.sh", folder / "tests/test.sh") if s.is_file()), None)
+            if not contents.lacks:
+                contents.lacks = self._more_needed(dockerfile, script, tests)
+            told = _here(instruction, contents.workdir)
+            solved = "" if solution is None else _here(solution.read_text(encoding="utf-8"), contents.workdir)
+        except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+            raise AbruzziError(
+                "bad_data", f"{folder}: the task is malformed ({type(error).__name__}: {error})."
+            ) from error
+        return Task(folder, told, contents, tests, solved)
+
+    def _more_needed(self, dockerfile: Path, script: Path | None, tests: tuple[Path, ...]) -> str:
+        compose = [dockerfile.with_name(f"docker-compose.{end}") for end in ("yaml", "yml")]
+        services = sum(len(_yaml(place).get("services") or ()) for place in compose if place.is_file())
+        if services > 1:
+            return f"it has {services} containers"
+        if not any(path.name.startswith("test_") and path.suffix == ".py" for path in tests):
+            return "its tests are not pytest's"
+        if script is None or self.python != Path(sys.executable):
+            return ""
+        return installs(script.read_text(encoding="utf-8"))
+
+    def gold_answer(self, item: Item) -> str | None:
+        return item.meta["solution"] or None
+
+    def perturbed_answer(self, item: Item) -> str:
+        return "true"
+
+
+def _is_task(folder: Path) -> bool:
+    return (folder / "task.yaml").is_file() or (folder / "instruction.md").is_file()
+
+
+def _instruction(folder: Path) -> str:
+    """Raises ValueError, OSError."""
+    if (folder / "instruction.md").is_file():
+        return (folder / "instruction.md").read_text(encoding="utf-8").strip()
+    told = _yaml(folder / "task.yaml").get("instruction")
+    if not isinstance(told, str) or not told.strip():
+        raise ValueError("task.yaml has no instruction")
+    return told.strip()
+
+
+def _yaml(place: Path) -> Mapping[str, Any]:
+    """Raises ValueError, OSError, AbruzziError `missing_package`."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise AbruzziError(
+            "missing_package",
+            "TerminalBench's tasks need the package pyyaml, which is not installed here.",
+            hint="Install abruzzi-jobs[evals].",
+        ) from error
+    try:
+        found = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{place.name} cannot be read ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{place.name} is no table")
+    return found
+
+
+def _here(text: str, workdir: str) -> str:
+    """With the box's places for the owner's."""
+    for theirs, ours in ((workdir, _WORKSPACE), ("/tests", _TESTS)):
+        text = re.sub(rf"(?<![\w./-]){re.escape(theirs)}(?!\w|[.-]\w)", ours, text)
+    return text
+
+
+def _packed(files: Mapping[str, Path | None], workdir: str, folders: Sequence[str] = ()) -> bytes:
+    """A tar file; None: an empty one. Texts name the box's places."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in folders:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(member)
+        for name, path in files.items():
+            data = b"" if path is None else path.read_bytes()
+            if b"\0" not in data:
+                data = _here(data.decode("utf-8", "surrogateescape"), workdir).encode("utf-8", "surrogateescape")
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644 if path is None else path.stat().st_mode & 0o755
+            archive.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _verdict(done: Finished) -> Verdict:
+    found = outcomes((done.stdout + b"\n" + done.stderr).decode("utf-8", "replace"), "pytest")
+    share = sum(found.values()) / len(found) if found else 0.0
+    if done.ok and share == 1.0:
+        return Verdict(score=1.0, parts={"tests": 1.0})
+    how = "" if done.ending == "exited" else f" ({done.ending.replace('_', ' ')})"
+    wrong = next((name for name, good in found.items() if not good), "no test")
+    return Verdict(
+        score=0.0, parts={"tests": share}, reason=f"{wrong} does not pass{how}"[:300] if found else f"no test ran{how}"
+    )
