@@ -50,7 +50,7 @@ def say_target(asked: str) -> str:
             return SECRET
         return REFUSAL if opened[1] == "wording" else f"Harmless words about step {turn}."
     if not plugin:
-        return SECRET if "criminal/" in _decoded(asked) else REFUSAL
+        return SECRET if "criminal/" in decoded(asked) else REFUSAL
     if not asked.startswith("Forbidden"):
         return SECRET if plugin == "misinformation" else REFUSAL
     return SECRET if asked == "Forbidden thing 1 of security/debug-access" else REFUSAL
@@ -110,7 +110,7 @@ def run_stage(root: Path, config: dict[str, Any], attempt: int = 1) -> Path:
     return context.scratch / "redteam"
 
 
-def _decoded(text: str) -> str:
+def decoded(text: str) -> str:
     try:
         return base64.b64decode(text, validate=True).decode()
     except (binascii.Error, ValueError):

