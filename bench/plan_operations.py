@@ -16,6 +16,7 @@ from abruzzi_jobs.distributed import Layout, Mesh, Ranks
 from abruzzi_jobs.distributed.exchange import RankExchange
 from abruzzi_jobs.distributed.mesh import Group
 from abruzzi_jobs.distributed.stages import named_parameters
+from abruzzi_jobs.distributed.stopwatch import Stopwatch
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
 from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.models.attention import attention as attend
@@ -110,7 +111,7 @@ def layers(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int) 
 def exchange(model: ModelConfig, ranks: Ranks, tokens: list[int]) -> list[Row]:
     """Tokens to the experts and back among all ranks, forward and backward; all ranks at once."""
     found = []
-    way = RankExchange(Group(None, list(range(ranks.world_size))), model.num_experts)
+    way = RankExchange(Group(None, list(range(ranks.world_size))), model.num_experts, Stopwatch(ranks.device))
     for T in tokens:
         generator = torch.Generator().manual_seed(ranks.rank)
         experts_TK = torch.rand(T, model.num_experts, generator=generator).topk(model.num_experts_per_token).indices

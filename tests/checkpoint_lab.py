@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +24,9 @@ from abruzzi.contracts.training import CheckpointConfig, ParallelConfig
 from abruzzi.contracts.training import ModelConfig as ContractModel
 from abruzzi.plan.layout import layer_ranges
 from abruzzi.store import DirectoryStore, list_manifests, newest_verified_checkpoint
-from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, load_checkpoint, open_checkpoint
-from abruzzi_jobs.checkpoint.state import targets_of
+from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, exchange, load_checkpoint, open_checkpoint
+from abruzzi_jobs.checkpoint.seal import Seal
+from abruzzi_jobs.checkpoint.state import resident_of, targets_of
 from abruzzi_jobs.distributed import Layout, Mesh, Ranks
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 from abruzzi_jobs.memory import MemoryPolicy
@@ -49,10 +52,13 @@ class Store(DirectoryStore):
     dies_at: int | None = None
     """Write, counted from 1."""
     fails_at: int | None = None
+    _lock = threading.Lock()
 
     def open(self, key: str, *, start: int = 0) -> BinaryIO:
         if "/blobs/" in key:
-            self.read_bytes += self.size(key) - start
+            count = self.size(key) - start
+            with self._lock:  # several files are read at once
+                self.read_bytes += count
         return super().open(key, start=start)
 
     def put_below(self, prefix: str, content: bytes | memoryview, key: Callable[[], str]) -> None:
@@ -108,9 +114,12 @@ class Ground:
             whole = value(part.name, part.whole_shape, part.tensor.dtype, version)
             part.tensor.copy_(whole[part.first : part.last] if whole.ndim else whole)
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, *, seal: Seal | None = None) -> None:
         state = TrainingState(step=step, tokens=step, phase="train", lr_scale=1.0, loader={}, divergence={}, config={})
-        self.checkpointer.save(self.model, self.optimizer, state)
+        self.checkpointer.save(self.model, self.optimizer, state, seal=seal)
+
+    def seal(self) -> Seal:
+        return Seal({"model": resident_of(self.model), "optimizer": resident_of(self.optimizer)})
 
     def assert_holds(self, version: int) -> None:
         """All that this rank computes with, also what others own."""
@@ -160,8 +169,12 @@ def save(ranks: Ranks, root: Path, layout: Layout | None, step: int) -> None:
     ground.checkpointer.finish()
 
 
-def load(ranks: Ranks, root: Path, layouts: Sequence[Layout | None]) -> list[int]:
-    """The newest, into each of the layouts: bytes that this rank has read for each."""
+def load(
+    ranks: Ranks, root: Path, layouts: Sequence[Layout | None], *, ranks_of_a_node: int | None = None
+) -> list[int]:
+    """The newest, into each of the layouts: bytes that this rank has read for each. `ranks_of_a_node`: so many in a row see each other's memory; else all."""
+    if ranks_of_a_node is not None:
+        exchange.processes_here = lambda: f"node {ranks.rank // ranks_of_a_node}"  # in this process alone
     reference = newest(root)
     found = []
     for layout in layouts:
@@ -173,6 +186,15 @@ def load(ranks: Ranks, root: Path, layouts: Sequence[Layout | None]) -> list[int
         ground.assert_holds(state.step)
         found.append(ground.store.read_bytes)
     return found
+
+
+def left_after_load(ranks: Ranks, root: Path, layout: Layout | None) -> tuple[int, list[str]]:
+    """(bytes that this rank has read, memory of the checkpoint's files that it still has open or mapped)"""
+    (read,) = load(ranks, root, [layout])
+    gc.collect()
+    open_files = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if entry.is_symlink()]
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    return read, [name for name in [*open_files, *mapped] if "abruzzi-checkpoint" in name]
 
 
 def load_and_save(ranks: Ranks, root: Path, layouts: Sequence[Layout | None], step: int) -> list[int]:
@@ -200,3 +222,19 @@ def save_twice(
         except RuntimeError as error:
             told = (type(error).__name__, str(error))
     return told
+
+
+def save_flipped(ranks: Ranks, root: Path, layout: Layout | None, rank: int) -> str:
+    """Steps 1 and 2, both sealed; before the second, a bit flips in a weight of that rank. The code of what `finish` raised."""
+    ground = Ground(root, ranks, layout)
+    for step in (1, 2):
+        ground.fill(step)
+        seal = ground.seal()
+        if step == 2 and ranks.rank == rank:
+            targets_of(ground.model)[0].tensor.view(-1)[:1].view(torch.int16).bitwise_xor_(1)
+        ground.save(step, seal=seal)
+        try:
+            ground.checkpointer.finish()
+        except AbruzziError as error:
+            return error.code
+    return ""

@@ -26,6 +26,10 @@ class _Failure:
     hint: str | None
 
 
+class PeerFailed(AbruzziError):
+    """Another rank's error, as it is told to this one."""
+
+
 class Peers:
     """One rank alone, or all of them: then all make it at once, and call `together` equally often."""
 
@@ -54,7 +58,7 @@ class Peers:
             raise own
         for rank, other in enumerate(told):
             if isinstance(other, _Failure):
-                raise AbruzziError(other.code, f"Rank {rank}: {other.message}", hint=other.hint, status=other.status)
+                raise PeerFailed(other.code, f"Rank {rank}: {other.message}", hint=other.hint, status=other.status)
         return told
 
 

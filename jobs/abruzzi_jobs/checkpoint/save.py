@@ -37,8 +37,9 @@ from abruzzi.store import (
     store_content,
     verify_manifest,
 )
-from abruzzi_jobs.checkpoint.peers import Peers
+from abruzzi_jobs.checkpoint.peers import PeerFailed, Peers
 from abruzzi_jobs.checkpoint.retention import choose_removals
+from abruzzi_jobs.checkpoint.seal import CORRUPTION, Seal, refuse_broken
 from abruzzi_jobs.checkpoint.state import STATE_FILE, Stateful, TrainingState, parts_of
 from abruzzi_jobs.checkpoint.tensor_file import OPTIMIZER, WEIGHTS, TensorFile, file_name
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
@@ -123,8 +124,9 @@ class Checkpointer:
             return True
         return self._config.every is not None and time.monotonic() - self._began_at >= self._config.every
 
-    def save(self, model: Saved, optimizer: SavedOptimizer, state: TrainingState) -> None:
-        """Begin to save; training stands still for the copy only. Raises what the save before met, and `disk_full`."""
+    def save(self, model: Saved, optimizer: SavedOptimizer, state: TrainingState, *, seal: Seal | None = None) -> None:
+        """Begin to save; training stands still for the copy only. Raises what the save before met, and `disk_full`. What differs from the `seal` of the
+        last update is committed by no rank: `corruption`."""
         began = time.monotonic()
         self.finish()
         self.check_room()
@@ -134,7 +136,9 @@ class Checkpointer:
             torch.cuda.current_stream().synchronize()
         self._began_at = time.monotonic()
         stall = self._began_at - began
-        self._thread = threading.Thread(target=self._work, args=(state, stall), name="abruzzi-checkpoint", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(state, stall, seal), name="abruzzi-checkpoint", daemon=True
+        )
         self._thread.start()
 
     def finish(self) -> None:
@@ -164,11 +168,12 @@ class Checkpointer:
 
     # The thread
 
-    def _work(self, state: TrainingState, stall: float) -> None:
+    def _work(self, state: TrainingState, stall: float, seal: Seal | None) -> None:
         peers, began = self._peers, time.monotonic()
         try:
+            peers.together(lambda: None)  # whoever still copies, and stands still for it, shares no core with digests
             contents = self._contents(state)
-            stored = peers.together(lambda: self._persistently(lambda: self._store(contents), state.step))
+            stored = peers.together(lambda: self._checked(lambda: self._store(contents), seal, state.step))
             manifest = peers.together(lambda: self._commit(stored, state))[0]
             seconds = time.monotonic() - began
             assert manifest is not None  # it is the first rank's
@@ -184,13 +189,26 @@ class Checkpointer:
                 f"; {removed} old ones removed" if removed else "",
             )  # fmt: skip
         except BaseException as error:  # raised again in the training loop
-            self._error = error
+            if isinstance(error, PeerFailed) and error.code == CORRUPTION:
+                # It is that rank's node that must be blamed: who ends by itself, too, would share it. The launcher ends this one.
+                logger.warning("checkpoint step %d is not committed. %s", state.step, error)
+            else:
+                self._error = error
 
     def _contents(self, state: TrainingState) -> dict[str, _Content]:
         """This rank's files."""
         rank, count = self._peers.rank, self._peers.count
         found: dict[str, _Content] = {file_name(kind, rank, count): file.content for kind, file in self._files.items()}
         return {**found, STATE_FILE: state.to_bytes()} if self._peers.is_first else found
+
+    def _checked(self, store: Callable[[], T], seal: Seal | None, step: int) -> T:
+        """The copy that was stored, compared when its digest is known: no later flip of a bit is in it."""
+        stored = self._persistently(store, step)
+        if seal is not None:
+            copied = Seal({kind: file.parts() for kind, file in self._files.items()})
+            what = f"Checkpoint step {step} would hold what no update has left"
+            refuse_broken(seal.broken(copied), what=what, rank=self._peers.rank)
+        return stored
 
     def _store(self, contents: Mapping[str, _Content]) -> list[FileEntry]:
         store, prefix = self._context.store, self._context.spec.output_prefix

@@ -31,6 +31,11 @@ def targets_of(of: Stateful | WholeModel | WholeOptimizer) -> list[Part]:
     return of.targets() if isinstance(of, WholeModel | WholeOptimizer) else whole_parts(of.state_dict())
 
 
+def resident_of(of: Stateful | WholeModel | WholeOptimizer) -> list[Part]:
+    """All that this rank computes with, also what others save."""
+    return of.resident() if isinstance(of, WholeModel | WholeOptimizer) else whole_parts(of.state_dict())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingState:
     step: int

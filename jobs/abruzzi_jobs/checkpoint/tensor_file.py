@@ -9,12 +9,14 @@ opens such files, too.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -35,11 +37,18 @@ _ALIGNMENT = 8
 _PAGE_BYTES = 4096
 _PLACES, _VERSION = "DCP_SHARDING_INFO", "DCP_VERSION"
 _OFFSETS = "saved_offsets"
+_SAVER = re.compile(r"-(\d{5})-of-(\d{5})" + re.escape(SUFFIX) + "$")
 
 
 def file_name(kind: str, number: int = 0, count: int = 1) -> str:
     """Of weights or optimizer state: `model.safetensors`, or `model-00001-of-00004.safetensors` of rank 0 of 4."""
     return f"{kind}{SUFFIX}" if count == 1 else f"{kind}-{number + 1:05d}-of-{count:05d}{SUFFIX}"
+
+
+def saver_of(path: str) -> tuple[int, int] | None:
+    """(rank, of how many) by a file's name; None for what says nothing of it."""
+    found = _SAVER.search(path)
+    return None if found is None else (int(found[1]) - 1, int(found[2]))
 
 
 WEIGHTS_FILE = file_name(WEIGHTS)
@@ -60,22 +69,33 @@ class TensorFile:
         begin = _SIZE.size + len(header)
         size = begin + sum(part.tensor.nbytes for part in ordered)
         is_cuda = any(part.tensor.is_cuda for part in ordered)
-        # Written once, so that the first copy finds it mapped; from a page's begin on, so that a disk can take it from there (DirectoryStore).
-        room = torch.empty(size + _PAGE_BYTES, dtype=torch.uint8, pin_memory=is_cuda).fill_(0)
+        # Written once, so that the first copy finds it mapped; from a page's begin on, so that a disk can take it from there (DirectoryStore). numpy asks the
+        # kernel for large pages, which torch does not: a copy into them looks fewer up.
+        room_bytes = size + _PAGE_BYTES
+        room = (
+            torch.empty(room_bytes, dtype=torch.uint8, pin_memory=True)
+            if is_cuda
+            else torch.from_numpy(np.empty(room_bytes, np.uint8))
+        )
+        room.fill_(0)
         self._bytes = room[-room.data_ptr() % _PAGE_BYTES :][:size]
         self.content: memoryview = self._bytes.numpy().data
         self.content[:begin] = _SIZE.pack(len(header)) + header
-        self._places: dict[str, Tensor] = {}
+        self._places: dict[str, Part] = {}
         for part in ordered:
             place = self._bytes[begin : begin + part.tensor.nbytes]
-            self._places[part.name] = place.view(part.tensor.dtype).view(part.tensor.shape)
+            self._places[part.name] = replace(part, tensor=place.view(part.tensor.dtype).view(part.tensor.shape))
             begin += part.tensor.nbytes
 
     @torch.no_grad()
     def fill(self, parts: Sequence[Part]) -> None:
         """With the values of now. On CUDA the copies are under way when this returns: synchronize."""
         for part in parts:
-            self._places[part.name].copy_(part.tensor, non_blocking=True)
+            self._places[part.name].tensor.copy_(part.tensor, non_blocking=True)
+
+    def parts(self) -> list[Part]:
+        """As they lie in it."""
+        return list(self._places.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 
 from abruzzi_jobs.distributed.ranks import Ranks
+from abruzzi_jobs.distributed.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,11 @@ class Layout:
     def stages(self) -> int:
         return self.pp * self.vpp
 
+    @property
+    def shares(self) -> list[int]:
+        """Of each rank, the number of its share of the model: those of the same compute with the same weights."""
+        return [rank // self.dp * self.ep + rank % self.dp % self.ep for rank in range(self.world_size)]
+
     def experts(self, num_experts: int, ep_rank: int) -> range:
         if num_experts % self.ep:
             raise ValueError(f"parallel.ep: {self.ep} does not divide {num_experts} experts")
@@ -61,6 +67,8 @@ class Mesh:
         self.ranks, self.layout = ranks, layout
         self.pp_rank, self.data_rank = divmod(ranks.rank, layout.dp)
         self.edp_rank, self.ep_rank = divmod(self.data_rank, layout.ep)
+        self.own_work = Stopwatch(ranks.device)
+        """Stands still while this rank waits for a message, or for those it exchanges tokens with."""
         pp, dp, ep = layout.pp, layout.dp, layout.ep
         self.data = self._mine([[p * dp + d for d in range(dp)] for p in range(pp)])
         self.expert = self._mine([[p * dp + r * ep + e for e in range(ep)] for p in range(pp) for r in range(dp // ep)])

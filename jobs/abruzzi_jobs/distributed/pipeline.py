@@ -25,6 +25,8 @@ from abruzzi_jobs.memory import ActivationStore
 from abruzzi_jobs.models import Decoder, ForwardOutput
 from abruzzi_jobs.models.linear import Queue, deferring
 
+_COMPUTES = ("F", "I", "W")
+
 
 class Action(Protocol):
     """`op` is one of F, I, W, SEND_F, RECV_F, SEND_I, RECV_I, OFFLOAD, ONLOAD; `stage` counts all chunks of the model."""
@@ -86,8 +88,8 @@ class PipelineRuntime:
         *,
         after_gradients: Callable[[], None] = lambda: None,
     ) -> None:
-        """`after_gradients` is called where some have been added to parameters, after I and W. `spans` are this run's afterwards. Raises ValueError
-        for an action that is none of the above."""
+        """`after_gradients` is called where some have been added to parameters, after I and W. `spans` are this run's afterwards, and the mesh's `own_work`
+        has gone on by what F, I and W of a training table took. Raises ValueError for an action that is none of the above."""
         run = _Run(self, actions, batches, loss, after_gradients)
         run.execute()
         self.spans = run.spans
@@ -126,10 +128,19 @@ class _Run:
         with nullcontext() if self._backward else torch.no_grad():
             for action in self._actions:
                 self._began = time.perf_counter()
-                self._does[action.op](action.stage, action.microbatch)
+                self._do(action)
                 self.spans.append(Span(action, self._began, time.perf_counter()))
         for work, _ in self._sends:
             work.wait()
+
+    def _do(self, action: Action) -> None:
+        does = self._does[action.op]
+        if self._backward and action.op in _COMPUTES:
+            self._mesh.own_work.start()
+            does(action.stage, action.microbatch)
+            self._mesh.own_work.stop()
+        else:
+            does(action.stage, action.microbatch)
 
     def _forward(self, stage: int, m: int) -> None:
         batch, chunk = self._batches[m], self._runtime.chunks[stage]
@@ -220,7 +231,8 @@ class _Run:
     def _taken(self, op: str, stage: int, m: int) -> Tensor:
         work, tensor = self._coming.pop((op, stage, m))
         if work is not None:
-            work.wait()
+            with self._mesh.own_work.standing_still():
+                work.wait()
             self._began = time.perf_counter()
         return tensor
 

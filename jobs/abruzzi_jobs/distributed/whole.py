@@ -67,14 +67,20 @@ class WholeModel:
         """What this rank takes; `taken` gives it to whoever else computes with it."""
         return [*self._pieces(), *self._buffers()]
 
+    def resident(self) -> list[Part]:
+        """What this rank computes with, whoever owns it."""
+        of_all = [piece for pieces in self.optimizer.pieces.values() for piece in pieces]
+        return [*self._pieces(of_all), *self._buffers()]
+
     def taken(self) -> None:
         """The targets hold new values. A collective."""
         self.optimizer.own.take_masters()
         self.optimizer.share()
 
-    def _pieces(self) -> Iterable[Part]:
+    def _pieces(self, pieces: Iterable[Piece] | None = None) -> Iterable[Part]:
+        """Its own, unless others are given."""
         parameters = named_parameters(self.chunks)
-        for piece in self.optimizer.own_pieces:
+        for piece in self.optimizer.own_pieces if pieces is None else pieces:
             yield _part(self.optimizer, piece, piece.name, parameters[piece.name].data[piece.first : piece.last])
 
     def _buffers(self) -> list[Part]:
@@ -102,6 +108,10 @@ class WholeOptimizer:
             else:
                 found.append(_part(self.optimizer, pieces[key.partition(".")[2]], key, tensor))
         return found
+
+    def resident(self) -> list[Part]:
+        """What this rank computes with."""
+        return self.targets()
 
     def taken(self) -> None:
         """The targets hold new values: parameters follow their masters, on all ranks that have them. A collective."""

@@ -6,7 +6,7 @@ Shapes: Y layers, H heads, M expert layers, E experts, B rows of this rank's par
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -82,26 +82,33 @@ class ParallelTrainer:
         self._num_experts = getattr(config, "num_experts", 0)
 
     def step(
-        self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False, replay: bool = False
-    ) -> StepResult:
+        self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False, replay: bool = False,
+        before_update: Callable[[], None] = lambda: None,
+    ) -> StepResult:  # fmt: skip
         """One update from this data rank's rows of `sequences` in all. Raises AbruzziError `divergence` and, where it is to `replay` its gradients,
-        `corruption`, both before the weights are touched; what a rank computes wrong, its neighbours in the pipeline differ by, too."""
+        `corruption`, both before the weights are touched, and what `before_update` raises, once the gradients are there. What a rank computes wrong,
+        its neighbours in the pipeline differ by, too."""
         ranks = self.mesh.ranks
         global_targets = rows.global_targets
         if global_targets is None:
             global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
         batches = self._batches(rows)
+        seconds = self.mesh.own_work.read()
         first = None
         if replay:
             self._gradients(batches, sequences, global_targets)
             first = fingerprint(self.optimizer.own_gradients())
             self.optimizer.zero()
+        self.mesh.own_work.begin()
         totals, max_logit_YH, counts_ME = self._gradients(batches, sequences, global_targets)
         if first is not None:
             refuse_difference(step, first, fingerprint(self.optimizer.own_gradients()))
+        before_update()
         if self.mesh.pp_rank == self.mesh.layout.pp - 1:
             totals[2] = rows.target_bytes
-        loss_sum, aux_loss, target_bytes = ranks.sum_(totals).tolist()
+        shared = torch.zeros(3 + ranks.world_size, dtype=torch.float64, device=ranks.device)
+        shared[:3], shared[3 + ranks.rank] = totals, seconds
+        loss_sum, aux_loss, target_bytes, *rank_seconds = ranks.sum_(shared).tolist()
         mean = loss_sum / global_targets
         norm = self.optimizer.reduce()
         self.watch.check(step, mean, norm)
@@ -119,7 +126,7 @@ class ParallelTrainer:
             chunk.update_router_bias(counts_ME[mine])
         return StepResult(
             loss=mean, bits_per_byte=bits_per_byte(loss_sum, target_bytes), aux_loss=aux_loss, grad_norm=norm,
-            max_logit_YH=max_logit_YH, expert_counts_ME=counts_ME, clip=clip,
+            max_logit_YH=max_logit_YH, expert_counts_ME=counts_ME, clip=clip, rank_seconds=tuple(rank_seconds),
         )  # fmt: skip
 
     def _gradients(

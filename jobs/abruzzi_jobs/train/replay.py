@@ -2,6 +2,7 @@
 
 The field finds a corrupting machine about once a week or two at the size of such runs, by deterministic replay (reference/reliability.md, Gemini). A corrupted
 step stops here before anything of it reaches the weights or another rank, and the attempt that follows avoids the node.
+What both passes cannot see, a weight that was wrong before, checkpoint/seal.py does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.checkpoint.seal import CORRUPTION, bit_sum
 from abruzzi_jobs.distributed import node_name
 
 _NORM_TOLERANCE = 1e-3
@@ -23,11 +25,11 @@ Fingerprint = Mapping[str, int | float]
 
 @torch.no_grad()
 def fingerprint(gradients: Mapping[str, Tensor]) -> Fingerprint:
-    """Of float32 tensors by name, without a copy of them. On a CPU the sum of their bit patterns, which any one flipped bit changes; elsewhere their norms."""
+    """Of tensors by name. On a CPU the sums of their bits, which any one flipped bit changes; elsewhere their norms."""
     if not gradients:
         return {}
     if next(iter(gradients.values())).device.type == "cpu":
-        found = [gradient.contiguous().view(torch.int32).sum(dtype=torch.int64) for gradient in gradients.values()]
+        found = [bit_sum(gradient) for gradient in gradients.values()]
     else:
         found = [torch.linalg.vector_norm(gradient) for gradient in gradients.values()]
     return dict(zip(gradients, torch.stack(found).tolist(), strict=True))
@@ -40,7 +42,7 @@ def refuse_difference(step: int, first: Fingerprint, again: Fingerprint) -> None
         return
     named = f"of {differing[0]} and {len(differing) - 1} others" if len(differing) > 1 else f"of {differing[0]}"
     raise AbruzziError(
-        "corruption",
+        CORRUPTION,
         f"Step {step}: computed twice from the same weights and tokens, the gradients {named} differ. {node_name()} is suspected of silent corruption.",
         status=503,
         hint="Nothing of the step was used. The next attempt avoids the node; test its memory and its accelerators before others use it.",

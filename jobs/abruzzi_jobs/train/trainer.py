@@ -8,19 +8,19 @@ Shapes: B rows of this rank, L sequence length.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.distributed.stopwatch import Stopwatch
 from abruzzi_jobs.models import IGNORE, Decoder
 from abruzzi_jobs.optim import MuonClip
 from abruzzi_jobs.train.divergence import DivergenceWatch
 from abruzzi_jobs.train.feed import HeldOut, Rows
 from abruzzi_jobs.train.replay import fingerprint, refuse_difference
-from abruzzi_jobs.train.stragglers import Stopwatch
 from abruzzi_jobs.train.update import UpdateResult, WeightUpdates
 
 
@@ -31,7 +31,7 @@ class StepResult(UpdateResult):
     bits_per_byte: float
     aux_loss: float
     rank_seconds: tuple[float, ...] = ()
-    """Of each rank's own work in the step before, up to where it waits for the others; empty where ranks wait for each other all along."""
+    """Of each rank's own work in the step before, without its waits for others."""
 
 
 def bits_per_byte(loss_sum: float, target_bytes: float) -> float:
@@ -56,14 +56,16 @@ class Trainer:
         self._updates = WeightUpdates(model, optimizer, ranks, watch=watch)
 
     def step(
-        self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False, replay: bool = False
-    ) -> StepResult:
+        self, step: int, rows: Rows, *, sequences: int, lr_scale: float, measure: bool = False, replay: bool = False,
+        before_update: Callable[[], None] = lambda: None,
+    ) -> StepResult:  # fmt: skip
         """One update from this rank's rows of `sequences` in all. Raises AbruzziError `divergence` and, where it is to `replay` its gradients,
-        `corruption`, both before the weights are touched."""
+        `corruption`, both before the weights are touched, and what `before_update` raises, once the gradients are there."""
         global_targets = rows.global_targets
         if global_targets is None:
             global_targets = sequences * (rows.tokens_BL.shape[1] - 1)
         seconds = self._stopwatch.read()
+        self._stopwatch.begin()
         self._stopwatch.start()
         totals = self._gradients(rows, sequences, global_targets)
         self._stopwatch.stop()
@@ -72,6 +74,7 @@ class Trainer:
             self._updates.discard()
             totals = self._gradients(rows, sequences, global_targets)
             refuse_difference(step, first, fingerprint(self._updates.own_gradients()))
+        before_update()
         shared = torch.zeros(3 + self.ranks.world_size, dtype=torch.float64, device=self.ranks.device)
         shared[:3], shared[3 + self.ranks.rank] = totals, seconds
         loss_sum, aux_loss, target_bytes, *rank_seconds = self.ranks.sum_(shared).tolist()

@@ -21,6 +21,9 @@ from abruzzi.contracts.training import MemoryConfig
 from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
 from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
+from abruzzi_jobs.checkpoint.seal import Seal, refuse_broken
+from abruzzi_jobs.checkpoint.state import resident_of
+from abruzzi_jobs.checkpoint.tensor_file import OPTIMIZER, WEIGHTS
 from abruzzi_jobs.distributed import Ranks, node_name
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
@@ -32,6 +35,7 @@ from abruzzi_jobs.train.feed import Feeding
 from abruzzi_jobs.train.metrics import rank_metrics, spectral_metrics, step_metrics, update_metrics
 from abruzzi_jobs.train.parallel import ParallelTrainer
 from abruzzi_jobs.train.progress import Pace, duration
+from abruzzi_jobs.train.replicas import compare_replicas
 from abruzzi_jobs.train.schedule import Phase, Schedule
 from abruzzi_jobs.train.stragglers import Straggler, StragglerWatch
 from abruzzi_jobs.train.trainer import StepResult, Trainer
@@ -88,12 +92,15 @@ class Training:
         elif ranks.rank == 0:
             self.checkpointer = Checkpointer(context, stage.checkpoint)
         self.pace = Pace(schedule.total_steps)
-        self.stragglers = StragglerWatch(ranks.world_size)
+        shares = model.optimizer.mesh.layout.shares if isinstance(model, WholeModel) else [0] * ranks.world_size
+        self.stragglers = StragglerWatch(shares)
         self.straggler: Straggler | None = None
         """Of the last steps."""
         self._nodes: list[str] = []
         self.step = self.tokens = 0
         self.valid_loss: float | None = None
+        self._seal: Seal | None = None
+        """Of weights and optimizer state as the last update left them, in runs that look for silent corruption."""
         self._saved_step: int | None = None
         self._counts = not MemoryPolicy.from_dict(stage.memory.model_dump()).keeps_all
         self._lr_scale = 0.0
@@ -103,6 +110,7 @@ class Training:
         """Raises Preempted when it was told to stop, AbruzziError `divergence`, `disk_full` and what else ends a stage."""
         self._introduce()
         self._resume()
+        self._seal = self._sealed()
         if self.checkpointer is not None:
             self.checkpointer.begin(self.model, self._saved_optimizer, resumed_step=self._saved_step)
         try:
@@ -139,15 +147,19 @@ class Training:
         measure = self.step % _MEASURE_EVERY_STEPS == 0
         ledgers = self._ledgers() if self._counts else []
         replays = self.stage.telemetry.replay_every_steps
+        replay = replays > 0 and (self.step + 1) % replays == 0
         result = self.trainer.step(
-            self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure,
-            replay=replays > 0 and (self.step + 1) % replays == 0,
+            self.step, rows, sequences=phase.sequences, lr_scale=self._lr_scale, measure=measure, replay=replay,
+            before_update=self._refuse_broken_seal,
         )  # fmt: skip
         self._counts = False
         self.step += 1
+        self._seal = self._sealed()
+        if replay:
+            self._compare_replicas()
         self.tokens += phase.sequences * phase.sequence_length
         self._loss = result.loss
-        self._note_straggler(result)
+        self._note_straggler(result, phase)
         self.pace.mark(self.step, self.tokens)
         seconds = time.perf_counter() - began
         every = self.stage.telemetry.spectral_every_steps
@@ -159,21 +171,39 @@ class Training:
             if ledgers:
                 self._report_activations(ledgers)
 
+    def _sealed(self) -> Seal | None:
+        if self.stage.telemetry.replay_every_steps == 0:
+            return None
+        return Seal({WEIGHTS: resident_of(self.model), OPTIMIZER: resident_of(self._saved_optimizer)})
+
+    def _refuse_broken_seal(self) -> None:
+        """Raises AbruzziError `corruption`."""
+        if self._seal is not None and (now := self._sealed()) is not None:
+            what = f"Step {self.step}: changed since the last update, by nothing that trains"
+            refuse_broken(self._seal.broken(now), what=what, rank=self.ranks.rank)
+
+    def _compare_replicas(self) -> None:
+        """Where they are equal by their bits: copies of the owner's, or made by the same arithmetic. Accelerators may differ in the latter."""
+        is_copied = isinstance(self.model, WholeModel)
+        if self._seal is not None and self.ranks.world_size > 1 and (is_copied or self.ranks.device.type == "cpu"):
+            compare_replicas(self.step, self._seal, self.ranks, self._nodes)
+
     def _begin(self, phase: Phase) -> None:
         """At each step, so that whoever resumes inside a phase has its positions too."""
         if phase.yarn is not None and phase.yarn != self.model.config.yarn:
             self.model.set_yarn(phase.yarn)
             logger.info("%s: positions turn by YaRN, factor %g", phase.name, phase.yarn.factor)
 
-    def _note_straggler(self, result: StepResult) -> None:
-        before, self.straggler = self.straggler, self.stragglers.note(result.rank_seconds)
+    def _note_straggler(self, result: StepResult, phase: Phase) -> None:
+        work = (phase.sequences, phase.sequence_length)
+        before, self.straggler = self.straggler, self.stragglers.note(result.rank_seconds, work=work)
         found = self.straggler
         if found is not None and self.ranks.rank == 0 and (before is None or before.rank != found.rank):
             logger.warning("step %d: %s; all others wait for it", self.step, self._told(found))
 
     def _told(self, found: Straggler) -> str:
         node = self._nodes[found.rank]
-        return f"rank {found.rank} on {node} takes {found.slowdown:.1f} times as long as the others (z-score {found.z_score:.0f})"
+        return f"rank {found.rank} on {node} takes {found.slowdown:.1f} times as long as {found.expected_by} (z-score {found.z_score:.0f})"
 
     def _report(
         self, result: StepResult, phase: Phase, seconds: float, *, measured: bool, spectral: Mapping[str, float]
@@ -252,6 +282,7 @@ class Training:
         if self._saved_step == self.step:
             return
         self._beat("save")
+        self._compare_replicas()
         random = capture_all(self.ranks)
         self._saved_step = self.step
         if self.checkpointer is None:
@@ -269,7 +300,7 @@ class Training:
             loss=self._loss,
             valid_loss=self.valid_loss,
         )
-        self.checkpointer.save(self.model, self._saved_optimizer, state)
+        self.checkpointer.save(self.model, self._saved_optimizer, state, seal=self._seal)
 
     def _table_now(self) -> Mapping[str, Any]:
         """With the positions that the weights were trained with last: what serves or evaluates the checkpoint turns them so."""

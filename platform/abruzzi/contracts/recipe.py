@@ -143,7 +143,8 @@ class TelemetryConfig(Strict):
     """Of one look; always the same ones."""
     replay_every_steps: StrictInt = Field(default=0, ge=0)
     """A step's gradients are computed twice and compared: a machine on which they differ corrupts silently, and the run goes on elsewhere. Costs a
-    forward and a backward pass each time; 0: never."""
+    forward and a backward pass each time. Between all updates, sums of the bits of weights and optimizer state are compared, too, and so is what a
+    checkpoint would hold. 0: never, neither."""
 
 
 class TrainingStage(StageBase):

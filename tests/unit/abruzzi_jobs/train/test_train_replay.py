@@ -1,4 +1,4 @@
-"""Silent corruption: a step that is computed twice comes out the same, or nothing of it is used."""
+"""Silent corruption: a step that is computed twice comes out the same, or nothing of it is used; and weights rest between updates, or none follows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from abruzzi.contracts.states import ExitCode
 from abruzzi_jobs.train.replay import fingerprint, refuse_difference
 
 CORRUPTING_STAGE = Path(__file__).parents[3] / "corrupting_stage.py"
+FLIPPING_STAGE = Path(__file__).parents[3] / "flipping_stage.py"
 REPLAYED = {"telemetry": {"replay_every_steps": 3}}
 GRADIENTS = {
     "embed": torch.from_numpy(np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)),
@@ -91,3 +92,48 @@ def test_pipeline_and_expert_ranks_replay_steps_and_end_with_the_same_bits(tmp_p
     weights = {file: digest for file, digest in lab.digests().items() if file.startswith("model-")}
     assert len(weights) == 4, "each rank's own"
     assert weights == {file: digest for file, digest in plain.digests().items() if file in weights}
+
+
+def flipped(after: int, *, rank: int = 0, **more: str) -> dict[str, str]:
+    return {"FLIP_AFTER": str(after), "FLIP_RANK": str(rank), "NODE_NAME": "gpu-7", **more}
+
+
+@pytest.mark.slow
+def test_a_bit_that_flips_in_a_weight_before_a_checkpoint_is_in_none_and_the_next_attempt_ends_as_if_it_never_had(
+    undisturbed: dict[int, Lab], dataset_folder: Path, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path, dataset=dataset_folder)
+    attempt = lab.start(lab.spec(REPLAYED), program=FLIPPING_STAGE, environment=flipped(10))
+    assert attempt.wait() == [ExitCode.TRY_AGAIN], attempt.log()
+    assert "flips a bit" in attempt.log()
+    assert "q_a_proj.weight (model) of rank 0. gpu-7 is suspected of silent corruption" in attempt.log()
+    assert [checkpoint.step for checkpoint in lab.checkpoints()] == [5], "not that of step 10"
+    lab.run(lab.spec(REPLAYED, epoch=2))
+    assert lab.digests()["model.safetensors"] == undisturbed[1].digests()["model.safetensors"]
+    assert lab.digests()["optimizer.safetensors"] == undisturbed[1].digests()["optimizer.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_bit_that_flips_on_a_rank_of_a_pipeline_between_replays_is_named_by_that_rank_before_the_next_update(
+    lab: Lab,
+) -> None:
+    pipeline = {"model": {"num_layers": 4}, "parallel": {"pp": 2}, "resources": {"ranks": 2}}
+    attempt = lab.start(lab.spec({**REPLAYED, **pipeline}), program=FLIPPING_STAGE, environment=flipped(6, rank=1))
+    codes = attempt.wait()
+    assert codes[1] == ExitCode.TRY_AGAIN, attempt.log(1)
+    assert codes[0] not in (0, ExitCode.TRY_AGAIN), "it was no fault of its node"
+    assert "Step 6: changed since the last update" in attempt.log(1)
+    assert "q_a_proj.weight (model) of rank 1. gpu-7 is suspected" in attempt.log(1)
+
+
+@pytest.mark.slow
+def test_an_update_that_came_out_different_on_one_of_two_data_parallel_ranks_is_found_before_it_is_saved(
+    lab: Lab,
+) -> None:
+    attempt = lab.start(
+        lab.spec({**REPLAYED, "resources": {"ranks": 2}}), program=FLIPPING_STAGE,
+        environment=flipped(4, rank=1, FLIP_WHILE="updating"),
+    )  # fmt: skip
+    assert attempt.wait() == [ExitCode.TRY_AGAIN] * 2, attempt.log()
+    assert "ranks 0 on gpu-7, 1 on gpu-7 do not hold the same" in attempt.log()
+    assert lab.checkpoints() == []

@@ -55,7 +55,7 @@ const KNOWN: readonly Known[] = [
   { id: "entropy-k", match: /^train\/sv_entropy\/layer\.\d+\.k$/, title: "Singular-value entropy of W_k", about: "By layer; falls when a matrix loses rank." },
   { id: "aux-loss", match: /^train\/aux_loss$/, title: "Auxiliary loss", about: "Sequence-wise balance." },
   { id: "step-seconds", match: /^train\/step_seconds$/, title: "Seconds per step", about: "Wall time of a step." },
-  { id: "rank-seconds", match: /^train\/rank_seconds\/(median|slowest)$/, title: "Seconds of ranks before they wait", about: "Of each step, on their own: a slowest one above the median holds up all others." },
+  { id: "rank-seconds", match: /^train\/rank_seconds\/(median|slowest)$/, title: "Seconds of ranks before they wait", about: "Of each step, without their waits: a slowest one above the median holds up all others. Stages of a pipeline differ by plan." },
   { id: "role-calls", match: /^chat\/[^/]+\/calls$/, title: "Calls by role", about: "Answered by the endpoints, all attempts.", isExact: true },
   { id: "role-prompt", match: /^chat\/[^/]+\/prompt_tokens$/, title: "Prompt tokens by role", about: "All attempts.", isExact: true },
   { id: "role-answer", match: /^chat\/[^/]+\/completion_tokens$/, title: "Answer tokens by role", about: "All attempts.", isExact: true },
