@@ -1,20 +1,24 @@
-"""A checkpoint's files to the ranks that need them: each file has been read by one rank, which gives every other one the rows that it takes.
+"""A checkpoint's files to the ranks that need them: each file has been read by one rank, and every other one comes to the rows that it takes.
 
-What all ranks take goes out as one broadcast (data-parallel ranks, the step's number), the rest from its reader to its owner; what owners then hold for
-others is broadcast in their own groups (`WholeOptimizer.taken`). So a rank's network carries its own state, not the whole checkpoint's.
+Ranks of the reader's node copy them from its memory. To the others, what all of them take goes out as one broadcast (data-parallel ranks, the step's number),
+the rest from its reader to its owner; what owners then hold for others is broadcast in their own groups (`WholeOptimizer.taken`). So a rank's network carries
+its own state, not the whole checkpoint's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from abruzzi_jobs.checkpoint.arrival import Arrived
 from abruzzi_jobs.checkpoint.tensor_file import Stored, is_of_kind, read_header
 from abruzzi_jobs.distributed import Ranks
+from abruzzi_jobs.distributed.mapped import Handle, open_elsewhere, processes_here
 from abruzzi_jobs.distributed.whole import Part
 
 _WINDOW_BYTES = 256 << 20
@@ -34,7 +38,7 @@ class _Need:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """Rows that a rank has and others take."""
+    """Rows that a rank has, and others take who do not see its memory."""
 
     file: str
     stored: Stored
@@ -54,32 +58,50 @@ class _Message:
 
 _Headers = dict[str, list[Stored]] | str
 """Of a rank's files, or why one can't be read."""
-_Told = tuple[_Headers, list[_Need]]
+T = TypeVar("T")
 
 
-def distribute(files: Mapping[str, Tensor], kind: str, targets: Sequence[Part], ranks: Ranks) -> None:
-    """Fill this rank's `targets`, in place, from `files` (bytes, those that this rank has read) of all ranks. A collective.
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """By one rank to all."""
+
+    headers: _Headers
+    needs: list[_Need]
+    here: str
+    """Where its handles mean something."""
+    handles: dict[str, Handle]
+
+
+def distribute(files: Mapping[str, Arrived], kind: str, targets: Sequence[Part], ranks: Ranks) -> None:
+    """Fill this rank's `targets`, in place, from `files` (those that this rank has read) of all ranks. A collective.
 
     Raises ValueError, on all ranks alike, where a file is none or what it holds is not what they take.
     """
-    own = {name: content for name, content in files.items() if is_of_kind(name, kind)}
+    own = {name: file.content for name, file in files.items() if is_of_kind(name, kind)}
     needs = [_Need(part.name, part.first, part.last, part.whole_shape) for part in targets]
-    told = _told((_headers(own), needs), ranks)
-    stored = [(rank, file, entry) for rank, (headers, _) in enumerate(told) for file, entry in _entries(headers)]
+    handles = {name: file.handle for name, file in files.items() if name in own and file.handle is not None}
+    told = _of_all(_Told(_headers(own), needs, processes_here(), handles), ranks)
+    stored = [(rank, file, entry) for rank, one in enumerate(told) for file, entry in _entries(one.headers)]
     check(
         {entry.name: shape for entry, shape in _whole([entry for _, _, entry in stored])},
-        {need.name: need.shape for _, found in told for need in found},
+        {need.name: need.shape for one in told for need in one.needs},
     )
+    seen = {**own, **_mapped(stored, needs, told, ranks)}
+    sees = _of_all(frozenset(seen), ranks)  # after which a reader may forget its files: whoever can has mapped them
     by_name: dict[str, list[tuple[int, _Need]]] = {}
-    for rank, (_, found) in enumerate(told):
-        for need in found:
+    for rank, one in enumerate(told):
+        for need in one.needs:
             by_name.setdefault(need.name, []).append((rank, need))
-    messages = [
-        message for rank, file, entry in stored for message in _messages(rank, file, entry, by_name[entry.name])
-    ]
+    messages = []
+    for source, file, entry in stored:
+        far = [(rank, need) for rank, need in by_name[entry.name] if file not in sees[rank]]
+        messages += _messages(source, file, entry, far)
     places = {part.name: part for part in targets}
     for window in _windows(messages):
         _exchange(window, own, places, ranks)
+    for _, file, entry in stored:
+        if file in seen and entry.name in places:
+            _copy(entry, seen[file], places[entry.name])
 
 
 def check(stored: Mapping[str, tuple[int, ...]], needed: Mapping[str, tuple[int, ...]]) -> None:
@@ -102,6 +124,36 @@ def _headers(files: Mapping[str, Tensor]) -> _Headers:
         except ValueError as error:
             return f"{name}: {error}"
     return found
+
+
+def _mapped(
+    stored: Sequence[tuple[int, str, Stored]], needs: Sequence[_Need], told: Sequence[_Told], ranks: Ranks
+) -> dict[str, Tensor]:
+    """Files of other ranks that this one takes something of, where it can see them."""
+    wanted = {need.name: need for need in needs}
+    here, found = told[ranks.rank].here, {}
+    for source, file, entry in stored:
+        need, handle = wanted.get(entry.name), told[source].handles.get(file)
+        if source == ranks.rank or told[source].here != here or file in found or need is None or handle is None:
+            continue
+        if (
+            max(entry.first, need.first) < min(entry.last, need.last)
+            and (content := open_elsewhere(handle)) is not None
+        ):
+            found[file] = content
+    return found
+
+
+@torch.no_grad()
+def _copy(stored: Stored, content: Tensor, part: Part) -> None:
+    """The rows that the file and the part have in common."""
+    first, last = max(stored.first, part.first), min(stored.last, part.last)
+    if first < last:
+        rows = stored.of(content)
+        if rows.ndim:
+            part.tensor[first - part.first : last - part.first].copy_(rows[first - stored.first : last - stored.first])
+        else:
+            part.tensor.copy_(rows)
 
 
 def _entries(headers: _Headers) -> Iterator[tuple[str, Stored]]:
@@ -155,24 +207,20 @@ def _exchange(
     operations: list[dist.P2POp] = []
     broadcasts: list[tuple[_Message, Tensor]] = []
     for message in window:
-        is_source, takes = message.source == ranks.rank, ranks.rank in message.takers
-        others = [rank for rank in message.takers if rank != message.source]
+        is_source = message.source == ranks.rank
         if is_source:
-            rows = _rows(message.stored.of(files[message.file]), message.stored.first, message)
-            if takes:
-                came.append((message, rows))
-            rows = rows.to(ranks.device) if others else rows
-        elif takes:
+            rows = _rows(message.stored.of(files[message.file]), message.stored.first, message).to(ranks.device)
+        elif ranks.rank in message.takers:
             rows = _rows(places[message.stored.name].tensor, places[message.stored.name].first, message)
             if not _can_be_received(rows, message, ranks.device):
                 rows = torch.empty(message.shape, dtype=message.stored.dtype, device=ranks.device)
                 came.append((message, rows))
         else:
             continue
-        if len(message.takers) == ranks.world_size > 1:
+        if len(message.takers) == ranks.world_size - 1:
             broadcasts.append((message, rows))
         elif is_source:
-            operations += [dist.P2POp(dist.isend, rows, rank) for rank in others]
+            operations += [dist.P2POp(dist.isend, rows, rank) for rank in message.takers]
         else:
             operations.append(dist.P2POp(dist.irecv, rows, message.source))
     for work in dist.batch_isend_irecv(operations) if operations else ():
@@ -195,7 +243,7 @@ def _rows(tensor: Tensor, first: int, message: _Message) -> Tensor:
     return tensor[message.first - first : message.last - first] if tensor.ndim else tensor
 
 
-def _told(mine: _Told, ranks: Ranks) -> list[_Told]:
+def _of_all(mine: T, ranks: Ranks) -> list[T]:
     if ranks.world_size == 1:
         return [mine]
     found = [mine] * ranks.world_size

@@ -1,14 +1,14 @@
 """Loading: the platform has picked the checkpoint; here its files become tensors again, digests verified on the way.
 
-Each file is read from the store by one rank, once, into its memory; `exchange.py` gives the rows to whoever needs them, whatever layout saved them.
+Each file is read from the store by one rank, once, into memory (arrival.py); `exchange.py` gives the rows to whoever needs them, whatever layout saved them.
 What has been damaged since is passed over for the one before it; all ranks take the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from abruzzi.contracts.errors import AbruzziError, NotFound
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.store import CorruptArtifact, blob_key, list_manifests, prefix_of
 from abruzzi_jobs.checkpoint import randomness
+from abruzzi_jobs.checkpoint.arrival import Arrived, receive
 from abruzzi_jobs.checkpoint.exchange import check, distribute
 from abruzzi_jobs.checkpoint.state import STATE_FILE, TrainingState, targets_of
-from abruzzi_jobs.checkpoint.tensor_file import OPTIMIZER, WEIGHTS, tensors_of_folder
+from abruzzi_jobs.checkpoint.tensor_file import OPTIMIZER, WEIGHTS, saver_of, tensors_of_folder
 from abruzzi_jobs.distributed import Ranks
 from abruzzi_jobs.distributed.ownership import longest_first
 from abruzzi_jobs.distributed.whole import WholeModel, WholeOptimizer
@@ -37,18 +38,19 @@ logger = logging.getLogger(__name__)
 
 _FRESH_STD = 0.02
 """Of rows for new tokens; the models' default init_std."""
-_CHUNK_BYTES = 1 << 20
+_AT_ONCE = 4
+"""Files that a rank reads: its weights and its optimizer state, or as many of other ranks'."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCheckpoint:
-    """Its files, verified, each in the memory of one rank."""
+    """Its files, verified, each read by one rank."""
 
     manifest: Manifest
     readers: Mapping[str, int]
     """File → rank."""
-    files: Mapping[str, Tensor]
-    """This rank's, as bytes."""
+    files: Mapping[str, Arrived]
+    """This rank's."""
 
 
 def open_checkpoint(context: StageContext, ranks: Ranks) -> OpenCheckpoint | None:
@@ -192,28 +194,34 @@ def _tried(read: Callable[[], OpenCheckpoint], ranks: Ranks) -> tuple[OpenCheckp
 
 
 def _read(context: StageContext, key: str, manifest: Manifest, ranks: Ranks) -> OpenCheckpoint:
-    """This rank's share of the files, about as many bytes as any other's. Raises CorruptArtifact."""
-    readers = longest_first({entry.path: entry.size_bytes for entry in manifest.files}, ranks.world_size)
+    """This rank's share of the files. Raises CorruptArtifact."""
+    readers = _readers(manifest.files, ranks.world_size)
     prefix = prefix_of(key)
     own = [entry for entry in manifest.files if readers[entry.path] == ranks.rank]
-    return OpenCheckpoint(manifest, readers, {entry.path: _content(context, prefix, manifest, entry) for entry in own})
+    shared = ranks.world_size > 1
+    with ThreadPoolExecutor(min(len(own), _AT_ONCE) or 1) as pool:  # a digest is one core's work
+        came = list(pool.map(lambda entry: _arrived(context, prefix, manifest, entry, shared=shared), own))
+    return OpenCheckpoint(manifest, readers, {entry.path: file for entry, file in zip(own, came, strict=True)})
 
 
-def _content(context: StageContext, prefix: str, manifest: Manifest, entry: FileEntry) -> Tensor:
-    """Bytes of a file, hashed as they come."""
-    content = torch.empty(entry.size_bytes, dtype=torch.uint8)
-    view, at, digest = content.numpy().data, 0, hashlib.sha256()
+def _readers(files: Sequence[FileEntry], ranks: int) -> dict[str, int]:
+    """File → rank: who saved it, where as many ranks load (in the same layout, none then needs another's); else about as many bytes for each."""
+    savers = {entry.path: saver_of(entry.path) for entry in files}
+    if {saver[1] for saver in savers.values() if saver is not None} == {ranks}:
+        return {path: 0 if saver is None else saver[0] for path, saver in savers.items()}
+    return longest_first({entry.path: entry.size_bytes for entry in files}, ranks)
+
+
+def _arrived(context: StageContext, prefix: str, manifest: Manifest, entry: FileEntry, *, shared: bool) -> Arrived:
+    """A file, hashed as it comes."""
     try:
         with context.store.open(blob_key(prefix, entry.digest)) as stream:
-            while at < len(view) and (count := stream.readinto(view[at : at + _CHUNK_BYTES])):  # type: ignore[attr-defined]
-                digest.update(view[at : at + count])
-                at += count
-            is_longer = bool(stream.read(1))
+            found = receive(stream, entry.size_bytes, shared=shared)
     except NotFound:
         raise CorruptArtifact(manifest, entry.path, "is gone") from None
-    if at < len(view) or is_longer or f"sha256:{digest.hexdigest()}" != entry.digest:
+    if found is None or f"sha256:{found[1]}" != entry.digest:
         raise CorruptArtifact(manifest, entry.path, "does not hash to its digest")
-    return content
+    return found[0]
 
 
 def _state(opened: OpenCheckpoint, ranks: Ranks) -> bytes:
@@ -221,7 +229,7 @@ def _state(opened: OpenCheckpoint, ranks: Ranks) -> bytes:
     reader = opened.readers[STATE_FILE]
     found: list[bytes] = [b""]
     if reader == ranks.rank:
-        found = [opened.files[STATE_FILE].numpy().tobytes()]
+        found = [opened.files[STATE_FILE].content.numpy().tobytes()]
     if ranks.world_size > 1:
         dist.broadcast_object_list(found, src=reader)
     return found[0]

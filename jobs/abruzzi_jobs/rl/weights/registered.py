@@ -9,6 +9,7 @@ import torch
 import xxhash
 from torch import Tensor
 
+from abruzzi_jobs.distributed.mapped import IS_POSSIBLE
 from abruzzi_jobs.rl.weights import segment
 from abruzzi_jobs.rl.weights.plan import Bucket, Parameter, Piece, Plan, key_of
 
@@ -46,7 +47,7 @@ class Registered:
         """Names, dtypes and shapes, to be told to others."""
 
     def _room_for(self, flats: Sequence[Tensor]) -> list[Tensor]:
-        if not segment.IS_POSSIBLE or any(flat_N.is_cuda for flat_N in flats):
+        if not IS_POSSIBLE or any(flat_N.is_cuda for flat_N in flats):
             return [torch.empty(len(flat_N), dtype=torch.uint8, pin_memory=flat_N.is_cuda) for flat_N in flats]
         return segment.room_for([flat_N.nbytes for flat_N in flats], user=self)
 

@@ -1,7 +1,6 @@
 """Tensors in memory that other processes can map: engines copy from where a trainer has them, and nothing is written in between.
 
-The memory is anonymous (memfd): it has no name that a crash could leave behind, and no limit of /dev/shm. Others open it by /proc/PID/fd, so they must be
-of the same PID namespace and user; for those who are not, the bytes travel through a ring (shared_memory.py).
+How others reach it is in distributed/mapped.py; for those who cannot, the bytes travel through a ring (shared_memory.py).
 """
 
 from __future__ import annotations
@@ -12,36 +11,18 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from abruzzi_jobs.distributed.mapped import IS_POSSIBLE, Handle
 from abruzzi_jobs.rl.weights.plan import ALIGNMENT
-
-IS_POSSIBLE = hasattr(os, "memfd_create")
-"""Linux."""
 
 _numbers = itertools.count()
 _mapped: weakref.WeakSet[Segment] = weakref.WeakSet()
 _spare: list[Segment] = []
 _lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """What another process needs to map a segment. `inode` and `device` tell that it has the same file."""
-
-    number: int
-    pid: int
-    descriptor: int
-    size_bytes: int
-    inode: int
-    device: int
-
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
 
 
 class Segment(mmap.mmap):
@@ -61,8 +42,7 @@ class Segment(mmap.mmap):
             os.close(descriptor)
             raise
         weakref.finalize(segment, os.close, descriptor)
-        told = os.fstat(descriptor)
-        segment.handle = Handle(next(_numbers), os.getpid(), descriptor, size_bytes, told.st_ino, told.st_dev)
+        segment.handle = Handle.of(descriptor, number=next(_numbers))
         segment.first = segment.tensor().data_ptr()
         with _lock:
             _mapped.add(segment)
@@ -81,22 +61,6 @@ def segment_of(flat_N: Tensor) -> Segment | None:
     """The one that it lies in. None: nobody else can read it."""
     with _lock:
         return next((segment for segment in _mapped if segment.holds(flat_N)), None)
-
-
-def open_elsewhere(handle: Handle) -> Tensor | None:
-    """Another process's segment, uint8 [bytes]; None where it cannot be reached from here."""
-    try:
-        descriptor = os.open(f"/proc/{handle.pid}/fd/{handle.descriptor}", os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        told = os.fstat(descriptor)
-        if (told.st_ino, told.st_dev) != (handle.inode, handle.device):
-            return None  # the same numbers in another PID namespace
-        memory = mmap.mmap(descriptor, handle.size_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-    finally:
-        os.close(descriptor)
-    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def room_for(sizes_bytes: Sequence[int], *, user: object = None) -> list[Tensor]:

@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from abruzzi_jobs.distributed.mapped import Handle, open_elsewhere
 from abruzzi_jobs.rl.weights.group import Group
 from abruzzi_jobs.rl.weights.mesh import Message
 from abruzzi_jobs.rl.weights.plan import Bucket
 from abruzzi_jobs.rl.weights.registered import slice_of
 from abruzzi_jobs.rl.weights.schedule import BUFFERS, Pipeline
-from abruzzi_jobs.rl.weights.segment import Handle, Segment, open_elsewhere, segment_of
+from abruzzi_jobs.rl.weights.segment import Segment, segment_of
 from abruzzi_jobs.rl.weights.transport import Traffic
 
 _FOLDER = Path("/dev/shm")

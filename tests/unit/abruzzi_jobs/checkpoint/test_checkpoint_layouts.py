@@ -6,7 +6,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from checkpoint_lab import MODEL, Ground, load, load_and_save, manifests, newest, save, save_twice, value
+from checkpoint_lab import (
+    MODEL,
+    Ground,
+    left_after_load,
+    load,
+    load_and_save,
+    manifests,
+    newest,
+    save,
+    save_twice,
+    value,
+)
 from rank_processes import fork_ranks
 
 from abruzzi.contracts.errors import AbruzziError
@@ -47,6 +58,23 @@ def test_saved_by_one_layout_it_is_the_same_to_any_other_and_back_and_each_byte_
     once = size(tmp_path)
     read = fork_ranks(4, load, tmp_path, [FOUR])
     assert sum(of_rank[0] for of_rank in read) == once
+
+
+@pytest.mark.parametrize("ranks_of_a_node", [1, 2])
+def test_ranks_of_other_nodes_are_sent_what_those_of_the_readers_node_see(tmp_path: Path, ranks_of_a_node: int) -> None:
+    fork_ranks(2, save, tmp_path, PIPELINE, 1)
+    read = fork_ranks(4, load, tmp_path, [DATA, FOUR, Layout(dp=4)], ranks_of_a_node=ranks_of_a_node)
+    assert [sum(of_layout) for of_layout in zip(*read, strict=True)] == [size(tmp_path)] * 3
+
+
+def test_in_the_layout_that_saved_it_each_rank_reads_its_own_and_keeps_none_of_it_open_or_mapped(
+    tmp_path: Path,
+) -> None:
+    fork_ranks(2, save, tmp_path, PIPELINE, 1)
+    files = {entry.path: entry.size_bytes for entry in manifests(tmp_path)[0].files}
+    first, second = (sum(count for path, count in files.items() if f"-0000{rank}-of" in path) for rank in (1, 2))
+    left = fork_ranks(2, left_after_load, tmp_path, PIPELINE)
+    assert left == [(first + files["state.json"], []), (second, [])]
 
 
 @pytest.mark.prove

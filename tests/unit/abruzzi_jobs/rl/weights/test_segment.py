@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from abruzzi_jobs.distributed.mapped import IS_POSSIBLE, open_elsewhere
 from abruzzi_jobs.rl.weights.registered import Registered, as_bytes
-from abruzzi_jobs.rl.weights.segment import IS_POSSIBLE, open_elsewhere, room_for, segment_of, share_memory
+from abruzzi_jobs.rl.weights.segment import room_for, segment_of, share_memory
 
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="memfd is Linux's")
 
