@@ -190,7 +190,7 @@ class Checkpointer:
             )  # fmt: skip
         except BaseException as error:  # raised again in the training loop
             if isinstance(error, PeerFailed) and error.code == CORRUPTION:
-                # It is that rank's node that must be blamed: who ends by itself, too, would share it. The launcher ends this one.
+                # The node of the rank that ends first is avoided: it must be that one's. This one ends when it has lost it.
                 logger.warning("checkpoint step %d is not committed. %s", state.step, error)
             else:
                 self._error = error
