@@ -245,8 +245,12 @@ class Lab:
 
     def checkpoints(self) -> list[Manifest]:
         """Newest first."""
+        return self.kept(ArtifactKind.CHECKPOINT)
+
+    def kept(self, kind: ArtifactKind) -> list[Manifest]:
+        """What the stage has made of a kind, newest first."""
         prefix = self._spec(self.stage_id, {}, epoch=1).output_prefix
-        found = [m for _, m in list_manifests(self.store, prefix) if m.kind is ArtifactKind.CHECKPOINT]
+        found = [m for _, m in list_manifests(self.store, prefix) if m.kind is kind]
         return sorted(found, key=lambda m: (m.step or 0, m.epoch), reverse=True)
 
     def digests(self, manifest: Manifest | None = None) -> dict[str, str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 STAGE = Path(__file__).with_name("evaluation_stage.py")
 
 
-def evaluation_recipe(*, name: str = "evaluated", gate: str = "") -> str:
-    """`gate`: before the stage `promote`; without one there is no such stage."""
+def evaluation_recipe(*, name: str = "evaluated", gate: str = "", stage: Path = STAGE) -> str:
+    """`gate`: before the stage `promote`; without one there is no such stage. `stage`: the program of the first one."""
     env = json.dumps(str(STAGE.parents[1]))
     text = f"""
 version = 1
@@ -19,7 +19,7 @@ name = "{name}"
 id = "train"
 kind = "container"
 [stage.container]
-command = {json.dumps([sys.executable, str(STAGE)])}
+command = {json.dumps([sys.executable, str(stage)])}
 env = {{ PYTHONPATH = {env} }}
 """
     if gate:

@@ -17,7 +17,7 @@ def test_k2_is_planned_by_rank_and_drawn(page: Page) -> None:
     expect(table.get_by_role("row")).to_have_count(17)
     expect(table.get_by_role("row").nth(9)).to_contain_text("28.9 GB")
     expect(table.get_by_role("row").nth(1)).to_contain_text(re.compile(r"80 = ?48\.7 GB"))
-    picture = page.get_by_role("img", name=re.compile("Planned schedule of 16 pipeline ranks"))
+    picture = page.get_by_role("img", name=re.compile("Planned schedule: 16 pipeline ranks"))
     expect(picture).to_be_visible()
     picture.hover(position={"x": 3, "y": 8})
     expect(page.get_by_text(re.compile(r"rank 0, chunk 0: forward, micro-batch \d"))).to_be_visible()

@@ -48,6 +48,7 @@ def report(
     suites: Any = None,
     digest: str = "sha256:1",
     of_run: str = "",
+    yarn: str = "",
 ) -> str:
     """A run whose stage commits a report of one suite, of a checkpoint that `of_run` made. Returns the run's id."""
     run_id, attempt_id = server.run_with_attempt()
@@ -58,7 +59,8 @@ def report(
     )  # fmt: skip
     meta = {
         "suites": [summary_of(scores)] if suites is None else suites,
-        "target": {"kind": "checkpoint", "digest": digest} | ({"run_id": of_run, "step": 7} if of_run else {}),
+        "target": {"kind": "checkpoint", "digest": digest, "yarn": yarn or None}
+        | ({"run_id": of_run, "step": 7} if of_run else {}),
     }
     key, manifest = commit_artifact(
         DirectoryStore(server.store),
@@ -107,6 +109,16 @@ def test_evaluations_are_listed_by_suite_and_target_and_compared_item_by_item(
     with server.client(server.token(Role.VIEWER, project="elsewhere")) as stranger:
         assert stranger.get("evaluations").json()["items"] == []
         assert stranger.get(f"evaluations/{after}").status_code == 404
+
+
+def test_a_checkpoint_whose_positions_are_turned_otherwise_is_another_target(server: ApiServer, tmp_path: Path) -> None:
+    report(server, tmp_path, BEFORE)
+    report(server, tmp_path, AFTER, yarn="4x1024")
+    with server.client(server.token(Role.VIEWER)) as viewer:
+        rows = viewer.get("evaluations/leaderboard").json()["rows"]
+        assert [row["target"] for row in rows] == ["sha256:1 yarn 4x1024", "sha256:1"]
+        only = viewer.get("evaluations", params={"target": "sha256:1"}).json()["items"]
+        assert [one["target_detail"]["yarn"] for one in only] == [None]
 
 
 def test_the_leaderboard_has_the_newest_of_each_suite_with_tools_and_without(server: ApiServer, tmp_path: Path) -> None:

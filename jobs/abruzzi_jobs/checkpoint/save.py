@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import torch
 
@@ -124,9 +125,17 @@ class Checkpointer:
             return True
         return self._config.every is not None and time.monotonic() - self._began_at >= self._config.every
 
-    def save(self, model: Saved, optimizer: SavedOptimizer, state: TrainingState, *, seal: Seal | None = None) -> None:
-        """Begin to save; training stands still for the copy only. Raises what the save before met, and `disk_full`. What differs from the `seal` of the
-        last update is committed by no rank: `corruption`."""
+    def save(
+        self,
+        model: Saved,
+        optimizer: SavedOptimizer,
+        state: TrainingState,
+        *,
+        about: Mapping[str, Any] = MappingProxyType({}),
+        seal: Seal | None = None,
+    ) -> None:
+        """Begin to save; training stands still for the copy only. `about`: further facts for the manifest. Raises what the save before met, and
+        `disk_full`. What differs from the `seal` of the last update is committed by no rank: `corruption`."""
         began = time.monotonic()
         self.finish()
         self.check_room()
@@ -137,7 +146,7 @@ class Checkpointer:
         self._began_at = time.monotonic()
         stall = self._began_at - began
         self._thread = threading.Thread(
-            target=self._work, args=(state, stall, seal), name="abruzzi-checkpoint", daemon=True
+            target=self._work, args=(state, about, stall, seal), name="abruzzi-checkpoint", daemon=True
         )
         self._thread.start()
 
@@ -168,13 +177,13 @@ class Checkpointer:
 
     # The thread
 
-    def _work(self, state: TrainingState, stall: float, seal: Seal | None) -> None:
+    def _work(self, state: TrainingState, about: Mapping[str, Any], stall: float, seal: Seal | None) -> None:
         peers, began = self._peers, time.monotonic()
         try:
             peers.together(lambda: None)  # whoever still copies, and stands still for it, shares no core with digests
             contents = self._contents(state)
             stored = peers.together(lambda: self._checked(lambda: self._store(contents), seal, state.step))
-            manifest = peers.together(lambda: self._commit(stored, state))[0]
+            manifest = peers.together(lambda: self._commit(stored, state, about))[0]
             seconds = time.monotonic() - began
             assert manifest is not None  # it is the first rank's
             peers.together(lambda: self._persistently(lambda: self._heal(manifest, contents), state.step))
@@ -215,11 +224,13 @@ class Checkpointer:
         with ThreadPoolExecutor(len(contents)) as pool:  # a digest is one core's work: as many as there are files
             return list(pool.map(lambda file: store_content(store, prefix, *file), contents.items()))
 
-    def _commit(self, stored: Sequence[Sequence[FileEntry]], state: TrainingState) -> Manifest | None:
+    def _commit(
+        self, stored: Sequence[Sequence[FileEntry]], state: TrainingState, about: Mapping[str, Any]
+    ) -> Manifest | None:
         """By the first rank, once all have stored theirs."""
         if not self._peers.is_first:
             return None
-        meta = {"step": state.step, "tokens": state.tokens, "phase": state.phase}
+        meta = {"step": state.step, "tokens": state.tokens, "phase": state.phase, **about}
         meta |= {
             name: value for name, value in (("loss", state.loss), ("valid_loss", state.valid_loss)) if value is not None
         }

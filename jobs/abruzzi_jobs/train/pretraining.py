@@ -15,10 +15,7 @@ from abruzzi_jobs.optim import OptimizerConfig
 from abruzzi_jobs.train.feed import Feed
 from abruzzi_jobs.train.parallel import build_parallel
 from abruzzi_jobs.train.schedule import Schedule, build_schedule
-from abruzzi_jobs.train.training import Training, build_model, refuse_other_ranks
-
-GIVEN = "checkpoint"
-"""The optional input: weights to begin with. Optimizer, step count and order of data are this stage's own."""
+from abruzzi_jobs.train.training import GIVEN, Training, build_model, refuse_other_ranks
 
 
 class Pretraining(Training):
@@ -34,7 +31,7 @@ class Pretraining(Training):
         else:
             model = build_model(stage, ranks, stage.model.model_dump(), seed=context.spec.seed)
         origin = f"starting from fresh weights, seed {context.spec.seed}"
-        if GIVEN in context.spec.inputs:
+        if GIVEN in context.spec.inputs:  # optimizer, step count and order of data are this stage's own
             given = context.input(GIVEN)
             name = f"{given.manifest.name} of stage {given.manifest.stage_id!r}"
             load_weights(given.folder, model, name=name)

@@ -6,6 +6,7 @@ with the same bits as one that was not; clocks only decide when to save and what
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ import torch
 from abruzzi.client.stage import Preempted, Reporter, StageContext
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.recipe import TrainingStage
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.contracts.timeline import TIMELINE_FILE
 from abruzzi.contracts.training import MemoryConfig
 from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
 from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, load_checkpoint, open_checkpoint
@@ -38,6 +41,7 @@ from abruzzi_jobs.train.progress import Pace, duration
 from abruzzi_jobs.train.replicas import compare_replicas
 from abruzzi_jobs.train.schedule import Phase, Schedule
 from abruzzi_jobs.train.stragglers import Straggler, StragglerWatch
+from abruzzi_jobs.train.timeline import gather
 from abruzzi_jobs.train.trainer import StepResult, Trainer
 
 logger = logging.getLogger(__name__)
@@ -45,8 +49,12 @@ logger = logging.getLogger(__name__)
 _HELD_OUT_LOOKS = 12
 _NODE_ROOM_BYTES = 253
 """Of a node's name: a DNS name's."""
+GIVEN = "checkpoint"
+"""The input with weights to begin with, where a stage has one."""
 _MEASURE_EVERY_STEPS = 10
 """RMS of the updates: a pass more over them, so not at every step."""
+_TIMELINE_STEP = 10
+"""Of an attempt: the step whose timeline is kept. The first ones allocate and warm up."""
 
 
 class Training:
@@ -102,6 +110,7 @@ class Training:
         self._seal: Seal | None = None
         """Of weights and optimizer state as the last update left them, in runs that look for silent corruption."""
         self._saved_step: int | None = None
+        self._timeline_step = 0
         self._counts = not MemoryPolicy.from_dict(stage.memory.model_dump()).keeps_all
         self._lr_scale = 0.0
         self._loss: float | None = None
@@ -126,6 +135,7 @@ class Training:
 
     def _loop(self) -> None:
         total = self.schedule.total_steps
+        self._timeline_step = min(self.step + _TIMELINE_STEP, total)
         self.pace.mark(self.step, self.tokens)
         self._save_or_stop(began=False)
         while self.step < total:
@@ -166,6 +176,8 @@ class Training:
         spectral = {}
         if every and self.step % every == 0 and (self.ranks.rank == 0 or isinstance(self.model, WholeModel)):
             spectral = spectral_metrics(self.optimizer)  # of matrices that several ranks have, all of them know
+        if self.step == self._timeline_step:
+            self._keep_timeline(seconds)
         if self.ranks.rank == 0:
             self._report(result, phase, seconds, measured=measure, spectral=spectral)
             if ledgers:
@@ -227,6 +239,20 @@ class Training:
                 self.step, self.schedule.total_steps, result.loss, lr, result.grad_norm, found["train/max_logit"],
                 result.clip.clipped_heads, f"{self.pace.tokens_per_second:,.0f}", duration(self.pace.seconds_left or 0),
             )  # fmt: skip
+
+    def _keep_timeline(self, seconds: float) -> None:
+        """As a file of the stage's; that it cannot be kept ends nothing. All ranks of a pipeline take part."""
+        if not isinstance(self.trainer, ParallelTrainer) or self.trainer.mesh.layout.pp == 1:
+            return
+        found = gather(self.trainer.spans(), self.trainer.mesh, self._nodes, step=self.step, step_seconds=seconds)
+        if self.ranks.rank > 0:
+            return
+        path, name = self.context.scratch / TIMELINE_FILE, f"timeline-{self.step:08d}"
+        try:
+            path.write_text(json.dumps(found.as_dict()))
+            self.context.commit(ArtifactKind.FILES, name, {path.name: path}, found.facts(), self.step)
+        except (OSError, AbruzziError) as error:
+            logger.warning("the timeline of step %d is not kept: %s", self.step, error)
 
     def _report_activations(self, ledgers: Sequence[Ledger]) -> None:
         """What one micro-batch keeps between forward and backward, in this rank's layers."""
@@ -300,7 +326,16 @@ class Training:
             loss=self._loss,
             valid_loss=self.valid_loss,
         )
-        self.checkpointer.save(self.model, self._saved_optimizer, state, seal=self._seal)
+        self.checkpointer.save(self.model, self._saved_optimizer, state, about=self._about(), seal=self._seal)
+
+    def _about(self) -> dict[str, Any]:
+        """For who evaluates the checkpoint: tokens of the longest sequences that it has seen, here or before, and the YaRN that they were turned by."""
+        seen = [phase.sequence_length for phase in self.schedule.phases if phase.first_step < self.step]
+        if GIVEN in self.context.spec.inputs:
+            seen.append(int(self.context.input(GIVEN).manifest.meta.get("trained_length") or 0))
+        yarn = self.model.config.yarn
+        turned = {} if yarn is None else {"yarn": f"{yarn.factor:g}x{yarn.original_max_position}"}
+        return {"trained_length": max(seen), **turned}
 
     def _table_now(self) -> Mapping[str, Any]:
         """With the positions that the weights were trained with last: what serves or evaluates the checkpoint turns them so."""

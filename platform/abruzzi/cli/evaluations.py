@@ -80,7 +80,8 @@ def target_text(evaluation: EvaluationOut) -> str:
     """In words: a model, or a checkpoint by the stage that made it."""
     detail = evaluation.target_detail
     if detail.get("digest"):
-        return f"{detail.get('run_id')} {detail.get('stage_id')} {detail.get('name')}"
+        yarn = f", YaRN {detail['yarn']}" if detail.get("yarn") else ""
+        return f"{detail.get('run_id')} {detail.get('stage_id')} {detail.get('name')}{yarn}"
     return str(detail.get("model") or detail.get("kind"))
 
 

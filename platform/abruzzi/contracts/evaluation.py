@@ -133,6 +133,8 @@ class SuiteSummary(Strict):
     """Mean over items of the mean over their answers (Avg@k); None where nothing has a score."""
     parts: Mapping[MetricName, Figure] = Field(default_factory=dict)
     subtasks: Mapping[str, Figure] = Field(default_factory=dict)
+    subtask_tokens: Mapping[str, int] = Field(default_factory=dict)
+    """Median length of its prompts, in the target's tokens; without those that the target did not take."""
     pass_at: Mapping[int, Figure] = Field(default_factory=dict)
     """Unbiased pass@k (Chen et al. 2021): an answer passes with a score of 1."""
     truncation_rate: float
@@ -177,8 +179,9 @@ class EvaluationOut(Resource):
     """Of the report; its rows `answers` are the transcripts."""
     suite: str
     target: str
-    """The checkpoint's digest, or `<kind>:<model>`."""
+    """The checkpoint's digest, with ` yarn 4x1024` where its positions were turned otherwise than trained, or `<kind>:<model>`."""
     target_detail: Mapping[str, str | int | None]
+    """Of a checkpoint also `trained_length` in tokens, `trained_yarn`, and `yarn` where it was evaluated with another."""
     summary: SuiteSummary
     created_at: datetime
 

@@ -29,6 +29,11 @@ class YarnConfig(Strict):
     beta_slow: StrictFloat = 1.0
     mscale_all_dim: StrictFloat = 1.0
 
+    @property
+    def said(self) -> str:
+        """In short, as the command line takes it: `4x1024`, factor and positions."""
+        return f"{self.factor:g}x{self.original_max_position}"
+
 
 MODEL_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {

@@ -78,8 +78,10 @@ async def record(session: AsyncSession, artifact_id: str, manifest: Manifest) ->
 
 
 def target_key(target: dict[str, Any]) -> str:
-    """A checkpoint's digest; of others kind and model."""
-    return str(target.get("digest") or f"{target.get('kind')}:{target.get('model') or target.get('endpoint')}")[:300]
+    """A checkpoint's digest, and how its positions were turned where otherwise than trained; of others kind and model."""
+    yarn = f" yarn {target['yarn']}" if target.get("yarn") else ""
+    key = target.get("digest") or f"{target.get('kind')}:{target.get('model') or target.get('endpoint')}"
+    return f"{key}{yarn}"[:300]
 
 
 async def get(session: AsyncSession, evaluation_id: str) -> EvaluationOut:

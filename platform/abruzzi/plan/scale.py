@@ -15,6 +15,8 @@ from abruzzi.plan.sweep import Candidate, sweep, what_would_fit
 
 _DAY = 86_400.0
 _DRAWN_ROUNDS = 2
+_DRAWN_SPANS = 4000
+"""A step of no more is drawn whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +168,9 @@ def _candidate(candidate: Candidate, price: float | None) -> dict[str, Any]:
 
 
 def timeline(work: Workload, device: Device) -> dict[str, Any]:
-    """Compute of the first micro-batches on every pipeline rank: [operation, stage, micro-batch, start, end] in seconds."""
-    shown, run = first_rounds(work, device, _DRAWN_ROUNDS)
+    """Compute of all micro-batches on every pipeline rank, in a long step of the first ones: [operation, stage, micro-batch, start, end] in seconds."""
+    spans_of_all = 3 * work.parallel.pp * work.parallel.vpp * work.microbatches
+    shown, run = first_rounds(work, device, work.microbatches if spans_of_all <= _DRAWN_SPANS else _DRAWN_ROUNDS)
     spans = [
         [
             [s.action.op.value, s.action.stage, s.action.microbatch, round(s.start, 6), round(s.end, 6)]

@@ -18,7 +18,7 @@ from abruzzi.plan.memory import states_by_stage
 from abruzzi.plan.parameters import count_parameters
 from abruzzi.plan.pipeline import Costs, action_table, simulate
 from abruzzi.plan.rank_memory import chunk_bytes, memory_by_rank, states_by_rank, total_by_ranks
-from abruzzi.plan.scale import PlanOptions, describe
+from abruzzi.plan.scale import PlanOptions, describe, timeline
 from abruzzi.plan.step import Refused, StepPlan, first_rounds, plan_step, simulated
 from abruzzi.plan.step_time import exchange, stage_seconds
 from abruzzi.plan.sweep import sweep, what_would_fit
@@ -190,6 +190,15 @@ def test_a_long_step_repeats_its_steady_state() -> None:
     all_of_it, run = first_rounds(work, H800, 8)
     assert all_of_it == work.microbatches == 32
     assert few == pytest.approx(run.makespan, rel=1e-3)
+
+
+def test_a_short_step_is_drawn_whole_and_of_a_long_one_the_first_rounds() -> None:
+    short = replace(TINY.with_parallel(pp=2), ranks=2, batch=TINY.batch.model_copy(update={"micro_sequences": 1}))
+    drawn = timeline(short, device_of("local"))
+    assert (drawn["microbatches"], drawn["of"]) == (8, 8)
+    assert [len(spans) for spans in drawn["ranks"]] == [3 * 8] * 2
+    of_k2 = timeline(K2, H800)
+    assert of_k2["microbatches"] < of_k2["of"]
 
 
 LAYOUTS = st.builds(

@@ -22,7 +22,7 @@ export type CurveSearch = {
 
 export type RunsSearch = { q?: string; state?: RunState[]; sort?: SortKey; asc?: boolean; sel?: string[] };
 export type SortKey = "name" | "state" | "loss" | "bpb" | "took" | "created";
-export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe", "critic", "study"] as const;
+export const RUN_TABS = ["curves", "logs", "artifacts", "report", "attempts", "recipe", "critic", "pipeline", "study"] as const;
 export type RunTab = (typeof RUN_TABS)[number];
 export type RunSearch = CurveSearch & { tab?: RunTab; stage?: string; attempt?: string; rank?: number; line?: number; find?: string; artifact?: string };
 export const POOL_TABS = ["queue", "nodes", "usage"] as const;
@@ -37,7 +37,8 @@ export type RubricsSearch = { name?: string; version?: number };
 export type EvaluationsSearch = { q?: string; recipe?: string; run?: string; sort?: string; asc?: boolean; paper?: "instruct" | "base"; all?: boolean };
 export const ANSWER_KINDS = ["right", "wrong", "truncated", "infrastructure", "other"] as const;
 export type AnswerKind = (typeof ANSWER_KINDS)[number];
-export type EvaluationTab = "answers" | "against";
+export const EVALUATION_TABS = ["needles", "answers", "against"] as const;
+export type EvaluationTab = (typeof EVALUATION_TABS)[number];
 /** `row`: position of the answer that is open; `against`: the evaluation that it is compared with, `item`: the one that is open there. */
 export type EvaluationSearch = { tab?: EvaluationTab; only?: AnswerKind; q?: string; where?: string[]; row?: string; against?: string; item?: string };
 export type NewRunSearch = { from?: string; recipe?: string };
@@ -79,7 +80,7 @@ export const readEvaluationsSearch = (raw: Raw): EvaluationsSearch =>
   clean({ q: text(raw.q), recipe: text(raw.recipe), run: text(raw.run), sort: text(raw.sort), asc: flag(raw.asc), paper: oneOf(["instruct", "base"] as const)(raw.paper), all: flag(raw.all) });
 
 export const readEvaluationSearch = (raw: Raw): EvaluationSearch =>
-  clean({ tab: oneOf(["against"] as const)(raw.tab), only: oneOf(ANSWER_KINDS)(raw.only), q: text(raw.q), where: many(raw.where, condition), row: text(raw.row), against: text(raw.against), item: text(raw.item) });
+  clean({ tab: oneOf(EVALUATION_TABS)(raw.tab), only: oneOf(ANSWER_KINDS)(raw.only), q: text(raw.q), where: many(raw.where, condition), row: text(raw.row), against: text(raw.against), item: text(raw.item) });
 
 export const readNewRunSearch = (raw: Raw): NewRunSearch => clean({ from: text(raw.from), recipe: text(raw.recipe) });
 

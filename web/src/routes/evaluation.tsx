@@ -2,7 +2,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { lazy, Suspense } from "react";
 
 import type { ArtifactOut, DatasetOut, EvaluationOut } from "@/api";
-import type { AnswerKind, EvaluationSearch, EvaluationTab } from "@/app/search";
+import { type AnswerKind, EVALUATION_TABS, type EvaluationSearch, type EvaluationTab } from "@/app/search";
 import { Segments } from "@/components/ui/field";
 import { Empty, ProblemNotice } from "@/components/ui/notice";
 import { Skeleton, SkeletonLines } from "@/components/ui/progress";
@@ -11,16 +11,18 @@ import type { Change } from "@/features/datasets/filters";
 import { useArtifact, useDataset } from "@/features/datasets/queries";
 import { targetName } from "@/features/evaluations/board-shape";
 import { EvaluationHead } from "@/features/evaluations/evaluation-head";
+import { needleMap } from "@/features/evaluations/needle-shape";
 import { useEvaluation } from "@/features/evaluations/queries";
 import { useShortcuts } from "@/lib/keys";
 import { usePageTitle } from "@/lib/page-title";
 
 const Explorer = lazy(() => import("@/features/datasets/explorer"));
 const Against = lazy(() => import("@/features/evaluations/against"));
+const NeedleTab = lazy(() => import("@/features/evaluations/needle-tab"));
 
 const route = getRouteApi("/evaluations/$evaluationId");
 const NOUN = "answers";
-const TABS: Tab<EvaluationTab>[] = [{ id: "answers", title: "Answers" }, { id: "against", title: "Compare" }];
+const TITLES: Record<EvaluationTab, string> = { needles: "Heat map", answers: "Answers", against: "Compare" };
 const KINDS: readonly (readonly [AnswerKind | "all", string])[] = [["all", "All"], ["right", "Right"], ["wrong", "Wrong"], ["truncated", "Cut off"], ["infrastructure", "Infrastructure"], ["other", "Other"]];
 /** Of a list's view, what stands in this page's address. */
 const OURS = ["q", "where", "row"] as const;
@@ -52,14 +54,18 @@ function Page({ evaluation }: { evaluation: EvaluationOut }) {
   const dataset = useDataset(evaluation.artifact_id);
   const error = artifact.error ?? dataset.error;
   const set = (change: { [K in keyof EvaluationSearch]?: EvaluationSearch[K] | undefined }) => void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
-  const tab = search.tab ?? "answers";
-  const show = (next: EvaluationTab) => set({ tab: next === "answers" ? undefined : next });
-  useShortcuts("Evaluation", { "1": ["Answers", () => show("answers")], "2": ["Compare", () => show("against")] });
+  const tabs = EVALUATION_TABS.filter((id) => id !== "needles" || needleMap(evaluation) !== null).map((id): Tab<EvaluationTab> => ({ id, title: TITLES[id] }));
+  const first = tabs[0]?.id ?? "answers";
+  const tab = tabs.find((one) => one.id === search.tab)?.id ?? first;
+  const show = (next: EvaluationTab) => set({ tab: next === first ? undefined : next });
+  const transcripts = (of: EvaluationOut, subtask: string) => void navigate({ to: "/evaluations/$evaluationId", params: { evaluationId: of.id }, search: { tab: "answers", where: [`subtask:${subtask}`] } });
+  useShortcuts("Evaluation", Object.fromEntries(tabs.map(({ id, title }, i) => [String(i + 1), [title, () => show(id)] as const])));
   return (
     <div className="flex h-full flex-col">
       <EvaluationHead evaluation={evaluation} />
-      <Tabs label="Parts of the evaluation" tabs={TABS} value={tab} onChange={show}>
+      <Tabs label="Parts of the evaluation" tabs={tabs} value={tab} onChange={show}>
         <Suspense fallback={<SkeletonLines count={8} className="p-4" />}>
+          {tab === "needles" && <NeedleTab evaluation={evaluation} onOpen={transcripts} />}
           {tab === "against" && <Against evaluation={evaluation} view={search} onView={set} />}
           {tab === "answers" && error && <div className="p-4"><ProblemNotice error={error} /></div>}
           {tab === "answers" && !error && !(artifact.data && dataset.data) && <SkeletonLines count={8} className="p-4" />}

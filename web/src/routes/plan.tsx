@@ -104,7 +104,7 @@ function Stage({ layout }: { layout: Layout }) {
       {layout.byRank.length > 0 && (
         <>
           <div className="px-4"><LayoutFacts layout={layout} /></div>
-          {layout.timeline && layout.pp > 1 && <div className="px-4"><Gantt timeline={layout.timeline} chunks={layout.vpp} /></div>}
+          {layout.timeline && layout.pp > 1 && <div className="px-4"><Gantt title="Planned schedule" timeline={layout.timeline} chunks={layout.vpp} /></div>}
           <RankTable layout={layout} />
         </>
       )}

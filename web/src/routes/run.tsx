@@ -8,6 +8,7 @@ import { Skeleton, SkeletonLines } from "@/components/ui/progress";
 import { type Tab, Tabs } from "@/components/ui/tabs";
 import { hasCritic } from "@/features/critic/critic-shape";
 import { useMetricKeys } from "@/features/metrics/queries";
+import { useTimeline } from "@/features/pipeline/queries";
 import { Attempts } from "@/features/runs/attempts";
 import { RunHeader } from "@/features/runs/header";
 import { useLiveRun, useSteering } from "@/features/runs/queries";
@@ -23,11 +24,12 @@ const LogTab = lazy(() => import("@/features/logs/log-tab"));
 const Artifacts = lazy(() => import("@/features/artifacts/artifacts"));
 const Report = lazy(() => import("@/features/artifacts/report"));
 const CriticTab = lazy(() => import("@/features/critic/critic-tab"));
+const PipelineTab = lazy(() => import("@/features/pipeline/pipeline-tab"));
 const StudyTab = lazy(() => import("@/features/studies/study-tab"));
 const RecipeTab = lazy(() => import("@/features/recipes/recipe-tab"));
 
 const route = getRouteApi("/runs/$runId");
-const TITLES: Record<RunTab, string> = { curves: "Curves", logs: "Log", artifacts: "Artifacts", report: "Report", attempts: "Attempts", recipe: "Recipe", critic: "Critic", study: "Study" };
+const TITLES: Record<RunTab, string> = { curves: "Curves", logs: "Log", artifacts: "Artifacts", report: "Report", attempts: "Attempts", recipe: "Recipe", critic: "Critic", pipeline: "Pipeline", study: "Study" };
 
 export function RunPage() {
   const { runId } = route.useParams();
@@ -59,7 +61,8 @@ function Page({ run }: { run: RunOut }) {
   for (const { stage_id } of keys.data?.items ?? []) curves.set(stage_id, (curves.get(stage_id) ?? 0) + 1);
   const stage = run.detail.find((one) => one.id === search.stage) ?? stageToShow(run.detail, curves);
   const comparison = useComparison(run);
-  const shown = RUN_TABS.filter((id) => (id === "critic" ? hasCritic(keys.data?.items ?? [], stage?.id) : id === "study" ? comparison : true));
+  const timeline = useTimeline(run, stage?.id);
+  const shown = RUN_TABS.filter((id) => (id === "critic" ? hasCritic(keys.data?.items ?? [], stage?.id) : id === "study" ? comparison : id === "pipeline" ? timeline : true));
   const tab = search.tab ?? "curves";
   const show = (next: RunTab) => void navigate({ search: (old) => ({ ...old, tab: next === "curves" ? undefined : next }), replace: true });
   const choose = (id: string) => void navigate({ search: (old) => ({ ...old, stage: id, attempt: undefined, rank: undefined, line: undefined, zoom: undefined }), replace: true });
@@ -93,6 +96,7 @@ function Page({ run }: { run: RunOut }) {
             {tab === "report" && <Report run={run} />}
             {tab === "attempts" && <Attempts run={run} />}
             {tab === "critic" && stage && <CriticTab key={stage.id} run={run} stage={stage} />}
+            {tab === "pipeline" && timeline && <PipelineTab run={run} artifact={timeline} />}
             {tab === "study" && comparison && <StudyTab artifact={comparison} />}
             {tab === "recipe" && <RecipeTab run={run} />}
           </Suspense>

@@ -144,7 +144,7 @@ def facts_of(summaries: list[SuiteSummary]) -> dict[str, float]:
 
 
 def target_of(context: StageContext, stage: EvaluateStage) -> dict[str, Any]:
-    """Who was evaluated: an endpoint and its model, or the checkpoint that was served."""
+    """Who was evaluated: an endpoint and its model, or the checkpoint that was served, and how its positions were turned where otherwise than trained."""
     name = stage.roles[ChatRole.TARGET].endpoint
     endpoint = stage.endpoint[name]
     found: dict[str, Any] = {"endpoint": name, "kind": endpoint.kind.value, "model": getattr(endpoint, "model", None)}
@@ -156,7 +156,11 @@ def target_of(context: StageContext, stage: EvaluateStage) -> dict[str, Any]:
             "stage_id": served.stage_id,
             "name": served.name,
             "step": served.step,
+            "trained_length": served.meta.get("trained_length"),
+            "trained_yarn": served.meta.get("yarn"),
         }
+        if endpoint.yarn is not None:
+            found["yarn"] = endpoint.yarn.said
     return found
 
 

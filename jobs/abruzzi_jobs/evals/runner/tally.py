@@ -6,7 +6,7 @@ import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class Tally:
         self._contaminated = array("b")
         self._parts: dict[str, array[float]] = defaultdict(lambda: array("d"))
         self._subtasks: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._prompts: dict[str, array[int]] = defaultdict(lambda: array("q"))
+        """Of each subtask: tokens asked with."""
         self._pass_at: dict[int, array[float]] = {k: array("d") for k in _powers(settings.samples)}
         self._statuses: Counter[ItemStatus] = Counter()
         self._items = self._given = self._truncated = 0
@@ -51,6 +53,9 @@ class Tally:
         self._contaminated.append(contaminated)
         if rows[0]["subtask"]:
             self._subtasks[rows[0]["subtask"]].append(score)
+            self._prompts[rows[0]["subtask"]].append(
+                round(median(row["prompt_tokens"] for row in rows if row["score"] is not None))
+            )
         for name in {name for row in rows for name in row["parts"]}:
             self._parts[name].append(fmean(row["parts"][name] for row in rows if name in row["parts"]))
         passed = sum(score == 1.0 for score in scores)
@@ -71,6 +76,9 @@ class Tally:
             score=_figure(self._scores),
             parts={name: figure for name, values in sorted(self._parts.items()) if (figure := _figure(values))},
             subtasks={name: figure for name, values in sorted(self._subtasks.items()) if (figure := _figure(values))},
+            subtask_tokens={
+                name: round(median(tokens)) for name, tokens in sorted(self._prompts.items()) if any(tokens)
+            },
             pass_at={k: figure for k, values in self._pass_at.items() if (figure := _figure(values))},
             truncation_rate=self._truncated / self._given if self._given else 0.0,
             contaminated=self._foreign if knows_training_text else None,

@@ -39,6 +39,10 @@ def test_the_recipe_plays_to_its_end_and_each_cell_of_both_maps_is_asked(
 
     state = json.loads((lab.folder("pretrain", "checkpoint") / "state.json").read_text())
     assert (state["step"], state["tokens"], state["phase"]) == (5, 16384, "anneal-2")
+    told = [lab.made[stage, "report"][1].meta["target"] for stage in ("needle", "needle-yarn")]
+    assert [(one["trained_length"], one["trained_yarn"], one.get("yarn")) for one in told] == [
+        (1024, None, None), (1024, None, "4x1024"),
+    ]  # fmt: skip
     for stage in ("needle", "needle-yarn"):
         folder = lab.folder(stage, "report")
         found = heat_map(read_rows(folder, "answers"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from training_lab import Lab
+
+from abruzzi.contracts.states import ArtifactKind
+from abruzzi.contracts.timeline import TIMELINE_FILE
 
 LAYERS: dict[str, Any] = {"model": {"num_layers": 4}}
 STEPS = 24
@@ -38,6 +42,17 @@ def test_stopped_in_one_layout_and_resumed_in_another_ends_as_one_rank_does(tmp_
     assert 9 <= (lab.checkpoints()[0].step or 0) < STEPS
     second = lab.run(lab.spec(changes(2, pp=2, vpp=2), epoch=2))
     assert "resumed from" in second.log()
+
+    (kept,) = [one for one in lab.kept(ArtifactKind.FILES) if one.epoch == 2]
+    timeline = json.loads(lab.blob(kept, TIMELINE_FILE).read_text())
+    assert (timeline["step"], timeline["microbatches"]) == (kept.step, 4)
+    for rank, spans in enumerate(timeline["ranks"]):
+        computed = sorted((op, stage, m) for op, stage, m, *_ in spans)
+        assert computed == [(op, stage, m) for op in "FIW" for stage in (rank, rank + 2) for m in range(4)]
+        assert all(start <= end <= timeline["seconds"] for *_, start, end in spans)
+    ready = {(op, stage, m): end for spans in timeline["ranks"] for op, stage, m, _, end in spans}
+    assert all(ready["F", stage, m] < ready["F", stage + 1, m] for stage in range(3) for m in range(4))
+    assert timeline["seconds"] <= timeline["step_seconds"]
 
     losses = {**first.points()["train/loss"], **second.points()["train/loss"]}
     wanted = one.points()

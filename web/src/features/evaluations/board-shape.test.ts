@@ -53,6 +53,7 @@ test("the paper's numbers are printed as it prints them", () => {
 
 test("a checkpoint is named by its stage, an endpoint by its model", () => {
   expect(targetName({ target: "sha256:1", target_detail: { stage_id: "sft", name: "final", model: null } })).toBe("sft final");
+  expect(targetName({ target: "sha256:1 yarn 4x1024", target_detail: { stage_id: "sft", name: "final", yarn: "4x1024" } })).toBe("sft final, YaRN 4x1024");
   expect(targetName({ target: "openai:gpt", target_detail: { model: "gpt", endpoint: "them" } })).toBe("gpt");
   expect(targetName({ target: "sha256:0123456789abcdef0123456789", target_detail: {} })).toBe("sha256:0123456789abcdef…");
 });

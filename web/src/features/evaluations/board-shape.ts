@@ -7,7 +7,7 @@ type Target = Pick<EvaluationOut, "target" | "target_detail">;
 
 /** "pretrain step-00000600" of a checkpoint, the model's name of an endpoint. */
 export function targetName({ target, target_detail: detail }: Target): string {
-  if (detail.stage_id && detail.name) return `${detail.stage_id} ${detail.name}`;
+  if (detail.stage_id && detail.name) return `${detail.stage_id} ${detail.name}${detail.yarn ? `, YaRN ${detail.yarn}` : ""}`;
   return textOf(detail.model) || textOf(detail.endpoint) || (target.length > 24 ? `${target.slice(0, 23)}…` : target);
 }
 

@@ -10,6 +10,8 @@ export function pointsOf(evaluations: readonly EvaluationOut[], stageId: string)
   const found = new Map<string, { suite: string; tools: boolean; steps: Map<number, EvaluatedStep> }>();
   for (const { id, suite, target_detail: detail, summary } of evaluations) {
     const { step } = detail;
+    // Of positions turned otherwise than trained: no point of this training.
+    if (detail.yarn) continue;
     if (detail.stage_id !== stageId || typeof step !== "number" || !summary.score) continue;
     const tools = summary.settings.tools ?? false;
     const key = `${suite} ${tools}`;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { readLayouts, spanAt } from "./layout-shape";
+import { readLayouts, spanAt, ticksOf } from "./layout-shape";
 
 const LAYOUT = {
   refusals: [],
@@ -32,4 +32,10 @@ test("the span under the pointer is found, and none in a pause", () => {
   expect(spanAt(timeline, 0, 0.5)?.[0]).toBe("F");
   expect(spanAt(timeline, 0, 1.5)).toBeNull();
   expect(spanAt(timeline, 1, 0.5)).toBeNull();
+});
+
+test("an axis has round numbers and ends with the schedule", () => {
+  expect(ticksOf(0.43)).toEqual([0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4]);
+  expect(ticksOf(7)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  expect(ticksOf(0)).toEqual([0]);
 });

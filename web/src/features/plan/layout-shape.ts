@@ -95,7 +95,7 @@ function readRank(raw: Json): RankPlan {
   };
 }
 
-function readTimeline(raw: Json): Timeline {
+export function readTimeline(raw: Json): Timeline {
   return {
     microbatches: number(raw.microbatches),
     of: number(raw.of),
@@ -132,4 +132,12 @@ export const number = (raw: unknown): number => numberOf(raw) ?? 0;
 /** The span under a point of the picture; null between spans. */
 export function spanAt(timeline: Timeline, rank: number, seconds: number): Span | null {
   return timeline.ranks[rank]?.find(([, , , start, end]) => start <= seconds && seconds < end) ?? null;
+}
+
+/** Round numbers from 0 on, five to ten of them, none beyond `until`. */
+export function ticksOf(until: number): number[] {
+  if (!(until > 0)) return [0];
+  const size = 10 ** Math.floor(Math.log10(until / 5));
+  const step = size * ([1, 2, 5].find((factor) => until / (size * factor) <= 10) ?? 10);
+  return Array.from({ length: Math.floor(until / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
 }

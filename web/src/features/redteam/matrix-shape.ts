@@ -43,9 +43,6 @@ export function paperText(cell: SafetyCell, model: string): string | null {
   return value === undefined ? null : value.toFixed(2);
 }
 
-/** The tokens' colours between bad (0) and ok (1), faint enough to read on. */
-export const heat = (rate: number): string => `color-mix(in oklab, color-mix(in oklab, var(--ok) ${(100 * rate).toFixed(1)}%, var(--bad)) 26%, transparent)`;
-
 /** What filters the rows of a cell. */
 export function conditionsOf(cell: SafetyCell): string[] {
   return [`plugin:${cell.plugin}`, ...(cell.sub_plugin === null ? [] : [`sub_plugin:${cell.sub_plugin}`]), ...(cell.strategy === null ? [] : [`strategy:${cell.strategy}`])];

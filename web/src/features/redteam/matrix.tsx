@@ -4,12 +4,13 @@ import { useState } from "react";
 import type { ArtifactOut, SafetyCell } from "@/api";
 import { redteamGetOptions } from "@/api/@tanstack/react-query.gen";
 import { Toggle } from "@/components/ui/field";
+import { HeatCell } from "@/components/ui/heat-cell";
 import { ProblemNotice } from "@/components/ui/notice";
 import { SkeletonLines } from "@/components/ui/progress";
 import { Head, Table } from "@/components/ui/table";
 import { cn } from "@/lib/cn";
 
-import { aboutText, agreementText, conditionsOf, heat, type MatrixLine, paperText, rateText, strategyTitle, tableOf } from "./matrix-shape";
+import { aboutText, agreementText, conditionsOf, type MatrixLine, paperText, rateText, strategyTitle, tableOf } from "./matrix-shape";
 
 type Props = { artifact: ArtifactOut; onWhere: (conditions: string[]) => void };
 
@@ -89,17 +90,15 @@ function MatrixCell({ cell, model, onWhere }: { cell: SafetyCell; model: string;
   const paper = paperText(cell, model);
   const name = [cell.sub_plugin ?? cell.plugin, cell.strategy === null ? "all strategies" : strategyTitle(cell.strategy)].join(", ");
   return (
-    <button
-      type="button"
+    <HeatCell
+      name={name}
+      rate={cell.rate}
+      value={rateText(cell)}
+      about={aboutText(cell)}
+      more={paper === null ? null : `report ${paper}`}
+      isStrong={cell.strategy !== null && cell.sub_plugin === null}
       title="Show these conversations"
-      onClick={() => onWhere(conditionsOf(cell))}
-      style={cell.rate === null ? undefined : { backgroundColor: heat(cell.rate) }}
-      className="relative flex h-full w-full min-w-28 flex-col rounded-sm px-2 py-1 text-left -outline-offset-2 hover:ring-1 hover:ring-line-strong"
-    >
-      <span className="sr-only">{name}: </span>
-      <span className={cn(cell.strategy === null || cell.sub_plugin !== null ? "" : "font-semibold", cell.rate === null && "text-muted")}>{rateText(cell)}</span>
-      <span className="text-sm whitespace-nowrap text-text">{aboutText(cell)}</span>
-      {paper !== null && <span className="text-sm text-text">report {paper}</span>}
-    </button>
+      onOpen={() => onWhere(conditionsOf(cell))}
+    />
   );
 }

@@ -46,6 +46,7 @@ def test_answers_are_scored_and_counted_with_intervals(tmp_path: Path) -> None:
     assert summary.score.low < 0.8 < (summary.score.high or 0)
     assert {name: figure.value for name, figure in summary.subtasks.items()} == {"even": 0.8, "odd": 0.8}
     assert (summary.prompt_tokens, summary.completion_tokens) == (70, 30)
+    assert summary.subtask_tokens == {"even": 7, "odd": 7}
     assert [row["fate"] for row in rows] == ["right", "wrong", "wrong", *["right"] * 7]
     assert rows[1]["messages"][-1] == {"role": "assistant", "content": "five"}
 
