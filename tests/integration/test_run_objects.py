@@ -61,7 +61,7 @@ async def test_two_controllers_submit_an_object_once_and_its_status_follows_the_
         thing = await objects.until_phase("Succeeded")
     assert thing["status"]["progress"] == "100%"
     assert {c["type"]: c["status"] for c in thing["status"]["conditions"]} == {"Accepted": "True", "Running": "False", "Succeeded": "True", "Failed": "False"}  # fmt: skip
-    assert condition(thing, "Succeeded")[2].startswith("All 1 stages succeeded")
+    assert condition(thing, "Succeeded")[2].startswith("Its stage succeeded")
     assert await audited(world) == [("kubernetes:ml/first", "submit runs.abruzzi.io")]
 
 

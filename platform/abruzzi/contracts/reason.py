@@ -53,7 +53,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.CANCELLING: "It is being cancelled: running stages save a checkpoint and stop.",
     Reason.CANCELLED: "Somebody cancelled it with {done} of {total} stages done. Its checkpoints stay and can be branched.",
     Reason.INTERRUPTED: "The platform was stopped with {done} of {total} stages done; it goes on when the platform is started again.",
-    Reason.SUCCEEDED: "All {total} stages succeeded in {time}.",
+    Reason.SUCCEEDED: "{stages} succeeded in {time}.",
     Reason.WAITS_FOR_STAGES: "Stage {stage!r} waits for {stages}.",
     Reason.WAITS_FOR_GATE: "Stage {stage!r} waits for {stages} and for its gate {gate!r}.",
     Reason.BACKING_OFF: "Stage {stage!r} waits {time} before it tries again{after}.",

@@ -8,7 +8,8 @@ from typing import Any
 
 TIMELINE_FILE = "timeline.json"
 TimelineSpan = tuple[str, int, int, float, float]
-"""(operation, stage, micro-batch, start, end): operation F, I or W, stage over all chunks of the model, seconds since the step's first forward."""
+"""(operation, stage, micro-batch, start, end): operation F, I or W, stage over all chunks of the model, seconds since the step's first forward. On CUDA the
+host's: when it was done issuing it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ def sentence(run: RunOut, now: datetime, waits: Mapping[str, WaitOut] = MappingP
     """Pure; golden-tested."""
     done, total = sum(s.state is StageState.SUCCEEDED for s in run.detail), len(run.detail)
     if run.state is RunState.SUCCEEDED:
-        return tell(Reason.SUCCEEDED, total=total, time=_span(run.started_at, run.ended_at))
+        stages = "Its stage" if total == 1 else f"All {total} stages"
+        return tell(Reason.SUCCEEDED, stages=stages, time=_span(run.started_at, run.ended_at))
     if run.state is RunState.FAILED:
         return _failed_run(run)
     if run.state is RunState.CANCELLED:

@@ -9,7 +9,7 @@ const figure = (value: number, items = 8) => ({ value, low: 0.4, high: 0.93, ite
 function evaluation(id: string, detail: EvaluationOut["target_detail"], change: Partial<EvaluationOut["summary"]> = {}): EvaluationOut {
   const subtasks = { "860 words, 0 %": figure(1), "860 words, 100 %": figure(0.75), "3440 words, 0 %": figure(0.5), "90 words, 0 %": figure(1), other: figure(1) };
   const subtask_tokens = { "90 words, 0 %": 130, "860 words, 0 %": 1000, "860 words, 100 %": 1010, "3440 words, 0 %": 4000 };
-  return { id, suite: "needle@1", target: "", target_detail: { digest: "sha256:1", ...detail }, summary: { subtasks, subtask_tokens, ...change } } as EvaluationOut;
+  return { id, suite: "needle@1", target: "", target_detail: { digest: "sha256:1", ...detail }, summary: { subtasks, subtask_tokens, ...change } } as unknown as EvaluationOut;
 }
 
 test("a map has lengths and depths in order, and knows which lengths were trained on", () => {

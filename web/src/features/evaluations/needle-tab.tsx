@@ -1,4 +1,5 @@
 import { Link } from "@tanstack/react-router";
+import type { ReactNode } from "react";
 
 import type { EvaluationOut, Figure } from "@/api";
 import { HeatCell } from "@/components/ui/heat-cell";
@@ -93,7 +94,7 @@ function HeatMap({ evaluation, map, isThis, onOpen }: { evaluation: EvaluationOu
 /** Where training ended. */
 const edge = (map: NeedleMap, column: number): string => (map.trained !== null && column === map.inside && column > 0 ? "border-l-2 border-l-accent" : "");
 
-function Group({ span, isBeyond = false, children }: { span: number; isBeyond?: boolean; children: React.ReactNode }) {
+function Group({ span, isBeyond = false, children }: { span: number; isBeyond?: boolean; children: ReactNode }) {
   return (
     <th scope="colgroup" colSpan={span} className={cn("px-2.5 pt-1 text-left text-sm font-normal whitespace-nowrap text-muted", isBeyond && "border-l-2 border-l-accent text-accent")}>
       {children}

@@ -30,7 +30,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
   if (mine.length === 0) {
     return (
       <Empty title={`${stage.id} has sent no metrics`} command={`abruzzi metrics ${run.id}`} action={<Link from="/runs/$runId" search={(old) => ({ ...old, tab: "logs" })} className={buttonClass()}>Read its log</Link>}>
-        {stage.attempts.length === 0 ? "It has not started yet; its curves appear here by themselves." : "Curves appear here by themselves when it sends some."}
+        {stage.state === "pending" ? "It has not started yet; its curves appear here by themselves." : "Curves appear here by themselves when it sends some."}
       </Empty>
     );
   }

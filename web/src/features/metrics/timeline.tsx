@@ -4,7 +4,7 @@ import type { RunOut, StageOut } from "@/api";
 import { Stale } from "@/components/ui/notice";
 import { Skeleton } from "@/components/ui/progress";
 import { Tooltip } from "@/components/ui/tooltip";
-import { percent, span } from "@/lib/format";
+import { figure, percent, span } from "@/lib/format";
 
 import { strokeOf } from "./palette";
 import { CAUSES } from "./panels";
@@ -49,19 +49,30 @@ export function Timeline({ run, stage }: { run: RunOut; stage: StageOut }) {
           ))}
         </ul>
         <div className="flex-1" />
-        <span className="text-sm text-muted">up to {span(longest)} an iteration</span>
+        <span className="text-sm text-muted">seconds of an iteration, by cause</span>
       </header>
       <Stale error={curves.error} />
       {curves.isPending && <Skeleton className="my-2 !h-28" />}
-      <div aria-hidden className="mt-2 flex items-end gap-px" style={{ height: CHART_PIXELS }}>
-        {columns.map((column) => (
-          <Bar key={column.from} column={column} longest={longest} />
-        ))}
-      </div>
-      <div aria-hidden className="flex justify-between text-xs text-muted">
-        <span>iteration {columns[0]?.from ?? ""}</span>
-        <span>{columns.at(-1)?.to ?? ""}</span>
-      </div>
+      {columns.length > 0 && (
+        <div aria-hidden className="mt-3 flex gap-2 text-xs text-muted">
+          <div className="flex flex-col justify-between text-right leading-none whitespace-nowrap" style={{ height: CHART_PIXELS }}>
+            {[1, 0.5, 0].map((share) => (
+              <span key={share}>{figure(Number((share * longest).toPrecision(3)))} s</span>
+            ))}
+          </div>
+          <div className="min-w-0 flex-1">
+            <div className="flex items-end gap-px border-b border-line-strong bg-[linear-gradient(var(--line)_1px,transparent_1px)] bg-[length:100%_50%]" style={{ height: CHART_PIXELS }}>
+              {columns.map((column) => (
+                <Bar key={column.from} column={column} longest={longest} />
+              ))}
+            </div>
+            <div className="mt-0.5 flex justify-between">
+              <span>iteration {columns[0]?.from ?? ""}</span>
+              <span>{columns.at(-1)?.to ?? ""}</span>
+            </div>
+          </div>
+        </div>
+      )}
       <table className="sr-only">
         <caption>Seconds by cause</caption>
         <tbody>

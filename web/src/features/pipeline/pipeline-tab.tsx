@@ -71,7 +71,7 @@ function Pair({ measured, planned, stepSeconds, device }: PairProps) {
         </tbody>
       </Table>
       <p className="max-w-4xl text-sm text-muted">
-        Measured is one early step of the newest attempt, on the ranks of the first data-parallel group. A wait for a message is idle; a wait for other ranks of an all-to-all counts as computing.
+        Measured is one early step of the newest attempt, on the ranks of the first data-parallel group. A wait for a message is idle; a wait for other ranks of an all-to-all counts as computing. On GPUs the spans are those of the host, which issues the work.
         {device && ` Planned is of one ${device} a rank.`}
       </p>
     </>

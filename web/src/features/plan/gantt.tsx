@@ -82,7 +82,7 @@ function Axis({ until }: { until: number }) {
   return (
     <div aria-hidden className="relative mt-0.5 h-4 text-xs text-muted">
       {ticks.map((seconds) => (
-        <span key={seconds} className="absolute -translate-x-1/2 first:translate-x-0" style={{ left: `${(100 * seconds) / until}%` }}>
+        <span key={seconds} className="absolute -translate-x-1/2 whitespace-nowrap first:translate-x-0 max-sm:even:hidden" style={{ left: `${(100 * seconds) / until}%` }}>
           {figure(seconds)}
           {seconds === 0 ? "" : " s"}
         </span>
