@@ -3248,6 +3248,14 @@ export type SuiteSummary = {
         [key in ItemStatus]?: number;
     };
     /**
+     * Subtask Tokens
+     *
+     * Median length of its prompts, in the target's tokens; without those that the target did not take.
+     */
+    subtask_tokens?: {
+        [key: string]: number;
+    };
+    /**
      * Subtasks
      */
     subtasks?: {
