@@ -18,16 +18,20 @@ from abruzzi_operators.sandboxes.server import Server
 
 NAMESPACE = "sandboxes"
 TOKEN = "of-an-attempt"
-PATIENCE = Patience(poll=0.01, look=0.05, network=0.0, again=0.05, take=20.0)
+PATIENCE = Patience(poll=0.01, look=0.05, network=0.0, again=0.05, take=20.0, word=0.05)
 
 
 class PodsThatRun(FakeApi):
-    """A kubelet that starts every pod at once."""
+    """A kubelet that starts every pod at once, or says of it what `status` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status: Object = {"phase": "Running"}
 
     async def create(self, resource: Resource, body: Object, *, dry_run: bool = False) -> Object:
         made = await super().create(resource, body, dry_run=dry_run)
         if resource == PODS:
-            self.put_status(PODS, made["metadata"]["name"], {"phase": "Running"}, namespace=NAMESPACE)
+            self.put_status(PODS, made["metadata"]["name"], self.status, namespace=NAMESPACE)
         return made
 
 
@@ -54,8 +58,8 @@ def sandbox_service(settings: SandboxPods | None = None, *, claim_seconds: float
     service = Service(api, LocalExecs(api))
     listening, stop = threading.Event(), threading.Event()
 
-    async def admit(token: str) -> bool:
-        return token == TOKEN
+    async def admit(token: str) -> str:
+        return "attempt" if token == TOKEN else ""
 
     async def serve() -> None:
         keeper = Keeper(

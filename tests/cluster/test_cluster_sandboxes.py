@@ -4,6 +4,8 @@ What every isolator is asked (tests/unit/abruzzi_jobs/sandbox), asked of these."
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from hostile_boxes import attack, outside, programs
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.rl.environments.evaluating import evaluate
-from abruzzi_jobs.sandbox import Box, Finished, Limits, python_files, run
+from abruzzi_jobs.sandbox import Box, Finished, Limits, python_files, run, start
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,26 @@ def test_programs_that_reach_for_what_is_outside_get_nothing(stage: None, monkey
         assert cut + there.harm(told) == []
 
 
+def test_what_a_program_says_of_its_pod_is_its_own_and_a_pod_that_somebody_deletes_is_no_result(
+    stage: None, service: Service, tmp_path: Path
+) -> None:
+    (work := tmp_path / "work").mkdir()
+    says = "import os, sys; print('sandbox: it failed', file=sys.stderr); {}"
+    assert python(work, says.format("sys.exit(125)"), wall_seconds=SECONDS).exit_code == 125
+    for ends in ("os.kill(os.getppid(), 9)", "os.kill(1, 15); os.kill(os.getppid(), 9)"):
+        done = python(work, says.format(ends), wall_seconds=SECONDS)
+        assert (done.ending, done.exit_code) == ("exited", 128 + signal.SIGKILL), ends
+    held = Box(workspace=work, isolator="pods")
+    program = "import os, signal; print(os.getuid(), flush=True); signal.pause()"
+    command = start(held, [sys.executable, "-I", "-S", "-c", program])
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        service.delete_pod(user=int(child.stdout.readline()))
+        assert child.stderr.read().startswith(b"sandbox: the connection to its pod was broken off")
+        assert child.wait(SECONDS) == 125
+
+
 def test_a_box_ends_where_its_files_are_too_many_and_no_pod_is_left_when_the_service_is_killed(
     stage: None, service: Service, tmp_path: Path
 ) -> None:
@@ -103,6 +125,29 @@ def test_a_box_ends_where_its_files_are_too_many_and_no_pod_is_left_when_the_ser
         assert time.monotonic() < end, "what its predecessor made is nobody's"
         time.sleep(0.2)
     assert python(work, "print('again')", wall_seconds=SECONDS).stdout == b"again\n"
+
+
+def test_a_program_in_an_image_that_the_chart_names_may_change_a_copy_of_its_folder_and_nothing_else_of_it(
+    stage: None, service: Service, tmp_path: Path
+) -> None:
+    """The image is one of the node's own; its folder belongs to root."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "in").write_text("4")
+    box = Box(workspace=tmp_path / "work", image=service.cluster.python_image(), folder="/usr/share/python3")
+    command = """
+set -e
+cat in > /usr/share/python3/debpython/mine
+ls /usr/share/python3/debpython/__init__.py /usr/share/python3/debpython/mine
+cp /usr/share/python3/debpython/mine out
+if touch /usr/share/more 2>/dev/null; then echo more; fi
+test -n "$PATH" && python -c 'import os; print(os.getuid() > 1000, "gvisor" in os.uname().release)'
+"""
+    done = run(box, ["sh", "-c", command], wall_seconds=SECONDS)
+    mine = [f"/usr/share/python3/debpython/{name}" for name in ("__init__.py", "mine")]
+    assert done.stdout.decode().split() == [*mine, "True", "True"], done
+    assert (tmp_path / "work" / "out").read_text() == "4"
+    with pytest.raises(AbruzziError, match=r"docker\.io/other/python:3 is none that stages may name"):
+        run(Box(workspace=tmp_path / "work", image="docker.io/other/python:3"), ["true"])
 
 
 def test_where_pods_reach_the_apiserver_no_untrusted_program_is_run(

@@ -21,6 +21,9 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi.kit.settings import SandboxPods
 from abruzzi_jobs.rl.environments.evaluating import evaluate
 from abruzzi_jobs.sandbox import Box, Finished, Limits, isolators, pod_box, python_files, run, start
+from abruzzi_operators.kubernetes.resources import Object, Resource
+
+KILLED = 128 + signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,59 @@ def test_a_program_that_stays_is_spoken_with_line_by_line(tmp_path: Path) -> Non
 
 def test_a_program_that_ends_its_keeper_is_taken_for_killed(tmp_path: Path) -> None:
     done = python(tmp_path, "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
-    assert (done.ending, done.exit_code) == ("exited", 128 + signal.SIGKILL)
+    assert (done.ending, done.exit_code) == ("exited", KILLED)
+
+
+@pytest.mark.parametrize(
+    ("frames", "exit_code"),
+    [
+        (pod_box.frame(pod_box.FAULT, b"it failed"), 125),
+        (b"o" + b"\xff" * 4, KILLED),
+        (pod_box.frame(pod_box.END, b"[]"), KILLED),
+        (pod_box.frame(pod_box.WORKSPACE, b"no tar" * 100) + pod_box.frame(pod_box.END, b'{"exit_code": 0, "ending": "exited"}'), KILLED),
+    ],
+)  # fmt: skip
+def test_what_a_program_makes_the_pod_say_of_its_box_is_the_programs_own(
+    tmp_path: Path, frames: bytes, exit_code: int
+) -> None:
+    code = f"""
+import os, sys
+keeper = f"/proc/{{os.getppid()}}/fd"
+for number in os.listdir(keeper):
+    try: os.write(os.open(f"{{keeper}}/{{number}}", os.O_WRONLY | os.O_NONBLOCK), {frames!r})
+    except OSError: pass
+print("sandbox: it failed", file=sys.stderr)
+sys.exit(125)
+"""
+    done = python(tmp_path, code)
+    assert (done.ending, done.exit_code) == ("exited", exit_code), done
+
+
+@pytest.mark.parametrize(
+    ("why", "its_own"),
+    [
+        ("The node was low on resource: memory.", False),
+        ('Usage of EmptyDir volume "tmp" exceeds the limit "4Gi".', True),
+    ],
+)
+def test_a_pod_that_the_cluster_took_is_told_apart_from_one_that_its_program_ended(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str, its_own: bool
+) -> None:
+    until(lambda: only_ready(service))
+    [mine], get = service.pods(), service.api.get
+
+    async def evicted(resource: Resource, name: str, **where: str) -> Object:
+        found = await get(resource, name, **where)
+        return {**found, "status": {"phase": "Failed", "reason": "Evicted", "message": why}} if name == mine else found
+
+    monkeypatch.setattr(service.api, "get", evicted)
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    if its_own:
+        assert python(tmp_path, code).exit_code == KILLED
+    else:
+        with pytest.raises(AbruzziError, match="broken off") as told:
+            python(tmp_path, code)
+        assert told.value.code == "sandbox_failed"
 
 
 def test_answers_of_a_policy_are_graded_in_pods() -> None:
@@ -185,7 +240,7 @@ def test_a_service_that_gives_none_says_why_and_nothing_is_run(tmp_path: Path, m
 
 @pytest.mark.parametrize("name", ["/etc/evil", "../evil", "a/../../evil"])
 def test_files_whose_names_lead_out_of_the_workspace_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(pod_box.Fault, match="leads out of the box"):
+    with pytest.raises(pod_box.Tampered, match="leads out of the box"):
         pod_box.unpack(archive((name, None)), str(tmp_path), 1 << 20, 10)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sandbox import SandboxIn
 from abruzzi_jobs.sandbox import gvisor, pods
 
 Isolator = Literal["pods", "gvisor", "namespaces"]
@@ -52,13 +53,18 @@ class Box:
     """`workspace` is the one folder that can be written, seen as /workspace (a root's box gives it to a user without rights). `readable` appears
     read-only under its own path; so do the system's programs and libraries. Nothing else of the machine is there: no home, no secret, no socket.
 
-    A pod has copies: its workspace comes back when the program has ended by itself, and of `readable` it is sent what is no part of this interpreter."""
+    A pod has copies: its workspace comes back when the program has ended by itself, and of `readable` it is sent what is no part of this interpreter.
+
+    `image`: of such a pod, where the program needs another than the stage's; then it has that image's PATH, and may change a copy of the image's `folder`,
+    which ends with it."""
 
     workspace: Path
     readable: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict)
     isolator: Isolator | None = None
+    image: str = ""
+    folder: str = ""
 
 
 def python_files(python: Path | None = None) -> tuple[Path, ...]:
@@ -78,21 +84,25 @@ def isolators() -> tuple[Isolator, ...]:
     return tuple(name for name in _ISOLATORS if not _fault(name))
 
 
-def start(box: Box, argv: Sequence[str]) -> list[str]:
+def start(box: Box, argv: Sequence[str], *, fault_fd: int | None = None) -> list[str]:
     """The command line that runs `argv` in the box, from a thread that outlives it: when its starter ends, all in the box is killed.
+
+    `fault_fd`: a pipe that the command is to inherit, where the isolator says what is wrong with the box (faults.py); the program cannot reach it. Without
+    one it stands on standard error.
 
     Raises AbruzziError `no_sandbox` where no isolator works on this machine, with the reason of each."""
     if not box.workspace.is_dir():
         raise AbruzziError("no_workspace", f"{box.workspace}: a box needs an existing folder to work in.")
-    isolator = box.isolator or next(iter(isolators()), None)
-    if isolator is None or (box.isolator and _fault(isolator)):
-        names = (box.isolator,) if box.isolator else _ISOLATORS
+    chosen: Isolator | None = "pods" if box.image else box.isolator
+    isolator = chosen or next(iter(isolators()), None)
+    if isolator is None or (chosen and _fault(chosen)):
+        names = (chosen,) if chosen else _ISOLATORS
         reasons = "; ".join(f"{name}: {_fault(name)}" for name in names)
         raise AbruzziError("no_sandbox", f"This machine cannot hold a sandbox ({reasons}).", status=503, hint=_REMEDY)
-    return _command(box, isolator, argv)
+    return _command(box, isolator, argv, fault_fd)
 
 
-def _command(box: Box, isolator: Isolator, argv: Sequence[str]) -> list[str]:
+def _command(box: Box, isolator: Isolator, argv: Sequence[str], fault_fd: int | None = None) -> list[str]:
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": WORKSPACE,
@@ -100,15 +110,19 @@ def _command(box: Box, isolator: Isolator, argv: Sequence[str]) -> list[str]:
         "LANG": "C.UTF-8",
         **box.environment,
     }
+    if box.image and "PATH" not in box.environment:
+        del environment["PATH"]  # the image's own
     plan = {
         "workspace": str(box.workspace.resolve()),
         "readable": [str(path) for path in dict.fromkeys(p.absolute() for p in box.readable)],
         "limits": asdict(box.limits),
         "environment": environment,
         "argv": list(argv),
+        "fault_fd": fault_fd,
     }
     if isolator == "pods":
-        return pods.command(plan, frozenset(str(path.absolute()) for path in python_files()))
+        has = frozenset(str(path.absolute()) for path in python_files())
+        return pods.command(plan, has, SandboxIn(image=box.image, folder=box.folder))
     if isolator == "gvisor":
         return gvisor.command(plan)
     return [sys.executable, "-I", "-S", str(_INNER), json.dumps(plan)]

@@ -35,7 +35,16 @@ def command(plan: dict[str, Any]) -> list[str]:
     if os.geteuid() == 0:
         _own(Path(plan["workspace"]))
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
-    run = [program, *rootless, f"--root={bundle}/state", "--network=none", "--ignore-cgroups", "--overlay2=none"]
+    faults = [] if plan["fault_fd"] is None else [f"--log-fd={plan['fault_fd']}"]
+    run = [
+        program,
+        *rootless,
+        *faults,
+        f"--root={bundle}/state",
+        "--network=none",
+        "--ignore-cgroups",
+        "--overlay2=none",
+    ]
     # sh becomes runsc, so that killing it reaches the sandbox; a session of its own waits for that and removes the bundle.
     return [
         "sh",

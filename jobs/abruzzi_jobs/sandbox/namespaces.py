@@ -3,6 +3,7 @@
 Three processes: this one, outside; its child, process 1 of the box, which builds the file system, gives up all rights and reaps; the program.
 The way of bubblewrap (its bubblewrap.c): a fresh tmpfs becomes the root, the old root is bound into it piece by piece and then let go.
 Rights: root changes to a user id of this box alone; anybody else gets a user namespace and is an ordinary user in it, too.
+What is wrong with the box is told through a pipe that nothing in it holds any more when the program starts: what the program prints or exits with is its own.
 """
 
 import ctypes
@@ -188,8 +189,13 @@ def _first_process(plan, user, was_root):
     _bound_shared_memory()
     _limit(plan["limits"])
     _give_up_rights(user, was_root)
+    start, may_start = os.pipe()
     program = os.fork()
     if program == 0:
+        os.close(may_start)
+        os.read(
+            start, 1
+        )  # until the process above, whose files it could open below /proc, has let go of the pipe of faults
         try:
             os.setsid()
             for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM):
@@ -198,6 +204,9 @@ def _first_process(plan, user, was_root):
         except OSError as error:
             os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
             os._exit(127)
+    if (faults := plan.pop("fault_fd")) is not None:
+        os.close(faults)
+    os.close(may_start)
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)  # or the reader of the program's output would wait for this process, too
@@ -212,8 +221,17 @@ def _exit_code(status):
     return 128 - code if code < 0 else code
 
 
-def main():
-    plan = json.loads(sys.argv[1])
+def _at_fault(plan, error):
+    """In the form of OCI runtimes' logs, which runsc writes, too."""
+    faults = plan.get("fault_fd")
+    told = f"sandbox: {error}" if faults is None else json.dumps({"level": "error", "msg": str(error)})
+    os.write(2 if faults is None else faults, f"{told}\n".encode())
+    return BOX_FAULT
+
+
+def main(plan):
+    if plan["fault_fd"] is not None:
+        os.set_inheritable(plan["fault_fd"], False)
     was_root = os.geteuid() == 0
     user = FIRST_USER_OF_ROOT + os.getpid() if was_root else BOX_USER
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -234,9 +252,8 @@ def main():
         try:
             status = _first_process(plan, user, was_root)
             os._exit(_exit_code(status))
-        except OSError as error:
-            sys.stderr.write(f"sandbox: {error}\n")
-            os._exit(BOX_FAULT)
+        except (OSError, ValueError) as error:
+            os._exit(_at_fault(plan, error))
     signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))
     for number in (0, 1):
         os.dup2(null, number)
@@ -244,8 +261,8 @@ def main():
 
 
 if __name__ == "__main__":
+    the_plan = json.loads(sys.argv[1])
     try:
-        sys.exit(main())
-    except OSError as error:
-        sys.stderr.write(f"sandbox: {error}\n")
-        sys.exit(BOX_FAULT)
+        sys.exit(main(the_plan))
+    except (OSError, ValueError) as error:
+        sys.exit(_at_fault(the_plan, error))

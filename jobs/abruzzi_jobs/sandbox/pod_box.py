@@ -3,8 +3,9 @@
 `python -I -S pod_box.py PLAN` stays on the stage's machine. It sends this very text through the service of sandboxes into the pod, then the folders,
 and then stands for the program: its input, its output, its exit code. At the end the workspace comes back. Whoever ends this process ends the pod.
 
-Frames both ways: one letter, a length, so many bytes. What comes out of the pod is the program's word at best: it may write frames of its own, and gains
-an output, an exit code and files, which are its own to choose anyway.
+Frames both ways: one letter, a length, so many bytes. From the frame that says that the program begins, what comes out of the pod is the program's word at
+best: it may write frames of its own, and gains an output, an exit code and files, which are its own to choose anyway. A fault of the box is what the pod said
+before, or a connection that the service, or the network, has broken off: the service ends it well where the pod's program, or what it did, has ended the pod.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ import types
 import urllib.parse
 
 PLAN, WORKSPACE, READABLE, START, STDIN, STDIN_ENDS, BEAT = b"p", b"w", b"r", b"s", b"i", b"c", b"b"
-STDOUT, STDERR, FAULT, END = b"o", b"e", b"f", b"z"
+BEGIN, STDOUT, STDERR, FAULT, END = b"g", b"o", b"e", b"f", b"z"
 BEAT_SECONDS = 10.0
 CHUNK_BYTES = 1 << 16
 MOST_OF_A_FRAME = 1 << 20
@@ -45,7 +46,7 @@ _SHARE_OF_MEMORY = 0.9
 """Of the pod's: what takes more is ended by the watch, which says so, and not by the kernel."""
 _SWEEP_SECONDS = 5.0
 _HEADER = struct.Struct(">cI")
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
 
 class Fault(Exception):
@@ -54,6 +55,14 @@ class Fault(Exception):
 
 class Overfull(Exception):
     """The program left more than its workspace may hold."""
+
+
+class Tampered(Exception):
+    """What came out of the pod was made to be no answer: no program that only prints and writes files can do that."""
+
+
+_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Of all that taking files back can fail of; the rest is in their names."""
 
 
 def frame(kind, data=b""):
@@ -67,7 +76,7 @@ def read_frame(read):
         return None
     kind, size = _HEADER.unpack(header)
     if size > MOST_OF_A_FRAME:
-        raise Fault(f"a frame of {size} bytes came out of the pod")
+        raise Tampered(f"a frame of {size} bytes came out of the pod")
     data = read(size)
     return (kind, data) if len(data) == size else None
 
@@ -123,13 +132,13 @@ def _pack_one(tar, name, entry, open_all):
 
 
 def unpack(file, folder, most_bytes, most_files):
-    """Into an empty folder. Links are made last, so that nothing is written through one. Raises Overfull, and Fault for names that lead out."""
+    """Into an empty folder. Links are made last, so that nothing is written through one. Raises Overfull, and Tampered for names that lead out."""
     used, count, links = 0, 0, []
     with tarfile.open(fileobj=file, mode="r|") as tar:
         for member in tar:
             parts = member.name.split("/")
             if member.name.startswith("/") or ".." in parts or "" in parts:
-                raise Fault(f"a file's name leads out of the box: {member.name[:100]!r}")
+                raise Tampered(f"a file's name leads out of the box: {member.name[:100]!r}")
             used, count = used + member.size, count + 1
             if used > most_bytes or count > most_files:
                 raise Overfull
@@ -169,11 +178,13 @@ def inside():
     try:
         plan, workspace = _receive()
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # nothing that runs under the same user opens its pipes
+        send(frame(BEGIN))
         code, ending = _keep(plan, workspace, send)
         if ending == "exited":
             pack(workspace, Chunks(WORKSPACE, send), open_all=True)
         send(frame(END, json.dumps({"exit_code": code, "ending": ending}).encode()))
-    except Fault as fault:
+    except (Fault, Tampered) as fault:
         send(frame(FAULT, str(fault).encode()))
 
 
@@ -216,7 +227,7 @@ def _keep(plan, workspace, send):
     limits["together_bytes"] = min(limits["together_bytes"], int(_memory_bytes() * _SHARE_OF_MEMORY))
     try:
         child = subprocess.Popen(
-            argv, cwd=workspace, env=plan["environment"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            argv, cwd=workspace, env={"PATH": os.environ.get("PATH", os.defpath), **plan["environment"]}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True, preexec_fn=lambda: _limit(limits),
         )  # fmt: skip
     except OSError as error:
@@ -353,17 +364,18 @@ def outside(plan):
     answer = connection.getresponse()
     if answer.status != 200:
         raise Fault(answer.read(1000).decode("utf-8", "replace"))
-    with tempfile.TemporaryFile() as files:
-        end = _listen(answer, files, plan["limits"])
-        if end is None:  # with its keeper, or with its node: from here they look the same
-            return KILLED
-        if end["ending"] == "overfull":
-            raise Overfull
-        if files.tell():
-            files.seek(0)
-            _take_back(files, plan["workspace"], plan["limits"])
-    code = end["exit_code"]
-    return code if isinstance(code, int) and 0 <= code < 256 else KILLED
+    try:
+        with tempfile.TemporaryFile() as files:
+            code, ending = _listen(answer, files, plan["limits"])
+            if ending == "overfull":
+                raise Overfull
+            if files.tell():
+                files.seek(0)
+                _take_back(files, plan["workspace"], plan["limits"])
+        return code
+    except Tampered as why:
+        _write(2, f"{why}\n".encode())
+        return KILLED
 
 
 def _tell(plan, send):
@@ -394,24 +406,46 @@ def _beat(send):
 
 
 def _listen(answer, files, limits):
-    """What the pod says at its end; None where it says nothing. Its workspace is written to `files`."""
+    """(exit code, ending) that the pod says. Its workspace is written to `files`. Raises Fault, Overfull, Tampered."""
     most = limits["workspace_bytes"] + limits["workspace_files"] * 4 * tarfile.BLOCKSIZE
+    begun = False
+    while told := _next(answer, begun):
+        kind, data = told
+        if kind == BEGIN:
+            begun = True
+        elif kind == FAULT and not begun:
+            raise Fault(data.decode("utf-8", "replace"))
+        elif kind in (STDOUT, STDERR):
+            _write(1 if kind == STDOUT else 2, data)
+        elif kind == WORKSPACE:
+            files.write(data)
+            if files.tell() > most:
+                raise Overfull
+        elif kind == END:
+            return _ended(data)
+    if not begun:
+        raise Fault("the pod ended before the program began; the service's log says more")
+    raise Tampered("the program's keeper was killed")
+
+
+def _next(answer, begun):
     try:
-        while told := read_frame(answer.read):
-            kind, data = told
-            if kind in (STDOUT, STDERR):
-                _write(1 if kind == STDOUT else 2, data)
-            elif kind == WORKSPACE:
-                files.write(data)
-                if files.tell() > most:
-                    raise Overfull
-            elif kind == FAULT:
-                raise Fault(data.decode("utf-8", "replace"))
-            elif kind == END:
-                return json.loads(data)
-    except (http.client.HTTPException, OSError, ValueError):
-        return None
-    return None
+        return read_frame(answer.read)
+    except Tampered as error:
+        raise (error if begun else Fault(str(error))) from None
+    except (http.client.HTTPException, OSError) as error:
+        raise Fault(
+            f"the connection to its pod was broken off ({type(error).__name__}); the log of the service of sandboxes says why"
+        ) from None
+
+
+def _ended(data):
+    try:
+        said = json.loads(data)
+        code, ending = said["exit_code"], said["ending"]
+    except (ValueError, TypeError, KeyError):
+        raise Tampered("what came out of the pod is no end") from None
+    return (code if isinstance(code, int) and 0 <= code < 256 else KILLED), ending
 
 
 def _write(number, data):
@@ -433,16 +467,25 @@ def _take_back(files, workspace, limits):
             os.unlink(entry.path)
     try:
         unpack(files, workspace, limits["workspace_bytes"], limits["workspace_files"])
-    except tarfile.TarError as error:
-        raise Fault(f"what came out of the pod are no files: {error}") from error
+    except (Overfull, Tampered):
+        raise
+    except OSError as error:
+        if error.errno in _OF_THIS_MACHINE:
+            raise
+        raise Tampered(f"what came out of the pod are no files: {error}") from error
+    except Exception as error:  # tarfile's, and what names of any bytes make of os' functions
+        raise Tampered(f"what came out of the pod are no files: {error}") from error
 
 
 if __name__ == "__main__" and "__file__" in globals():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    the_plan = json.loads(sys.argv[1])
     try:
-        sys.exit(outside(json.loads(sys.argv[1])))
+        sys.exit(outside(the_plan))
     except Overfull:
         os.kill(os.getpid(), OVERFULL)
-    except (Fault, OSError, http.client.HTTPException) as fault:
-        sys.stderr.write(f"sandbox: {fault}\n")
+    except (Fault, OSError, http.client.HTTPException) as the_fault:
+        at, text = the_plan["fault_fd"], str(the_fault) or type(the_fault).__name__
+        told = f"sandbox: {text}" if at is None else json.dumps({"level": "error", "msg": text})
+        os.write(2 if at is None else at, f"{told}\n".encode())
         sys.exit(BOX_FAULT)

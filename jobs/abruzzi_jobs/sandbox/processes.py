@@ -14,12 +14,12 @@ from typing import Literal
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.sandbox.box import Box, start
+from abruzzi_jobs.sandbox.faults import kills_for_memory, pipe_of_faults
 from abruzzi_jobs.sandbox.pod_box import OVERFULL
 from abruzzi_jobs.sandbox.usage import Watch
 
 Ending = Literal["exited", "timed_out", "flooded", "overfull"]
 _CHUNK_BYTES = 1 << 16
-_BOX_FAULT = 125
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,10 @@ class Finished:
     stdout: bytes
     stderr: bytes
     seconds: float
+    late_seconds: float = 0.0
+    """The longest that this machine kept whoever watched the box from looking when it was to: one that stands still cannot be told from a program that does."""
+    machine_killed: bool = False
+    """The kernel ended processes of this machine for want of memory meanwhile: a program that was killed need not have done it itself."""
 
     @property
     def ok(self) -> bool:
@@ -42,23 +46,26 @@ def run(
     box: Box, argv: Sequence[str], *, stdin: bytes = b"", wall_seconds: float = 60.0, output_bytes: int = 1 << 20
 ) -> Finished:
     """Raises AbruzziError `no_sandbox` where this machine cannot hold one, `sandbox_failed` when the box could not be built."""
-    command = start(box, argv)  # its time begins when there is a box
-    began = time.monotonic()
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        watch = Watch(child.pid, box.workspace, box.limits)
-        ending, out, err = _converse(child, stdin, began + wall_seconds, output_bytes, watch)
-    finally:
-        end(child)
+    with pipe_of_faults() as faults:
+        command = start(box, argv, fault_fd=faults.fd)  # its time begins when there is a box
+        began, killed_before = time.monotonic(), kills_for_memory()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(faults.fd,),
+            start_new_session=True,
+        )
+        try:
+            watch = Watch(child.pid, box.workspace, box.limits)
+            ending, out, err, late = _converse(child, stdin, began + wall_seconds, output_bytes, watch)
+        finally:
+            end(child)
+        fault = faults.said()
     code = child.returncode
-    if code == _BOX_FAULT and err.startswith(b"sandbox: "):
-        raise AbruzziError("sandbox_failed", err.decode("utf-8", "replace").strip(), status=503)
+    if ending == "exited" and fault:
+        raise AbruzziError("sandbox_failed", f"The sandbox failed: {fault}", status=503)
     if ending == "exited" and code == -OVERFULL:
         ending = "overfull"  # told by the watch inside a pod
     return Finished(
@@ -67,6 +74,8 @@ def run(
         stdout=out[:output_bytes],
         stderr=err[:output_bytes],
         seconds=time.monotonic() - began,
+        late_seconds=late,
+        machine_killed=kills_for_memory() > killed_before,
     )
 
 
@@ -83,13 +92,14 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 def _converse(
     child: subprocess.Popen[bytes], stdin: bytes, deadline: float, most: int, watch: Watch
-) -> tuple[Ending, bytes, bytes]:
+) -> tuple[Ending, bytes, bytes, float]:
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
     taken = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}
     rest = memoryview(stdin)
     ending: Ending = "exited"
+    late = 0.0
     with selectors.DefaultSelector() as ready:
         for number in taken:
             ready.register(number, selectors.EVENT_READ)
@@ -103,7 +113,11 @@ def _converse(
             if watch.exceeds():
                 ending = "overfull"
                 break
-            for key, _ in ready.select(max(0.0, min(left, watch.next_look - time.monotonic()))):
+            asleep = time.monotonic()
+            pause = max(0.0, min(left, watch.next_look - asleep))
+            events = ready.select(pause)
+            late = max(late, time.monotonic() - asleep - pause)
+            for key, _ in events:
                 if key.fileobj is child.stdin:
                     rest = _feed(child, rest, ready)
                     continue
@@ -123,7 +137,7 @@ def _converse(
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, min(left, watch.next_look - time.monotonic())))
-    return ending, bytes(taken[child.stdout.fileno()]), bytes(taken[child.stderr.fileno()])
+    return ending, bytes(taken[child.stdout.fileno()]), bytes(taken[child.stderr.fileno()]), late
 
 
 def _feed(child: subprocess.Popen[bytes], rest: memoryview, ready: selectors.BaseSelector) -> memoryview:

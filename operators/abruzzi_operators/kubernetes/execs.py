@@ -28,6 +28,8 @@ class Stream(Protocol):
 
     said: str
     """After the end: what it printed on standard error, and the runtime's reason where it could not be run or did not end well."""
+    failed: bool
+    """After the end: whether it could not be run, or did not end well."""
 
     async def send(self, data: bytes) -> None: ...
 
@@ -76,7 +78,8 @@ class RestExecs:
 class _SocketStream:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, doing: str) -> None:
         self._socket, self._doing = socket, doing
-        self.said = ""
+        self.said, self.failed = "", False
+        self._ended = False
 
     async def send(self, data: bytes) -> None:
         try:
@@ -86,12 +89,12 @@ class _SocketStream:
             raise Unreachable(f"{self._doing}: {error}", reason=type(error).__name__) from error
 
     async def receive(self) -> bytes:
-        while True:
+        while not self._ended:
             message = await self._socket.receive()
             if message.type is not aiohttp.WSMsgType.BINARY:
-                if message.type is aiohttp.WSMsgType.ERROR:
-                    raise Unreachable(f"{self._doing}: {message.data}", reason="Broken")
-                return b""
+                raise Unreachable(
+                    f"{self._doing}: the connection ended before the program: {message.data}", reason="Broken"
+                )
             channel, data = message.data[0], message.data[1:]
             if channel == _STDOUT and data:
                 return data
@@ -99,6 +102,7 @@ class _SocketStream:
                 self.said = (self.said + data.decode("utf-8", "replace"))[-_SAID_BYTES:]
             if channel == _STATUS:
                 status = json.loads(data or b"{}")
-                if status.get("status") == "Failure":
+                self._ended, self.failed = True, status.get("status") == "Failure"
+                if self.failed:
                     self.said = f"{self.said} {status.get('message', '')}".strip()
-                return b""
+        return b""

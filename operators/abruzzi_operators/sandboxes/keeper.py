@@ -8,21 +8,23 @@ import json
 import logging
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sandbox import SandboxIn
 from abruzzi.kit.settings import SandboxPods
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.errors import ApiError, NotFound
 from abruzzi_operators.kubernetes.execs import Execs
 from abruzzi_operators.kubernetes.resources import PODS, Object
-from abruzzi_operators.sandboxes.pod import FIRST_USER, LABEL_KEEPER, USERS, probe, sandbox_pod
+from abruzzi_operators.sandboxes.pod import FIRST_USER, LABEL_KEEPER, USERS, probe, sandbox_pod, taken_away
 
 logger = logging.getLogger(__name__)
 ENDED = ("Succeeded", "Failed")
+_NO_IMAGE = ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Patience:
 
     start: float = 240.0
     """For a pod to run: an image may have to be pulled first."""
+    pull: float = 1200.0
+    """For a pod from an image that a stage has named, which is gigabytes on a node that does not have it."""
     network: float = 15.0
     """For a NetworkPolicy to hold: firewalls learn of a new pod a little later than its node."""
     poll: float = 0.2
@@ -40,6 +44,8 @@ class Patience:
     """After a pod that could not be made."""
     take: float = 240.0
     """Of who asks for one."""
+    word: float = 3.0
+    """For the cluster to say that a pod is gone, whose program was told to have ended."""
 
 
 class Keeper:
@@ -55,7 +61,10 @@ class Keeper:
         self._ready: deque[tuple[str, float]] = deque()
         """(pod, when it was made), the oldest first."""
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self._taken: set[str] = set()
+        self._taken: dict[str, str] = {}
+        """Pod: the attempt that has it."""
+        self._held: Counter[str] = Counter()
+        """Pods that an attempt has or is about to get."""
         self._doomed: set[str] = set()
         self._waiting = 0
         self._news = asyncio.Condition()
@@ -95,33 +104,102 @@ class Keeper:
             self._doomed |= {*self._starting, *self._taken, *(name for name, _ in self._ready)}
             await self._end_doomed()
 
-    async def take(self) -> str:
-        """The name of a pod that is the caller's until `destroy`. Raises AbruzziError `no_sandbox` when none comes in time, or none can be made."""
-        self._waiting += 1
+    async def take(self, attempt: str, wanted: SandboxIn = SandboxIn()) -> str:
+        """The name of a pod that is the attempt's until `destroy`. Raises AbruzziError `no_sandbox` when none comes in time, or none can be made,
+        `image_refused`."""
+        if not wanted.image:
+            return await self._taken_by(attempt, self._next)
+        if not self._settings.allows(wanted.image):
+            raise AbruzziError(
+                "image_refused", f"Image {wanted.image} is none that stages may name (sandboxes.pods.images of the chart).", status=403
+            )  # fmt: skip
+        name = await self._taken_by(attempt, self._room)
+        try:
+            await self._make(name, wanted)
+        except BaseException:
+            await asyncio.shield(self.destroy(name))
+            raise
+        return name
+
+    async def _taken_by(self, attempt: str, one: Callable[[], Awaitable[str]]) -> str:
+        may_have = False
         try:
             async with asyncio.timeout(self._patience.take), self._news:
-                self._news.notify_all()
-                while not self._ready:
-                    if self._fault and not self._starting:
-                        raise AbruzziError("no_sandbox", self._fault, status=503)
+                while self._held[attempt] >= self._settings.per_attempt:
                     await self._news.wait()
-                name, _ = self._ready.popleft()
-                self._taken.add(name)
-                self._news.notify_all()
+                self._held[attempt] += 1
+                may_have = True
+                try:
+                    name = await one()
+                except BaseException:
+                    self._give_back(attempt)
+                    self._news.notify_all()
+                    raise
+                self._taken[name] = attempt
                 return name
         except TimeoutError:
-            why = self._fault or f"{len(self._taken)} of {self._settings.most} sandboxes are in use"
+            if may_have:
+                why = self._fault or f"{len(self._taken)} of {self._settings.most} sandboxes are in use"
+            else:
+                most = self._settings.per_attempt
+                why = f"{attempt} has {most} of the {most} that an attempt may have (sandboxes.pods.per_attempt of the chart)"
             raise AbruzziError(
                 "no_sandbox", f"None came within {self._patience.take:.0f} s: {why}", status=503
             ) from None
+
+    async def _next(self) -> str:
+        self._waiting += 1
+        try:
+            self._news.notify_all()
+            while not self._ready:
+                if self._fault and not self._starting:
+                    raise AbruzziError("no_sandbox", self._fault, status=503)
+                await self._news.wait()
+            self._news.notify_all()
+            return self._ready.popleft()[0]
         finally:
             self._waiting -= 1
 
+    async def _room(self) -> str:
+        """A name for one that is yet to be made. Those that are ready make room for it."""
+        while len(self._ready) + len(self._starting) + len(self._taken) >= self._settings.most:
+            if self._ready:
+                self._doomed.add(self._ready.popleft()[0])
+            else:
+                await self._news.wait()
+        self._news.notify_all()
+        return _new_name()
+
     async def destroy(self, name: str) -> None:
-        self._taken.discard(name)
+        if (attempt := self._taken.pop(name, None)) is not None:
+            self._give_back(attempt)
         self._doomed.add(name)
         async with self._news:
             self._news.notify_all()
+
+    def _give_back(self, attempt: str) -> None:
+        self._held[attempt] -= 1
+        if not self._held[attempt]:
+            del self._held[attempt]
+
+    async def why_gone(self, name: str, broken: str = "") -> str:
+        """Of a taken pod whose program has not ended well: why, where it was the cluster that ended it; empty where it was the program, as far as anybody
+        can see. `broken`: how the connection to it ended, where it was no end of the program."""
+        end = self._clock() + self._patience.word
+        while True:
+            try:
+                pod = await self._api.get(PODS, name, namespace=self._namespace)
+            except NotFound:
+                return "somebody deleted it"
+            except ApiError as error:
+                return broken or error.message
+            if why := taken_away(pod):
+                return why
+            if pod["status"].get("phase") in ENDED:
+                return ""
+            if self._clock() > end:
+                return broken
+            await asyncio.sleep(self._patience.poll)
 
     def _fill(self) -> None:
         if self._clock() < self._not_before:
@@ -129,7 +207,7 @@ class Keeper:
         there = len(self._ready) + len(self._starting)
         wanted = max(self._settings.ready, self._waiting) - there
         for _ in range(min(wanted, self._settings.most - there - len(self._taken))):
-            name = f"sandbox-{secrets.token_hex(6)}"
+            name = _new_name()
             task = asyncio.create_task(self._start(name), name=name)
             self._starting[name] = task
 
@@ -152,20 +230,21 @@ class Keeper:
             self._fault = why
             self._news.notify_all()
 
-    async def _make(self, name: str) -> None:
+    async def _make(self, name: str, wanted: SandboxIn = SandboxIn()) -> None:
         """Raises AbruzziError with the reason."""
         user = FIRST_USER + secrets.randbelow(USERS)
         pod = sandbox_pod(
-            self._settings, name=name, namespace=self._namespace, keeper=self._name, user=user, owner=self._owner
-        )
+            self._settings, name=name, namespace=self._namespace, keeper=self._name, user=user, owner=self._owner, wanted=wanted
+        )  # fmt: skip
         await self._api.create(PODS, pod)
-        end = self._clock() + self._patience.start
+        end = self._clock() + (self._patience.pull if wanted.image else self._patience.start)
         while (state := await self._api.get(PODS, name, namespace=self._namespace))["status"].get("phase") != "Running":
-            if state["status"]["phase"] in ENDED or self._clock() > end:
+            never = state["status"]["phase"] in ENDED or (wanted.image and _has_no_image(state))
+            if never or self._clock() > end:
                 raise AbruzziError("no_sandbox", f"A sandbox pod does not run: {_why(state)}", status=503)
             await asyncio.sleep(self._patience.poll)
         end = self._clock() + self._patience.network
-        while reached := await self._reached(name):
+        while reached := await self._reached(name, wanted.image or self._settings.image):
             if self._clock() > end:
                 raise AbruzziError(
                     "no_sandbox",
@@ -175,7 +254,7 @@ class Keeper:
                 )
             await asyncio.sleep(self._patience.poll)
 
-    async def _reached(self, name: str) -> list[str]:
+    async def _reached(self, name: str, image: str) -> list[str]:
         said = b""
         async with self._execs.open(self._namespace, name, probe(self._places)) as stream:
             while data := await stream.receive():
@@ -184,9 +263,7 @@ class Keeper:
             return [str(place) for place in json.loads(said)]
         except ValueError as error:
             told = stream.said or said.decode("utf-8", "replace") or "nothing"
-            raise AbruzziError(
-                "no_sandbox", f"python3 in image {self._settings.image} said: {told}", status=503
-            ) from error
+            raise AbruzziError("no_sandbox", f"python3 in image {image} said: {told}", status=503) from error
 
     async def _look(self) -> None:
         """For pods that are nobody's, and ready ones that have ended."""
@@ -219,14 +296,24 @@ class Keeper:
         await asyncio.gather(*(end(name) for name in tuple(self._doomed)))
 
 
+def _new_name() -> str:
+    return f"sandbox-{secrets.token_hex(6)}"
+
+
+def _states(pod: Object) -> list[Object]:
+    """Of its containers, where they have a reason."""
+    status = pod["status"]
+    there = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return [state for each in there for state in each.get("state", {}).values() if state.get("reason")]
+
+
+def _has_no_image(pod: Object) -> bool:
+    return any(state["reason"] in _NO_IMAGE for state in _states(pod))
+
+
 def _why(pod: Object) -> str:
     """In the cluster's words."""
     status = pod["status"]
-    waiting = [
-        f"{state['reason']}: {state.get('message', '')}".rstrip(": ")
-        for container in status.get("containerStatuses") or ()
-        for state in container.get("state", {}).values()
-        if state.get("reason")
-    ]
+    waiting = [f"{state['reason']}: {state.get('message', '')}".rstrip(": ") for state in _states(pod)]
     unmet = [c["message"] for c in status.get("conditions") or () if c.get("status") == "False" and c.get("message")]
     return "; ".join([*waiting, *unmet]) or status.get("message") or f"it is {status.get('phase')}"

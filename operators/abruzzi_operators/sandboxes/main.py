@@ -70,22 +70,23 @@ class Admission:
 
     def __init__(self, platform: httpx.AsyncClient) -> None:
         self._platform = platform
-        self._known: dict[bytes, float] = {}
+        self._known: dict[bytes, tuple[str, float]] = {}
 
-    async def __call__(self, token: str) -> bool:
+    async def __call__(self, token: str) -> str:
         now, digest = time.monotonic(), hashlib.sha256(token.encode()).digest()
-        self._known = {known: until for known, until in self._known.items() if until > now}
+        self._known = {known: (attempt, until) for known, (attempt, until) in self._known.items() if until > now}
         if digest in self._known:
-            return True
+            return self._known[digest][0]
         try:
             answer = await self._platform.get("/api/v1/session", headers={"Authorization": f"Bearer {token}"})
         except (httpx.TransportError, ValueError) as error:
             logger.warning("the API does not say whose a token is: %s", type(error).__name__)
-            return False
-        if not answer.is_success or answer.json().get("role") != Role.ATTEMPT:
-            return False
-        self._known[digest] = now + _KNOWN_SECONDS
-        return True
+            return ""
+        said = answer.json() if answer.is_success else {}
+        if said.get("role") != Role.ATTEMPT:
+            return ""
+        self._known[digest] = said["name"], now + _KNOWN_SECONDS
+        return said["name"]
 
 
 async def _own_pod(api: RestApi, namespace: str, name: str) -> Object | None:

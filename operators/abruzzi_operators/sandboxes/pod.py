@@ -1,11 +1,13 @@
-"""The pod of a sandbox, and the program that looks whether anything can be reached from it. Pure."""
+"""The pod of a sandbox, the program that looks whether anything can be reached from it, and who has ended it. Pure."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from abruzzi.contracts.sandbox import SandboxIn
 from abruzzi.kit.settings import SandboxPods
 from abruzzi_operators.kubernetes.resources import PODS, Object
 from abruzzi_operators.renderers.pod import CONTAINER_SECURITY, cpu_quantity
@@ -20,8 +22,18 @@ FIRST_USER = 1_000_000
 USERS = 1_000_000_000
 WRITABLE = {"workspace": "/workspace", "tmp": "/tmp", "attempt": "/abruzzi"}
 """/abruzzi is where a stage keeps its files: folders of them that a program is to see appear under their own path."""
-_WAIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); signal.sigwait({signal.SIGTERM})"
-"""Reaps what is left behind, and ends when it is told to: the first process of a container has no default for that."""
+_COPY = "/abruzzi-copy"
+_ENDED_BY_ITSELF = re.compile(r"exceed(s|ed) (the|its) ")
+"""The kubelet's words where a pod is evicted for its own limits; those of a node that has too little begin otherwise."""
+_WAIT = """
+import ctypes, signal
+ctypes.CDLL(None).prctl(4, 0)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while (told := signal.sigwaitinfo({signal.SIGTERM})).si_pid or told.si_code: pass
+"""
+"""Reaps what is left behind, and ends when the node tells it to: the first process of a container has no default for that. No program in the pod can end it
+(nor open its files: PR_SET_DUMPABLE), for a pod that has ended would look like one that was taken away."""
 _PROBE = """
 import json, os, socket, sys, threading
 reached = []
@@ -42,8 +54,8 @@ print(json.dumps(reached))
 
 
 def sandbox_pod(
-    settings: SandboxPods, *, name: str, namespace: str, keeper: str, user: int, owner: Object | None
-) -> Object:
+    settings: SandboxPods, *, name: str, namespace: str, keeper: str, user: int, owner: Object | None, wanted: SandboxIn = SandboxIn()
+) -> Object:  # fmt: skip
     """`owner`: the service's own pod, in the same namespace; with it its sandboxes go."""
     bounds = {"memory": str(settings.memory), "ephemeral-storage": str(settings.disk)}
     limits = {"cpu": cpu_quantity(settings.cpu_cores), **bounds}
@@ -66,7 +78,7 @@ def sandbox_pod(
         "containers": [
             {
                 "name": CONTAINER,
-                "image": settings.image,
+                "image": wanted.image or settings.image,
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["python3", "-I", "-S", "-c", _WAIT],
                 "resources": {"requests": {**bounds, "cpu": "10m"}, "limits": limits},
@@ -76,6 +88,8 @@ def sandbox_pod(
         ],
         "volumes": [{"name": volume, "emptyDir": {"sizeLimit": str(settings.disk)}} for volume in WRITABLE],
     }
+    if wanted.folder:
+        _copy_folder(spec, wanted.folder, settings)
     if settings.runtime_class:
         spec["runtimeClassName"] = settings.runtime_class
     if settings.image_pull_secrets:
@@ -86,6 +100,31 @@ def sandbox_pod(
         about = {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
         pod["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", **about}]
     return pod
+
+
+def _copy_folder(spec: dict[str, Any], folder: str, settings: SandboxPods) -> None:
+    """What lies there in the image belongs to somebody else, mostly root; the copy is the pod's own, which the volume's root is not."""
+    [box] = spec["containers"]
+    mount = {"name": "folder", "mountPath": _COPY}
+    command = ["cp", "-a", f"{folder}/.", f"{_COPY}/own"]
+    same = {key: box[key] for key in ("image", "imagePullPolicy", "resources", "securityContext")}
+    spec["initContainers"] = [{"name": "copy", "command": command, "volumeMounts": [mount], **same}]
+    box["volumeMounts"].append({"name": "folder", "mountPath": folder, "subPath": "own"})
+    spec["volumes"].append({"name": "folder", "emptyDir": {"sizeLimit": str(settings.disk)}})
+
+
+def taken_away(pod: Object) -> str:
+    """Why it has gone without the doing of a program in it; empty where it runs, or has ended by itself, by its own limits or by its time."""
+    status = pod.get("status", {})
+    if "deletionTimestamp" in pod["metadata"]:
+        return "somebody deleted it"
+    states = [state for each in status.get("containerStatuses") or () for state in each.get("state", {}).values()]
+    if any(state.get("reason") == "OOMKilled" for state in states):
+        return ""
+    reason, message = status.get("reason", ""), status.get("message", "")
+    if not reason or reason == "DeadlineExceeded" or _ENDED_BY_ITSELF.search(message):
+        return ""
+    return f"{reason}: {message}".rstrip(": ")
 
 
 def probe(places: Sequence[tuple[str, int]], seconds: float = 1.0) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,12 +41,23 @@ class SandboxPods(BaseModel):
     """Started ahead: one that is taken is replaced."""
     most: int = Field(default=64, ge=1)
     """At once, with those ready; who asks for more waits."""
+    per_attempt: int = Field(default=32, ge=1)
+    """Of one attempt of a stage at once, so that none takes all; it waits for one of its own before it gets another."""
     cpu_cores: float = Field(default=1.0, gt=0)
     memory: ByteCount = Field(default=2 << 30, gt=0)
     disk: ByteCount = Field(default=4 << 30, gt=0)
     lifetime_seconds: int = Field(default=7200, ge=600)
     """activeDeadlineSeconds of a pod. One that nobody has taken for half of it is replaced, so the other half is the least that a program has."""
     image_pull_secrets: tuple[str, ...] = ()
+    images: tuple[Annotated[str, Field(min_length=2)], ...] = ()
+    """That stages may name instead, as suites do whose instances have one each: a repository as it is written, whatever the tag; or, ending with a slash, all
+    below it. None by default."""
+
+    def allows(self, image: str) -> bool:
+        path, _, last = image.partition("@")[0].rpartition("/")
+        name = last.partition(":")[0]
+        repository = f"{path}/{name}" if path else name
+        return any(repository.startswith(each) if each.endswith("/") else repository == each for each in self.images)
 
 
 class OidcGrant(BaseModel):

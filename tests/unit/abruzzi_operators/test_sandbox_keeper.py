@@ -12,11 +12,12 @@ from local_execs import LocalExecs
 from sandbox_service import NAMESPACE, PATIENCE, PodsThatRun
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.sandbox import SandboxIn
 from abruzzi.kit.settings import SandboxPods
 from abruzzi_operators.kubernetes.errors import Unreachable
 from abruzzi_operators.kubernetes.resources import NAMESPACES, PODS, Object
 from abruzzi_operators.sandboxes.keeper import Keeper
-from abruzzi_operators.sandboxes.pod import LABEL_KEEPER, sandbox_pod
+from abruzzi_operators.sandboxes.pod import LABEL_KEEPER, sandbox_pod, taken_away
 
 SETTINGS = SandboxPods(image="stages", ready=2, most=3)
 OWNER = {"metadata": {"name": "service-1", "uid": "u-1"}}
@@ -25,6 +26,7 @@ OWNER = {"metadata": {"name": "service-1", "uid": "u-1"}}
 class World:
     def __init__(self, settings: SandboxPods = SETTINGS) -> None:
         self.now = 0.0
+        self.settings = settings
         self.api = PodsThatRun()
         self.execs = LocalExecs(self.api)
         self.keeper = Keeper(
@@ -62,7 +64,7 @@ async def test_as_many_as_are_wanted_are_ready_and_one_that_is_taken_is_replaced
     world = World()
     async with world.running():
         await world.until(lambda: world.keeper.ready == 2)
-        taken = await world.keeper.take()
+        taken = await world.keeper.take("a")
         await world.until(lambda: world.keeper.ready == 2)
         assert taken in await world.pods()
         assert len(await world.pods()) == 3
@@ -74,13 +76,93 @@ async def test_who_asks_for_more_than_there_may_be_waits_until_another_gives_one
 ):
     world = World()
     async with world.running():
-        taken = [await world.keeper.take() for _ in range(3)]
+        taken = [await world.keeper.take("a") for _ in range(3)]
         with pytest.raises(AbruzziError, match="3 of 3 sandboxes are in use") as told:
-            await world.keeper.take()
+            await world.keeper.take("a")
         assert told.value.code == "no_sandbox"
-        waiting = asyncio.create_task(world.keeper.take())
+        waiting = asyncio.create_task(world.keeper.take("a"))
         await world.keeper.destroy(taken[0])
         assert await waiting not in taken
+
+
+async def test_an_attempt_that_has_all_it_may_have_waits_for_its_own_while_another_gets_one() -> None:
+    world = World(SETTINGS.model_copy(update={"per_attempt": 1, "ready": 3, "most": 6}))
+    async with world.running():
+        await world.until(lambda: world.keeper.ready == 3)
+        first = await world.keeper.take("a")
+        with pytest.raises(
+            AbruzziError, match=r"a has 1 of the 1 that an attempt may have \(sandboxes\.pods\.per_attempt"
+        ):
+            await world.keeper.take("a")
+        waiting = asyncio.create_task(world.keeper.take("a"))
+        assert await world.keeper.take("b") != first
+        assert not waiting.done()
+        await world.keeper.destroy(first)
+        assert await waiting != first
+
+
+async def test_a_pod_from_an_image_of_its_own_is_started_for_who_asks_and_those_that_are_ready_make_room() -> None:
+    world = World(SETTINGS.model_copy(update={"images": ("registry/eval/",), "per_attempt": 3}))
+    wanted = SandboxIn(image="registry/eval/one:1", folder="/testbed")
+    async with world.running():
+        await world.until(lambda: world.keeper.ready == 2)
+        name = ""
+        for taken in range(1, 4):
+            name = await world.keeper.take("a", wanted)
+            assert world.keeper.taken == taken
+            assert world.keeper.taken + world.keeper.ready <= SETTINGS.most
+        spec = (await world.api.get(PODS, name, namespace=NAMESPACE))["spec"]
+        [copy], [box] = spec["initContainers"], spec["containers"]
+        assert copy["image"] == box["image"] == "registry/eval/one:1"
+        assert copy["command"] == ["cp", "-a", "/testbed/.", "/abruzzi-copy/own"]
+        assert copy["securityContext"] == box["securityContext"], "it has no more rights"
+        assert {"name": "folder", "mountPath": "/testbed", "subPath": "own"} in box["volumeMounts"]
+        with pytest.raises(AbruzziError, match="a has 3 of the 3 that an attempt may have"):
+            await world.keeper.take("a", wanted)
+
+
+async def test_an_image_that_cannot_be_pulled_is_told_at_once_and_gives_its_place_back() -> None:
+    world = World(SETTINGS.model_copy(update={"images": ("registry/eval",), "ready": 0, "per_attempt": 1}))
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not there"}}}
+    world.api.status = {"phase": "Pending", "initContainerStatuses": [waiting]}
+    async with world.running():
+        with pytest.raises(AbruzziError, match="does not run: ImagePullBackOff: not there"):
+            await world.keeper.take("a", SandboxIn(image="registry/eval:1", folder="/testbed"))
+        world.api.status = {"phase": "Running"}
+        assert await world.keeper.take("a", SandboxIn(image="registry/eval:2"))
+
+
+@pytest.mark.parametrize(
+    ("image", "allowed"),
+    [
+        ("registry/eval/one", True),
+        ("registry/eval/one/more:2@sha256:00", True),
+        ("registry/evaluator", False),
+        ("registry/evaluator/one", False),
+        ("registry:5000/one:1", True),
+        ("registry:5000/one@sha256:00", True),
+        ("registry:5000/one2:1", False),
+        ("one", False),
+    ],
+)
+async def test_images_are_taken_by_their_repository_or_by_what_they_lie_below(image: str, allowed: bool) -> None:
+    world = World(SETTINGS.model_copy(update={"images": ("registry/eval/", "registry:5000/one")}))
+    assert world.settings.allows(image) == allowed
+    assert not SETTINGS.allows(image), "none by default"
+    if not allowed:
+        with pytest.raises(AbruzziError, match="is none that stages may name"):
+            await world.keeper.take("a", SandboxIn(image=image))
+
+
+async def test_a_pod_that_did_not_come_is_not_counted_as_the_attempts() -> None:
+    world = World(SETTINGS.model_copy(update={"per_attempt": 1, "most": 1, "ready": 0, "images": ("eval",)}))
+    wanted = SandboxIn(image="eval:1")
+    async with world.running():
+        first = await world.keeper.take("b", wanted)
+        with pytest.raises(AbruzziError, match="1 of 1 sandboxes are in use"):
+            await world.keeper.take("a", wanted)
+        await world.keeper.destroy(first)
+        assert await world.keeper.take("a", wanted) != first
 
 
 async def test_a_pod_of_its_label_that_it_does_not_know_is_destroyed_and_anothers_is_not() -> None:
@@ -98,7 +180,7 @@ async def test_a_pod_of_its_label_that_it_does_not_know_is_destroyed_and_another
 async def test_a_deletion_that_fails_is_tried_again() -> None:
     world = World(SETTINGS.model_copy(update={"ready": 0}))
     async with world.running():
-        taken = await world.keeper.take()
+        taken = await world.keeper.take("a")
         tried, delete = asyncio.Event(), world.api.delete
 
         async def refuse(*_, **__) -> None:
@@ -122,7 +204,7 @@ async def test_a_pod_that_reaches_something_is_given_to_nobody() -> None:
         with pytest.raises(
             AbruzziError, match=r"reaches 169\.254\.169\.254:80, a token of the cluster: no untrusted program is run"
         ):
-            await world.keeper.take()
+            await world.keeper.take("a")
         world.execs.reached = "[]"
         await world.until(lambda: world.keeper.ready == 2)
         assert world.keeper.fault == "", "the network was mended"
@@ -131,15 +213,7 @@ async def test_a_pod_that_reaches_something_is_given_to_nobody() -> None:
 async def test_a_pod_that_cannot_run_is_told_in_the_clusters_words() -> None:
     world = World()
     waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
-
-    async def create(resource, body: Object, *, dry_run: bool = False) -> Object:
-        made = await super(PodsThatRun, world.api).create(resource, body, dry_run=dry_run)
-        if resource == PODS:
-            status = {"phase": "Failed", "containerStatuses": [waiting]}
-            world.api.put_status(PODS, made["metadata"]["name"], status, namespace=NAMESPACE)
-        return made
-
-    world.api.create = create  # type: ignore[method-assign]
+    world.api.status = {"phase": "Failed", "containerStatuses": [waiting]}
     async with world.running():
         await world.until(lambda: bool(world.keeper.fault))
     assert world.keeper.fault == "A sandbox pod does not run: ErrImagePull: no such image"
@@ -159,6 +233,27 @@ async def test_one_that_nobody_took_for_half_of_its_life_is_replaced() -> None:
 def pod(**changes) -> Object:
     given = {"name": "box-1", "namespace": NAMESPACE, "keeper": "here", "user": 1_234_567, "owner": OWNER} | changes
     return sandbox_pod(SETTINGS, **given)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ({"phase": "Running"}, ""),
+        ({"phase": "Succeeded"}, ""),
+        ({"phase": "Failed"}, ""),
+        ({"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer"}, ""),
+        ({"phase": "Failed", "reason": "Evicted", "message": "Container box exceeded its local ephemeral storage limit"}, ""),
+        ({"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled"}}}]}, ""),
+        ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}, "Evicted: The node was low on resource: memory."),
+        ({"phase": "Failed", "reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."},
+         "Terminated: Pod was terminated in response to imminent node shutdown."),
+    ],
+)  # fmt: skip
+def test_a_pod_is_taken_away_where_neither_its_program_nor_its_limits_ended_it(status: Object, why: str) -> None:
+    assert taken_away(pod() | {"status": status}) == why
+    deleted = pod() | {"status": status}
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert taken_away(deleted) == "somebody deleted it"
 
 
 def test_a_sandbox_has_no_token_no_names_no_rights_a_user_of_its_own_and_an_end() -> None:

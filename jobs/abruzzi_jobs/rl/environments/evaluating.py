@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.sandbox import Box, Limits, isolators, python_files, run, scratch_folder
+from abruzzi_jobs.sandbox import Box, Finished, Limits, isolators, python_files, run, scratch_folder
 
 LIMITS = Limits(
     cpu_seconds=60,
@@ -35,6 +35,7 @@ plan = json.loads(sys.stdin.read())
 out = os.dup(1)
 null = os.open("/dev/null", os.O_WRONLY)
 os.dup2(null, 1), os.dup2(null, 2)
+os.write(out, BEGUN)
 for number, expression in enumerate(plan["expressions"]):
     read, write = os.pipe()
     child = os.fork()
@@ -76,6 +77,10 @@ for number, expression in enumerate(plan["expressions"]):
 """
 
 
+_BEGUN = b'"begun"\n'
+_LATE_SECONDS = 5.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
     """The first expression that takes longer ends it all. As they are, a reward's deadline is far above, so that a loop without end is a wrong answer,
@@ -85,7 +90,8 @@ class Bounds:
     wall_seconds: float = 10.0
     """Of one expression."""
     box_seconds: float | None = 25.0
-    """Of all of them together; None: as many as they may take one by one, so that only a machine that stands still reaches it."""
+    """Of all of them together; None: as many as they may take one by one, so that only a machine that stands still reaches it, or a program that has
+    stopped what is to end it."""
     memory_bytes: int = LIMITS.memory_bytes
 
 
@@ -99,8 +105,8 @@ class Evaluated:
     fault: str = ""
     """In words, of the first that has no value."""
     cut: str = ""
-    """In words, where it was not the program that ended it but the box: its time for all of them ran out, or something was killed that had time left
-    (for the machine's memory; a program that kills itself looks the same)."""
+    """In words, where it was not the program that ended it but the box: its time for all of them ran out, or something was killed that had time left, while
+    the kernel ended processes for the machine's memory. A program that kills itself, or what runs it, is wrong."""
 
 
 def refuse_without_sandbox(name: str) -> None:
@@ -123,7 +129,7 @@ def evaluate(
         workspace.mkdir()
         write_files(workspace, files)
         runner.parent.mkdir()
-        runner.write_text(_RUNNER)
+        runner.write_text(_RUNNER.replace("BEGUN", repr(_BEGUN)))
         plan = {
             "preamble": f"import sys; sys.path.insert(0, '/workspace')\n{preamble}",
             "expressions": list(expressions),
@@ -148,11 +154,19 @@ def evaluate(
     cut = ended = ""
     if done.ending == "overfull":
         ended = "the program took more memory or disk than its box has"
+    elif done.ending == "timed_out" and bounds.box_seconds is None and _was_stopped(done):
+        ended = "the program stopped what was to end it"
     elif done.ending == "timed_out":
         cut = f"the box's {box_seconds:g} seconds ran out"
     elif done.exit_code == _KILLED:
-        cut = "the box was killed"
-    return _read(done.stdout.decode("utf-8", "replace"), expressions, cut, ended)
+        ended = "the program killed what ran it"
+        cut = "the box was killed for the machine's memory" if done.machine_killed else ""
+    return _read(done, expressions, cut, ended)
+
+
+def _was_stopped(done: Finished) -> bool:
+    """By what ran in it: the first line comes before any of that, and this machine did not stand still."""
+    return done.stdout.startswith(_BEGUN) and done.late_seconds < _LATE_SECONDS
 
 
 def write_files(workspace: Path, files: Mapping[str, str]) -> None:
@@ -165,18 +179,18 @@ def write_files(workspace: Path, files: Mapping[str, str]) -> None:
         (workspace / path).write_text(text, encoding="utf-8", errors="replace")
 
 
-def _read(output: str, expressions: Sequence[str], cut: str, ended: str) -> Evaluated:
+def _read(done: Finished, expressions: Sequence[str], cut: str, ended: str) -> Evaluated:
     """`ended`: by the box, for what the program did. Lines that are none of the runner's say nothing."""
     values: list[str | None] = [None] * len(expressions)
     fault = ""
-    for line in output.splitlines():
+    for line in done.stdout.decode("utf-8", "replace").splitlines():
         try:
             number, told = json.loads(line)
             kind, value = json.loads(told) if told else ("took", "too long, or ended its process")
             if kind == "value":
                 values[number] = str(value)
             else:
-                cut = cut or (f"a program was killed {value}" if kind == "killed" else "")
+                cut = cut or (f"a program was killed {value}" if kind == "killed" and done.machine_killed else "")
                 fault = fault or f"{expressions[number]} {kind} {value}"
         except (ValueError, TypeError, IndexError):
             continue

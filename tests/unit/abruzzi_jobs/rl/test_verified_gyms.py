@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.rl.environments import evaluating, gym
 from abruzzi_jobs.rl.environments.answers import as_assistant
 from abruzzi_jobs.rl.environments.evaluating import Bounds, evaluate
+from abruzzi_jobs.sandbox import processes
 from abruzzi_jobs.sft.conversation import read_conversation
 
 
@@ -155,18 +157,42 @@ def test_expressions_cannot_disturb_each_other() -> None:
     assert found.fault == "1 / 0 raised ZeroDivisionError"
 
 
+KILL = "__import__('os').kill(__import__('os').{}(), 9)"
+
+
 def test_what_the_box_ended_is_told_apart_from_what_the_program_did() -> None:
-    kill = "__import__('os').kill(__import__('os').{}(), 9)"
     for expression, bounds, cut in (
         ("[0 for _ in iter(int, 1)]", Bounds(box_seconds=0.5), "the box's 0.5 seconds ran out"),
-        (kill.format("getpid"), Bounds(), "a program was killed with time left"),
-        (kill.format("getppid"), Bounds(), "the box was killed"),
+        (KILL.format("getpid"), Bounds(), ""),
+        (KILL.format("getppid"), Bounds(), ""),
         ("[0 for _ in iter(int, 1)]", Bounds(cpu_seconds=1, wall_seconds=240.0, box_seconds=None), ""),
         ("__import__('os')._exit(0)", Bounds(), ""),
         ("bytearray(2 << 30)", Bounds(), ""),
     ):
         found = evaluate({}, "", [expression, "1"], bounds)
         assert (found.values[0], found.cut) == (None, cut), expression
+
+
+def test_a_program_that_stops_what_is_to_end_it_is_wrong_unless_the_machine_stood_still(monkeypatch) -> None:
+    stops = KILL.format("getppid").replace("9", "19")
+    for seconds in (3.0, 30.0, 300.0):  # a busy machine may need the first to get as far
+        monkeypatch.setattr(evaluating, "_START_SECONDS", seconds)
+        found = evaluate({}, "", [stops], Bounds(wall_seconds=0.1, box_seconds=None))
+        if not found.cut:
+            break
+    assert (found.cut, found.fault) == ("", "the program stopped what was to end it")
+    monkeypatch.setattr(evaluating, "_LATE_SECONDS", 0.0)
+    found = evaluate({}, "", [stops], Bounds(wall_seconds=0.1, box_seconds=None))
+    assert found.cut == f"the box's {seconds + 0.1:g} seconds ran out"
+
+
+def test_what_was_killed_while_the_machine_ran_out_of_memory_is_cut(monkeypatch) -> None:
+    monkeypatch.setattr(processes, "kills_for_memory", itertools.count().__next__)
+    for who, cut in (
+        ("getpid", "a program was killed with time left"),
+        ("getppid", "the box was killed for the machine's memory"),
+    ):
+        assert evaluate({}, "", [KILL.format(who)]).cut == cut
 
 
 def test_where_nothing_isolates_there_is_no_coding_and_a_reason(monkeypatch) -> None:

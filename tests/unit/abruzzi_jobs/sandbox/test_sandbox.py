@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.sandbox import Box, Limits, box, isolators, python_files, run, start
+from abruzzi_jobs.sandbox import Box, Limits, box, isolators, processes, python_files, run, start
 
 TOOLS = os.environ.get("ABRUZZI_CLUSTER_TOOLS", "")
 SEARCHED = f"{os.environ['PATH']}{os.pathsep}{TOOLS}"
@@ -105,6 +106,43 @@ def test_a_machine_that_cannot_hold_a_box_says_so_and_starts_nothing(tmp_path, m
         run(Box(workspace=tmp_path), ["true"])
     assert told.value.code == "no_sandbox"
     assert "user.max_user_namespaces" in str(told.value)
+
+
+SAYS_THAT_ITS_BOX_FAILED = """
+import os, sys
+reached = set(range(1, 64))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            reached.add(os.open(f"/proc/{pid}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK))
+    except OSError: pass
+for said in (b"sandbox: it failed\\n", b'{"level": "error", "msg": "it failed"}\\n'):
+    for number in reached:
+        try: os.write(number, said)
+        except OSError: pass
+sys.exit(125)
+"""
+
+
+def test_what_a_program_says_of_its_box_and_exits_with_is_its_own(isolator, tmp_path):
+    for _ in range(3):  # it must not be first at what is closed before it
+        done = python(isolator, tmp_path, SAYS_THAT_ITS_BOX_FAILED)
+        assert (done.ending, done.exit_code) == ("exited", 125), done
+        assert b"sandbox: it failed" in done.stderr
+
+
+def test_a_box_that_cannot_be_built_is_no_result_of_a_program(isolator, tmp_path):
+    with pytest.raises(AbruzziError, match="The sandbox failed: ") as told:
+        run(Box(workspace=tmp_path, isolator=isolator, limits=Limits(open_files=-2)), ["true"])
+    assert (told.value.code, told.value.status) == ("sandbox_failed", 503)
+
+
+def test_a_program_that_is_killed_is_told_apart_from_one_that_the_machine_killed(isolator, tmp_path, monkeypatch):
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    done = python(isolator, tmp_path, killed)
+    assert (done.exit_code, done.machine_killed) == (128 + signal.SIGKILL, False)
+    monkeypatch.setattr(processes, "kills_for_memory", itertools.count().__next__)
+    assert python(isolator, tmp_path, killed).machine_killed
 
 
 def test_a_program_that_is_not_there_is_told_by_name(isolator, tmp_path):

@@ -1,9 +1,9 @@
 """Issues of real repositories to mend, in SWE-bench's format (Jimenez et al. 2024): a patch is right where the tests that failed pass, and the others still do.
 
-What an instance needs beside its row is `snapshots/<instance_id>.tar.gz`, the repository at its base commit (git archive). Its tests run in a box, with the
-interpreter of the option `python`. A row's `image` (where its owner has built all that it needs) would be a pod of its own; no executor starts one for an
-item yet, so that an instance with an image alone is refused. As at its owner's, a patch that forges its tests' output is believed; files of the tests are
-put back before they run.
+What an instance needs beside its row is `snapshots/<instance_id>.tar.gz`, the repository at its base commit (git archive): its tests run in a box, with the
+interpreter of the option `python`. Without one it needs the row's `image`, where its owner has built all that it needs, and `workdir` (/testbed), where the
+repository lies in there: a pod from it, where the cluster gives sandboxes and lets stages name that image. As at its owner's, a patch that forges its tests'
+output is believed; files of the tests are put back before they run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
+from abruzzi.contracts.sandbox import SandboxIn
 from abruzzi_jobs.chat.request import ChatRequest, Message
 from abruzzi_jobs.evals.suites.mounted.edits import diff_between, diff_of, edited, edits_of
+from abruzzi_jobs.evals.suites.mounted.image_workspace import ImageWorkspace
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.mounted.reading import value_of
 from abruzzi_jobs.evals.suites.mounted.reports import READERS, outcomes, passes
@@ -29,7 +31,7 @@ from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
 from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox
 from abruzzi_jobs.rl.environments.gyms.software.software import TOOLS, called
 from abruzzi_jobs.rl.environments.gyms.software.workspace import Workspace
-from abruzzi_jobs.sandbox import Limits
+from abruzzi_jobs.sandbox import Limits, isolators
 
 LIMITS = Limits(
     cpu_seconds=1800, memory_bytes=4 << 30, reserved_bytes=64 << 30, file_bytes=256 << 20, processes=256, together_bytes=8 << 30, workspace_bytes=2 << 30
@@ -100,7 +102,7 @@ class Repair(MountedSuite):
         if command is None and not all("::" in test for test in failing):
             raise ValueError("its tests are not pytest's, and it has no test_cmd and log_parser")
         meta = {
-            "snapshot": str(self._snapshot(name, row)),
+            **self._repository(name, row),
             "tests": str(value_of(row, self.mounted.tests)),
             "failing": failing,
             "passing": [test for field in self.mounted.passing for test in _names(value_of(row, field))],
@@ -109,22 +111,40 @@ class Repair(MountedSuite):
         }
         return _told(value_of(row, self.mounted.question)), str(value_of(row, self.mounted.answer)), meta
 
-    def _snapshot(self, name: str, row: Mapping[str, Any]) -> Path:
+    def _repository(self, name: str, row: Mapping[str, Any]) -> dict[str, str]:
         if not _ID.match(name):
             raise ValueError(f"{name!r} is no name of a file")
         place = self.place.parent / "snapshots" / f"{name}.tar.gz"
         if place.is_file():
-            return place
+            return {"snapshot": str(place)}
         image = row.get("image") or row.get("image_name")
-        told = f" Its image {image} would be a pod of its own, which an evaluation does not start." if image else ""
+        if image and "pods" in isolators():
+            wanted = SandboxIn(image=str(image), folder=str(row.get("workdir") or "/testbed"))
+            return {"image": wanted.image, "workdir": wanted.folder}
+        told = f" Its image {image} is a pod of its own, which only a cluster with sandboxes gives." if image else ""
         raise AbruzziError(
             "bad_data",
             f"{self.mounted.title}: instance {name} needs {place}, its repository at the base commit (git archive --format=tar.gz).{told}",
             hint="Write it, or name the instances that have one in the suite's option instances.",
         )
 
+    def _opened(self, item: Item) -> Workspace:
+        if "image" in item.meta:
+            return ImageWorkspace(item.meta["image"], item.meta["workdir"], limits=LIMITS)
+        return Workspace(Path(item.meta["snapshot"]), limits=LIMITS, python=self.python)
+
+    def _texts(self, item: Item) -> dict[str, str]:
+        """Path → text of the repository's files that are text."""
+        if "image" not in item.meta:
+            return _texts(Path(item.meta["snapshot"]))
+        workspace = ImageWorkspace(item.meta["image"], item.meta["workdir"], limits=LIMITS)
+        try:
+            return _texts(workspace.archive())
+        finally:
+            workspace.close()
+
     async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
-        files = await asyncio.to_thread(_texts, Path(item.meta["snapshot"]))
+        files = await asyncio.to_thread(self._texts, item)
         messages: list[Message] = []
         truncated = False
         if self.settings.options.get("files", "asked") == "gold":
@@ -150,12 +170,12 @@ class Repair(MountedSuite):
 
     def _judge(self, item: Item, transcript: Transcript) -> Verdict:
         try:
-            patch = _patch(transcript, Path(item.meta["snapshot"]))
+            patch = _patch(transcript, lambda: self._texts(item))
         except ValueError as error:
             return Verdict(score=0.0, reason=str(error)[:300], parts=_parts(applied=False))
         if not patch.strip():
             return Verdict(score=0.0, reason="no patch", parts=_parts(applied=False))
-        workspace = Workspace(Path(item.meta["snapshot"]), limits=LIMITS, python=self.python)
+        workspace = self._opened(item)
         try:
             return self._tested(item, patch, workspace)
         finally:
@@ -169,9 +189,10 @@ class Repair(MountedSuite):
         if not applies(item.meta["tests"], workspace):
             self._refuse_tests_that_never_apply(item)
             return Verdict(score=0.0, reason="the patch keeps the tests from applying", parts=_parts(applied=True))
-        argv = [str(self.python), "-m", "pytest", "-rA", "-q", "--tb=no", "-p", "no:cacheprovider"]
+        python = "python" if "image" in item.meta else str(self.python)
+        argv = [python, "-m", "pytest", "-rA", "-q", "--tb=no", "-p", "no:cacheprovider"]
         argv += [path for path in touched if path.endswith(".py")]
-        if self.python == Path(sys.executable):
+        if python == sys.executable:
             argv = ["env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1", *argv]  # what is installed beside us is none of theirs
         if item.meta["command"] is not None:
             argv = ["sh", "-c", item.meta["command"]]
@@ -179,11 +200,11 @@ class Repair(MountedSuite):
         if b"No module named pytest" in done.stderr:
             raise AbruzziError(
                 "missing_package",
-                f"suite {self.name}: {self.python} has no pytest.",
+                f"suite {self.name}: {item.meta.get('image', python)} has no pytest.",
                 hint="Install it there, or give another interpreter as the suite's option python.",
             )
-        if done.ending == "exited" and done.exit_code == 137:
-            raise AbruzziError("sandbox_failed", "The sandbox of the tests was killed.", status=503)
+        if done.exit_code == 137 and done.machine_killed:
+            raise AbruzziError("sandbox_failed", "The tests were killed for the machine's memory.", status=503)
         found = outcomes((done.stdout + b"\n" + done.stderr).decode("utf-8", "replace"), item.meta["reader"])
         mended = [passes(test, found) for test in item.meta["failing"]]
         kept = [passes(test, found) for test in item.meta["passing"]]
@@ -197,7 +218,7 @@ class Repair(MountedSuite):
 
     def _refuse_tests_that_never_apply(self, item: Item) -> None:
         """Raises AbruzziError `bad_data`: it is not the answer's fault."""
-        untouched = Workspace(Path(item.meta["snapshot"]), limits=LIMITS, python=self.python)
+        untouched = self._opened(item)
         try:
             if not applies(item.meta["tests"], untouched):
                 raise AbruzziError("bad_data", f"{self.mounted.title}: the tests of {item.id} do not apply.")
@@ -231,7 +252,7 @@ class AgenticRepair(Repair):
             )
 
     async def play(self, item: Item, ask: Ask, helpers: Helpers) -> Transcript:
-        workspace = await asyncio.to_thread(Workspace, Path(item.meta["snapshot"]), limits=LIMITS, python=self.python)
+        workspace = await asyncio.to_thread(self._opened, item)
         try:
             return await worked(workspace, _SYSTEM, item.prompt, ask, self.turns, workspace.changes)
         finally:
@@ -257,14 +278,14 @@ async def worked(
     return Transcript(messages=tuple(messages), answer=answer, state=state, truncated=truncated)
 
 
-def _patch(transcript: Transcript, snapshot: Path) -> str:
-    """Raises ValueError for edits that fit nowhere."""
+def _patch(transcript: Transcript, texts: Callable[[], dict[str, str]]) -> str:
+    """`texts`: of the repository's files, which are read where the answer changes some. Raises ValueError for edits that fit nowhere."""
     if transcript.state is not None:
         return str(transcript.state)
     edits = edits_of(transcript.answer)
     if not edits:
         return diff_of(transcript.answer)
-    files = _texts(snapshot)
+    files = texts()
     changed = edited(edits, files.get)
     return "".join(diff_between(path, files.get(path), text) for path, text in changed.items())
 

@@ -1,6 +1,7 @@
 """Adapters over mounted files. The items are synthetic: three for each kind, written for these tests."""
 
 import asyncio
+import itertools
 import json
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from abruzzi_jobs.evals.suites.mounted.suites import KINDS, suite
 from abruzzi_jobs.evals.suites.mounted.table import table
 from abruzzi_jobs.evals.suites.registry import open_suite
 from abruzzi_jobs.evals.suites.suite import Transcript
+from abruzzi_jobs.sandbox import processes
 
 NUMBERS = ("one", "two", "three")
 GRID = {"header": ["House", "Name"], "rows": [["1", "Ann"], ["2", "Bob"]]}
@@ -133,11 +135,15 @@ def test_answers_in_leetcodes_form_have_its_imports(tmp_path):
     assert verdict(opened, whole, "print(reduce(operator.add, map(int, input().split())))").score == 1.0
 
 
-def test_what_the_machine_killed_is_nobodys_answer(tmp_path):
+def test_what_the_machine_killed_is_nobodys_answer_and_what_killed_itself_is_wrong(tmp_path, monkeypatch):
     opened = mount(tmp_path, "livecodebench", LCB)
     whole, method, _ = opened.items()
     killed = "import os\nos.kill(os.getpid(), 9)"
-    for item, answer in ((whole, killed), (method, killed.replace("getpid", "getppid"))):
+    answers = ((whole, killed), (method, killed.replace("getpid", "getppid")))
+    for item, answer in answers:
+        assert verdict(opened, item, answer).score == 0.0
+    monkeypatch.setattr(processes, "kills_for_memory", itertools.count().__next__)
+    for item, answer in answers:
         with pytest.raises(AbruzziError) as told:
             verdict(opened, item, answer)
         assert (told.value.code, told.value.status) == ("sandbox_failed", 503)

@@ -140,10 +140,10 @@ def test_a_session_that_does_nothing_or_never_ends_scores_zero():
         assert played(suite, item, *answers)[1].reason == "no patch"
 
 
-def test_an_instance_without_its_repository_says_what_its_image_would_take(tmp_path):
+def test_an_instance_without_its_repository_says_where_its_image_would_be_a_pod(tmp_path):
     row = json.loads((INSTANCES / "swe_bench_verified.jsonl").read_text().splitlines()[0])
     (tmp_path / "swe_bench_verified.jsonl").write_text(json.dumps({**row, "image": "registry.example/eval:1"}) + "\n")
-    with pytest.raises(AbruzziError, match=r"snapshots/.*Its image registry.example/eval:1 would be a pod of its own"):
+    with pytest.raises(AbruzziError, match=r"snapshots/.*Its image registry.example/eval:1 is a pod of its own"):
         list(opened(path=tmp_path).items())
 
 

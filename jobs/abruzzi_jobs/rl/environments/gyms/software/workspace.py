@@ -17,7 +17,7 @@ LIMITS = Limits(cpu_seconds=20, memory_bytes=512 << 20, file_bytes=8 << 20, proc
 WALL_SECONDS = 30.0
 OUTPUT_BYTES = 8192
 _FILES_AT_MOST, _BYTES_AT_MOST = 64, 256 << 10
-_GIT = {
+GIT = {
     "GIT_CONFIG_COUNT": "1",
     "GIT_CONFIG_KEY_0": "safe.directory",
     "GIT_CONFIG_VALUE_0": "*",
@@ -61,7 +61,7 @@ class Workspace:
     def __init__(self, files: Mapping[str, str] | Path, *, limits: Limits = LIMITS, python: Path | None = None) -> None:
         """Raises AbruzziError `no_sandbox`, `sandbox_failed`; tarfile.TarError for an archive that leads out of its folder."""
         self._folder = Path(tempfile.mkdtemp(prefix="abruzzi-software-"))
-        self._box = Box(workspace=self._folder, readable=python_files(python), limits=limits, environment=_GIT)
+        self._box = Box(workspace=self._folder, readable=python_files(python), limits=limits, environment=GIT)
         try:
             if isinstance(files, Path):
                 with tarfile.open(files) as archive:
