@@ -87,7 +87,7 @@ def main() -> None:
             "cells": len(found),
             "cells_as_known": sum(cell["passed"] == cell["known"] for cell in found),
             "known_rate_in_interval": sum(
-                cell["low"] <= cell["known"] / given.prompts <= cell["high"] for cell in found
+                cell["low"] - 1e-9 <= cell["known"] / given.prompts <= cell["high"] + 1e-9 for cell in found
             ),
             "conversations": described["rows"],
             "calls": calls,

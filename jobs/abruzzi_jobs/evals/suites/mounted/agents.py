@@ -78,7 +78,8 @@ class Agents(MountedSuite):
             if part not in PARTS:
                 hint = nearest(part, list(PARTS))
                 raise AbruzziError("bad_options", f"suite {self.name}: no part is called {part!r}.", hint=hint)
-        self._programs = {part: self._programs_of(part) for part in self.parts}
+        self._programs = {path: text for part in PARTS for path, text in self._programs_of(part).items()}
+        """Of both: those of several steps import some of several turns."""
         self._texts = {part: self._texts_of(part) for part in self.parts}
 
     def items(self) -> Iterator[Item]:
@@ -116,7 +117,7 @@ class Agents(MountedSuite):
         else:
             steps = [read for said in json.loads(transcript.answer) if (read := _read(said))]
         ended = await asyncio.to_thread(self.ended, item, steps)
-        fault = _differs(item.gold["state"], ended.state)
+        fault = _differs(item.gold["state"], ended.state) if steps else "nothing is called"
         process = 1.0 if not fault else max((_reached(way, steps) for way in item.gold["ways"]), default=0.0)
         return Verdict(score=float(not fault), reason=fault[:300], parts={"process": process})
 
@@ -131,7 +132,7 @@ class Agents(MountedSuite):
             "steps": steps,
         }
         with scratch_folder("abruzzi-services-") as folder:
-            write_files(folder, {**self._programs[item.subtask], "simulated.py": _SIMULATED})
+            write_files(folder, {**self._programs, "simulated.py": _SIMULATED})
             box = Box(workspace=folder, readable=python_files(), limits=_LIMITS)
             argv = [sys.executable, "-I", "-B", "/workspace/simulated.py"]
             done = run(box, argv, stdin=json.dumps(plan).encode(), wall_seconds=_WALL_SECONDS, output_bytes=8 << 20)

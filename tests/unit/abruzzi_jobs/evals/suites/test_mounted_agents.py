@@ -77,7 +77,7 @@ def mounted(folder, *, way=WAY, **config):
     for part in ("multi_turn", "multi_step"):
         programs = f"model_inference/{part}/scenariosen"
         files |= {
-            f"{programs}/phone_platform/base_api.py": BASE, f"{programs}/phone_platform/message.py": MESSAGES.format(part=part),
+            f"{programs}/phone_platform/base_api.py": BASE, f"{programs}/phone_platform/message.py": MESSAGES.format(part="multi_turn"),
             f"{programs}/phone_platform/reminder.py": EMPTY.format(name="ReminderApi"), f"{programs}/travel.py": EMPTY.format(name="Travel"),
             f"{programs}/phone_platform/food_services.py": EMPTY.format(name="FoodPlatform"),
         }  # fmt: skip
@@ -128,6 +128,8 @@ def test_the_owners_milestones_reach_the_state_and_nothing_does_not(tmp_path):
     assert [item.subtask for item in items] == ["multi_turn", "multi_step"]
     assert wrong(suite, items) == []
     assert verdict(suite, items[0], "[]").parts == {"process": 0.0}
+    idle = items[0].model_copy(update={"gold": {"state": {}, "ways": [WAY]}})
+    assert verdict(suite, idle, "[]").reason == "nothing is called", "whatever the state that is expected"
 
 
 @pytest.mark.parametrize(
