@@ -23,8 +23,8 @@ MODEL = ModelConfig(
 )  # fmt: skip
 """Large enough that matrix products take much of a step, small enough that a step of it takes half a second on a core."""
 SEQUENCES = 16
-LENGTH = 64
-"""Of the sequences, where nothing else is said."""
+LENGTH = 256
+"""A micro-batch is of whole sequences, in the paper of 4096 tokens. Of short ones its matrix products are so thin that what is measured is that."""
 
 
 def named(layout: Layout | None) -> str:
@@ -52,7 +52,7 @@ class Processes:
     """As many as `candidates` need, which all have as many ranks: each has a trainer for each of them. `tell` goes to all, and waits for all of their
     answers."""
 
-    def __init__(self, candidates: Sequence[Candidate], *, threads: int = 1, length: int = LENGTH) -> None:
+    def __init__(self, candidates: Sequence[Candidate], *, threads: int = 1) -> None:
         worlds = {1 if c.layout is None else c.layout.world_size for c in candidates}
         (self.world,) = worlds
         self.candidates = list(candidates)
@@ -61,7 +61,7 @@ class Processes:
                 {"name": c.name, "layout": None if c.layout is None else asdict(c.layout), "micro_sequences": c.micro_sequences}
                 for c in candidates
             ],
-            "model": MODEL.model_dump(exclude={"preset"}), "sequences": SEQUENCES, "length": length, "threads": threads,
+            "model": MODEL.model_dump(exclude={"preset"}), "sequences": SEQUENCES, "length": LENGTH, "threads": threads,
         }  # fmt: skip
         environment = {
             **os.environ, "WORLD_SIZE": str(self.world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import interleaved_seconds, machine, report, summary
-from parallel_ranks import MODEL, SEQUENCES, Candidate, Processes
+from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes
 
 from abruzzi_jobs.distributed import Layout
 
 LAYOUTS = (Layout(pp=2, vpp=2), Layout(ep=2, dp=2), Layout(dp=2))
 TARGET = 1.25
 THREADS = 2
-LENGTH = 256
-"""A micro-batch is of whole sequences, in the paper of 4096 tokens. Of short ones its matrix products are so thin that what is measured is that."""
 SIZES = (2, 4, 8)
 """Of a micro-batch, in sequences; as many as a rank has at most, and two micro-batches at least where a pipeline is to be filled."""
 ALONE = (*SIZES, SEQUENCES)
@@ -35,7 +33,7 @@ def main() -> int:
         Candidate(layout, size) for layout in LAYOUTS for size in SIZES if size * layout.pp * layout.dp <= SEQUENCES
     ]
     singles = [Candidate(None, size) for size in ALONE]
-    laid_out, alone = Processes(ready, length=LENGTH), Processes(singles, threads=THREADS, length=LENGTH)
+    laid_out, alone = Processes(ready), Processes(singles, threads=THREADS)
     steps = {c.name: partial(laid_out.step, c) for c in ready} | {c.name: partial(alone.step, c) for c in singles}
     seconds = interleaved_seconds(steps, rounds=arguments.rounds)
     for processes in (laid_out, alone):

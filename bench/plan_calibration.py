@@ -27,8 +27,10 @@ from abruzzi.contracts.training import BatchConfig, CheckpointConfig, MemoryConf
 from abruzzi.plan.devices import Device, measured_device
 from abruzzi.plan.flops import matrices_of
 from abruzzi.plan.layout import Chunk, Workload
+from abruzzi.plan.operations import OperationTable, Pass
+from abruzzi.plan.rank_memory import states_by_rank
 from abruzzi.plan.step import Refused, first_rounds, plan_step
-from abruzzi.plan.step_time import pass_seconds, products_of
+from abruzzi.plan.step_time import optimizer_seconds, pass_seconds, products_of
 from abruzzi_jobs.distributed import Layout
 
 LAYOUTS = [
@@ -157,20 +159,20 @@ def _measure(
         alone.tell("attention", attention),
         alone.tell("layers", counts, LENGTH),
         alone.tell("optimizer", matrices, steps),
-        *(processes.tell("exchange", tokens)[:1] for processes in ready.values()),
+        *(processes.tell("exchange", counts, LENGTH) for processes in ready.values()),
         *(processes.tell("sums", _SUMS)[:1] for processes in ready.values()),
         ready[min(ready)].tell("messages", _MESSAGES)[:1],
     ]
     for answers in found:
-        for op, shape, taken in answers[0]:
+        for op, shape, taken in (row for answer in answers for row in answer):
             rows[op, tuple(shape)].append(taken)
     for count in range(1, max(ready) + 1):
-        answers = ready[max(ready)].tell("crowd", 4, LENGTH, 20, only=count)
-        crowding[count].append(statistics.median(one for answer in answers for one in answer))
+        crowding[count].append(statistics.mean(ready[max(ready)].tell("crowd", 4, LENGTH, 2.0, only=count)))
 
 
 def _calibration(rows: dict[Any, list[float]], crowding: dict[int, list[float]], layouts: list[Layout]) -> Calibration:
-    """Of layers, what their products and attention do not take: the rest."""
+    """Of layers, what their products and attention do not take; of layers whose experts are shared, what those with their own do not take; of an update, what
+    Newton-Schulz does not take: the rest."""
     medians = {key: statistics.median(values) for key, values in rows.items()}
     alone = statistics.median(crowding[1])
     common = {
@@ -178,17 +180,39 @@ def _calibration(rows: dict[Any, list[float]], crowding: dict[int, list[float]],
         "machine": f"{os.cpu_count()} CPU cores",
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "crowding": tuple((count, alone / statistics.median(values)) for count, values in sorted(crowding.items())),
+        "crowding": tuple((count, statistics.median(values) / alone) for count, values in sorted(crowding.items())),
     }
-    rests = {key: seconds for key, seconds in medians.items() if key[0].partition("_")[0] in _PARTS}
-    counted = {key: 0.0 if key in rests else seconds for key, seconds in medians.items()}
+    of_layers = {key: seconds for key, seconds in medians.items() if key[0].partition("_")[0] in _PARTS}
+    whole = {key for key in medians if key[0].startswith("all_to_all") or key[0] == "update"}
+    counted = {key: 0.0 if key in of_layers or key in whole else seconds for key, seconds in medians.items()}
     device = measured_device(_table(common, counted))
-    for (op, shape), seconds in rests.items():
+    for (op, shape), seconds in of_layers.items():
         part, _, step = op.partition("_")
-        work = next(workload(layout) for layout in layouts if micro(layout) * LENGTH == shape[0])
-        unshared = work.with_parallel(pp=1, vpp=1, ep=1)
+        unshared = _of_tokens(shape[0], layouts).with_parallel(pp=1, vpp=1, ep=1)
         counted[op, shape] = seconds - pass_seconds(unshared, device, _PARTS[part], step)  # type: ignore[arg-type]
+    device = measured_device(_table(common, counted))
+    table = device.operations
+    assert isinstance(table, OperationTable)
+    for op, shape in whole:
+        if op == "update":
+            one = workload(Layout())
+            taken = optimizer_seconds(one, device, states_by_rank(one), on_host=False).newton_schulz
+            counted[op, shape] = medians[op, shape] - taken
+            continue
+        ranks, tokens, _ = shape
+        own = _of_tokens(tokens, layouts).with_parallel(pp=1, vpp=1, ep=ranks)
+        steps: tuple[Pass, ...] = ("input_gradient", "weight_gradient") if "gradient" in op else ("forward",)
+        unshared_s = sum(pass_seconds(own, device, _PARTS["moe"], step) for step in steps)
+        if op.endswith("_work"):  # a processor's second does less where it shares caches with others
+            counted[op, shape] = medians[op, shape] * table.speed(min(ranks, table.cores)) - unshared_s
+        else:
+            counted[op, shape] = medians[op, shape] - unshared_s / table.speed(ranks)
     return _table(common, counted)
+
+
+def _of_tokens(tokens: int, layouts: list[Layout]) -> Workload:
+    """With micro-batches of so many."""
+    return next(workload(layout) for layout in layouts if micro(layout) * LENGTH == tokens)
 
 
 def _table(common: dict[str, Any], seconds: dict[Any, float]) -> Calibration:

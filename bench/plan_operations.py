@@ -22,7 +22,6 @@ from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.models.attention import attention as attend
 from abruzzi_jobs.models.linear import Queue, deferring
 from abruzzi_jobs.models.moe import grouped_linear
-from abruzzi_jobs.models.router import Routing
 from abruzzi_jobs.optim import OptimizerConfig
 from abruzzi_jobs.optim.newton_schulz import newton_schulz as orthogonalize
 
@@ -108,24 +107,27 @@ def layers(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int) 
     return found
 
 
-def exchange(model: ModelConfig, ranks: Ranks, tokens: list[int]) -> list[Row]:
-    """Tokens to the experts and back among all ranks, forward and backward; all ranks at once."""
-    found = []
-    way = RankExchange(Group(None, list(range(ranks.world_size))), model.num_experts, Stopwatch(ranks.device))
-    for T in tokens:
-        generator = torch.Generator().manual_seed(ranks.rank)
-        experts_TK = torch.rand(T, model.num_experts, generator=generator).topk(model.num_experts_per_token).indices
-        weights_TK = torch.rand(T, model.num_experts_per_token, generator=generator).requires_grad_()
-        counts_E = torch.bincount(experts_TK.flatten(), minlength=model.num_experts)
-        x_TD = torch.randn(T, model.hidden_size, requires_grad=True)
+def exchange(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int) -> list[Row]:
+    """A layer with experts that all ranks share, all at once: forward and backward, elapsed and of the processor. The caller takes away what a layer with
+    experts of its own takes."""
+    world, found = ranks.world_size, []
+    layers = range(model.num_layers - 1, model.num_layers)
+    experts = Layout(ep=world, dp=world).experts(model.num_experts, ranks.rank)
+    chunk = KimiK2(model, layers=layers, ends=(False, False), experts=experts, seed=0)
+    for moe in chunk.moe_layers():
+        moe.experts.exchange = RankExchange(Group(None, list(range(world))), model.num_experts, Stopwatch(ranks.device))
+    generator = torch.Generator().manual_seed(ranks.rank)
+    for count in sequences:
+        hidden_BLD = torch.randn(count, length, model.hidden_size, generator=generator).requires_grad_()
+        segments_BL = torch.zeros(count, length, dtype=torch.int32)
 
-        def there_and_back(x=x_TD, e=experts_TK, w=weights_TK, c=counts_E) -> Tensor:
-            came, ticket = way.dispatch(x, Routing(e, w, c, x.new_zeros(())))
-            return way.combine(came.rows_RD * 1.0, ticket)
+        def forward(h=hidden_BLD, s=segments_BL) -> Tensor:
+            return chunk(None, None, s, hidden_BLD=h).hidden_BLD
 
-        shape = [ranks.world_size, T, model.hidden_size]
-        forward, backward, _ = _passes(there_and_back, calls=5)
-        found += [["all_to_all", shape, forward], ["all_to_all_gradient", shape, backward]]
+        elapsed, busy = _passes_of_both_clocks(forward, calls=5)
+        for suffix, (there, inputs, weights) in (("", elapsed), ("_work", busy)):
+            shape = [world, count * length, model.hidden_size]
+            found += [[f"all_to_all{suffix}", shape, there], [f"all_to_all_gradient{suffix}", shape, inputs + weights]]
     return found
 
 
@@ -165,7 +167,7 @@ def sums(model: ModelConfig, ranks: Ranks, sizes: list[int]) -> list[Row]:
 
 
 def optimizer(model: ModelConfig, ranks: Ranks, matrices: list[list[int]], steps: int) -> list[Row]:
-    """Newton-Schulz by (matrices, rows, columns), and a whole update of the model, less what Newton-Schulz took of it."""
+    """Newton-Schulz by (matrices, rows, columns), and a whole update of the model. The caller takes away what Newton-Schulz takes of it."""
     found = []
     for count, rows, columns in matrices:
         x = torch.randn(count, rows, columns)
@@ -195,38 +197,53 @@ def optimizer(model: ModelConfig, ranks: Ranks, matrices: list[list[int]], steps
     return [*found, ["update", [size], statistics.median(taken[1:])]]
 
 
-def crowd(model: ModelConfig, ranks: Ranks, sequences: int, length: int, rounds: int) -> list[float]:
-    """Seconds of a layer with experts, forward and backward, again and again: alone, or while others do the same."""
+def crowd(model: ModelConfig, ranks: Ranks, sequences: int, length: int, seconds: float) -> float:
+    """How often a second a layer with experts goes forward and backward, for so long: alone, or while others do the same. By time, not by count: whoever were
+    done first would leave the others alone."""
     chunk = KimiK2(model, layers=range(model.num_layers - 1, model.num_layers), ends=(False, False), seed=0)
     hidden_BLD = torch.randn(sequences, length, model.hidden_size, requires_grad=True)
     segments_BL = torch.zeros(sequences, length, dtype=torch.int32)
-    found = []
-    for _ in range(rounds):
-        start = time.perf_counter()
+    times, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
         chunk(None, None, segments_BL, hidden_BLD=hidden_BLD).hidden_BLD.sum().backward()
-        found.append(time.perf_counter() - start)
-    return found
+        times += 1
+    return times / (time.perf_counter() - start)
 
 
-def _passes(forward: Callable[[], Tensor], *, calls: int = ROUNDS) -> tuple[float, float, float]:
-    """Forward, gradients of inputs, gradients of weights, as the runtime takes them apart."""
-    taken: list[tuple[float, float, float]] = []
+_Passes = tuple[float, float, float]
+"""Seconds of forward, of gradients of inputs, of gradients of weights, as the runtime takes them apart."""
+
+
+def _passes(forward: Callable[[], Tensor], *, calls: int = ROUNDS) -> _Passes:
+    return _passes_of_both_clocks(forward, calls=calls)[0]
+
+
+def _passes_of_both_clocks(forward: Callable[[], Tensor], *, calls: int) -> tuple[_Passes, _Passes]:
+    """(elapsed, of the processor: all threads of this process)."""
+    taken: list[list[tuple[float, float]]] = []
     for _ in range(calls + 2):
         queue: Queue = []
-        began = time.perf_counter()
+        began = _clocks()
         with deferring(queue):
             out = forward()
-        done = time.perf_counter()
+        done = _clocks()
         gradient = torch.ones_like(out)
-        start = time.perf_counter()
+        start = _clocks()
         torch.autograd.backward([out], [gradient])
-        inputs = time.perf_counter()
-        with torch.no_grad():
-            for take in queue:
-                take()
-        taken.append((done - began, inputs - start, time.perf_counter() - inputs))
-    forward_s, inputs_s, weights_s = (statistics.median(column) for column in zip(*taken[2:], strict=True))
-    return forward_s, inputs_s, weights_s
+        inputs = _clocks()
+        for take in queue:
+            take()
+        pairs = ((began, done), (start, inputs), (inputs, _clocks()))
+        taken.append([(to[0] - since[0], to[1] - since[1]) for since, to in pairs])
+
+    def median(step: int, clock: int) -> float:
+        return statistics.median(call[step][clock] for call in taken[2:])
+
+    return (median(0, 0), median(1, 0), median(2, 0)), (median(0, 1), median(1, 1), median(2, 1))
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 def _counted(run: Callable[[], Any], calls: int) -> float:

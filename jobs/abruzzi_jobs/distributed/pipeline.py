@@ -181,9 +181,10 @@ class _Run:
         self._after_gradients()
 
     def _weights(self, stage: int, m: int) -> None:
-        for take in self._passing.pop((stage, m)).queue:
-            with torch.no_grad():
-                take()
+        queue = self._passing.pop((stage, m)).queue
+        queue.reverse()
+        while queue:
+            queue.pop()()  # what one held is free for the next
         self._after_gradients()
 
     def _offload(self, stage: int, m: int) -> None:

@@ -96,8 +96,8 @@ class ShardedMuonClip:
         self.accumulate()
         self._each_message(lambda m, source, handle: dist.reduce(m.gradient, source, group=handle, async_op=True))
         squares = torch.zeros((), dtype=torch.float64, device=self.mesh.ranks.device)
-        for gradient in self._own_gradients.values():
-            squares += gradient.double().square().sum()
+        if self._own_gradients:
+            squares += torch.stack(torch._foreach_norm([*self._own_gradients.values()])).double().square().sum()
         return math.sqrt(float(self.mesh.ranks.sum_(squares)))
 
     @torch.no_grad()

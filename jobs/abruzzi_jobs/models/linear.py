@@ -55,11 +55,13 @@ def linear(x: Tensor, weight_YX: Tensor) -> Tensor:
     return _Linear.apply(x, weight_YX, queue)  # type: ignore[no-any-return]
 
 
-def add_gradient(weight: Tensor, gradient: Tensor) -> None:
-    if weight.grad is None:
-        weight.grad = gradient
+@torch.no_grad()
+def _add_gradient(weight_YX: Tensor, grad_RY: Tensor, x_RX: Tensor) -> None:
+    """The product is added as it is made: no tensor of its own, no pass more over the accumulator."""
+    if weight_YX.grad is None:
+        weight_YX.grad = grad_RY.t() @ x_RX
     else:
-        weight.grad.add_(gradient)
+        weight_YX.grad.addmm_(grad_RY.t(), x_RX)
 
 
 class _Linear(torch.autograd.Function):
@@ -78,13 +80,14 @@ class _Linear(torch.autograd.Function):
         grad = grads[0]
         grad_x = (grad @ weight_YX).to(x.dtype)
 
-        def grad_weight() -> Tensor:
-            return grad.flatten(0, -2).t() @ x.flatten(0, -2).to(weight_YX.dtype)
+        def factors() -> tuple[Tensor, Tensor]:
+            return grad.flatten(0, -2), x.flatten(0, -2).to(weight_YX.dtype)
 
         if ctx.queue is None:
-            return grad_x, grad_weight(), None
+            grad_RY, x_RX = factors()
+            return grad_x, grad_RY.t() @ x_RX, None
         weight = ctx.weight
-        ctx.queue.append(lambda: add_gradient(weight, grad_weight()))
+        ctx.queue.append(lambda: _add_gradient(weight, *factors()))
         return grad_x, None, None
 
 
@@ -110,10 +113,17 @@ class GroupedLinear(torch.autograd.Function):
         weight = ctx.weight
         grad_RY = grads[0].contiguous()
 
+        @torch.no_grad()
         def take() -> None:
             counts = torch.diff(ends_E, prepend=ends_E.new_zeros(1)).tolist()
-            parts = [g.t() @ x for g, x in zip(grad_RY.split(counts), x_RX.split(counts), strict=True)]
-            add_gradient(weight, torch.stack(parts))
+            is_first = weight.grad is None
+            if is_first:
+                weight.grad = torch.empty_like(weight_EYX)
+            for total, grad, x in zip(weight.grad, grad_RY.split(counts), x_RX.split(counts), strict=True):
+                if is_first:
+                    torch.mm(grad.t(), x, out=total)
+                else:
+                    total.addmm_(grad.t(), x)
 
         ctx.queue.append(take)
         return ctx.product(grad_RY, weight_EYX.transpose(1, 2), ends_E), None, None, None, None

@@ -40,8 +40,12 @@ class Operation(StrEnum):
     MESSAGE = "message"
     """(bytes): from one pipeline rank to the next."""
     ALL_TO_ALL = "all_to_all"
-    """(ranks, tokens of each, hidden): to the experts and back, with what sorts them; all ranks at once."""
+    """(ranks, tokens of each, hidden): what a layer's forward takes more where ranks share its experts, all of them at once: rows to the experts and back,
+    what sorts them, and the wait for the rank with the busiest experts."""
     ALL_TO_ALL_GRADIENT = "all_to_all_gradient"
+    ALL_TO_ALL_WORK = "all_to_all_work"
+    """(ranks, tokens of each, hidden): of that, what keeps a processor busy, in seconds of one process that computes alone."""
+    ALL_TO_ALL_GRADIENT_WORK = "all_to_all_gradient_work"
     REDUCE = "reduce"
     """(ranks, bytes): to their owner."""
     BROADCAST = "broadcast"
@@ -49,7 +53,8 @@ class Operation(StrEnum):
     NEWTON_SCHULZ = "newton_schulz"
     """(matrices, rows, columns, steps)."""
     UPDATE = "update"
-    """(parameters): what an optimizer step does beside Newton-Schulz, with all of them owned."""
+    """(parameters): what an optimizer step takes beyond its Newton-Schulz of one matrix after the other, with all of them owned. Below nothing where
+    matrices of one shape, which it takes together, gain more than the rest of it takes."""
     STEP = "step"
     """(ranks): what a step takes however small: counts, norms and maxima summed, the router's bias."""
 

@@ -6,6 +6,7 @@ Ranks = PP x data ranks; experts are shared out over EP of the data ranks, every
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from abruzzi.contracts.training import (
@@ -17,7 +18,7 @@ from abruzzi.contracts.training import (
     ParallelConfig,
 )
 from abruzzi.plan.parameters import count_parameters
-from abruzzi.plan.pipeline import extra_warmup
+from abruzzi.plan.pipeline import action_table, extra_warmup, simulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,18 +106,43 @@ class Chunk:
 
 
 def layers_by_chunk(model: ModelConfig, pp: int, vpp: int) -> list[int]:
-    """Layers of each of pp x vpp stages, as they are planned and as `abruzzi_jobs` executes them. What is missing to a full round is taken from the rank that has most to compute, its last stages first:
-    as the head is worth some layers, that is the last rank until it has no more than others. A stage without layers passes on what it gets.
+    """Layers of each of pp x vpp stages, as they are planned and as `abruzzi_jobs` executes them. What is missing to a full round is taken from the rank that has
+    most to compute: as the head is worth some layers, that is the last rank until it has no more than others. A stage without layers passes on what it gets.
+
+    A rank gives them up from its last stages first. Or, where interleaved 1F1B idles less so, from its first, but for the last rank, whose last stage has the
+    head: ranks begin to compute, and end, one after the other through the first stages.
     """
-    full = -(-model.num_layers // (pp * vpp))
+    return list(_layers_by_chunk(model.num_layers, head_in_layers(model), pp, vpp))
+
+
+@lru_cache(maxsize=1024)
+def _layers_by_chunk(layers: int, head: float, pp: int, vpp: int) -> tuple[int, ...]:
+    found = [_with_layers_missing(layers, head, pp, vpp, from_first=from_first) for from_first in (False, True)]
+    if found[0] == found[1]:
+        return tuple(found[0])
+    return tuple(min(found, key=lambda counts: _two_rounds(counts, head, pp)))
+
+
+def _with_layers_missing(layers: int, head: float, pp: int, vpp: int, *, from_first: bool) -> list[int]:
+    full = -(-layers // (pp * vpp))
     counts = [full] * (pp * vpp)
-    head = head_in_layers(model)
-    for _ in range(full * pp * vpp - model.num_layers):
+
+    def rather(stage: int) -> tuple[bool, int, int]:
+        first = from_first and stage % pp != pp - 1
+        return stage > 0 or counts[0] > 1, counts[stage], -stage if first else stage
+
+    for _ in range(full * pp * vpp - layers):
         loads = [sum(counts[rank::pp]) + (head if rank == pp - 1 else 0.0) for rank in range(pp)]
         rank = max((r for r in range(pp) if any(counts[r::pp])), key=lambda r: (loads[r], r))
-        stage = max((s for s in range(rank, pp * vpp, pp) if counts[s]), key=lambda s: (counts[s], s))
-        counts[stage] -= 1
+        counts[max((s for s in range(rank, pp * vpp, pp) if counts[s]), key=rather)] -= 1
     return counts
+
+
+def _two_rounds(counts: list[int], head: float, pp: int) -> float:
+    """Time of two rounds of micro-batches, in passes of a layer, of stages as long as their layers, and messages that take none."""
+    weights = [*map(float, counts[:-1]), counts[-1] + head]
+    table = action_table(pp, 2 * pp, chunks=len(counts) // pp)
+    return simulate(table, lambda action: weights[action.stage] if action.op.computes else 0.0).makespan
 
 
 def layer_ranges(model: ModelConfig, parallel: ParallelConfig) -> list[range]:

@@ -76,10 +76,13 @@ class OperationTable:
 
     measured: tuple[tuple[Operation, tuple[int, ...], float], ...]
     crowding: tuple[tuple[int, float], ...]
+    cores: int = 1
 
     @classmethod
     def of(cls, calibration: Calibration) -> OperationTable:
-        return cls(tuple((m.op, m.shape, m.seconds) for m in calibration.operations), calibration.crowding)
+        return cls(
+            tuple((m.op, m.shape, m.seconds) for m in calibration.operations), calibration.crowding, calibration.cores
+        )
 
     def matmul(self, m: int, k: int, n: int) -> float:
         return self._nearest(Operation.MATMUL, (m, k, n), _product)

@@ -73,7 +73,7 @@ def _of(work: Workload, device: Device, chunk: Chunk) -> StageSeconds:
     send = message / link if table is None else table.sized(Operation.MESSAGE, message)
     if table is not None and work.parallel.ep > 1:  # nothing hides it: it is a part of forward and of backward
         forward += all_to_all
-        input_gradient += chunk.moe * _alone(table, Operation.ALL_TO_ALL_GRADIENT, work)
+        input_gradient += chunk.moe * _shared_experts(table, work, gradient=True)
     return StageSeconds(
         forward=forward,
         input_gradient=input_gradient + _recompute(work, device, chunk),
@@ -155,17 +155,25 @@ def _all_to_all(work: Workload, device: Device) -> float:
     if ep == 1:
         return 0.0
     if device.table is not None:
-        return _alone(device.table, Operation.ALL_TO_ALL, work)
+        return _shared_experts(device.table, work)
     way = exchange(work.model, ep, device.ranks_per_node, value_bytes(work.memory))
     within = (way.bytes - way.bytes_between_nodes) * (1 - 1 / max(1, min(ep, device.ranks_per_node)))
     slower = max(way.bytes_between_nodes / rates.between_nodes, within / rates.within_node)
     return 2 * slower * work.micro_tokens
 
 
-def _alone(table: OperationTable, op: Operation, work: Workload) -> float:
-    """Of an exchange, which all its ranks were measured in at once, as if each had a core: what shares them is simulated."""
-    ep = work.parallel.ep
-    return table.sized(op, work.micro_tokens, ranks=ep) * table.speed(ep)
+def _shared_experts(table: OperationTable, work: Workload, *, gradient: bool = False) -> float:
+    """Of one layer, as if each rank had a core: what shares them is simulated. While ranks wait for each other, other processes compute, where they are more
+    than the cores: then what counts is what keeps a processor busy."""
+    elapsed, busy = (
+        (Operation.ALL_TO_ALL_GRADIENT, Operation.ALL_TO_ALL_GRADIENT_WORK)
+        if gradient
+        else (Operation.ALL_TO_ALL, Operation.ALL_TO_ALL_WORK)
+    )
+    ep, tokens = work.parallel.ep, work.micro_tokens
+    if ep < work.ranks and work.ranks > table.cores:
+        return table.sized(busy, tokens, ranks=ep)
+    return table.sized(elapsed, tokens, ranks=ep) * table.speed(ep)
 
 
 def _recompute(work: Workload, device: Device, chunk: Chunk) -> float:

@@ -41,6 +41,8 @@ def calibration(**changes: Any) -> Calibration:
         (Operation.MESSAGE, (2000,), 1.5e-4),
         (Operation.ALL_TO_ALL, (2, 100, 64), 1e-3),
         (Operation.ALL_TO_ALL_GRADIENT, (2, 100, 64), 1e-3),
+        (Operation.ALL_TO_ALL_WORK, (2, 100, 64), 2e-4),
+        (Operation.ALL_TO_ALL_GRADIENT_WORK, (2, 100, 64), 2e-4),
         (Operation.REDUCE, (2, 1000), 1e-4),
         (Operation.BROADCAST, (2, 1000), 1e-4),
         (Operation.NEWTON_SCHULZ, (1, 100, 100, 5), 5 * 6e-3),
@@ -154,6 +156,25 @@ def test_an_exchange_of_experts_is_a_part_of_forward_and_backward() -> None:
     assert planned(tiny(2, 2, 2, 2), device).idle >= -1e-9
 
 
+def test_while_ranks_wait_for_each_others_tokens_the_cores_are_others() -> None:
+    """Two ranks on two cores wait, of four the others compute: only what keeps a processor busy counts."""
+    device = measured_device(calibration())
+
+    def added(ranks: int) -> float:
+        return (
+            planned(tiny(1, 1, 2, ranks), device).pipeline_seconds
+            - planned(tiny(1, 1, 1, ranks), device).pipeline_seconds
+        )
+
+    def exchanges(ranks: int) -> float:
+        work = tiny(1, 1, 2, ranks)
+        layers = work.model.num_layers - work.model.num_dense_layers
+        return 2 * layers * work.microbatches * work.micro_tokens / 100
+
+    assert added(2) == pytest.approx(exchanges(2) * 1e-3)
+    assert added(4) == pytest.approx(exchanges(4) * 2 * 2e-4)
+
+
 def test_the_command_plans_as_on_the_measured_machine(tmp_path: Path) -> None:
     file = tmp_path / "machine.json"
     file.write_text(calibration().model_dump_json())
@@ -162,7 +183,7 @@ def test_the_command_plans_as_on_the_measured_machine(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     training = next(s["training"] for s in json.loads(result.stdout)["stages"] if s["id"] == "pretrain")
     assert training["assumptions"]["device"] == "two cores"
-    assert training["assumptions"]["source"].startswith("25 operations measured on 2 cores")
+    assert training["assumptions"]["source"].startswith("27 operations measured on 2 cores")
     by_rates = CliRunner().invoke(app, words[:2] + words[-1:])
     assert json.loads(by_rates.stdout)["stages"] != json.loads(result.stdout)["stages"]
     assert device_of("local").table is None

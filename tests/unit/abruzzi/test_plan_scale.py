@@ -13,7 +13,7 @@ from abruzzi.contracts.recipe import PretrainStage
 from abruzzi.contracts.toml import load_recipe
 from abruzzi.contracts.training import ModelConfig, ParallelConfig
 from abruzzi.plan.devices import Device, device_of
-from abruzzi.plan.layout import Phase, Workload, layer_ranges, layers_by_chunk, refusals
+from abruzzi.plan.layout import Phase, Workload, head_in_layers, layer_ranges, layers_by_chunk, refusals
 from abruzzi.plan.memory import states_by_stage
 from abruzzi.plan.parameters import count_parameters
 from abruzzi.plan.pipeline import Costs, action_table, simulate
@@ -228,6 +228,20 @@ def test_more_expert_or_data_ranks_never_take_more_memory(layout: tuple[int, int
     assert most(ep, wider * pp * ep) <= most(ep, pp * ep)
 
 
+def test_layers_are_missing_at_the_ends_of_the_model_where_the_pipeline_idles_less_so() -> None:
+    model = ModelConfig.model_validate({"preset": "nano", "num_layers": 6, "vocab_size": 128, "num_dense_layers": 1})
+
+    def idle(counts: list[int]) -> float:
+        weights = [*counts[:-1], counts[-1] + head_in_layers(model)]
+        return simulate(action_table(2, 4, chunks=2), lambda a: weights[a.stage] if a.op.computes else 0.0).bubble
+
+    assert layers_by_chunk(model, 2, 2) == [1, 2, 2, 1]
+    assert idle([1, 2, 2, 1]) < 0.75 * idle([2, 2, 1, 1])
+    last = layers_by_chunk(K2.model, 16, 4)
+    assert [stage for stage, layers in enumerate(last) if layers == 0] == [31, 47, 63], "all of the rank with the head"
+
+
+@settings(deadline=None)
 @given(st.integers(1, 96), st.integers(1, 8), st.integers(1, 4), st.integers(256, 200_000))
 def test_every_layer_has_one_place_and_no_rank_two_layers_more_than_a_full_one(
     num_layers: int, pp: int, vpp: int, vocab: int

@@ -40,3 +40,27 @@ def test_gradients_apart_are_gradients_together(kind: str) -> None:
         take()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("model", [KimiK2(KIMI, seed=0), Llama(LLAMA, seed=0)], ids=["kimi", "llama"])
+def test_gradients_apart_add_to_those_of_the_micro_batches_before_where_they_lie(model: KimiK2 | Llama) -> None:
+    tokens_BL = torch.arange(32).view(2, 16)
+    for batch_BL in (tokens_BL, tokens_BL.flip(0, 1)):
+        loss = model(batch_BL, batch_BL).loss
+        assert loss is not None
+        loss.backward()
+    wanted = {name: p.grad for name, p in model.named_parameters()}
+    accumulators = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        parameter.grad = accumulators[name]
+    for batch_BL in (tokens_BL, tokens_BL.flip(0, 1)):
+        queue: Queue = []
+        with deferring(queue):
+            loss = model(batch_BL, batch_BL).loss
+        assert loss is not None
+        loss.backward()
+        for take in queue:
+            take()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is accumulators[name]
+        torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-5, atol=1e-7)
