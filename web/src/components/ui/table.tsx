@@ -2,11 +2,11 @@ import type { ComponentProps, ReactNode } from "react";
 
 import { cn } from "@/lib/cn";
 
-/** A dense table. Its box scrolls sideways, so it can be reached by keyboard. */
+/** A dense table. Its box scrolls sideways, so it can be reached by keyboard; words for those who hear it scroll with it, not with the page. */
 export function Table({ label, children }: { label: string; children: ReactNode }) {
   return (
     // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a box that scrolls must be reachable by keyboard
-    <div tabIndex={0} role="region" aria-label={label} className="overflow-x-auto">
+    <div tabIndex={0} role="region" aria-label={label} className="relative overflow-x-auto">
       <table className="w-full border-collapse">{children}</table>
     </div>
   );

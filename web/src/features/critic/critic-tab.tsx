@@ -47,7 +47,7 @@ export default function CriticTab({ run, stage }: { run: RunOut; stage: StageOut
         </header>
         <Strip spells={spells} />
       </section>
-      <ul aria-label="What the critic is worth" className="grid grid-cols-[repeat(auto-fill,minmax(11rem,1fr))] gap-3">
+      <ul aria-label="What the critic is worth" className="grid grid-cols-[repeat(auto-fill,minmax(10rem,1fr))] gap-3">
         {FIGURES.map(({ key, title, about, isShare }) => {
           const value = last.get(key) ?? null;
           return (

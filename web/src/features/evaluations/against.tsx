@@ -40,7 +40,7 @@ export default function Against({ evaluation, view, onView }: Props) {
     <div className="flex h-full min-h-0 flex-col">
       <div className="flex flex-wrap items-center gap-2 border-b border-line px-4 py-2">
         <span className="text-muted">Against</span>
-        <Select label="Compare with" value={view.against ?? ""} onChange={(event) => onView({ against: event.target.value || undefined, item: undefined })} className="max-w-md">
+        <Select label="Compare with" value={view.against ?? ""} onChange={(event) => onView({ against: event.target.value || undefined, item: undefined })} className="max-w-full sm:max-w-md">
           <option value="">choose an evaluation</option>
           {others.data.map((one) => (
             <option key={one.id} value={one.id}>

@@ -1,6 +1,6 @@
 import { Link } from "@tanstack/react-router";
 
-import type { RunOut, StageOut } from "@/api";
+import type { RunOut, StageOut, StageState } from "@/api";
 import { WhenVisible } from "@/components/charts/when-visible";
 import { buttonClass } from "@/components/ui/button";
 import { Empty, ProblemNotice, Stale } from "@/components/ui/notice";
@@ -19,6 +19,16 @@ import { useCurveView } from "./view";
 /** What is learned by: there the evaluated checkpoints are points. */
 const WITH_POINTS = new Set(["loss", "reward"]);
 
+/** Why there are none. */
+const WITHOUT: Partial<Record<StageState, string>> = {
+  waiting: "It has not started yet; its curves appear here by themselves.",
+  pending: "It has not started yet; its curves appear here by themselves.",
+  skipped: "It was not started.",
+  succeeded: "It ended without sending any; not every stage does.",
+  failed: "It ended before it sent any; its log says why.",
+  cancelled: "It was stopped before it sent any.",
+};
+
 /** Live curves of a stage. */
 export default function StageCurves({ run, stage }: { run: RunOut; stage: StageOut }) {
   const view = useCurveView();
@@ -30,7 +40,7 @@ export default function StageCurves({ run, stage }: { run: RunOut; stage: StageO
   if (mine.length === 0) {
     return (
       <Empty title={`${stage.id} has sent no metrics`} command={`abruzzi metrics ${run.id}`} action={<Link from="/runs/$runId" search={(old) => ({ ...old, tab: "logs" })} className={buttonClass()}>Read its log</Link>}>
-        {stage.state === "pending" ? "It has not started yet; its curves appear here by themselves." : "Curves appear here by themselves when it sends some."}
+        {WITHOUT[stage.state] ?? "Curves appear here by themselves when it sends some."}
       </Empty>
     );
   }

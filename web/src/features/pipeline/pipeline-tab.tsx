@@ -25,7 +25,7 @@ export default function PipelineTab({ run, artifact }: { run: RunOut; artifact: 
   return (
     <div className="flex flex-col gap-5 p-4">
       <header className="flex flex-wrap items-center gap-2">
-        <h2 className="flex-1 text-lg font-medium">{artifact.stage_id}: planned beside measured</h2>
+        <h2 className="flex-1 text-lg font-medium max-sm:basis-full">{artifact.stage_id}: {layout?.timeline ? "planned beside measured" : "measured"}</h2>
         <Link to="/plan" search={{ recipe: run.recipe_name }} className={buttonClass()}>Plan</Link>
         <a className={buttonClass()} href={fileAddress(artifact.id, "timeline.json")} download>JSON</a>
       </header>
@@ -47,29 +47,31 @@ function Pair({ measured, planned, stepSeconds, device }: PairProps) {
       {planned && <Gantt title="Planned" timeline={planned} chunks={chunks} {...until} />}
       <Gantt title={`Measured, step ${measured.step}`} timeline={shown} chunks={chunks} {...until} />
       {planned && !isOneAxis && <p className="text-sm text-warn">The two take so different times that each has an axis of its own.</p>}
-      <Table label="Planned and measured">
-        <thead>
-          <tr>
-            <Head>One step</Head>
-            {planned && <Head right>Planned</Head>}
-            <Head right>Measured</Head>
-            {planned && <Head right>Measured ÷ planned</Head>}
-          </tr>
-        </thead>
-        <tbody>
-          <Row name="Step" planned={planned && stepSeconds} measured={measured.stepSeconds} />
-          <Row name="Pipeline" planned={planned && planned.seconds} measured={shown.seconds} />
-          {OPERATIONS.map(([op, name]) => (
-            <Row key={op} name={`${name.charAt(0).toUpperCase()}${name.slice(1)}, mean`} planned={planned && meanOf(planned, op)} measured={meanOf(shown, op)} />
-          ))}
-          <tr>
-            <Cell>Ranks idle in the pipeline</Cell>
-            {planned && <Cell right>{percent(idleOf(planned))}</Cell>}
-            <Cell right>{percent(idleOf(shown))}</Cell>
-            {planned && <Cell right />}
-          </tr>
-        </tbody>
-      </Table>
+      <div className="max-w-4xl">
+        <Table label="Planned and measured">
+          <thead>
+            <tr>
+              <Head>One step</Head>
+              {planned && <Head right>Planned</Head>}
+              <Head right>Measured</Head>
+              {planned && <Head right>Measured ÷ planned</Head>}
+            </tr>
+          </thead>
+          <tbody>
+            <Row name="Step" planned={planned && stepSeconds} measured={measured.stepSeconds} />
+            <Row name="Pipeline" planned={planned && planned.seconds} measured={shown.seconds} />
+            {OPERATIONS.map(([op, name]) => (
+              <Row key={op} name={`${name.charAt(0).toUpperCase()}${name.slice(1)}, mean`} planned={planned && meanOf(planned, op)} measured={meanOf(shown, op)} />
+            ))}
+            <tr>
+              <Cell>Ranks idle in the pipeline</Cell>
+              {planned && <Cell right>{percent(idleOf(planned))}</Cell>}
+              <Cell right>{percent(idleOf(shown))}</Cell>
+              {planned && <Cell right />}
+            </tr>
+          </tbody>
+        </Table>
+      </div>
       <p className="max-w-4xl text-sm text-muted">
         Measured is one early step of the newest attempt, on the ranks of the first data-parallel group. A wait for a message is idle; a wait for other ranks of an all-to-all counts as computing. On GPUs the spans are those of the host, which issues the work.
         {device && ` Planned is of one ${device} a rank.`}

@@ -6,7 +6,7 @@ import { type Layout, number } from "./layout-shape";
 /** What the step comes to, in a dozen figures. */
 export function LayoutFacts({ layout }: { layout: Layout }) {
   return (
-    <dl className="grid grid-cols-[repeat(auto-fill,minmax(13rem,1fr))] overflow-hidden rounded-lg border border-line bg-surface">
+    <dl className="grid grid-cols-[repeat(auto-fill,minmax(13rem,1fr))] max-sm:grid-cols-2 overflow-hidden rounded-lg border border-line bg-surface">
       {factsOf(layout).map(([name, value, more]) => (
         <div key={name} className="px-3 py-2 shadow-[0_0_0_1px_var(--line)]">
           <dt className="text-sm text-muted">{name}</dt>

@@ -23,7 +23,7 @@ export default function StudyTab({ artifact }: { artifact: ArtifactOut }) {
   return (
     <div className="flex max-w-6xl flex-col gap-5 py-4">
       <header className="flex flex-wrap items-center gap-2 px-4">
-        <h2 className="flex-1 text-lg font-medium">{study.title}</h2>
+        <h2 className="flex-1 text-lg font-medium max-sm:basis-full">{study.title}</h2>
         <Button onClick={() => void savePng(picture, `${artifact.run_id}-study.png`)}>
           <Download /> PNG
         </Button>
