@@ -138,8 +138,8 @@ class Terminal(MountedSuite):
                 f"suite {self.name}: {self.python} has no pytest.",
                 hint="Install it there, or give another interpreter as the suite's option python.",
             )
-        if done.ending == "exited" and done.exit_code == 137:
-            raise AbruzziError("sandbox_failed", "The sandbox of the tests was killed.", status=503)
+        if done.exit_code == 137 and done.machine_killed:
+            raise AbruzziError("sandbox_failed", "The tests were killed for the machine's memory.", status=503)
         return done
 
     def _workspace(self, item: Item) -> Workspace:
