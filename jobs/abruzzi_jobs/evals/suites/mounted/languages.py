@@ -37,6 +37,8 @@ class Language:
     """For sh, in the workspace; {tool} is the tool's path."""
     beside: str = ""
     """A file that lies beside the mounted one, and in the workspace when it runs."""
+    settings: str = ""
+    """Pattern of folders below /etc that the tool reads, such as Debian's of Java."""
 
 
 LANGUAGES = {
@@ -56,6 +58,7 @@ LANGUAGES = {
         "javac",
         f"{{tool}} -J-Xmx768m -encoding UTF8 -cp {_TUPLES} -d . Problem.java && java -Xmx768m -ea -cp .:{_TUPLES} Problem",
         beside=_TUPLES,
+        settings="java-*",
     ),
     "js": Language("JavaScript", "program.js", "node", "{tool} program.js"),
     "lua": Language("Lua", "program.lua", "lua", "{tool} program.lua"),
@@ -137,8 +140,12 @@ class Translated(BoxedSuite):
             (folder / language.file).write_text(program, encoding="utf-8", errors="replace")
             if language.beside:
                 shutil.copyfile(self.place.with_name(language.beside), folder / language.beside)
+            readable = tuple(Path("/etc").glob(language.settings)) if language.settings else ()
             box = Box(
-                workspace=folder, limits=_LIMITS, environment={"GOCACHE": "/workspace/.cache", "GOTOOLCHAIN": "local"}
+                workspace=folder,
+                readable=readable,
+                limits=_LIMITS,
+                environment={"GOCACHE": "/workspace/.cache", "GOTOOLCHAIN": "local"},
             )
             done = run(box, ["sh", "-c", language.command.format(tool=tool)], wall_seconds=_WALL_SECONDS)
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
