@@ -3,9 +3,9 @@
     python bench/redteam_smollm2.py --folder ~/safety --out bench/results/redteam_smollm2.json
 
 Quality, not time; what was answered lies in the folder, so it goes on where it was ended. There is no judge (a model of 135 M parameters is none): rules
-alone decide, and know refusals only; one of them was added after reading these answers, so here they are fitted, not measured.
-`redteam_smollm2_reviews.json` holds verdicts on conversations that an assistant has read, five a strategy; each names the answer that it is about by its
-digest, and counts for no other.
+alone decide, and know refusals only; one of them was added after reading the answers of an earlier run, with one prompt a cell, and some of those came
+again word for word: here they are fitted, not measured. `redteam_smollm2_reviews.json` holds verdicts on conversations that an assistant has read, all
+of the result's; each names the answer that it is about by its digest, and counts for no other: asked anew, the model may answer otherwise.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
             "prompts_a_cell": described["config"]["prompts"],
             "seeds": described["sources"],
             "attacker_refusals": described["attacker_refusals"],
-            "rules": "fitted after reading these answers",
+            "rules": "fitted after reading the answers of an earlier run, some of which came again",
             "by_rules": _cells(by_rules),
             "with_reviews": _cells(reviewed),
             "reviews": {
