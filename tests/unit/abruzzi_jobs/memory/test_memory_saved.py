@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -202,8 +202,9 @@ def test_what_is_offloaded_leaves_the_device_but_for_routing() -> None:
 def test_the_graph_holds_what_the_ledger_says(policy: dict[str, Any]) -> None:
     model = model_with(policy)
     ledger = model.activations.count(model)
-    with storages() as made:
-        out = model(batch(4, 256)[0])
+    tokens = batch(4, 256)[0]
+    with storages(besides=[tokens, *model.parameters(), *model.buffers()]) as made:
+        out = model(tokens)
     alive = {key.cdata: size for key, size in made if not key.expired()}
     outside = out.hidden_BLD.nbytes
     assert sum(alive.values()) - outside == pytest.approx(ledger.device_bytes, rel=0.03, abs=64 * 1024)
@@ -249,17 +250,24 @@ def test_a_function_that_gives_another_layout_is_told() -> None:
 
 
 @contextmanager
-def storages() -> Iterator[list[tuple[StorageWeakRef, int]]]:
-    """All that operations make inside."""
+def storages(besides: Sequence[Tensor]) -> Iterator[list[tuple[StorageWeakRef, int]]]:
+    """All that operations make inside, and indices that they are given, which NumPy has made; not the host's memory that offloaded ones are copied into."""
     made: list[tuple[StorageWeakRef, int]] = []
+    known = {StorageWeakRef(tensor.untyped_storage()) for tensor in besides}
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            theirs = {StorageWeakRef(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-            for tensor in tree_leaves(out):
-                if isinstance(tensor, Tensor) and StorageWeakRef(tensor.untyped_storage()) not in theirs:
-                    made.append((StorageWeakRef(tensor.untyped_storage()), tensor.untyped_storage().nbytes()))
+            given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+            theirs = {StorageWeakRef(t.untyped_storage()) for t in given}
+            came = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+            found = [t for t in came if StorageWeakRef(t.untyped_storage()) not in theirs]
+            found += [t for t in given if t.dtype in (torch.int32, torch.int64)]
+            for tensor in found:
+                storage = StorageWeakRef(tensor.untyped_storage())
+                if storage not in known:
+                    known.add(storage)
+                    made.append((storage, tensor.untyped_storage().nbytes()))
             return out
 
     with Watch():
