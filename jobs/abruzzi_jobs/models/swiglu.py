@@ -100,7 +100,7 @@ def _gated(gate_up: Tensor) -> Tensor:
         pieces = [rows[piece] for piece in row_pieces(rows.shape[0], rows.shape[1] // 2)]
     halves = [piece.chunk(2, -1) for piece in pieces]
     gated = [F.silu(gate).mul_(up) for gate, up in halves]
-    return gated[0] if len(gated) == 1 else torch.cat(gated).view(*gate_up.shape[:-1], -1)
+    return (gated[0] if len(gated) == 1 else torch.cat(gated)).view(*gate_up.shape[:-1], -1)
 
 
 def _weighted(gate_up: Tensor, weight: Tensor) -> Tensor:

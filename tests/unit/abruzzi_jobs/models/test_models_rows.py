@@ -216,3 +216,11 @@ def test_pointwise_pieces_are_whole_rows_for_any_number_of_threads() -> None:
         assert torch.equal(gated, found[0][0])
         assert torch.equal(powers, found[0][1])
     assert torch.equal(swiglu(x[7:20]), found[0][0][7:20])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 1801])
+def test_pointwise_pieces_keep_the_shape_for_any_number_of_rows(rows: int) -> None:
+    x = torch.randn(rows, 1, 2 * 96, generator=torch.Generator().manual_seed(3))
+    assert swiglu(x).shape == (rows, 1, 96)
+    assert torch.equal(swiglu(x)[:, 0], swiglu(x[:, 0]))
+    assert exp2_rows_(x.clone()).shape == x.shape
