@@ -6,22 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+from browser.program_recipe import program_recipe
+
 STAGE = Path(__file__).with_name("evaluation_stage.py")
 
 
 def evaluation_recipe(*, name: str = "evaluated", gate: str = "", stage: Path = STAGE) -> str:
     """`gate`: before the stage `promote`; without one there is no such stage. `stage`: the program of the first one."""
-    env = json.dumps(str(STAGE.parents[1]))
-    text = f"""
-version = 1
-name = "{name}"
-[[stage]]
-id = "train"
-kind = "container"
-[stage.container]
-command = {json.dumps([sys.executable, str(stage)])}
-env = {{ PYTHONPATH = {env} }}
-"""
+    text = program_recipe(name, "train", stage, {"PYTHONPATH": str(STAGE.parents[1])})
     if gate:
         text += f"""
 [[stage]]

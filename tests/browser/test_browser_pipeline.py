@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser.axe import grave_violations
+from browser.program_recipe import program_recipe
 from browser.world import World
 from playwright.sync_api import Page, Route, expect
 
@@ -18,15 +18,7 @@ from abruzzi.contracts.states import RunState
 pytestmark = pytest.mark.browser
 
 STAGE = Path(__file__).with_name("pipeline_stage.py")
-RECIPE = f"""
-version = 1
-name = "pipelined"
-[[stage]]
-id = "pretrain"
-kind = "container"
-[stage.container]
-command = {json.dumps([sys.executable, str(STAGE)])}
-"""
+RECIPE = program_recipe("pipelined", "pretrain", STAGE)
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.toml"
 LAYOUT = {
     "stage.pretrain.parallel.pp": "4",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from browser.axe import grave_violations
+from browser.program_recipe import program_recipe
 from browser.world import World
 from playwright.sync_api import Page, expect
 
@@ -16,15 +16,7 @@ from abruzzi.contracts.states import RunState
 pytestmark = pytest.mark.browser
 
 STAGE = Path(__file__).with_name("study_stage.py")
-RECIPE = f"""
-version = 1
-name = "study-heads"
-[[stage]]
-id = "compare"
-kind = "container"
-[stage.container]
-command = {json.dumps([sys.executable, str(STAGE)])}
-"""
+RECIPE = program_recipe("study-heads", "compare", STAGE)
 
 
 @pytest.fixture(scope="module")

@@ -193,9 +193,8 @@ def _first_process(plan, user, was_root):
     program = os.fork()
     if program == 0:
         os.close(may_start)
-        os.read(
-            start, 1
-        )  # until the process above, whose files it could open below /proc, has let go of the pipe of faults
+        # Until the process above, whose files it could open below /proc, has let go of the pipe of faults.
+        os.read(start, 1)
         try:
             os.setsid()
             for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM):

@@ -22,6 +22,7 @@ from abruzzi.contracts.states import ArtifactKind
 from abruzzi.contracts.timeline import TIMELINE_FILE
 from abruzzi.contracts.training import MemoryConfig
 from abruzzi.contracts.training import OptimizerConfig as OptimizerTable
+from abruzzi.contracts.training import YarnConfig as YarnTable
 from abruzzi_jobs.checkpoint import Checkpointer, Peers, TrainingState, load_checkpoint, open_checkpoint
 from abruzzi_jobs.checkpoint.randomness import capture_all
 from abruzzi_jobs.checkpoint.seal import Seal, refuse_broken
@@ -334,7 +335,7 @@ class Training:
         if GIVEN in self.context.spec.inputs:
             seen.append(int(self.context.input(GIVEN).manifest.meta.get("trained_length") or 0))
         yarn = self.model.config.yarn
-        turned = {} if yarn is None else {"yarn": f"{yarn.factor:g}x{yarn.original_max_position}"}
+        turned = {} if yarn is None else {"yarn": YarnTable.model_validate(asdict(yarn)).said}
         return {"trained_length": max(seen), **turned}
 
     def _table_now(self) -> Mapping[str, Any]:

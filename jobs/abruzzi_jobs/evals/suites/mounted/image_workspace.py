@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi_jobs.rl.environments.gyms.software.workspace import GIT, OUTPUT_BYTES, WALL_SECONDS, Workspace
-from abruzzi_jobs.sandbox import Box, Finished, Limits
+from abruzzi_jobs.rl.environments.gyms.software.workspace import GIT, Workspace
+from abruzzi_jobs.sandbox import Box, Limits
 
 _ARCHIVE, _ARCHIVE_SECONDS = "snapshot.tar.gz", 300.0
 _IN_IMAGE = """
@@ -53,14 +53,6 @@ class ImageWorkspace(Workspace):
             raise AbruzziError("bad_data", f"git archive: {done.stderr.decode('utf-8', 'replace')[-300:]}")
         return self._folder / _ARCHIVE
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        wall_seconds: float = WALL_SECONDS,
-        output_bytes: int = OUTPUT_BYTES,
-    ) -> Finished:
+    def _inside(self, argv: Sequence[str]) -> Sequence[str]:
         inside = ["python3" if word == sys.executable else word for word in argv]
-        boxed = ["sh", "-c", _IN_IMAGE, "sh", self._place, *inside]
-        return super().run(boxed, stdin=stdin, wall_seconds=wall_seconds, output_bytes=output_bytes)
+        return ["sh", "-c", _IN_IMAGE, "sh", self._place, *inside]

@@ -31,7 +31,7 @@ from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
 from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox
 from abruzzi_jobs.rl.environments.gyms.software.software import TOOLS, called
 from abruzzi_jobs.rl.environments.gyms.software.workspace import Workspace
-from abruzzi_jobs.sandbox import Limits, isolators
+from abruzzi_jobs.sandbox import Finished, Limits, isolators
 
 LIMITS = Limits(
     cpu_seconds=1800, memory_bytes=4 << 30, reserved_bytes=64 << 30, file_bytes=256 << 20, processes=256, together_bytes=8 << 30, workspace_bytes=2 << 30
@@ -197,14 +197,7 @@ class Repair(MountedSuite):
         if item.meta["command"] is not None:
             argv = ["sh", "-c", item.meta["command"]]
         done = workspace.run(argv, wall_seconds=_TEST_SECONDS, output_bytes=_LOG_BYTES)
-        if b"No module named pytest" in done.stderr:
-            raise AbruzziError(
-                "missing_package",
-                f"suite {self.name}: {item.meta.get('image', python)} has no pytest.",
-                hint="Install it there, or give another interpreter as the suite's option python.",
-            )
-        if done.exit_code == 137 and done.machine_killed:
-            raise AbruzziError("sandbox_failed", "The tests were killed for the machine's memory.", status=503)
+        refuse_unrun(done, suite=self.name, place=item.meta.get("image", python))
         found = outcomes((done.stdout + b"\n" + done.stderr).decode("utf-8", "replace"), item.meta["reader"])
         mended = [passes(test, found) for test in item.meta["failing"]]
         kept = [passes(test, found) for test in item.meta["passing"]]
@@ -236,6 +229,19 @@ class Repair(MountedSuite):
 def applies(patch: str, workspace: Workspace) -> bool:
     """Whether it does; then it is."""
     return workspace.run(["sh", "-c", _APPLY], stdin=patch.encode("utf-8", "replace")).ok
+
+
+def refuse_unrun(done: Finished, *, suite: str, place: Path | str) -> None:
+    """Raises AbruzziError for tests that did not run through no fault of the answer: `missing_package` where the interpreter or image `place` has no pytest,
+    `sandbox_failed`."""
+    if b"No module named pytest" in done.stderr:
+        raise AbruzziError(
+            "missing_package",
+            f"suite {suite}: {place} has no pytest.",
+            hint="Install it there, or give another interpreter as the suite's option python.",
+        )
+    if done.exit_code == 137 and done.machine_killed:
+        raise AbruzziError("sandbox_failed", "The tests were killed for the machine's memory.", status=503)
 
 
 class AgenticRepair(Repair):

@@ -23,7 +23,7 @@ from abruzzi.contracts.evaluation import Item, SuiteSettings, Verdict
 from abruzzi_jobs.evals.suites.mounted.containers import Contents, contents_of, installs
 from abruzzi_jobs.evals.suites.mounted.kinds import MountedSuite
 from abruzzi_jobs.evals.suites.mounted.languages import LEAVE_OUT, leaves_out
-from abruzzi_jobs.evals.suites.mounted.repairs import LIMITS, applies, worked
+from abruzzi_jobs.evals.suites.mounted.repairs import LIMITS, applies, refuse_unrun, worked
 from abruzzi_jobs.evals.suites.mounted.reports import outcomes
 from abruzzi_jobs.evals.suites.suite import Ask, Helpers, Transcript
 from abruzzi_jobs.rl.environments.evaluating import refuse_without_sandbox
@@ -132,14 +132,7 @@ class Terminal(MountedSuite):
         done = workspace.run(
             ["sh", "-c", _RUN_TESTS, "sh", *argv], stdin=packed, wall_seconds=_TEST_SECONDS, output_bytes=_LOG_BYTES
         )
-        if b"No module named pytest" in done.stderr:
-            raise AbruzziError(
-                "missing_package",
-                f"suite {self.name}: {self.python} has no pytest.",
-                hint="Install it there, or give another interpreter as the suite's option python.",
-            )
-        if done.exit_code == 137 and done.machine_killed:
-            raise AbruzziError("sandbox_failed", "The tests were killed for the machine's memory.", status=503)
+        refuse_unrun(done, suite=self.name, place=self.python)
         return done
 
     def _workspace(self, item: Item) -> Workspace:

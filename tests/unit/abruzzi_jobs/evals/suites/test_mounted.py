@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import json
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from evals_oracle import verdict, wrong
+from scripted_model import Scripted
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import ItemStatus, SuiteConfig
@@ -157,16 +159,7 @@ def test_arguments_are_arguments_and_no_choice_of_the_result(tmp_path):
     assert verdict(opened, item, "Answer: f(x=0)").score == 1.0
 
 
-class Judge:
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-
-    async def complete(self, request: ChatRequest) -> ChatResponse:
-        self.asked.append(request)
-        text = self.answers[min(len(self.asked), len(self.answers)) - 1]
-        if isinstance(text, Exception):
-            raise text
-        return ChatResponse(text=text, usage=Usage(1, 1), model="m", generator="m", is_llm=True)
+Judge = partial(Scripted, repeats=True)
 
 
 def graded(opened, answer, judge):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 from evals_oracle import verdict, wrong
+from scripted_model import Scripted, played, said
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
-from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
+from abruzzi_jobs.chat.request import ToolCall
 from abruzzi_jobs.evals.suites.registry import open_suite
 
 BASE = """
@@ -96,32 +96,6 @@ def mounted(folder, *, way=WAY, **config):
     return open_suite("acebench-agent", SuiteConfig(path=str(folder), **config))
 
 
-def said(text="", *calls):
-    return ChatResponse(text=text, tool_calls=calls, usage=Usage(1, 1), model="m", generator="m", is_llm=True)
-
-
-class Scripted:
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-
-    async def __call__(self, request: ChatRequest) -> ChatResponse:
-        self.asked.append(request)
-        answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
-        return answer if isinstance(answer, ChatResponse) else said(answer)
-
-    complete = __call__
-
-
-def played(suite, item, target, user=None):
-    helpers = {"user": user or Scripted("finish conversation")}
-
-    async def both():
-        transcript = await suite.play(item, target, helpers)
-        return transcript, await suite.score(item, transcript, helpers)
-
-    return asyncio.run(both())
-
-
 def test_the_owners_milestones_reach_the_state_and_nothing_does_not(tmp_path):
     suite = mounted(tmp_path)
     items = list(suite.items())
@@ -157,8 +131,8 @@ def test_in_several_turns_a_customer_is_served_until_he_ends_it(tmp_path):
         "To whom?", "[send_message(receiver_name='Bob', message='x')]", "[turn_on_wifi()]",
         '[send_message(receiver_name=\'Bob\', message="Don\'t be late")]', "It is sent.",
     )  # fmt: skip
-    user = Scripted("Send a message.", "To Bob.", "finish conversation")
-    transcript, found = played(suite, item, target, user)
+    user = Scripted("Send a message.", "To Bob.", "finish conversation", repeats=True)
+    transcript, found = played(suite, item, target, user=user)
     assert (found.score, found.parts["process"]) == (1.0, 1.0)
     assert user.asked[0].messages[0]["content"] == "You are a customer. Tell Bob not to be late."
     assert target.asked[0].messages[0]["content"] == "Serve the user.\nIt is Monday."
@@ -181,7 +155,7 @@ def test_in_several_steps_nobody_answers(tmp_path):
         "To whom?", said("", ToolCall("c0", "send_message", "[]")), said("", ToolCall("c1", "turn_on_wifi", "{}")), said("", send),
         "Done: finish conversation",
     )  # fmt: skip
-    transcript, found = played(suite, item, target)
+    transcript, found = played(suite, item, target, user=Scripted("finish conversation", repeats=True))
     assert found.score == 1.0
     assert {tool["function"]["name"] for tool in target.asked[0].tools} == {"turn_on_wifi", "send_message"}
     told = [message["content"] for message in transcript.messages if message["role"] == "tool"]
@@ -192,8 +166,8 @@ def test_in_several_steps_nobody_answers(tmp_path):
 def test_a_target_that_never_ends_is_stopped_and_judged_by_what_it_did(tmp_path):
     suite = mounted(tmp_path)
     item, _ = suite.items()
-    target = Scripted("[turn_on_wifi()]")
-    _, found = played(suite, item, target)
+    target = Scripted("[turn_on_wifi()]", repeats=True)
+    _, found = played(suite, item, target, user=Scripted("finish conversation", repeats=True))
     assert (found.score, found.parts["process"], len(target.asked)) == (0.0, 0.5, 20)
 
 

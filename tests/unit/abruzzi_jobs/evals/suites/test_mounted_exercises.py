@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 from evals_oracle import wrong
+from scripted_model import Scripted, played
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
-from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, Usage
 from abruzzi_jobs.evals.suites.mounted import programs
 from abruzzi_jobs.evals.suites.registry import open_suite
 
@@ -59,24 +58,16 @@ def test_an_example_scores_one_and_the_stub_zero(tmp_path, language):
     assert wrong(suite, [item]) == []
 
 
-def played(suite, item, *answers):
-    asked = []
-
-    async def ask(request: ChatRequest) -> ChatResponse:
-        asked.append(request)
-        return ChatResponse(text=answers[len(asked) - 1], usage=Usage(1, 1), model="m", generator="m", is_llm=True)
-
-    async def both():
-        return await suite.score(item, await suite.play(item, ask, {}), {})
-
-    return asyncio.run(both()), asked
+def answered(suite, item, *answers):
+    target = Scripted(*answers)
+    return played(suite, item, target)[1], target.asked
 
 
 def test_the_second_try_sees_what_the_tests_said_of_the_first(tmp_path):
     suite = mounted(tmp_path, "python", edits="diff")
     (item,) = suite.items()
     block = "double.py\n```python\n<<<<<<< SEARCH\n    {}\n=======\n    {}\n>>>>>>> REPLACE\n```"
-    found, asked = played(
+    found, asked = answered(
         suite, item, block.format("pass", "return 3 * number"), block.format("return 3 * number", "return 2 * number")
     )
     assert (found.score, found.parts) == (1.0, {"first_try": 0.0, "well_formed": 1.0})
@@ -87,10 +78,10 @@ def test_the_second_try_sees_what_the_tests_said_of_the_first(tmp_path):
 def test_a_first_try_that_is_right_is_the_last_and_two_that_are_not_score_zero(tmp_path):
     suite = mounted(tmp_path, "python")
     (item,) = suite.items()
-    found, asked = played(suite, item, suite.gold_answer(item))
+    found, asked = answered(suite, item, suite.gold_answer(item))
     assert (found.parts["first_try"], len(asked)) == (1.0, 1)
     tests = "double_test.py\n```python\ndef test_double():\n    pass\n```"
-    found, asked = played(suite, item, tests + "\n" + suite.perturbed_answer(item), "I cannot.")
+    found, asked = answered(suite, item, tests + "\n" + suite.perturbed_answer(item), "I cannot.")
     assert (found.score, found.parts["well_formed"], len(asked)) == (0.0, 0.0, 2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -10,10 +9,11 @@ import tarfile
 
 import pytest
 from evals_oracle import verdict, wrong
+from scripted_model import Scripted, played, said
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
-from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
+from abruzzi_jobs.chat.request import ToolCall
 from abruzzi_jobs.evals.suites.registry import open_suite
 
 FIELDS = ("question_id", "variant", "price", "prompt", "acceptable_folders", "manager_data", "manager_commit", "canary")
@@ -85,26 +85,15 @@ def test_with_tools_the_repository_is_there_and_the_file_decides(tmp_path):
     suite = mounted(tmp_path, row(1, 4, prompt=repr(asked)), tools=True)
     (item,) = suite.items()
 
-    def played(command):
-        call = ToolCall("c", "shell", json.dumps({"command": command}))
-        answers = [("", (call,)), ("Decision: 1", ())]
-        seen = []
+    def left_by(command):
+        target = Scripted(said("", ToolCall("c", "shell", json.dumps({"command": command}))), "Decision: 1")
+        return played(suite, item, target)[1].score, target.asked
 
-        async def ask(request: ChatRequest) -> ChatResponse:
-            seen.append(request)
-            text, calls = answers.pop(0)
-            return ChatResponse(text=text, tool_calls=calls, usage=Usage(1, 1), model="m", generator="m", is_llm=True)
-
-        async def both():
-            return await suite.score(item, await suite.play(item, ask, {}), {})
-
-        return asyncio.run(both()).score, seen
-
-    score, seen = played("cat src/app.js && echo '{\"1-manager-0\": 4}' > manager_decisions.json")
+    score, seen = left_by("cat src/app.js && echo '{\"1-manager-0\": 4}' > manager_decisions.json")
     assert score == 1.0
     assert seen[0].messages[0]["content"] == "Write into /workspace/manager_decisions.json."
     assert "ok" in seen[1].messages[-1]["content"]
-    assert played("true")[0] == 0.0
+    assert left_by("true")[0] == 0.0
 
 
 def test_the_part_that_needs_a_browser_is_refused_with_its_reason(tmp_path):

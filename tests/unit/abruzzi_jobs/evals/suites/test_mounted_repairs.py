@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 from evals_oracle import verdict, wrong
+from scripted_model import Scripted, played, said
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
-from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
+from abruzzi_jobs.chat.request import ToolCall
 from abruzzi_jobs.evals.suites.mounted import edits, repairs, reports
 from abruzzi_jobs.evals.suites.registry import open_suite
 
@@ -27,27 +27,9 @@ def opened(name="swe-verified-agentless", *ids, path=INSTANCES, **options):
     )
 
 
-def response(text="", *calls):
-    return ChatResponse(text=text, tool_calls=calls, usage=Usage(1, 1), model="m", generator="m", is_llm=True)
-
-
-class Scripted:
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-
-    async def __call__(self, request: ChatRequest) -> ChatResponse:
-        self.asked.append(request)
-        return self.answers[len(self.asked) - 1]
-
-
-def played(suite, item, *answers):
+def answered(suite, item, *answers):
     target = Scripted(*answers)
-
-    async def both():
-        transcript = await suite.play(item, target, {})
-        return transcript, await suite.score(item, transcript, {})
-
-    return *asyncio.run(both()), target.asked
+    return *played(suite, item, target), target.asked
 
 
 def test_the_right_patches_of_four_releases_score_one_and_an_idle_one_zero():
@@ -102,8 +84,8 @@ def test_single_shot_names_files_sees_them_and_edits_by_search_and_replace():
     suite = opened("swe-verified-agentless", BLANKS)
     (item,) = suite.items()
     right, faulty = FIX
-    said = f"xmltodict.py\n```\n<<<<<<< SEARCH\n            if self.{faulty}\n=======\n            if self.{right}\n>>>>>>> REPLACE\n```"
-    transcript, found, asked = played(suite, item, response("- `xmltodict.py`\n../etc/passwd"), response(said))
+    edit = f"xmltodict.py\n```\n<<<<<<< SEARCH\n            if self.{faulty}\n=======\n            if self.{right}\n>>>>>>> REPLACE\n```"
+    transcript, found, asked = answered(suite, item, said("- `xmltodict.py`\n../etc/passwd"), said(edit))
     assert (found.score, len(asked), len(transcript.messages)) == (1.0, 2, 4)
     assert "tests/test_xmltodict.py" in asked[0].messages[-1]["content"]
     assert "class _DictSAXHandler" in asked[1].messages[-1]["content"]
@@ -114,7 +96,7 @@ def test_single_shot_names_files_sees_them_and_edits_by_search_and_replace():
 def test_the_files_of_the_right_patch_may_be_given():
     suite = opened("swe-verified-agentless", BLANKS, files="gold")
     (item,) = suite.items()
-    _, found, asked = played(suite, item, response("I cannot."))
+    _, found, asked = answered(suite, item, said("I cannot."))
     assert (found.score, found.reason, len(asked)) == (0.0, "no patch", 1)
     assert "class _DictSAXHandler" in asked[0].messages[-1]["content"]
 
@@ -125,7 +107,7 @@ def test_with_tools_the_state_of_the_repository_is_the_answer():
     right, faulty = FIX
     call = ToolCall("c1", "edit", json.dumps({"path": "xmltodict.py", "old": faulty, "new": right}))
     look = ToolCall("c2", "shell", json.dumps({"command": "python3 -m pytest --version; git commit -qam mended; ls"}))
-    transcript, found, asked = played(suite, item, response("", call), response("", look), response("It is mended."))
+    transcript, found, asked = answered(suite, item, said("", call), said("", look), said("It is mended."))
     assert found.score == 1.0, found.reason
     assert transcript.state.startswith("diff --git a/xmltodict.py")
     assert {tool["function"]["name"] for tool in asked[0].tools} == {"shell", "edit"}
@@ -135,9 +117,9 @@ def test_with_tools_the_state_of_the_repository_is_the_answer():
 def test_a_session_that_does_nothing_or_never_ends_scores_zero():
     suite = opened("swe-verified", BLANKS, turns=2)
     (item,) = suite.items()
-    again = response("", ToolCall("c", "shell", "{}"))
-    for answers in ((response("Done."),), (again, again)):
-        assert played(suite, item, *answers)[1].reason == "no patch"
+    again = said("", ToolCall("c", "shell", "{}"))
+    for answers in ((said("Done."),), (again, again)):
+        assert answered(suite, item, *answers)[1].reason == "no patch"
 
 
 def test_an_instance_without_its_repository_says_where_its_image_would_be_a_pod(tmp_path):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
+from scripted_model import Scripted, played, said
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import ItemStatus, SuiteConfig
-from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
+from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall
 from abruzzi_jobs.evals.suites.registry import open_suite
 
 
@@ -32,10 +32,6 @@ def mounted(folder, rubric=RUBRIC, **options):
     return open_suite("paperbench-code", SuiteConfig(path=str(folder), options=options))
 
 
-def said(text="", *calls):
-    return ChatResponse(text=text, tool_calls=calls, usage=Usage(1, 1), model="m", generator="m", is_llm=True)
-
-
 class Judge:
     """Finds the requirements that the code names."""
 
@@ -51,15 +47,7 @@ class Judge:
 
 def scored(suite, judge, *answers):
     (item,) = suite.items()
-    queue = list(answers)
-
-    async def ask(request: ChatRequest) -> ChatResponse:
-        return queue.pop(0)
-
-    async def both():
-        return await suite.score(item, await suite.play(item, ask, {"judge": judge}), {"judge": judge})
-
-    return asyncio.run(both())
+    return played(suite, item, Scripted(*answers), judge=judge)[1]
 
 
 def wrote(text):

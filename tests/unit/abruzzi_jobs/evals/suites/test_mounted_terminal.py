@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 from evals_oracle import verdict, wrong
+from scripted_model import Scripted, played, said
 
 from abruzzi.contracts.errors import AbruzziError
 from abruzzi.contracts.evaluation import SuiteConfig
-from abruzzi_jobs.chat.request import ChatRequest, ChatResponse, ToolCall, Usage
+from abruzzi_jobs.chat.request import ToolCall
 from abruzzi_jobs.evals.suites.mounted import containers
 from abruzzi_jobs.evals.suites.registry import open_suite
 
@@ -67,27 +67,16 @@ def test_what_a_session_leaves_behind_is_tested_and_cannot_stand_in_for_pytest(t
     suite = opened(tmp_path)
     (item,) = suite.items()
 
-    def played(command):
-        call = ToolCall("c", "shell", json.dumps({"command": command}))
-        answers = [("", (call,)), ("Done.", ())]
-
-        async def ask(request: ChatRequest) -> ChatResponse:
-            text, calls = answers.pop(0)
-            return ChatResponse(
-                text=text, tool_calls=calls, usage=Usage(1, 1), model="m", generator="m", is_llm=True
-            )  # fmt: skip
-
-        async def both():
-            return await suite.score(item, await suite.play(item, ask, {}), {})
-
-        return asyncio.run(both())
+    def left_by(command):
+        target = Scripted(said("", ToolCall("c", "shell", json.dumps({"command": command}))), "Done.")
+        return played(suite, item, target)[1]
 
     assert (
-        played("grep -q /workspace more.txt && sort names.txt > sorted.txt && git add -A && git commit -qm x").score
+        left_by("grep -q /workspace more.txt && sort names.txt > sorted.txt && git add -A && git commit -qm x").score
         == 1.0
     )
     forged = "echo 'print(\"PASSED a\")' > pytest.py; echo 'collect_ignore_glob = [\"*\"]' > conftest.py; printf '[pytest]\\npython_files = x' > pytest.ini"
-    assert played(forged).parts == {"tests": 0.5}
+    assert left_by(forged).parts == {"tests": 0.5}
     assert suite.settings.tools
 
 

@@ -117,4 +117,9 @@ class Workspace:
         wall_seconds: float = WALL_SECONDS,
         output_bytes: int = OUTPUT_BYTES,
     ) -> Finished:
-        return run(self._box, argv, stdin=stdin, wall_seconds=wall_seconds, output_bytes=output_bytes)
+        inside = self._inside(argv)
+        return run(self._box, inside, stdin=stdin, wall_seconds=wall_seconds, output_bytes=output_bytes)
+
+    def _inside(self, argv: Sequence[str]) -> Sequence[str]:
+        """What the box runs for a command."""
+        return argv
