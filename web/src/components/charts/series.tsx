@@ -21,6 +21,8 @@ export type SeriesProps = {
   boundaries?: readonly Boundary[];
   points?: readonly SharePoint[];
   formatX: (x: number) => string;
+  /** `figure`, unless told otherwise. */
+  formatY?: (y: number) => string;
   /** Null: everything. */
   range: Range | null;
   onRange: (range: Range | null) => void;
@@ -106,7 +108,7 @@ function options(latest: Latest, width: number, height: number, isLog: boolean, 
     },
     axes: [
       { ...axis, space: 70, size: 26, values: (_, splits) => splits.map((x) => latest.current.formatX(x)) },
-      { ...axis, space: 34, size: 50, values: (_, splits) => splits.map((y) => (y === null ? "" : figure(y))) },
+      { ...axis, space: 34, size: 50, values: (_, splits) => splits.map((y) => (y === null ? "" : (latest.current.formatY ?? figure)(y))) },
     ],
     series: [{}, ...latest.current.lines.map((line) => strokeOf(line, latest.current.lines.length))],
     hooks: {

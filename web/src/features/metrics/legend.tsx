@@ -1,10 +1,9 @@
 import { type Line, valueAt } from "@/components/charts/model";
-import { figure } from "@/lib/format";
 
 const MOST = 12;
 
 /** Names and values below a chart: at the cursor, else the newest. Of many lines, first, last and the highest between them. */
-export function Legend({ lines, cursor }: { lines: readonly Line[]; cursor: number | null }) {
+export function Legend({ lines, cursor, says }: { lines: readonly Line[]; cursor: number | null; says: (value: number | null) => string }) {
   const valued = lines.map((line) => ({ line, value: cursor === null ? (line.y.findLast((v) => v !== null) ?? null) : valueAt(line, cursor) }));
   const shown = valued.length <= MOST ? valued : mostTelling(valued);
   return (
@@ -15,7 +14,7 @@ export function Legend({ lines, cursor }: { lines: readonly Line[]; cursor: numb
             <line x1="0" y1="3" x2="14" y2="3" stroke={line.color} strokeWidth="2" strokeDasharray={line.dash.join(" ") || undefined} />
           </svg>
           <span className="max-w-44 truncate text-muted">{line.label}</span>
-          <span>{figure(value)}</span>
+          <span>{says(value)}</span>
         </li>
       ))}
       {shown.length < valued.length && <li className="text-faint">and {valued.length - shown.length} more</li>}

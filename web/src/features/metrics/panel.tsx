@@ -10,13 +10,15 @@ import { Segments, Toggle } from "@/components/ui/field";
 import { ProblemNotice, Stale } from "@/components/ui/notice";
 import { Skeleton } from "@/components/ui/progress";
 import { Tooltip } from "@/components/ui/tooltip";
-import { figure } from "@/lib/format";
+import { bytes, figure } from "@/lib/format";
 
 import { Smoothing } from "./controls";
 import { Legend } from "./legend";
 import type { CurveView } from "./view";
 
 export const PANEL_PIXELS = 268;
+/** A unit whose figures carry it themselves: 1.3 GB. */
+const BYTES = "bytes";
 const CHART_PIXELS = 196;
 const LEGEND_PIXELS = 22;
 const LARGE_PIXELS = 420;
@@ -45,6 +47,7 @@ export function Panel({ id, title, about, unit, lines, boundaries, marks, points
   const isLarge = mine.large ?? false;
   const isLog = mine.log ?? view.log;
   const shown = lines.filter((line) => !line.isAbandoned);
+  const says = unit === BYTES ? sizeOf : figure;
   const last = shown.length === 1 && shown[0] ? (cursor === null ? (shown[0].y.findLast((value) => value !== null) ?? null) : valueAt(shown[0], cursor)) : null;
   return (
     <section aria-label={title} className={"group/panel flex flex-col rounded-lg border border-line bg-surface"}>
@@ -56,8 +59,8 @@ export function Panel({ id, title, about, unit, lines, boundaries, marks, points
         ) : (
           <h3 className="truncate font-medium">{title}</h3>
         )}
-        {shown.length === 1 && <span className="text-muted">{figure(last)}</span>}
-        {unit && <span className="text-sm whitespace-nowrap text-faint">{unit}</span>}
+        {shown.length === 1 && <span className="text-muted">{says(last)}</span>}
+        {unit && unit !== BYTES && <span className="text-sm whitespace-nowrap text-faint">{unit}</span>}
         {tier > 1 && (
           <Tooltip says={`Each point covers ${tier} steps: the line is its last value, the band its exact extremes. Zoom in for every step.`}>
             <span className="rounded-sm bg-sunken px-1 text-xs text-muted">1 : {tier}</span>
@@ -83,6 +86,7 @@ export function Panel({ id, title, about, unit, lines, boundaries, marks, points
               label={summary(title, shown)}
               isLog={isLog}
               formatX={view.formatX}
+              formatY={says}
               range={view.range}
               onRange={view.setRange}
               isRobust={view.robust}
@@ -93,12 +97,12 @@ export function Panel({ id, title, about, unit, lines, boundaries, marks, points
               {...(marks ? { marks } : {})}
               {...(points ? { points } : {})}
             />
-            {shown.length > 1 && <Legend lines={shown} cursor={cursor} />}
+            {shown.length > 1 && <Legend lines={shown} cursor={cursor} says={says} />}
           </>
         )}
       </div>
       {footer}
-      <DataTable title={title} lines={shown} />
+      <DataTable title={title} lines={shown} says={says} />
     </section>
   );
 }
@@ -130,6 +134,10 @@ function PanelSettings({ id, title, view }: { id: string; title: string; view: C
   );
 }
 
+function sizeOf(value: number | null): string {
+  return value === null ? figure(value) : bytes(value);
+}
+
 function extremes(line: Line): [number, number] {
   const finite = (values: readonly (number | null)[]) => values.filter((value): value is number => value !== null);
   return [finite(line.low).reduce((a, b) => Math.min(a, b), Infinity), finite(line.high).reduce((a, b) => Math.max(a, b), -Infinity)];
@@ -140,7 +148,7 @@ function summary(title: string, lines: readonly Line[]): string {
 }
 
 /** The chart's twin for those who do not see it. */
-function DataTable({ title, lines }: { title: string; lines: readonly Line[] }) {
+function DataTable({ title, lines, says }: { title: string; lines: readonly Line[]; says: (value: number | null) => string }) {
   return (
     <table className="sr-only">
       <caption>{title}</caption>
@@ -158,9 +166,9 @@ function DataTable({ title, lines }: { title: string; lines: readonly Line[] }) 
           return (
             <tr key={line.id}>
               <th scope="row">{line.label}</th>
-              <td>{figure(line.y.findLast((value) => value !== null) ?? null)}</td>
-              <td>{figure(low)}</td>
-              <td>{figure(high)}</td>
+              <td>{says(line.y.findLast((value) => value !== null) ?? null)}</td>
+              <td>{says(low)}</td>
+              <td>{says(high)}</td>
             </tr>
           );
         })}

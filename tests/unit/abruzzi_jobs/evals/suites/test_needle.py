@@ -93,13 +93,22 @@ def test_texts_to_learn_from_ask_only_for_what_they_have_told() -> None:
         told: dict[str, str] = {}
         for sentence in document.text.removesuffix(".").split(". "):
             if sentence.startswith("Remember this pair: "):
-                key, value = sentence.split(" ")[3:]
+                key, value, *again = sentence.split(" ")[3:]
                 assert key not in told
+                assert again in ([], [key, value])
                 told[key] = value
             elif sentence.startswith("Complete this pair: "):
                 key, value = sentence.split(" ")[3:]
                 assert told[key] == value
+        assert told
         assert document.text.rsplit(". ", 1)[-1].startswith("Complete")
+
+
+def test_most_texts_to_learn_from_are_short_and_some_as_long_as_the_longest_rows() -> None:
+    lengths = sorted(len(document.text.split()) for document in documents())
+    assert lengths[0] >= 30
+    assert lengths[round(0.9 * len(lengths))] <= 80
+    assert lengths[round(0.99 * len(lengths))] > 700
 
 
 def test_names_and_words_are_no_words_of_the_filler() -> None:
