@@ -28,6 +28,7 @@ from cluster.layout import ROOT
 from cluster.pod_mounts import pod_template
 
 from abruzzi.client.client import Client
+from abruzzi.contracts.errors import AbruzziError
 
 CHART, TRIAL_CHART = ROOT / "charts/abruzzi", ROOT / "charts/abruzzi-trial"
 RELEASE, TRIAL = "abruzzi", "trial"
@@ -192,23 +193,33 @@ class HelmPlatform:
         return found
 
     def last_words(self) -> str:
-        there = (self.namespace, self.stages, self.sandboxes)
-        what = [self._cluster.what_happened(namespace) for namespace in there]
-        logs = [
-            f"--- {component}\n"
-            + self._cluster.kubectl.try_run(
-                "logs", "-n", namespace, "-l", f"app.kubernetes.io/component={component}", "--tail=40", "--prefix"
-            ).stdout
-            for namespace, component in (
-                *(
-                    (self.namespace, part)
-                    for part in ("migrate", "api", "controller", "worker", "beat", "postgres", "s3")
-                ),
-                (self.sandboxes, "sandboxes"),
-            )
-        ]
+        """The nearest first: readers of a long failure see its beginning."""
         stages = self._cluster.kubectl.try_run("describe", "pods", "-n", self.stages).stdout[-5000:]
-        return "\n".join([*what, *logs, stages])
+        said = [
+            self._log(self.namespace, part)
+            for part in ("controller", "api", "worker", "migrate", "beat", "postgres", "s3")
+        ]
+        happened = [self._cluster.what_happened(each) for each in (self.stages, self.namespace, self.sandboxes)]
+        return "\n".join([self._runs(), stages, *said, self._log(self.sandboxes, "sandboxes"), *happened])
+
+    def _runs(self) -> str:
+        """What the API says of each stage and its attempts, or why it says nothing."""
+        lines = []
+        try:
+            with Client(self.url, self.token, retry_seconds=5.0) as client:
+                for run in [client.runs.get(each.id) for each in client.runs.list()]:
+                    lines.append(f"run {run.id}: {run.state} {run.reason or ''}")
+                    for stage in run.detail:
+                        lines.append(f"  {stage.id}: {stage.state} {stage.reason or ''}")
+                        lines += [f"    {each.number}: {each.state} {each.reason or ''}" for each in stage.attempts]
+        except (AbruzziError, ClusterError) as error:
+            lines.append(f"the API says nothing of runs: {error!r}")
+        return "\n".join(lines)
+
+    def _log(self, namespace: str, component: str) -> str:
+        label = f"app.kubernetes.io/component={component}"
+        log = self._cluster.kubectl.try_run("logs", "-n", namespace, "-l", label, "--tail=40", "--prefix").stdout
+        return f"--- {component}\n{log}"
 
     def wait(self, what: str, condition: Callable[[], object], *, seconds: float) -> None:
         wait_until(what, condition, seconds=seconds, last_words=self.last_words)

@@ -130,7 +130,12 @@ def test_an_upgrade_under_a_run_a_rollback_and_an_uninstall(
     assert "Succeeded" in platform.test()
     with platform.client() as client:
         run_id = client.runs.submit(RECIPE, None).id
-    platform.wait("`hold` runs", lambda: stage_pod(cluster, platform, run_id, "hold"), seconds=240)
+
+    def holds() -> dict[str, Any] | None:
+        assert not see(platform, run_id).state.is_terminal, platform.last_words()
+        return stage_pod(cluster, platform, run_id, "hold")
+
+    platform.wait("`hold` runs", holds, seconds=240)
     before = set(platform.pods())
     backups = platform.make_claim("backups")
     assert "revision 2" in platform.upgrade(stages=PLACEMENT, backup={"enabled": True, "claim": "backups"})
