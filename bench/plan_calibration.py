@@ -1,5 +1,5 @@
 """The planner against this machine: a table of what its operations take, measured, and from that table the same model's step time of every layout
-of 2 to 4 processes beside the measured one.
+of 2 to 8 processes beside the measured one.
 
 Layouts take turns, the table is measured anew in between, and medians of all are compared: what else the machine does slows both alike. All ranks
 have one thread; there are more of them than cores.
@@ -37,6 +37,7 @@ LAYOUTS = [
     Layout(dp=2), Layout(ep=2, dp=2), Layout(pp=2), Layout(pp=2, vpp=2),
     Layout(dp=4), Layout(ep=2, dp=4), Layout(ep=4, dp=4), Layout(pp=2, dp=2), Layout(pp=2, vpp=2, dp=2),
     Layout(pp=2, ep=2, dp=2), Layout(pp=2, vpp=2, ep=2, dp=2), Layout(pp=4),
+    Layout(ep=8, dp=8), Layout(ep=4, dp=8), Layout(pp=2, ep=2, dp=4), Layout(pp=2, vpp=2, ep=4, dp=4), Layout(pp=4, ep=2, dp=2),
 ]  # fmt: skip
 DRAWN = (Layout(pp=2, vpp=2), Layout(pp=4))
 """Whose timelines are kept, too."""
@@ -101,8 +102,8 @@ def main() -> int:
 
 
 def micro(layout: Layout) -> int:
-    """Sequences of a forward pass: four micro-batches a rank."""
-    return SEQUENCES // layout.dp // 4
+    """Sequences of a forward pass: four micro-batches a rank; two of 8 data ranks."""
+    return max(1, SEQUENCES // layout.dp // 4)
 
 
 def workload(layout: Layout) -> Workload:
@@ -161,13 +162,13 @@ def _measure(
         alone.tell("optimizer", matrices, steps),
         *(processes.tell("exchange", counts, LENGTH) for processes in ready.values()),
         *(processes.tell("sums", _SUMS)[:1] for processes in ready.values()),
-        ready[min(ready)].tell("messages", _MESSAGES)[:1],
+        ready[min(ready)].tell("messages", _MESSAGES, only=2)[:1],
     ]
     for answers in found:
         for op, shape, taken in (row for answer in answers for row in answer):
             rows[op, tuple(shape)].append(taken)
     for count in range(1, max(ready) + 1):
-        crowding[count].append(statistics.mean(ready[max(ready)].tell("crowd", 4, LENGTH, 2.0, only=count)))
+        crowding[count].append(statistics.mean(ready[max(ready)].tell("crowd", 2, LENGTH, 3.0, only=count)))
 
 
 def _calibration(rows: dict[Any, list[float]], crowding: dict[int, list[float]], layouts: list[Layout]) -> Calibration:
@@ -264,7 +265,7 @@ def _written(ranks: Sequence[Sequence[Sequence[Any]]], began: float) -> list[lis
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--out", type=Path)

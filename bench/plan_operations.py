@@ -80,10 +80,13 @@ def attention(model: ModelConfig, ranks: Ranks, shapes: list[list[int]]) -> list
 
 
 def layers(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int) -> list[Row]:
-    """A dense layer, one with experts, embedding and head: whole, each pass. The caller takes away what their products and attention took."""
+    """A dense layer, one with experts, embedding and head: whole, each pass. The caller takes away what their products and attention took.
+
+    Of layers with experts all that the model has, one after the other: one alone, again and again, would find its weights in the processor's caches,
+    where in a step the other layers' are."""
     parts = {
         "dense": (range(0, 1), (False, False)),
-        "moe": (range(model.num_layers - 1, model.num_layers), (False, False)),
+        "moe": (range(model.num_dense_layers, model.num_layers), (False, False)),
         "embedding": (range(0), (True, False)),
         "head": (range(model.num_layers, model.num_layers), (False, True)),
     }
@@ -103,15 +106,15 @@ def layers(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int) 
 
             names = ("forward", "input_gradient", "weight_gradient")
             for name, seconds in zip(names, _passes(forward), strict=True):
-                found.append([f"{part}_{name}", [count * length, model.hidden_size], seconds])
+                found.append([f"{part}_{name}", [count * length, model.hidden_size], seconds / max(1, len(those))])
     return found
 
 
 def exchange(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int) -> list[Row]:
     """A layer with experts that all ranks share, all at once: forward and backward, elapsed and of the processor. The caller takes away what a layer with
-    experts of its own takes."""
+    experts of its own takes. As in `layers`, all layers with experts and the mean of them."""
     world, found = ranks.world_size, []
-    layers = range(model.num_layers - 1, model.num_layers)
+    layers = range(model.num_dense_layers, model.num_layers)
     experts = Layout(ep=world, dp=world).experts(model.num_experts, ranks.rank)
     chunk = KimiK2(model, layers=layers, ends=(False, False), experts=experts, seed=0)
     for moe in chunk.moe_layers():
@@ -124,10 +127,11 @@ def exchange(model: ModelConfig, ranks: Ranks, sequences: list[int], length: int
         def forward(h=hidden_BLD, s=segments_BL) -> Tensor:
             return chunk(None, None, s, hidden_BLD=h).hidden_BLD
 
-        elapsed, busy = _passes_of_both_clocks(forward, calls=5)
+        elapsed, busy = _passes_of_both_clocks(forward, calls=3)
         for suffix, (there, inputs, weights) in (("", elapsed), ("_work", busy)):
             shape = [world, count * length, model.hidden_size]
-            found += [[f"all_to_all{suffix}", shape, there], [f"all_to_all_gradient{suffix}", shape, inputs + weights]]
+            found.append([f"all_to_all{suffix}", shape, there / len(layers)])
+            found.append([f"all_to_all_gradient{suffix}", shape, (inputs + weights) / len(layers)])
     return found
 
 
@@ -198,9 +202,10 @@ def optimizer(model: ModelConfig, ranks: Ranks, matrices: list[list[int]], steps
 
 
 def crowd(model: ModelConfig, ranks: Ranks, sequences: int, length: int, seconds: float) -> float:
-    """How often a second a layer with experts goes forward and backward, for so long: alone, or while others do the same. By time, not by count: whoever were
-    done first would leave the others alone."""
-    chunk = KimiK2(model, layers=range(model.num_layers - 1, model.num_layers), ends=(False, False), seed=0)
+    """How often a second the layers with experts go forward and backward, for so long: alone, or while others do the same. By time, not by count: whoever
+    were done first would leave the others alone."""
+    layers = range(model.num_dense_layers, model.num_layers)
+    chunk = KimiK2(model, layers=layers, ends=(False, False), seed=0)
     hidden_BLD = torch.randn(sequences, length, model.hidden_size, requires_grad=True)
     segments_BL = torch.zeros(sequences, length, dtype=torch.int32)
     times, start = 0, time.perf_counter()
@@ -231,8 +236,9 @@ def _passes_of_both_clocks(forward: Callable[[], Tensor], *, calls: int) -> tupl
         start = _clocks()
         torch.autograd.backward([out], [gradient])
         inputs = _clocks()
-        for take in queue:
-            take()
+        queue.reverse()
+        while queue:
+            queue.pop()()
         pairs = ((began, done), (start, inputs), (inputs, _clocks()))
         taken.append([(to[0] - since[0], to[1] - since[1]) for since, to in pairs])
 

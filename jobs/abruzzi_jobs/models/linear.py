@@ -24,7 +24,10 @@ _queue: Queue | None = None
 
 @contextmanager
 def deferring(queue: Queue | None) -> Iterator[None]:
-    """For the forward pass inside. None: gradients come together, as ever."""
+    """For the forward pass inside. None: gradients come together, as ever.
+
+    Whoever does the queue's work takes it off the queue: what stays there holds its graph, which holds the queue, in a circle that Python cannot see.
+    """
     global _queue
     before, _queue = _queue, queue
     try:
