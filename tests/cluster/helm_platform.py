@@ -234,7 +234,8 @@ class HelmPlatform:
         return folder
 
     def _bind_mounts(self) -> None:
-        """The node's folders as volumes of the namespace of stages, which the chart has made."""
+        """The node's folders as volumes of the namespace of stages, which the chart has made. Bound when it returns: a pod that finds a claim unbound waits
+        until the scheduler looks again, for 15 s mostly and for up to five minutes."""
         if self._whole:
             return
         for volume in self._mounts["volumes"]:
@@ -243,6 +244,9 @@ class HelmPlatform:
                 self._volume(name, path, self.stages, "ReadOnlyMany"),
                 _claim(name, self.stages, f"{self.stages}-{name}", "ReadOnlyMany"),
             )
+        for volume in self._mounts["volumes"]:
+            claim = f"persistentvolumeclaim/{volume['name']}"
+            self._cluster.kubectl.wait(claim, "jsonpath={.status.phase}=Bound", namespace=self.stages, seconds=60)
 
     def _volume(self, claim: str, path: Path, namespace: str, mode: str) -> dict[str, Any]:
         labels = {"abruzzi-test/platform": self.namespace}
