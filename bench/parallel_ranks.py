@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -52,8 +53,7 @@ class Candidate:
 
 class Processes:
     """As many as `candidates` need, which all have as many ranks: each has a trainer for each of them. `tell` goes to all, and waits for all of their
-    answers. Who has nothing to answer stands still: each of gloo's groups looks around a hundred times a second, and those of 8 processes with five
-    layouts each took a sixth of two cores."""
+    answers. Who has nothing to answer stands still: threads of gloo's groups look around all the time, and there are hundreds of them."""
 
     def __init__(self, candidates: Sequence[Candidate], *, threads: int = 1) -> None:
         worlds = {1 if c.layout is None else c.layout.world_size for c in candidates}
@@ -80,6 +80,7 @@ class Processes:
             )
             for rank in range(self.world)
         ]
+        atexit.register(self._end)  # who stands still does not notice that nobody is there any more
 
     def tell(self, command: str, *given: Any, only: int | None = None) -> list[Any]:
         """`only`: that many of the processes, from the first on."""
@@ -106,6 +107,10 @@ class Processes:
             process.stdin.close()
         for process in self._processes:
             process.wait(timeout=60)
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.kill()
 
     def _answer(self, process: subprocess.Popen[str]) -> Any:
         assert process.stdout is not None

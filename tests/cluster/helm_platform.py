@@ -235,7 +235,7 @@ class HelmPlatform:
 
     def _bind_mounts(self) -> None:
         """The node's folders as volumes of the namespace of stages, which the chart has made. Bound when it returns: a pod that finds a claim unbound waits
-        until the scheduler looks again, for 15 s mostly and for up to five minutes."""
+        until the scheduler looks again, which may be five minutes."""
         if self._whole:
             return
         for volume in self._mounts["volumes"]:
