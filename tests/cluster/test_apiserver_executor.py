@@ -26,6 +26,7 @@ from abruzzi_operators.kubernetes.resources import (
     CONFIG_MAPS,
     JOBS,
     NAMESPACES,
+    RAY_JOBS,
     SECRETS,
     SERVICES,
     Object,
@@ -157,14 +158,25 @@ async def test_of_two_controllers_that_both_believe_they_lead_the_late_one_is_re
     assert (await seen(old, spec)).phase is Phase.GONE
 
 
-async def test_the_controllers_least_rights_are_enough_and_no_more(bench: Bench, server: ApiServer) -> None:
-    for thing in manifests(NAMESPACE, {"apiGroup": ROLES, "kind": "User", "name": "controller"}):
+def grant(server: ApiServer, user: str, *, but: str = "") -> None:
+    """The controller's rights, without those in the API group `but`, under names of their own."""
+    for thing in manifests(NAMESPACE, {"apiGroup": ROLES, "kind": "User", "name": user}):
         group, plural = (
             thing["apiVersion"].rpartition("/")[0],
             f"{thing['kind'].lower()}s".replace("policys", "policies"),
         )
+        if group == ROLES:
+            thing["metadata"]["name"] = user
+            if "roleRef" in thing:
+                thing["roleRef"] = {**thing["roleRef"], "name": user}
+            else:
+                thing["rules"] = [rule for rule in thing["rules"] if not but or but not in rule["apiGroups"]]
         where = f"/namespaces/{thing['metadata']['namespace']}" if "namespace" in thing["metadata"] else ""
         server.apply(f"/apis/{group}/v1{where}/{plural}/{thing['metadata']['name']}", thing)
+
+
+async def test_the_controllers_least_rights_are_enough_and_no_more(bench: Bench, server: ApiServer) -> None:
+    grant(server, "controller")
     api = await bench.api(user="controller")
     executor, spec = bench.executor(api), bench.spec()
     await until_true(lambda: executor.create(spec))
@@ -178,6 +190,22 @@ async def test_the_controllers_least_rights_are_enough_and_no_more(bench: Bench,
     for kind in (SECRETS, SERVICES):
         with pytest.raises(Denied):
             await api.list(kind, namespace=NAMESPACE if kind.namespaced else None)
+
+
+async def test_a_role_that_is_older_than_an_operator_keeps_nobody_who_needs_none_of_it(
+    bench: Bench, server: ApiServer
+) -> None:
+    server.serve(RAY_JOBS)
+    grant(server, "older", but=RAY_JOBS.group)
+    executor, spec = bench.executor(await bench.api(user="older")), bench.spec()
+    await until_true(lambda: executor.create(spec))
+    assert (await seen(executor, spec)).phase is Phase.PENDING
+    assert executor.served_kinds() == ["Job"]
+    on_ray = bench.spec().model_copy(update={"config": {"resources": {"framework": "ray"}}})
+    with pytest.raises(AbruzziError, match=r'"older" cannot list resource "rayjobs".*give the controller this right'):
+        await executor.create(on_ray)
+    await executor.remove(spec.attempt_id)
+    assert (await seen(executor, spec)).phase is Phase.GONE
 
 
 async def until_true(work: Callable[[], Awaitable[object]]) -> None:

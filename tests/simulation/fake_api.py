@@ -73,6 +73,8 @@ class FakeApi:
         self.admission: list[Admission] = []
         self.down: ApiError | None = None
         """Set: every call fails with it, and watches break."""
+        self.forbidden: set[tuple[str, str]] = set()
+        """(verb, plural) that RBAC denies."""
         self.logs: dict[tuple[str, str], bytes] = {}
         """What (namespace, pod) has printed."""
         self.paths: dict[str, Object] = {}
@@ -338,6 +340,10 @@ class FakeApi:
         served = self.served.get(resource.full_name)
         if served is None or served.version != resource.version:
             raise NotServed(f"{verb} {resource.full_name}: 404 page not found", http_status=404)
+        if (verb, resource.plural) in self.forbidden:
+            raise Denied(
+                f"{verb} {resource.full_name}: forbidden by RBAC (403 Forbidden).", http_status=403, reason="Forbidden"
+            )
         self.calls[verb, resource.plural] += 1
 
     def _check_history(self, revision: int) -> None:

@@ -23,7 +23,7 @@ from abruzzi.engine.view import AttemptView, Desired, RunView, StageView
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 from abruzzi_operators.executors.clearing import clear, look
 from abruzzi_operators.executors.fence import NAME
-from abruzzi_operators.executors.kubernetes import KubernetesExecutor
+from abruzzi_operators.executors.kubernetes import DISCOVER_SECONDS, KubernetesExecutor
 from abruzzi_operators.kubernetes.errors import Denied, Unreachable
 from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, SECRETS, Object, Resource
 
@@ -154,6 +154,39 @@ async def test_a_workload_that_rbac_denies_waits_with_the_apiservers_sentence(wh
         await whole.until_ended()
     assert whole.run.state is RunState.SUCCEEDED
     assert whole.starts() == ["1"]
+
+
+async def test_a_kind_that_the_role_may_not_list_stops_nobody_who_needs_none_of_it_and_is_used_once_it_may(
+    whole: Whole,
+) -> None:
+    kinds = ("rayjobs", "trainjobs", "workloads")
+    whole.cluster.api.forbidden = {(verb, kind) for verb in ("get", "list", "watch") for kind in kinds}
+    executor = whole.place.executor
+    async with running(whole.controller(executor)):
+        await whole.until_runs()
+        assert executor.served_kinds() == ["Job", "PyTorchJob"]
+        on_ray = whole.place.spec(config={"resources": {"framework": "ray"}})
+        with pytest.raises(AbruzziError, match=r"list rayjobs.ray.io: forbidden.*give the controller this right") as no:
+            await executor.create(on_ray)
+        assert no.value.code == "kind_not_served"
+        whole.cluster.api.forbidden = set()
+        whole.cluster._began -= DISCOVER_SECONDS / whole.cluster.speed
+        await executor.create(on_ray)
+        assert executor.served_kinds() == ["Job", "PyTorchJob", "RayJob"]
+        whole.finish()
+        await whole.until_ended()
+    assert whole.run.state is RunState.SUCCEEDED
+    assert whole.starts()[0] == "1"
+
+
+async def test_an_account_that_nobody_knows_at_the_start_makes_no_kind_unserved(whole: Whole) -> None:
+    api = whole.cluster.api
+    api.fail(Denied("list rayjobs.ray.io: Unauthorized (401).", http_status=401, reason="Unauthorized"))
+    with pytest.raises(Denied):
+        await whole.place.executor.start()
+    api.fail(None)
+    await whole.place.executor.start()
+    assert "RayJob" in whole.place.executor.served_kinds()
 
 
 async def test_what_an_older_etcd_has_forgotten_is_an_infrastructure_fault_and_runs_again(whole: Whole) -> None:

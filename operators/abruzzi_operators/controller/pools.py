@@ -1,6 +1,7 @@
 """The pool controller: rows of pools become objects of Kueue, and what Kueue says of its queues is written back.
 
 Level-triggered: every look applies what should be there (server-side apply of the same changes nothing) and removes what belongs to no pool.
+Names of cluster-wide objects are one for all platforms of a cluster: who comes second with the same name is told, and takes nothing over.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from abruzzi.pools.queue import Place
 from abruzzi_operators.controller.places import find_places
 from abruzzi_operators.executors.ledger import Queued
 from abruzzi_operators.kubernetes.api import Api
-from abruzzi_operators.kubernetes.errors import ApiError, NotFound, NotServed
+from abruzzi_operators.kubernetes.errors import ApiError, Denied, NotFound, NotServed
 from abruzzi_operators.kubernetes.quantities import amount
 from abruzzi_operators.kubernetes.resources import (
     CLUSTER_QUEUES,
@@ -27,7 +28,7 @@ from abruzzi_operators.kubernetes.resources import (
     Resource,
 )
 from abruzzi_operators.renderers.kueue import pool_objects
-from abruzzi_operators.renderers.names import MANAGED_BY, MANAGER
+from abruzzi_operators.renderers.names import LABEL_STAGES_NAMESPACE, MANAGED_BY, MANAGER
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ class PoolController:
 
     async def look(self) -> None:
         pools = [pool for pool in await self._pools.list() if pool.kind == "kubernetes"]
-        await self._remove_others(pools)
+        others = await self._remove_others(pools)
         queued = await self._queued() if pools else None
         for pool in pools:
-            status = await self._keep(pool)
+            status = await self._keep(pool, others)
             places = None
             if queued is not None:
                 places = await find_places(self._api, pool, queued, namespace=self._namespace)
@@ -85,13 +86,21 @@ class PoolController:
             logger.warning("cannot tell who waits: %s", error.message)
             return None
 
-    async def _keep(self, pool: PoolSpec) -> dict[str, Any]:
-        """The pool's status after it was applied."""
+    async def _keep(self, pool: PoolSpec, others: Mapping[tuple[Resource, str], str]) -> dict[str, Any]:
+        """The pool's status after it was applied. `others`: what belongs to other platforms."""
         wanted = pool_objects(pool, namespace=self._namespace)
         if not wanted:
             return self._status(True, "No quota: nobody queues.")
         try:
             if self._applied.get(pool.name) != wanted:
+                for resource, body in wanted:
+                    name = body["metadata"]["name"]
+                    if (owner := others.get((resource, name))) is not None:
+                        return self._status(
+                            False,
+                            f"{resource.kind} {name} belongs to the platform whose stages run in namespace {owner}. "
+                            "Give this pool, or its cohort, a name of its own, or delete that object if its platform is no more.",
+                        )
                 for resource, body in wanted:
                     await self._api.apply(resource, body)
                 self._applied[pool.name] = wanted
@@ -123,22 +132,32 @@ class PoolController:
         kinds = sorted(self._queues.served_kinds())
         return {**UNSEEN, "ready": ready, "message": message, "kinds": kinds, "observed_at": self._now().isoformat()}
 
-    async def _remove_others(self, pools: Sequence[PoolSpec]) -> None:
-        """Objects of pools that are no more, and what no pool of a cohort shares any more. Kueue keeps a flavor until its last queue lets go of it."""
+    async def _remove_others(self, pools: Sequence[PoolSpec]) -> dict[tuple[Resource, str], str]:
+        """Objects of pools that are no more, and what no pool of a cohort shares any more. Kueue keeps a flavor until its last queue lets go of it.
+
+        Returns what belongs to other platforms of this cluster: {(resource, name): the namespace of their stages}.
+        """
         wanted = {
             (resource, body["metadata"]["name"])
             for pool in pools
             for resource, body in pool_objects(pool, namespace=self._namespace)
         }
+        others: dict[tuple[Resource, str], str] = {}
         for resource in _OWNED:
             try:
-                found = await self._api.list(resource, label_selector=f"{MANAGED_BY}={MANAGER}")
+                for item in await self._api.list(resource, label_selector=f"{MANAGED_BY}={MANAGER}"):
+                    metadata = item["metadata"]
+                    name, owner = metadata["name"], _owner(metadata)
+                    if owner == self._namespace:
+                        if (resource, name) not in wanted and "deletionTimestamp" not in metadata:
+                            await self._delete(resource, metadata)
+                    elif owner and not resource.namespaced:
+                        others[resource, name] = owner
             except NotServed:
                 continue
-            for item in found:
-                metadata = item["metadata"]
-                if (resource, metadata["name"]) not in wanted and "deletionTimestamp" not in metadata:
-                    await self._delete(resource, metadata)
+            except Denied as error:
+                logger.warning("what is left of removed pools stays: %s", error.message)
+        return others
 
     async def _delete(self, resource: Resource, metadata: Object) -> None:
         try:
@@ -147,6 +166,13 @@ class PoolController:
             )
         except NotFound:
             return
+        except Denied as error:
+            logger.warning("%s %s stays: %s", resource.kind, metadata["name"], error.message)
+
+
+def _owner(metadata: Object) -> str | None:
+    """The namespace of the stages of the platform that made it; None where a version before this label did, outside of any namespace."""
+    return (metadata.get("labels") or {}).get(LABEL_STAGES_NAMESPACE) or metadata.get("namespace")
 
 
 def _usage(status: Mapping[str, Any], key: str) -> dict[str, float]:

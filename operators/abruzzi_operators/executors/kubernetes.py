@@ -40,7 +40,7 @@ from abruzzi_operators.executors.room import Room
 from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, secret
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
-from abruzzi_operators.kubernetes.discovery import Cluster, discover
+from abruzzi_operators.kubernetes.discovery import Cluster, discover_for
 from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Denied, Invalid, NotFound
 from abruzzi_operators.kubernetes.reflector import Key, Reflector, Tuning
 from abruzzi_operators.kubernetes.resources import (
@@ -160,7 +160,7 @@ class KubernetesExecutor:
                 await self._stack.enter_async_context(self._fence.reflector)
                 await self._stack.enter_async_context(self._refusals)
                 await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
-            if self._cluster is None:
+            if self._cluster is None or self._cluster.denied:
                 await self._discover()
         await self._fence.reflector.synced(seconds=SYNC_SECONDS)
         for name, reflector in list(self._reflectors.items()):
@@ -425,7 +425,7 @@ class KubernetesExecutor:
         """Follow every kind that the cluster serves. Kinds come when somebody installs their operator."""
         if self._now() - self._discovered_at < DISCOVER_SECONDS:
             return
-        self._cluster = cluster = await discover(self._api)
+        self._cluster = cluster = await discover_for(self._api, self._namespace, followed=self._reflectors)
         kinds = [resource for kind, resource in RESOURCES.items() if kind in cluster.workload_kinds]
         for resource in kinds:
             if resource.full_name not in self._reflectors:

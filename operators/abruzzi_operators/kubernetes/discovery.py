@@ -5,8 +5,9 @@ What a stage needs and the cluster lacks is a sentence before anything is create
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from abruzzi.contracts.states import StageKind
@@ -37,6 +38,8 @@ from abruzzi_operators.kubernetes.resources import (
     Resource,
 )
 
+logger = logging.getLogger(__name__)
+
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 SPOKEN: Mapping[str, tuple[str, ...]] = {
     "kueue.x-k8s.io": ("v1beta2", "v1beta1"),
@@ -57,6 +60,8 @@ BRINGS = {
     "admissionregistration.k8s.io": "Kubernetes 1.30 or newer",
     "abruzzi.io": "Abruzzi's own CRD (the Helm chart)",
 }
+BROUGHT = (PYTORCH_JOBS, TRAIN_JOBS, RAY_JOBS, WORKLOADS)
+"""What a controller follows of what other people's operators bring. A role that is older than one of them must not keep what needs none of it."""
 PodOverrides = Literal["runtimePatches", "podTemplateOverrides"]
 """How a TrainJob changes its pods: Trainer 2.2 renamed the one to the other."""
 
@@ -72,6 +77,8 @@ class Cluster:
     pod_overrides: PodOverrides | None = None
     """None: no TrainJob, or one that we can't use."""
     train_job_problem: str = ""
+    denied: Mapping[str, str] = field(default_factory=dict)
+    """What is served but may not be read here, by full name: the apiserver's sentence."""
 
     def serves(self, *resources: Resource) -> bool:
         return all(resource.full_name in self.served for resource in resources)
@@ -96,13 +103,18 @@ class Cluster:
         return self.serves(ADMISSION_POLICIES, ADMISSION_POLICY_BINDINGS)
 
     def lacks(self, *resources: Resource) -> str:
-        """Which of these are missing and what brings them, as the end of a sentence; empty: none."""
+        """Which of these are missing or denied and what brings them, as the end of a sentence; empty: none."""
         missing = [resource for resource in resources if not self.serves(resource)]
         if not missing:
             return ""
-        parts = [f"{resource.kind} ({resource.api_version}{self._but(resource)})" for resource in missing]
-        remedies = list(dict.fromkeys(BRINGS[resource.group] for resource in missing if resource.group in BRINGS))
-        return f"the cluster does not serve {_words(parts)}; install {_words(remedies)}"
+        told = []
+        if absent := [resource for resource in missing if resource.full_name not in self.denied]:
+            parts = [f"{resource.kind} ({resource.api_version}{self._but(resource)})" for resource in absent]
+            remedies = list(dict.fromkeys(BRINGS[resource.group] for resource in absent if resource.group in BRINGS))
+            told.append(f"the cluster does not serve {_words(parts)}; install {_words(remedies)}")
+        if denied := [self.denied[resource.full_name].rstrip(".") for resource in missing if resource not in absent]:
+            told.append(f"{_words(denied)}; give the controller this right (the Helm chart's role has it)")
+        return "; and ".join(told)
 
     def lacks_train_job(self) -> str:
         return self.lacks(TRAIN_JOBS, TRAINING_RUNTIMES, JOB_SETS) or self.train_job_problem
@@ -166,6 +178,26 @@ async def discover(api: Api) -> Cluster:
             others[resource.full_name] = found
     overrides, problem = await _train_job(api, served.get(TRAIN_JOBS.full_name))
     return Cluster(version.get("gitVersion", ""), served, others, overrides, problem)
+
+
+async def discover_for(api: Api, namespace: str, *, followed: Collection[str]) -> Cluster:
+    """What a controller of that namespace can use: without kinds that its role may not list there, unless it follows them already.
+
+    A role that may not list a kind may not create it either; what a wider role left of it, the fence keeps from running. Raises as `discover`.
+    """
+    cluster = await discover(api)
+    denied: dict[str, str] = {}
+    for resource in BROUGHT:
+        if cluster.serves(resource) and resource.full_name not in followed:
+            try:
+                await api.page(cluster.find(resource), namespace=namespace, limit=1)
+            except Denied as error:
+                if error.http_status != 403:  # 401: who we are is not known at the moment
+                    raise
+                logger.warning("%s: none are made or followed: %s", resource.full_name, error.message)
+                denied[resource.full_name] = error.message
+    served = {name: resource for name, resource in cluster.served.items() if name not in denied}
+    return replace(cluster, served=served, denied=denied)
 
 
 def _versions(document: Object) -> dict[str, tuple[str, ...]]:

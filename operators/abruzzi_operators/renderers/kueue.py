@@ -1,7 +1,7 @@
 """A pool as Kueue knows it: ResourceFlavor, Topology, ClusterQueue and the LocalQueue of the stages' namespace. Pure.
 
 Cluster-wide objects are called `abruzzi-<pool>`, the LocalQueue `<pool>`: what a workload's queue label says. Kueue lends within one
-ResourceFlavor alone, so pools of a cohort that lie on the same nodes share theirs, and its Topology.
+ResourceFlavor alone, so pools of a cohort that lie on the same nodes share theirs, and its Topology. Each says by a label which platform made it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from abruzzi_operators.kubernetes.resources import (
     Object,
     Resource,
 )
-from abruzzi_operators.renderers.names import MANAGED_BY, MANAGER
+from abruzzi_operators.renderers.names import LABEL_STAGES_NAMESPACE, MANAGED_BY, MANAGER
 
 LABEL_POOL = "abruzzi.io/pool"
 LABEL_COHORT = "abruzzi.io/cohort"
@@ -50,8 +50,9 @@ def pool_objects(pool: PoolSpec, *, namespace: str) -> list[tuple[Resource, Obje
     flavor: Object = {"nodeLabels": dict(pool.node_labels)}
     if pool.tolerations:
         flavor["tolerations"] = [t.model_dump(exclude_none=True) for t in pool.tolerations]
-    own = {LABEL_POOL: pool.name}
-    owner = own if pool.cohort is None else {LABEL_COHORT: pool.cohort}
+    platform = {LABEL_STAGES_NAMESPACE: namespace}
+    own = {**platform, LABEL_POOL: pool.name}
+    owner = own if pool.cohort is None else {**platform, LABEL_COHORT: pool.cohort}
     made: list[tuple[Resource, Object]] = []
     if pool.topology:
         levels = [{"nodeLabel": level} for level in pool.topology]

@@ -34,6 +34,7 @@ from abruzzi_operators.kubernetes.resources import (
     TOPOLOGIES,
 )
 from abruzzi_operators.renderers.kueue import flavor_name, pool_objects
+from abruzzi_operators.renderers.names import LABEL_STAGES_NAMESPACE
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMESPACE = "abruzzi-stages"
@@ -249,6 +250,58 @@ async def test_the_objects_of_a_removed_pool_go_and_those_of_others_stay() -> No
     assert [o["metadata"]["name"] for o in await api.list(RESOURCE_FLAVORS)] == ["abruzzi-cpu", "somebody-elses"]
     assert not await api.list(TOPOLOGIES)
     assert [o["metadata"]["name"] for o in await api.list(LOCAL_QUEUES)] == ["cpu"]
+
+
+async def test_two_platforms_of_a_cluster_leave_each_others_queues_alone_and_the_second_of_a_name_is_told() -> None:
+    api, first, second = cluster(), Rows(CPU, H800), Rows(CPU)
+    api._create(NAMESPACES, NAMESPACES.new("other-stages"))
+    ours = controller(api, first)
+    theirs = PoolController(
+        api, second, Watched(), namespace="other-stages", now=lambda: datetime(2026, 11, 26, tzinfo=UTC)
+    )
+    await ours.look()
+    await theirs.look()
+    assert [o["metadata"]["name"] for o in await api.list(CLUSTER_QUEUES)] == ["abruzzi-cpu", "abruzzi-h800"]
+    assert second.status["cpu"]["ready"] is False
+    assert second.status["cpu"]["message"] == (
+        f"ResourceFlavor abruzzi-cpu belongs to the platform whose stages run in namespace {NAMESPACE}. "
+        "Give this pool, or its cohort, a name of its own, or delete that object if its platform is no more."
+    )
+    second.pools = [CPU.model_copy(update={"name": "other-cpu"})]
+    await theirs.look()
+    first.pools = []
+    await ours.look()
+    for kind, names in ((LOCAL_QUEUES, ["other-cpu"]), (CLUSTER_QUEUES, ["abruzzi-other-cpu"]), (RESOURCE_FLAVORS, ["abruzzi-other-cpu"])):  # fmt: skip
+        assert [o["metadata"]["name"] for o in await api.list(kind)] == names
+    second.pools = [CPU]  # free now
+    await theirs.look()
+    assert (await api.get(LOCAL_QUEUES, "cpu", namespace="other-stages"))["spec"] == {"clusterQueue": "abruzzi-cpu"}
+
+
+async def test_objects_of_a_version_that_did_not_say_whose_they_are_are_taken_over_by_the_pool_of_that_name() -> None:
+    api, rows = cluster(), Rows(CPU)
+    for resource, body in pool_objects(CPU, namespace=NAMESPACE):
+        del body["metadata"]["labels"][LABEL_STAGES_NAMESPACE]
+        await api.apply(resource, body)
+    await controller(api, rows).look()
+    rows.pools = []
+    await controller(api, rows).look()
+    assert [await api.list(kind) for kind in (LOCAL_QUEUES, CLUSTER_QUEUES, RESOURCE_FLAVORS)] == [[], [], []]
+
+
+@pytest.mark.parametrize("verb", ["list", "delete"])
+async def test_who_may_not_remove_what_is_left_of_a_pool_keeps_the_others_going(verb: str) -> None:
+    api, rows = cluster(), Rows(CPU, H800)
+    pools = controller(api, rows)
+    await pools.look()
+    api.forbidden = {(verb, "localqueues"), (verb, "clusterqueues")}
+    rows.pools, rows.status = [H800], {}
+    await pools.look()
+    assert rows.status["h800"]["message"] == "Kueue has not looked at it yet."
+    assert [o["metadata"]["name"] for o in await api.list(RESOURCE_FLAVORS)] == [flavor_name(H800)]
+    api.forbidden = set()
+    await pools.look()
+    assert [o["metadata"]["name"] for o in await api.list(CLUSTER_QUEUES)] == ["abruzzi-h800"]
 
 
 def test_pools_of_a_cohort_share_a_flavor_where_their_nodes_are_the_same_because_kueue_lends_within_one_alone() -> None:
