@@ -11,10 +11,11 @@ STAGE = Path(__file__).with_name("stand_in_stage.py")
 
 def recipe(
     *, name: str = "tiny-k2", steps: int = 200, pause: float = 0.05, ranks: int = 1, seed: int = 1, peak_lr: str = "2e-3", layers: int = 4,
-    clip: bool = True, hold_at: int | None = None, hold_file: Path | None = None, fail: str | None = None,
+    clip: bool = True, hold_at: int | None = None, hold_file: Path | None = None, fail: str | None = None, fail_rank: int | None = None,
     only: str = "corpus tokenize pretrain evaluate", gate: str | None = "pretrain.loss <= 4.5", say: str = "", say_times: int = 1,
 ) -> str:  # fmt: skip
-    """corpus → tokenize → pretrain → evaluate, or `only` some of them. `fail` names the stage that ends with a user error.
+    """corpus → tokenize → pretrain → evaluate, or `only` some of them. `fail` names the stage that ends with a user error; with `fail_rank` that
+    rank alone does, and the others go on until they are stopped.
 
     `gate` stands before evaluate; `say` is a line that every stage prints, `say_times` times with its number before it.
     """
@@ -35,6 +36,7 @@ def recipe(
         settings = {
             **env,
             **({"EXIT_CODE": "64"} if stage_id == fail else {}),
+            **({"FAIL_RANK": str(fail_rank)} if stage_id == fail and fail_rank is not None else {}),
             **({"SAY": say, "SAY_TIMES": str(say_times)} if say else {}),
         }
         guarded = f"gate = {json.dumps(gate)}\n" if gate and stage_id == "evaluate" and needs else ""

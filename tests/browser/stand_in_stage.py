@@ -1,7 +1,7 @@
 """A stage for the browser tests: no training, but everything that a stage reports. Metrics and heartbeats by plain HTTP, artifacts by the SDK.
 
 Environment: STEPS, BATCH (steps between two reports), PAUSE (seconds after each report), HOLD_FILE (stop at HOLD_AT until it exists),
-EXIT_CODE, SAY (a line to print, SAY_TIMES times), ROLE (`prepare`, `train`, `evaluate`), SEED, PEAK_LR, LAYERS, CLIP (1: logits stay at the threshold).
+EXIT_CODE (of FAIL_RANK alone, where there is one), SAY (a line to print, SAY_TIMES times), ROLE (`prepare`, `train`, `evaluate`), SEED, PEAK_LR, LAYERS, CLIP (1: logits stay at the threshold).
 """
 
 from __future__ import annotations
@@ -177,6 +177,8 @@ def main() -> int:
     if role == "evaluate" and leader:
         evaluation(context)
     code = int(ENV.get("EXIT_CODE", "0"))
+    while code and context.rank != int(ENV.get("FAIL_RANK", context.rank)):
+        time.sleep(0.1)  # until it is stopped
     if code:
         print(
             "Error: data/corpus.jsonl line 17: 'text' is missing. Name the field in stage.data.text_field.",

@@ -73,6 +73,19 @@ def test_a_failed_run_shows_the_end_of_its_log_and_the_ways_on(page, world):
     expect(page.get_by_label("Recipe in TOML")).to_contain_text('name = "tiny-k2"')
 
 
+def test_of_several_ranks_the_log_of_the_one_that_failed_is_shown(page, world):
+    two = recipe(name="second", only="pretrain", ranks=2, steps=10, fail="pretrain", fail_rank=1)
+    run = world.until_ended(world.submit(two, "rank 1 fails"))
+    assert run.detail[0].attempts[-1].failed_rank == 1
+    page.goto(f"/runs/{run.id}")
+    panel = page.get_by_role("region", name="Why it failed")
+    expect(panel.get_by_role("list", name="End of the log of pretrain, rank 1")).to_contain_text("'text' is missing")
+    panel.get_by_role("link", name="Whole log").click()
+    expect(page.get_by_role("region", name=f"Log of {run.detail[0].attempts[-1].id}, rank 1")).to_be_visible()
+    page.get_by_label("Rank", exact=True).select_option("rank 0")
+    expect(page.get_by_role("region", name=f"Log of {run.detail[0].attempts[-1].id}, rank 0")).to_be_visible()
+
+
 def test_of_a_stage_that_was_left_out_the_page_says_why_and_leads_to_the_one_that_failed(page, world):
     for tab in ("curves", "logs"):
         page.goto(f"/runs/{world.runs['failed']}?stage=evaluate&tab={tab}")

@@ -188,6 +188,7 @@ def _ended(facts: Facts) -> Assessment:
             out_of_memory=over.out_of_memory,
             node_lost=over.node_lost,
             reason=over.reason,
+            failed_rank=over.failed_rank,
             node=over.node,
             observed_at=facts.now,
         ),

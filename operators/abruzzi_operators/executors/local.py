@@ -221,6 +221,7 @@ def _seen(attempt: AttemptDir, outcome: dict[str, Any] | None, *, node: str, now
         out_of_memory=outcome["out_of_memory"],
         node_lost=outcome["node_lost"],
         reason=outcome["reason"],
+        failed_rank=outcome.get("failed_rank"),  # no launcher tells of it, or one before this field
         node=node,
         beats=beats,
         ended_ranks=ended,

@@ -9,7 +9,7 @@ from typing import Any
 
 from abruzzi.contracts.states import ExitCode
 from abruzzi_operators.executors.node_words import UNKNOWN, NodeWords
-from abruzzi_operators.launcher.outcome import RankExit, exit_code, from_message, reason
+from abruzzi_operators.launcher.outcome import RankExit, exit_code, failed_rank, from_message, reason
 
 Pod = Mapping[str, Any]
 
@@ -54,6 +54,8 @@ class Ended:
     node_lost: bool
     reason: str | None
     node: str | None
+    failed_rank: int | None = None
+    """Whose log says why."""
 
 
 def is_helper(pod: Pod) -> bool:
@@ -166,7 +168,9 @@ def combine(ends: Sequence[PodEnd]) -> Ended:
     out_of_memory = any(e.out_of_memory for e in exits)
     if sentence is not None and culprit.reason is not None and not out_of_memory:
         sentence = culprit.reason
-    return Ended(code, out_of_memory, node_lost and code != ExitCode.OK, sentence, culprit.node)
+    return Ended(
+        code, out_of_memory, node_lost and code != ExitCode.OK, sentence, culprit.node, failed_rank(exits, code)
+    )
 
 
 def _exits(terminated: Mapping[str, Any], index: int) -> tuple[RankExit, ...]:

@@ -54,6 +54,7 @@ def summary(exits: Sequence[RankExit], *, started_at: float, ended_at: float, st
         "out_of_memory": any(e.out_of_memory for e in exits),
         "node_lost": any(e.node_lost for e in exits),
         "reason": reason(exits, code),
+        "failed_rank": failed_rank(exits, code),
         "stop_requested": stop_requested,
         "started_at": started_at,
         "ended_at": ended_at,
@@ -61,13 +62,22 @@ def summary(exits: Sequence[RankExit], *, started_at: float, ended_at: float, st
     }
 
 
+def failed_rank(exits: Sequence[RankExit], code: int) -> int | None:
+    """Whose log says why: the one that the attempt's code is from; None when all is well."""
+    return None if code == ExitCode.OK else _culprit(exits, code).rank
+
+
+def _culprit(exits: Sequence[RankExit], code: int) -> RankExit:
+    return next((e for e in exits if e.out_of_memory), None) or next(
+        (e for e in sorted(exits, key=lambda e: (e.by_launcher, e.ended_at)) if e.code == code), exits[0]
+    )
+
+
 def reason(exits: Sequence[RankExit], code: int) -> str | None:
     """One sentence for people; None when all is well."""
     if code == ExitCode.OK:
         return None
-    culprit = next((e for e in exits if e.out_of_memory), None) or next(
-        (e for e in sorted(exits, key=lambda e: (e.by_launcher, e.ended_at)) if e.code == code), exits[0]
-    )
+    culprit = _culprit(exits, code)
     who = f"rank {culprit.rank}" if len(exits) > 1 else "the process"
     if culprit.node_lost:
         return "The machine was restarted while the attempt ran."

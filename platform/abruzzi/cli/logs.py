@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from abruzzi.cli.session import JsonOption, RunArgument, client, find_run, print_json
+from abruzzi.cli.session import ERRORS, JsonOption, RunArgument, client, find_run, print_json
 from abruzzi.contracts.errors import AbruzziError
-from abruzzi.contracts.resources import LogLine, RunOut
+from abruzzi.contracts.resources import AttemptOut, LogLine, RunOut
 
 
 def logs(
     run: RunArgument,
     stage: Annotated[str | None, typer.Argument(help="By default the stage that ran last.")] = None,
     attempt: Annotated[int | None, typer.Option(help="Number of the attempt; by default the newest.")] = None,
-    rank: Annotated[int, typer.Option(min=0)] = 0,
+    rank: Annotated[int | None, typer.Option(min=0, help="By default the one that failed, else 0.")] = None,
     tail: Annotated[int, typer.Option("--tail", "-n", min=1, help="Last lines.")] = 200,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the attempt ends.")] = False,
     grep: Annotated[str | None, typer.Option(help="Only lines that hold this text.")] = None,
@@ -25,15 +25,19 @@ def logs(
     """Log lines of a stage; they stay when the process or pod is gone."""
     with client() as connection:
         found = connection.runs.get(find_run(connection, run))
-        attempt_id = _attempt(found, stage, attempt)
-        page = connection.logs.page(attempt_id, rank=rank, tail=tail, q=grep)
+        chosen = _attempt(found, stage, attempt)
+        if rank is None:
+            rank = chosen.failed_rank or 0
+            if rank:
+                ERRORS.print(f"Of rank {rank}, which failed; --rank shows another.", style="dim")
+        page = connection.logs.page(chosen.id, rank=rank, tail=tail, q=grep)
         if as_json and not follow:
             print_json(page)
             return
         for line in page.lines:
             _write(line, as_json)
         if follow:
-            for line in connection.logs.follow(attempt_id, rank=rank, offset=page.next_offset):
+            for line in connection.logs.follow(chosen.id, rank=rank, offset=page.next_offset):
                 if grep is None or grep in line.text:
                     _write(line, as_json)
 
@@ -44,7 +48,7 @@ def _write(line: LogLine, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _attempt(run: RunOut, stage_id: str | None, number: int | None) -> str:
+def _attempt(run: RunOut, stage_id: str | None, number: int | None) -> AttemptOut:
     tried = [s for s in run.detail if s.attempts]
     if not tried:
         raise AbruzziError("no_attempt", f"No stage of {run.id} has started.", hint=f"`abruzzi runs why {run.id}`")
@@ -64,4 +68,4 @@ def _attempt(run: RunOut, stage_id: str | None, number: int | None) -> str:
             f"Stage {chosen[0].id!r} has no attempt {number}.",
             hint=f"It has 1 to {chosen[0].attempts[-1].number}.",
         )
-    return attempts[-1].id
+    return attempts[-1]

@@ -52,6 +52,8 @@ class AttemptOut(Resource):
     exit_code: int | None
     reason: str | None
     """One sentence for people."""
+    failed_rank: int | None
+    """The rank that failed first or stood still, where that is known: its log says why."""
     resumed_from: str | None
     """Artifact id of the checkpoint that it resumed from."""
     world_size: int | None

@@ -35,6 +35,7 @@ class SetAttempt:
     cause: Cause | None = None
     exit_code: int | None = None
     reason: str | None = None
+    failed_rank: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     stop_requested_at: float | None = None

@@ -149,6 +149,10 @@ class _Plan:
                 cause=outcome.cause,
                 exit_code=seen.exit_code,
                 reason=outcome.reason,
+                # Of a hang the rank that stood still, which the stop has told.
+                failed_rank=seen.failed_rank
+                if outcome.state is AttemptState.FAILED and outcome.cause is not Cause.HANG
+                else None,
                 started_at=self.now if attempt.started_at is None else None,
                 ended_at=self.now,
                 # The sick node stays the one that it is about, whichever of its nodes told the end.
@@ -207,7 +211,7 @@ class _Plan:
             self.writes.append(SetAttempt(attempt.id, attempt.state, stacks_requested_at=self.now))
             self.after.append(DumpStacks(attempt.id, stall.rank))
         elif seen.stacks_ready or self.now - attempt.stacks_requested_at >= STACKS_SECONDS:
-            self.stop(attempt, Cause.HANG, stall.sentence, STACKS_SECONDS)
+            self.stop(attempt, Cause.HANG, stall.sentence, STACKS_SECONDS, failed_rank=stall.rank)
 
     def stop(
         self,
@@ -218,6 +222,7 @@ class _Plan:
         *,
         node: str | None = None,
         resize_to: int | None = None,
+        failed_rank: int | None = None,
     ) -> None:
         self.writes.append(
             SetAttempt(
@@ -228,6 +233,7 @@ class _Plan:
                 stop_cause=cause,
                 node=node,
                 resize_to=resize_to,
+                failed_rank=failed_rank,
             )
         )
         self.after.append(StopWorkload(attempt.id, grace_seconds))

@@ -143,6 +143,8 @@ class Seen:
     """The cgroup's counter or the kubelet's reason says so; never guessed from 137."""
     node_lost: bool = False
     reason: str | None = None
+    failed_rank: int | None = None
+    """Whose end is the attempt's, where the executor can tell: its log says why."""
     node: str | None = None
     held_since: float | None = None
     """Since when the workload holds quota or nodes, where somebody else gives them; None: nothing yet, or nobody gives."""

@@ -105,6 +105,7 @@ class AttemptRow(Base):
     cause: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(Text)
+    failed_rank: Mapped[int | None]
     spec: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     """Resolved once, at the first use, and never again: a repeated create is the same create."""
     resumed_from: Mapped[str | None] = mapped_column(Text)

@@ -34,6 +34,7 @@ def attempt_out(row: AttemptRow, ranks: Sequence[RankRow]) -> AttemptOut:
         cause=Cause(row.cause) if row.cause else None,
         exit_code=row.exit_code,
         reason=row.reason,
+        failed_rank=row.failed_rank,
         resumed_from=row.resumed_from,
         world_size=row.world_size,
         created_at=row.created_at,

@@ -37,7 +37,7 @@ from abruzzi.store import ObjectStore, Resume, list_manifests, prefix_of, verify
 RUNG_FIRST = timedelta(days=3650)
 """A run that something happened to is due so long before those that are only looked at now and then, however late these are.
 What speaks of lateness (gauges/service.py) takes it off again."""
-_COPIED = ("exit_code", "reason", "node", "workload_removed", "waits_for", "resize_to")
+_COPIED = ("exit_code", "reason", "failed_rank", "node", "workload_removed", "waits_for", "resize_to")
 _MOMENTS = ("started_at", "ended_at", "stop_requested_at", "stacks_requested_at", "held_at")
 
 

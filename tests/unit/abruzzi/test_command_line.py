@@ -30,7 +30,7 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 def make_run(state: RunState, code: int | None) -> RunOut:
     attempt = AttemptOut(
         id="abcdefghjk-train-1", run_id="abcdefghjk", stage_id="train", number=1, epoch=1, state=AttemptState.FAILED, cause=Cause.BAD_DATA,
-        exit_code=code, reason="no <text>", resumed_from=None, world_size=None, created_at=START, started_at=START, ended_at=START, ranks=[],
+        exit_code=code, reason="no <text>", failed_rank=None, resumed_from=None, world_size=None, created_at=START, started_at=START, ended_at=START, ranks=[],
     )  # fmt: skip
     stages = [
         StageOut(

@@ -333,18 +333,31 @@ class TestHang:
         seen = Seen(Phase.RUNNING, beats={0: RankBeat(6, "train", NOW - 2), 1: RankBeat(6, "train", NOW - 5)})
         assert {rank: beat.step for rank, beat in newest_beats(known, seen).items()} == {0: 6, 1: 7}
 
+    @pytest.mark.parametrize(
+        ("stop_cause", "code", "written"), [(None, 1, 3), (Cause.HANG, 143, None), (Cause.CANCELLED, 143, None)]
+    )
+    def test_the_rank_that_failed_is_written_with_the_end_unless_the_stop_has_told_or_nothing_failed(
+        self, stop_cause: Cause | None, code: int, written: int | None
+    ) -> None:
+        view = run(stage(attempt(stop_cause=stop_cause, stop_requested_at=NOW - 1 if stop_cause else None)))
+        [write, *_] = decided(view, Seen(Phase.EXITED, code, failed_rank=3)).writes
+        assert isinstance(write, SetAttempt)
+        assert write.failed_rank == written
+
     def test_stacks_are_asked_for_once_then_the_attempt_is_stopped_with_or_without_them(self) -> None:
         def stalled(asked_at: float | None, *, ready: bool) -> Decision:
-            beats = {0: RankBeat(1, "train", NOW - 61)}
-            view = run(stage(attempt(stacks_requested_at=asked_at, beats=beats), phase_seconds={"train": 1.0}))
+            beats = {0: RankBeat(1, "train", NOW - 61), 1: RankBeat(1, "train", NOW - 62)}
+            view = run(
+                stage(attempt(stacks_requested_at=asked_at, beats=beats), phase_seconds={"train": 1.0}, world_size=2)
+            )
             return decided(view, Seen(Phase.RUNNING, stacks_ready=ready))
 
-        assert stalled(None, ready=False).after == (DumpStacks(f"{RUN}-work-1", 0),)
+        assert stalled(None, ready=False).after == (DumpStacks(f"{RUN}-work-1", 1),)
         assert stalled(NOW - 1, ready=False).is_quiet
         for stopped in (stalled(NOW - 1, ready=True), stalled(NOW - STACKS_SECONDS, ready=False)):
             [write] = stopped.writes
             assert isinstance(write, SetAttempt)
-            assert (write.state, write.stop_cause) == (AttemptState.STOPPING, Cause.HANG)
+            assert (write.state, write.stop_cause, write.failed_rank) == (AttemptState.STOPPING, Cause.HANG, 1)
             assert stopped.after == (StopWorkload(f"{RUN}-work-1", STACKS_SECONDS),)
 
 

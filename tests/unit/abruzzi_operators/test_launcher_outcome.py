@@ -55,6 +55,16 @@ def test_a_memory_kill_is_named_with_its_rank() -> None:
     assert outcome["exit_code"] == 137
     assert outcome["out_of_memory"]
     assert outcome["reason"] == "The kernel killed rank 1 for memory."
+    assert outcome["failed_rank"] == 1
+
+
+@pytest.mark.parametrize(
+    ("exits", "rank"), [(ended(0, 0), None), (ended(1, 64), 1), (ended(137, 1, 1, by_launcher=(0, 2)), 1)]
+)
+def test_the_rank_that_failed_is_the_one_that_the_sentence_names(exits: list[RankExit], rank: int | None) -> None:
+    outcome = summary(exits, started_at=0.0, ended_at=1.0, stop_requested=False)
+    assert outcome["failed_rank"] == rank
+    assert rank is None or f"Rank {rank} " in outcome["reason"]
 
 
 def test_the_launchers_names_are_the_contracts() -> None:

@@ -87,9 +87,14 @@ def test_success_needs_every_pods_word() -> None:
     fine = PodEnd(0, (RankExit(0, 0),), "a")
     assert combine([fine, PodEnd(1, (RankExit(1, 0),), "b")]).exit_code == 0
     blind = combine([fine, PodEnd(1, (), "b", "Pod p-1 was deleted.")])
-    assert (blind.exit_code, blind.reason, blind.node) == (None, "Pod p-1 was deleted.", "b")
+    assert (blind.exit_code, blind.reason, blind.node, blind.failed_rank) == (
+        None,
+        "Pod p-1 was deleted.",
+        "b",
+        None,
+    )
     failed = combine([fine, PodEnd(1, (RankExit(1, 64),), "b")])
-    assert (failed.exit_code, failed.node) == (64, "b")
+    assert (failed.exit_code, failed.node, failed.failed_rank) == (64, "b", 1)
 
 
 @pytest.mark.parametrize("index", [0, 1, 7])

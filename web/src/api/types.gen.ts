@@ -203,6 +203,10 @@ export type AttemptOut = {
      */
     exit_code: number | null;
     /**
+     * Failed Rank
+     */
+    failed_rank: number | null;
+    /**
      * Id
      */
     id: string;

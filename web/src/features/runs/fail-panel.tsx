@@ -25,7 +25,7 @@ export function FailPanel({ run, stage, sentence, onRetry }: Props) {
         {attempt && <LastWords attempt={attempt} />}
         <div className="flex flex-wrap gap-2">
           {attempt && (
-            <Link from="/runs/$runId" search={(old) => ({ ...old, tab: "logs", stage: stage.id, attempt: undefined, rank: undefined, line: undefined })} className={buttonClass()}>
+            <Link from="/runs/$runId" search={(old) => ({ ...old, tab: "logs", stage: stage.id, attempt: undefined, rank: attempt.failed_rank || undefined, line: undefined })} className={buttonClass()}>
               <ScrollText /> Whole log
             </Link>
           )}
@@ -41,13 +41,14 @@ export function FailPanel({ run, stage, sentence, onRetry }: Props) {
   );
 }
 
-/** The end of its log; nothing where there is none, as of a stage whose workload never began. */
+/** The end of the log of the rank that failed; nothing where there is none, as of a stage whose workload never began. */
 function LastWords({ attempt }: { attempt: AttemptOut }) {
-  const { data } = useQuery({ ...logsReadOptions({ query: { attempt: attempt.id, rank: 0, tail: TAIL_LINES } }), retry: false });
+  const rank = attempt.failed_rank ?? 0;
+  const { data } = useQuery({ ...logsReadOptions({ query: { attempt: attempt.id, rank, tail: TAIL_LINES } }), retry: false });
   const lines = (data?.lines ?? []).map(({ offset, text }) => ({ offset, text: visibleText(text) })).filter(({ text }) => text.trim() !== "");
   if (lines.length === 0) return null;
   return (
-    <ul aria-label={`End of the log of ${attempt.stage_id}`} className="rounded-md border border-line bg-sunken px-2.5 py-1.5 font-mono text-sm break-words whitespace-pre-wrap">
+    <ul aria-label={`End of the log of ${attempt.stage_id}${rank > 0 ? `, rank ${rank}` : ""}`} className="rounded-md border border-line bg-sunken px-2.5 py-1.5 font-mono text-sm break-words whitespace-pre-wrap">
       {lines.map(({ offset, text }) => (
         <li key={offset} className={cn(severity(text) === "bad" ? "text-bad" : "text-muted")}>
           {text}
