@@ -7,6 +7,9 @@ import re
 import pytest
 from browser.stand_in_recipe import recipe
 from playwright.sync_api import Locator, Page, expect
+from typer.testing import CliRunner
+
+from abruzzi.cli.main import app
 
 pytestmark = pytest.mark.browser
 
@@ -73,7 +76,7 @@ def test_a_failed_run_shows_the_end_of_its_log_and_the_ways_on(page, world):
     expect(page.get_by_label("Recipe in TOML")).to_contain_text('name = "tiny-k2"')
 
 
-def test_of_several_ranks_the_log_of_the_one_that_failed_is_shown(page, world):
+def test_of_several_ranks_the_log_of_the_one_that_failed_is_shown(page, world, monkeypatch):
     two = recipe(name="second", only="pretrain", ranks=2, steps=10, fail="pretrain", fail_rank=1)
     run = world.until_ended(world.submit(two, "rank 1 fails"))
     assert run.detail[0].attempts[-1].failed_rank == 1
@@ -84,6 +87,12 @@ def test_of_several_ranks_the_log_of_the_one_that_failed_is_shown(page, world):
     expect(page.get_by_role("region", name=f"Log of {run.detail[0].attempts[-1].id}, rank 1")).to_be_visible()
     page.get_by_label("Rank", exact=True).select_option("rank 0")
     expect(page.get_by_role("region", name=f"Log of {run.detail[0].attempts[-1].id}, rank 0")).to_be_visible()
+    monkeypatch.setenv("ABRUZZI_URL", world.url)
+    monkeypatch.setenv("ABRUZZI_TOKEN", world.platform.token)
+    failed, first = (CliRunner().invoke(app, ["logs", run.id, *words]) for words in ((), ("--rank", "0")))
+    assert "'text' is missing" in failed.stdout
+    assert "Of rank 1, which failed" in failed.stderr
+    assert ("'text' is missing" in first.stdout, first.stderr) == (False, "")
 
 
 def test_of_a_stage_that_was_left_out_the_page_says_why_and_leads_to_the_one_that_failed(page, world):
