@@ -177,6 +177,7 @@ def test_uneven_shares_are_refused(tmp_path: Path) -> None:
         TokenDataset(tmp_path, sequence_length=4).next_batch(3, rank=0, world_size=2)
 
 
+@pytest.mark.serial
 def test_reading_is_faster_than_ten_million_tokens_a_second(tmp_path: Path) -> None:
     _dataset(tmp_path, [[700] * 3000])
     data = TokenDataset(tmp_path, sequence_length=512, seed=0)
