@@ -21,6 +21,9 @@ from abruzzi.contracts.errors import AbruzziError
 from abruzzi_jobs.data.permutation import permute
 from abruzzi_jobs.data.shards import DatasetInfo, read_info, read_shard
 
+_ORDER_AHEAD = 1024
+"""Rows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -46,6 +49,8 @@ class TokenDataset:
         self.split = split
         self.position = 0
         """Global rows handed out so far, over all ranks."""
+        self._ordered: tuple[int, NDArray[np.int64]] = (0, np.empty(0, dtype=np.int64))
+        """The first global row, and which sequences it and the next ones are."""
         opened = [read_shard(self.directory, s, dtype=self.info.dtype) for s in self.info.of_split(split)]
         self._tokens = [tokens for tokens, _ in opened]
         self._boundaries = [boundaries for _, boundaries in opened]
@@ -77,13 +82,7 @@ class TokenDataset:
 
     def rows(self, start: int, count: int, *, position: int | None = None) -> Batch:
         """Global rows start … start + count - 1; changes nothing."""
-        positions = np.arange(start, start + count, dtype=np.int64)
-        epochs = positions // self.num_sequences
-        sequences = np.empty(count, dtype=np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            within = positions[here] - epoch * self.num_sequences
-            sequences[here] = permute(within, size=self.num_sequences, seed=self.seed, epoch=int(epoch))
+        sequences = self._order(start, count)
         width = self.sequence_length + 1
         tokens_BL = np.empty((count, width), dtype=np.int64)
         segments_BL = np.zeros((count, width), dtype=np.int32)
@@ -112,6 +111,21 @@ class TokenDataset:
                     hint="Resume with the dataset, seed and sequence length that the checkpoint was made with.",
                 )
         self.position = int(state["position"])
+
+    def _order(self, start: int, count: int) -> NDArray[np.int64]:
+        """Which sequences the global rows start … start + count - 1 are. A permutation costs as much for a thousand rows as for a few, so those after
+        them are kept, too."""
+        first, kept = self._ordered
+        if not first <= start <= start + count <= first + len(kept):
+            positions = np.arange(start, start + max(count, min(_ORDER_AHEAD, self.num_sequences)), dtype=np.int64)
+            epochs = positions // self.num_sequences
+            first, kept = start, np.empty(len(positions), dtype=np.int64)
+            for epoch in np.unique(epochs):
+                here = epochs == epoch
+                within = positions[here] - epoch * self.num_sequences
+                kept[here] = permute(within, size=self.num_sequences, seed=self.seed, epoch=int(epoch))
+            self._ordered = first, kept
+        return kept[start - first : start - first + count]
 
     def _read(self, start: int, tokens_L: NDArray[np.int64], marks_L: NDArray[np.int32]) -> None:
         """Copies one row, over a shard's end if need be, and marks with 1 each document's first token after the row's own."""

@@ -177,6 +177,24 @@ def test_uneven_shares_are_refused(tmp_path: Path) -> None:
         TokenDataset(tmp_path, sequence_length=4).next_batch(3, rank=0, world_size=2)
 
 
+def test_rows_are_the_same_whatever_was_read_before(tmp_path: Path) -> None:
+    _dataset(tmp_path, [[50] * 40])
+    asked = [
+        (0, 3),
+        (1500, 700),
+        (1499, 2),
+        (2000, 5),
+        (2198, 4),
+        (4000, 1200),
+        (5, 1),
+    ]  # over ends of epochs and of what is kept
+    one = TokenDataset(tmp_path, sequence_length=8, seed=3)
+    for start, count in asked:
+        anew = TokenDataset(tmp_path, sequence_length=8, seed=3)
+        rows = np.concatenate([anew.rows(at, 1).tokens_BL for at in range(start, start + count)])
+        assert (one.rows(start, count).tokens_BL == rows).all()
+
+
 @pytest.mark.serial
 def test_reading_is_faster_than_ten_million_tokens_a_second(tmp_path: Path) -> None:
     _dataset(tmp_path, [[700] * 3000])
