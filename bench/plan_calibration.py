@@ -15,8 +15,7 @@ import os
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +62,10 @@ def main() -> int:
     seconds: dict[Layout, list[float]] = {layout: [] for layout in layouts}
     for layout in layouts:
         ready[layout.world_size].step(candidates[layout])
-    pieces = _pieces(alone, ready, layouts, rows, crowding)
-    for index in range(max(2, arguments.rounds)):
-        # Between the steps, not before them: the machine's speed is another one half a minute later.
-        due = pieces[index % 2 :: 2]
-        for position, layout in enumerate(layouts if index % 2 == 0 else reversed(layouts)):
-            for measure in due[position * len(due) // len(layouts) : (position + 1) * len(due) // len(layouts)]:
-                measure()
+    for index in range(arguments.rounds):
+        if index % 2 == 0:
+            _measure(alone, ready, layouts, rows, crowding)
+        for layout in layouts if index % 2 == 0 else reversed(layouts):
             seconds[layout].append(ready[layout.world_size].step(candidates[layout]))
     table = _calibration(rows, crowding, layouts)
     if arguments.table is not None:
@@ -123,14 +119,13 @@ def workload(layout: Layout) -> Workload:
     )
 
 
-def _pieces(
+def _measure(
     alone: Processes,
     ready: dict[int, Processes],
     layouts: list[Layout],
     rows: dict[Any, list[float]],
     crowding: dict[int, list[float]],
-) -> list[Callable[[], None]]:
-    """What there is to measure for the table, in pieces of some seconds: each call of one adds to `rows` or `crowding`."""
+) -> None:
     counts = sorted({micro(layout) for layout in layouts})
     tokens = [count * LENGTH for count in counts]
     products = products_of(MODEL)
@@ -159,30 +154,21 @@ def _pieces(
         [count, *shape] for count in (1, MODEL.num_experts // 2, MODEL.num_experts) for shape in sorted(expert)
     ]
     steps = OptimizerConfig().newton_schulz_steps
-    asked = [
-        partial(alone.tell, "products", sorted(map(list, shapes))),
-        partial(alone.tell, "grouped", sorted(map(list, experts))),
-        partial(alone.tell, "attention", attention),
-        partial(alone.tell, "layers", counts, LENGTH),
-        partial(alone.tell, "optimizer", matrices, steps),
-        *(partial(processes.tell, "exchange", counts, LENGTH) for processes in ready.values()),
-        *(partial(_of_the_first, processes, "sums", _SUMS) for processes in ready.values()),
-        partial(_of_the_first, ready[min(ready)], "messages", _MESSAGES, only=2),
+    found = [
+        alone.tell("products", sorted(map(list, shapes))),
+        alone.tell("grouped", sorted(map(list, experts))),
+        alone.tell("attention", attention),
+        alone.tell("layers", counts, LENGTH),
+        alone.tell("optimizer", matrices, steps),
+        *(processes.tell("exchange", counts, LENGTH) for processes in ready.values()),
+        *(processes.tell("sums", _SUMS)[:1] for processes in ready.values()),
+        ready[min(ready)].tell("messages", _MESSAGES, only=2)[:1],
     ]
-
-    def note(ask: Callable[[], list[Any]]) -> None:
-        for op, shape, taken in (row for answer in ask() for row in answer):
+    for answers in found:
+        for op, shape, taken in (row for answer in answers for row in answer):
             rows[op, tuple(shape)].append(taken)
-
-    def crowd(count: int) -> None:
+    for count in range(1, max(ready) + 1):
         crowding[count].append(statistics.mean(ready[max(ready)].tell("crowd", 2, LENGTH, 3.0, only=count)))
-
-    return [*(partial(note, ask) for ask in asked), *(partial(crowd, count) for count in range(1, max(ready) + 1))]
-
-
-def _of_the_first(processes: Processes, command: str, *given: Any, only: int | None = None) -> list[Any]:
-    """What all do together, told by the first rank."""
-    return processes.tell(command, *given, only=only)[:1]
 
 
 def _calibration(rows: dict[Any, list[float]], crowding: dict[int, list[float]], layouts: list[Layout]) -> Calibration:
@@ -280,7 +266,7 @@ def _written(ranks: Sequence[Sequence[Sequence[Any]]], began: float) -> list[lis
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=6, help="Two at least: half of the table in each.")
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

@@ -1,7 +1,5 @@
 """Seconds of the operations that a step is made of, as the model's own code does them. Each function is a command of parallel_worker.py and gives
-rows of a calibration: [operation, shape, seconds].
-
-Means, not medians: a step takes what all of its calls take, the slow ones too, of which a machine that others share has many."""
+rows of a calibration: [operation, shape, seconds]."""
 
 from __future__ import annotations
 
@@ -33,16 +31,19 @@ _LEAST_SECONDS = 0.02
 
 
 def seconds_of(run: Callable[[], Any], *, rounds: int = ROUNDS) -> float:
-    """Mean, over calls that take long enough together to be measured."""
+    """Median, over calls that take long enough together to be measured."""
     run()
     started = time.perf_counter()
     run()
     once = time.perf_counter() - started
-    calls = max(rounds, round(_LEAST_SECONDS / max(once, 1e-7)))
-    started = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - started) / calls
+    calls = max(1, round(_LEAST_SECONDS / max(once, 1e-7) / rounds))
+    found = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for _ in range(calls):
+            run()
+        found.append((time.perf_counter() - started) / calls)
+    return statistics.median(found)
 
 
 def products(model: ModelConfig, ranks: Ranks, shapes: list[list[int]]) -> list[Row]:
@@ -197,7 +198,7 @@ def optimizer(model: ModelConfig, ranks: Ranks, matrices: list[list[int]], steps
     for _ in range(5):
         update()
     size = sum(p.numel() for p in sharded.parameters.values())
-    return [*found, ["update", [size], statistics.mean(taken[1:])]]
+    return [*found, ["update", [size], statistics.median(taken[1:])]]
 
 
 def crowd(model: ModelConfig, ranks: Ranks, sequences: int, length: int, seconds: float) -> float:
@@ -241,10 +242,10 @@ def _passes_of_both_clocks(forward: Callable[[], Tensor], *, calls: int) -> tupl
         pairs = ((began, done), (start, inputs), (inputs, _clocks()))
         taken.append([(to[0] - since[0], to[1] - since[1]) for since, to in pairs])
 
-    def mean(step: int, clock: int) -> float:
-        return statistics.mean(call[step][clock] for call in taken[2:])
+    def median(step: int, clock: int) -> float:
+        return statistics.median(call[step][clock] for call in taken[2:])
 
-    return (mean(0, 0), mean(1, 0), mean(2, 0)), (mean(0, 1), mean(1, 1), mean(2, 1))
+    return (median(0, 0), median(1, 0), median(2, 0)), (median(0, 1), median(1, 1), median(2, 1))
 
 
 def _clocks() -> tuple[float, float]:
@@ -259,4 +260,4 @@ def _counted(run: Callable[[], Any], calls: int) -> float:
         started = time.perf_counter()
         run()
         found.append(time.perf_counter() - started)
-    return statistics.mean(found)
+    return statistics.median(found)

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_lab import Lab, merged
+from training_lab import Lab
 
 from abruzzi.contracts.states import ArtifactKind
 from abruzzi.contracts.timeline import TIMELINE_FILE
 
-LAYERS: dict[str, Any] = {"model": {"num_layers": 4}}
+LAYERS: dict[str, Any] = {"model": {"num_layers": 4, "init_std": 0.1}}
+"""With weights as small as usual the scores of experts lie so close to each other that of 18,000 choices one may hang on a rounding, and fall another
+way in another layout."""
 STEPS = 24
-EXPERTS = 8
 
 
 def changes(ranks: int, **parallel: int) -> dict[str, Any]:
@@ -31,25 +32,17 @@ def changes(ranks: int, **parallel: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("experts_per_token", [EXPERTS, 2])
-def test_stopped_in_one_layout_and_resumed_in_another_ends_as_one_rank_does(
-    tmp_path: Path, experts_per_token: int
-) -> None:
-    """With every expert taken nothing is chosen, and what is left of a difference is rounding; with two of them the bias of each is carried on."""
-
-    def changed(ranks: int, **parallel: int) -> dict[str, Any]:
-        return merged(changes(ranks, **parallel), {"model": {"num_experts_per_token": experts_per_token}})
-
+def test_stopped_in_one_layout_and_resumed_in_another_ends_as_one_rank_does(tmp_path: Path) -> None:
     alone = Lab(tmp_path / "alone")
-    one = alone.run(alone.spec(changed(1)))
+    one = alone.run(alone.spec(changes(1)))
 
     lab = Lab(tmp_path / "laid-out", dataset=tmp_path / "alone" / "dataset")
-    first = lab.start(lab.spec(changed(4, pp=2, ep=2)), hold_at=9)
+    first = lab.start(lab.spec(changes(4, pp=2, ep=2)), hold_at=9)
     first.until_held(9)
     first.signal(signal.SIGTERM)
     assert first.wait() == [143] * 4, first.log()
     assert 9 <= (lab.checkpoints()[0].step or 0) < STEPS
-    second = lab.run(lab.spec(changed(2, pp=2, vpp=2), epoch=2))
+    second = lab.run(lab.spec(changes(2, pp=2, vpp=2), epoch=2))
     assert "resumed from" in second.log()
 
     (kept,) = [one for one in lab.kept(ArtifactKind.FILES) if one.epoch == 2]
@@ -66,18 +59,8 @@ def test_stopped_in_one_layout_and_resumed_in_another_ends_as_one_rank_does(
     losses = {**first.points()["train/loss"], **second.points()["train/loss"]}
     wanted = one.points()
     assert len(losses) == STEPS
-    apart = np.array([abs(loss / wanted["train/loss"][step] - 1) for step, loss in losses.items()])
-    bias = {name: tensor for name, tensor in alone.weights().items() if name.endswith("e_score_correction_bias")}
-    assert len(bias) == 3
-    if experts_per_token < EXPERTS:
-        # Of 18,000 choices one may stand within a rounding, and go another way in another layout: AVX2's sums do in step 22.
-        assert np.median(apart) < 1e-5, apart
-        assert apart.max() < 1e-3, apart
-        for name, tensor in bias.items():
-            assert float(np.abs(tensor).max()) > 0.01
-            np.testing.assert_allclose(lab.weights()[name], tensor, atol=2.1e-3, err_msg=name)  # one sign of one step
-        return
-    assert apart.max() < 1e-5, apart
+    for step, loss in losses.items():
+        assert loss == pytest.approx(wanted["train/loss"][step], rel=1e-5)
     for key in ("valid/loss", "train/spectral_norm/layer.03.k", "train/update_rms/muon", "train/update_rms/adamw"):
         for step, value in second.points()[key].items():
             assert value == pytest.approx(wanted[key][step], rel=1e-4), key
@@ -88,3 +71,7 @@ def test_stopped_in_one_layout_and_resumed_in_another_ends_as_one_rank_does(
             assert ours[name].dtype == tensor.dtype
             scale = float(np.abs(tensor).max()) or 1.0
             np.testing.assert_allclose(ours[name], tensor, atol=2e-4 * scale, err_msg=name)
+    bias = [name for name in alone.weights() if name.endswith("e_score_correction_bias")]
+    assert len(bias) == 3
+    for name in bias:
+        assert (lab.weights()[name] == alone.weights()[name]).all()
