@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import atexit
-import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import parallel_worker
+
 from abruzzi.contracts.training import ModelConfig, ParallelConfig
 from abruzzi_jobs.distributed import Layout
 from abruzzi_operators.launcher.environment import HEAP
 
-WORKER = Path(__file__).parent / "parallel_worker.py"
 MODEL = ModelConfig(
     vocab_size=512, hidden_size=192, num_layers=6, num_heads=4, q_lora_rank=96, kv_lora_rank=64, qk_nope_head_dim=32,
     qk_rope_head_dim=16, v_head_dim=32, intermediate_size=384, moe_intermediate_size=96, num_experts=8,
@@ -53,9 +52,10 @@ class Candidate:
 
 class Processes:
     """As many as `candidates` need, which all have as many ranks: each has a trainer for each of them. `tell` goes to all, and waits for all of their
-    answers. Who has nothing to answer stands still: threads of gloo's groups look around all the time, and there are hundreds of them."""
+    answers. Who has nothing to answer stands still: gloo looks around a hundred times a second for each of a rank's groups."""
 
-    def __init__(self, candidates: Sequence[Candidate], *, threads: int = 1) -> None:
+    def __init__(self, candidates: Sequence[Candidate], *, threads: int = 1, buckets: bool = True) -> None:
+        """`buckets` False: each piece that ranks reduce or broadcast is a message of its own, and all are under way at once."""
         worlds = {1 if c.layout is None else c.layout.world_size for c in candidates}
         (self.world,) = worlds
         self.candidates = list(candidates)
@@ -65,34 +65,28 @@ class Processes:
                 for c in candidates
             ],
             "model": MODEL.model_dump(exclude={"preset"}), "sequences": SEQUENCES, "length": LENGTH, "threads": threads,
+            "buckets": buckets,
         }  # fmt: skip
-        environment = {
-            **HEAP, **os.environ, "WORLD_SIZE": str(self.world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
-            "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "",
-        }  # fmt: skip
-        self._processes = [
-            subprocess.Popen(
-                [sys.executable, str(WORKER), json.dumps(spec)],
-                env={**environment, "RANK": str(rank)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(self.world)
-        ]
+        context, port = _context(), str(_free_port())
+        self._processes, self._pipes = [], []
+        for rank in range(self.world):
+            here, there = context.Pipe()
+            group = {"RANK": str(rank), "WORLD_SIZE": str(self.world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            process = context.Process(target=parallel_worker.work, args=(spec, group, there), daemon=True)
+            process.start()
+            there.close()
+            self._processes.append(process)
+            self._pipes.append(here)
         atexit.register(self._end)  # who stands still does not notice that nobody is there any more
 
     def tell(self, command: str, *given: Any, only: int | None = None) -> list[Any]:
         """`only`: that many of the processes, from the first on."""
-        told = self._processes[:only]
-        for process in told:
-            process.send_signal(signal.SIGCONT)
-            assert process.stdin is not None
-            process.stdin.write(f"{command} {json.dumps(given)}\n")
-            process.stdin.flush()
-        answers = [self._answer(process) for process in told]
-        for process in told:
-            process.send_signal(signal.SIGSTOP)
+        for process, pipe in zip(self._processes[:only], self._pipes, strict=False):
+            os.kill(process.pid, signal.SIGCONT)
+            pipe.send((command, given))
+        answers = [self._answer(rank) for rank in range(len(self._processes[:only]))]
+        for process in self._processes[:only]:
+            os.kill(process.pid, signal.SIGSTOP)
         return answers
 
     def step(self, candidate: Candidate) -> float:
@@ -101,23 +95,33 @@ class Processes:
         return max(f["end"] for f in found) - min(f["start"] for f in found)
 
     def close(self) -> None:
+        for process, pipe in zip(self._processes, self._pipes, strict=True):
+            os.kill(process.pid, signal.SIGCONT)
+            pipe.close()
         for process in self._processes:
-            process.send_signal(signal.SIGCONT)
-            assert process.stdin is not None
-            process.stdin.close()
-        for process in self._processes:
-            process.wait(timeout=60)
+            process.join(timeout=60)
 
     def _end(self) -> None:
         for process in self._processes:
             process.kill()
 
-    def _answer(self, process: subprocess.Popen[str]) -> Any:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a rank of {self.world} ended with {process.wait()}")
-        return json.loads(line)
+    def _answer(self, rank: int) -> Any:
+        try:
+            return self._pipes[rank].recv()
+        except EOFError:
+            process = self._processes[rank]
+            process.join()
+            raise RuntimeError(f"a rank of {self.world} ended with {process.exitcode}") from None
+
+
+def _context() -> Any:
+    """Of processes that are forked where torch is imported already: they share what it takes, half a gigabyte, and begin at once."""
+    for name, value in HEAP.items():
+        os.environ.setdefault(name, value)
+    os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parent)}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([parallel_worker.__name__])
+    return context
 
 
 def _free_port() -> int:

@@ -1,14 +1,14 @@
-"""A rank of parallel_ranks.py: reads commands from standard input, a line each, and answers each with a line of JSON.
+"""A rank of parallel_ranks.py: takes commands from a pipe, and answers each.
 
-A command's words are a JSON list. `step`: one training step of a candidate. `spans`: when its action table's actions were done in the last one.
+`step`: one training step of a candidate. `spans`: when its action table's actions were done in the last one.
 All others are functions of plan_operations.py.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import os
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import plan_operations as operations
@@ -17,7 +17,7 @@ import torch
 from abruzzi.contracts.training import ModelConfig as ContractModel
 from abruzzi.contracts.training import ParallelConfig
 from abruzzi.plan.layout import layer_ranges
-from abruzzi_jobs.distributed import Layout, Mesh, Ranks, start_ranks, stop_ranks
+from abruzzi_jobs.distributed import Layout, Mesh, Ranks, owned, start_ranks, stop_ranks
 from abruzzi_jobs.memory import MemoryPolicy
 from abruzzi_jobs.models import KimiK2, ModelConfig
 from abruzzi_jobs.optim import OptimizerConfig, build_optimizer
@@ -71,25 +71,25 @@ class Worker:
         return [[s.action.op, s.action.stage, s.action.microbatch, s.start, s.end] for s in self.trainer.spans()]
 
 
-def main() -> None:
-    spec = json.loads(sys.argv[1])
+def work(spec: dict[str, Any], group: dict[str, str], pipe: Connection) -> None:
+    """`group`: what start_ranks reads of the environment. Until the pipe is closed."""
+    os.environ |= group
     torch.set_num_threads(spec["threads"])
+    if not spec["buckets"]:
+        owned.BUCKET_BYTES, owned.UNDER_WAY = 0, 10**6
     ranks = start_ranks(timeout_s=1800)
     workers = {given["name"]: Worker(spec, given, ranks) for given in spec["candidates"]}
     model = ModelConfig.from_dict(spec["model"])
-    for line in sys.stdin:
-        command, _, given = line.partition(" ")
-        words = json.loads(given)
+    while True:
+        try:
+            command, words = pipe.recv()
+        except EOFError:
+            break
         if command == "step":
             answer: Any = workers[words[0]].step()
         elif command == "spans":
             answer = workers[words[0]].spans()
         else:
             answer = getattr(operations, command)(model, ranks, *words)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        pipe.send(answer)
     stop_ranks()
-
-
-if __name__ == "__main__":
-    main()

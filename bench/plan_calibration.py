@@ -15,7 +15,8 @@ import os
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +55,29 @@ def main() -> int:
     arguments = _arguments()
     layouts = [layout for layout in LAYOUTS if layout.world_size <= arguments.processes]
     candidates = {layout: Candidate(layout, micro(layout)) for layout in layouts}
-    worlds = sorted({layout.world_size for layout in layouts})
-    ready = {world: Processes([candidates[lay] for lay in layouts if lay.world_size == world]) for world in worlds}
+    # Of each layout their own: with another's process groups beside it a rank would do more than in a run of its own.
+    ready = {layout: Processes([candidates[layout]]) for layout in layouts}
     alone = Processes([Candidate(None, 4)])
     rows: dict[tuple[str, tuple[int, ...]], list[float]] = defaultdict(list)
     crowding: dict[int, list[float]] = defaultdict(list)
     seconds: dict[Layout, list[float]] = {layout: [] for layout in layouts}
     for layout in layouts:
-        ready[layout.world_size].step(candidates[layout])
-    for index in range(arguments.rounds):
-        if index % 2 == 0:
-            _measure(alone, ready, layouts, rows, crowding)
-        for layout in layouts if index % 2 == 0 else reversed(layouts):
-            seconds[layout].append(ready[layout.world_size].step(candidates[layout]))
+        ready[layout].step(candidates[layout])
+    pieces = _pieces(alone, ready, layouts, rows, crowding)
+    for index in range(max(2, arguments.rounds)):
+        # Between the steps, not before them: the machine's speed is another one half a minute later.
+        due = pieces[index % 2 :: 2]
+        for position, layout in enumerate(layouts if index % 2 == 0 else reversed(layouts)):
+            for measure in due[position * len(due) // len(layouts) : (position + 1) * len(due) // len(layouts)]:
+                measure()
+            seconds[layout].append(ready[layout].step(candidates[layout]))
     table = _calibration(rows, crowding, layouts)
     if arguments.table is not None:
         arguments.table.write_text(table.model_dump_json(indent=1) + "\n")
     device = measured_device(table)
     found = [_compared(layout, seconds[layout], device) for layout in layouts]
     timelines = {
-        named(layout): _timelines(candidates[layout], ready[layout.world_size], device)
-        for layout in DRAWN
-        if layout in candidates
+        named(layout): _timelines(candidates[layout], ready[layout], device) for layout in DRAWN if layout in candidates
     }
     for processes in (*ready.values(), alone):
         processes.close()
@@ -119,13 +121,14 @@ def workload(layout: Layout) -> Workload:
     )
 
 
-def _measure(
+def _pieces(
     alone: Processes,
-    ready: dict[int, Processes],
+    ready: dict[Layout, Processes],
     layouts: list[Layout],
     rows: dict[Any, list[float]],
     crowding: dict[int, list[float]],
-) -> None:
+) -> list[Callable[[], None]]:
+    """What there is to measure for the table, in pieces of some seconds: each call of one adds to `rows` or `crowding`."""
     counts = sorted({micro(layout) for layout in layouts})
     tokens = [count * LENGTH for count in counts]
     products = products_of(MODEL)
@@ -154,34 +157,49 @@ def _measure(
         [count, *shape] for count in (1, MODEL.num_experts // 2, MODEL.num_experts) for shape in sorted(expert)
     ]
     steps = OptimizerConfig().newton_schulz_steps
-    found = [
-        alone.tell("products", sorted(map(list, shapes))),
-        alone.tell("grouped", sorted(map(list, experts))),
-        alone.tell("attention", attention),
-        alone.tell("layers", counts, LENGTH),
-        alone.tell("optimizer", matrices, steps),
-        *(processes.tell("exchange", counts, LENGTH) for processes in ready.values()),
-        *(processes.tell("sums", _SUMS)[:1] for processes in ready.values()),
-        ready[min(ready)].tell("messages", _MESSAGES, only=2)[:1],
+    of_world = {layout.world_size: ready[layout] for layout in layouts}
+    few, many = of_world[min(of_world)], of_world[max(of_world)]
+    asked = [
+        partial(alone.tell, "products", sorted(map(list, shapes))),
+        partial(alone.tell, "grouped", sorted(map(list, experts))),
+        partial(alone.tell, "attention", attention),
+        partial(alone.tell, "layers", counts, LENGTH),
+        partial(alone.tell, "optimizer", matrices, steps),
+        *(partial(processes.tell, "exchange", counts, LENGTH) for processes in of_world.values()),
+        *(partial(_of_the_first, processes, "sums", _SUMS) for processes in of_world.values()),
+        partial(_of_the_first, few, "messages", _MESSAGES, only=2),
     ]
-    for answers in found:
-        for op, shape, taken in (row for answer in answers for row in answer):
+
+    def note(ask: Callable[[], list[Any]]) -> None:
+        for op, shape, taken in (row for answer in ask() for row in answer):
             rows[op, tuple(shape)].append(taken)
-    for count in range(1, max(ready) + 1):
-        crowding[count].append(statistics.mean(ready[max(ready)].tell("crowd", 2, LENGTH, 3.0, only=count)))
+
+    def crowd(count: int) -> None:
+        # Beside one alone just before and after: the machine's speed is another one a minute later.
+        def each(only: int, seconds: float) -> float:
+            return statistics.mean(many.tell("crowd", 2, LENGTH, seconds, only=only))
+
+        before, crowded, after = each(1, 1.0), each(count, 3.0), each(1, 1.0)
+        crowding[count].append(2 * crowded / (before + after))
+
+    return [*(partial(note, ask) for ask in asked), *(partial(crowd, count) for count in range(2, many.world + 1))]
+
+
+def _of_the_first(processes: Processes, command: str, *given: Any, only: int | None = None) -> list[Any]:
+    """What all do together, told by the first rank."""
+    return processes.tell(command, *given, only=only)[:1]
 
 
 def _calibration(rows: dict[Any, list[float]], crowding: dict[int, list[float]], layouts: list[Layout]) -> Calibration:
     """Of layers, what their products and attention do not take; of layers whose experts are shared, what those with their own do not take; of an update, what
     Newton-Schulz does not take: the rest."""
     medians = {key: statistics.median(values) for key, values in rows.items()}
-    alone = statistics.median(crowding[1])
     common = {
         "version": 1,
         "machine": f"{os.cpu_count()} CPU cores",
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "crowding": tuple((count, statistics.median(values) / alone) for count, values in sorted(crowding.items())),
+        "crowding": ((1, 1.0), *((count, statistics.median(values)) for count, values in sorted(crowding.items()))),
     }
     of_layers = {key: seconds for key, seconds in medians.items() if key[0].partition("_")[0] in _PARTS}
     whole = {key for key in medians if key[0].startswith("all_to_all") or key[0] == "update"}
@@ -266,7 +284,7 @@ def _written(ranks: Sequence[Sequence[Sequence[Any]]], began: float) -> list[lis
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=6, help="Two at least: half of the table in each.")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

@@ -1,5 +1,7 @@
 """Seconds of the operations that a step is made of, as the model's own code does them. Each function is a command of parallel_worker.py and gives
-rows of a calibration: [operation, shape, seconds]."""
+rows of a calibration: [operation, shape, seconds].
+
+Means, not medians: a step takes what all of its calls take, the slow ones too, of which a machine that others share has many."""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from abruzzi_jobs.distributed import Layout, Mesh, Ranks
 from abruzzi_jobs.distributed.exchange import RankExchange
 from abruzzi_jobs.distributed.mesh import Group
+from abruzzi_jobs.distributed.owned import Owned, OwnedPieces
 from abruzzi_jobs.distributed.stages import named_parameters
 from abruzzi_jobs.distributed.stopwatch import Stopwatch
 from abruzzi_jobs.distributed.zero1 import ShardedMuonClip
@@ -31,19 +34,16 @@ _LEAST_SECONDS = 0.02
 
 
 def seconds_of(run: Callable[[], Any], *, rounds: int = ROUNDS) -> float:
-    """Median, over calls that take long enough together to be measured."""
+    """Mean, over calls that take long enough together to be measured."""
     run()
     started = time.perf_counter()
     run()
     once = time.perf_counter() - started
-    calls = max(1, round(_LEAST_SECONDS / max(once, 1e-7) / rounds))
-    found = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for _ in range(calls):
-            run()
-        found.append((time.perf_counter() - started) / calls)
-    return statistics.median(found)
+    calls = max(rounds, round(_LEAST_SECONDS / max(once, 1e-7)))
+    started = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - started) / calls
 
 
 def products(model: ModelConfig, ranks: Ranks, shapes: list[list[int]]) -> list[Row]:
@@ -153,12 +153,14 @@ def messages(model: ModelConfig, ranks: Ranks, sizes: list[int]) -> list[Row]:
 
 
 def sums(model: ModelConfig, ranks: Ranks, sizes: list[int]) -> list[Row]:
-    """To the first rank and from it, all ranks at once; and the small sums of a step."""
+    """To the owners and from them, of equal parts, as ZeRO-1 does it; and the small sums of a step."""
     world, found = ranks.world_size, []
+    group = Group(None, list(range(world)))
     for size in sizes:
-        buffer = torch.zeros(size // 4)
-        found.append(["reduce", [world, size], _counted(lambda b=buffer: dist.reduce(b, 0), 9)])
-        found.append(["broadcast", [world, size], _counted(lambda b=buffer: dist.broadcast(b, 0), 9)])
+        parts = torch.zeros(size // 4).chunk(2 * world)
+        owned = OwnedPieces([Owned(part, part, i % world, group) for i, part in enumerate(parts)], rank=ranks.rank)
+        found.append(["reduce", [world, size], _counted(owned.reduce, 9)])
+        found.append(["broadcast", [world, size], _counted(owned.broadcast, 9)])
     maxima, counts = torch.zeros(model.num_layers, model.num_heads), torch.zeros(model.num_layers, model.num_experts)
     three, one = torch.zeros(3, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
 
@@ -198,7 +200,7 @@ def optimizer(model: ModelConfig, ranks: Ranks, matrices: list[list[int]], steps
     for _ in range(5):
         update()
     size = sum(p.numel() for p in sharded.parameters.values())
-    return [*found, ["update", [size], statistics.median(taken[1:])]]
+    return [*found, ["update", [size], statistics.mean(taken[1:])]]
 
 
 def crowd(model: ModelConfig, ranks: Ranks, sequences: int, length: int, seconds: float) -> float:
@@ -242,10 +244,10 @@ def _passes_of_both_clocks(forward: Callable[[], Tensor], *, calls: int) -> tupl
         pairs = ((began, done), (start, inputs), (inputs, _clocks()))
         taken.append([(to[0] - since[0], to[1] - since[1]) for since, to in pairs])
 
-    def median(step: int, clock: int) -> float:
-        return statistics.median(call[step][clock] for call in taken[2:])
+    def mean(step: int, clock: int) -> float:
+        return statistics.mean(call[step][clock] for call in taken[2:])
 
-    return (median(0, 0), median(1, 0), median(2, 0)), (median(0, 1), median(1, 1), median(2, 1))
+    return (mean(0, 0), mean(1, 0), mean(2, 0)), (mean(0, 1), mean(1, 1), mean(2, 1))
 
 
 def _clocks() -> tuple[float, float]:
@@ -260,4 +262,4 @@ def _counted(run: Callable[[], Any], calls: int) -> float:
         started = time.perf_counter()
         run()
         found.append(time.perf_counter() - started)
-    return statistics.median(found)
+    return statistics.mean(found)

@@ -1,20 +1,19 @@
 """ZeRO-1 around MuonClip: every rank computes with all parameters of its stage and accumulates their gradients in float32; the states of a piece
 (masters, momenta, averages) are with its owner alone (ownership.py), who gets the piece's gradient summed, and gives the new piece to all.
 
-Pieces of one owner lie in one flat buffer where they can, so that a step has few messages: parameters and gradients are views into them.
+Pieces of one owner lie in one flat buffer where they can: parameters and gradients are views into them. A step has few messages (owned.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from abruzzi_jobs.distributed.mesh import Group, Mesh
+from abruzzi_jobs.distributed.owned import Owned, OwnedPieces
 from abruzzi_jobs.distributed.ownership import Piece, share_dense, share_experts_out
 from abruzzi_jobs.models import DecoderConfig
 from abruzzi_jobs.optim import (
@@ -26,19 +25,6 @@ from abruzzi_jobs.optim import (
     plan_parameters,
 )
 from abruzzi_jobs.optim.qk_clip import clip_statistics, gammas
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """Contiguous gradients, and the parameters they are of, that have one owner."""
-
-    gradient: Tensor
-    parameter: Tensor
-    owner: int
-    group: Group
-
-
-_Send = Callable[[_Message, int, dist.ProcessGroup | None], dist.Work | None]
 
 
 class ShardedMuonClip:
@@ -63,9 +49,11 @@ class ShardedMuonClip:
             "experts": share_experts_out(plans, mesh.expert_data.size),
         }
         self._gradients: dict[str, Tensor] = {}
-        self._messages: list[_Message] = []
-        for kind, group in (("dense", mesh.data), ("experts", mesh.expert_data)):
-            self._lay_out(self.pieces[kind], group)
+        self._owned = [
+            *self._lay_out(self.pieces["dense"], mesh.data),
+            *self._lay_out(self.pieces["experts"], mesh.expert_data),
+        ]
+        self._shared = OwnedPieces(self._owned, rank=mesh.ranks.rank)
         mine = self.own_pieces = self._mine()
         self.own = MuonClip(
             {piece.name: nn.Parameter(self.parameters[piece.name].data[piece.first : piece.last]) for piece in mine},
@@ -94,7 +82,7 @@ class ShardedMuonClip:
     def reduce(self) -> float:
         """Sum each piece's gradient at its owner. Returns the global norm, over all stages."""
         self.accumulate()
-        self._each_message(lambda m, source, handle: dist.reduce(m.gradient, source, group=handle, async_op=True))
+        self._shared.reduce()
         squares = torch.zeros((), dtype=torch.float64, device=self.mesh.ranks.device)
         if self._own_gradients:
             squares += torch.stack(torch._foreach_norm([*self._own_gradients.values()])).double().square().sum()
@@ -119,13 +107,13 @@ class ShardedMuonClip:
     @torch.no_grad()
     def share(self) -> None:
         """Give the owned pieces' new values to all who compute with them, and begin new gradients."""
-        self._each_message(lambda m, source, handle: dist.broadcast(m.parameter, source, group=handle, async_op=True))
+        self._shared.broadcast()
         self.zero()
 
     @torch.no_grad()
     def zero(self) -> None:
-        for message in self._messages:
-            message.gradient.zero_()
+        for piece in self._owned:
+            piece.gradient.zero_()
         self._attach()
 
     def statistics(self) -> OptimizerStatistics:
@@ -167,8 +155,9 @@ class ShardedMuonClip:
         places = {"dense": self.mesh.data_rank, "experts": self.mesh.edp_rank}
         return [piece for kind, pieces in self.pieces.items() for piece in pieces if piece.owner == places[kind]]
 
-    def _lay_out(self, pieces: Sequence[Piece], group: Group) -> None:
+    def _lay_out(self, pieces: Sequence[Piece], group: Group) -> list[Owned]:
         """Whole parameters of one owner and dtype in one buffer; a parameter of several owners in its own."""
+        found: list[Owned] = []
         owners: dict[str, list[Piece]] = {}
         for piece in pieces:
             owners.setdefault(piece.name, []).append(piece)
@@ -182,7 +171,7 @@ class ShardedMuonClip:
             gradient = self._gradients[name] = torch.zeros_like(parameter, dtype=_wide(parameter.dtype))
             for part in parts:
                 rows = slice(part.first, part.last)
-                self._messages.append(_Message(gradient[rows], parameter.data[rows], part.owner, group))
+                found.append(Owned(gradient[rows], parameter.data[rows], part.owner, group))
         for (owner, dtype), names in buckets.items():
             sizes = [self.parameters[name].numel() for name in names]
             device = self.parameters[names[0]].device
@@ -192,22 +181,14 @@ class ShardedMuonClip:
                 parameter = self.parameters[name]
                 parameter.data = values.view(parameter.shape).copy_(parameter.data)
                 self._gradients[name] = grads.view(parameter.shape)
-            self._messages.append(_Message(gradient, flat, owner, group))
+            found.append(Owned(gradient, flat, owner, group))
+        return found
 
     def _attach(self) -> None:
         """Where a gradient is as wide as its parameter, autograd adds to the accumulator itself."""
         for name, parameter in self.parameters.items():
             gradient = self._gradients[name]
             parameter.grad = gradient if gradient.dtype == parameter.dtype else None
-
-    def _each_message(self, send: _Send) -> None:
-        works = []
-        for message in self._messages:
-            if message.group.size > 1:
-                works.append(send(message, message.group.ranks[message.owner], message.group.handle))
-        for work in works:
-            if work is not None:
-                work.wait()
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -155,6 +155,11 @@ class Block(nn.Module):
         return x_BLD + self.mlp(normed), None
 
 
+class Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Nothing: `Decoder.init_weights` fills it, or a checkpoint. PyTorch would draw it, for which on meta it imports its compiler: 2 s of every process."""
+
+
 class Decoder(nn.Module):
     """Layers `layers` of the model, and of their experts `experts` (all by default). `ends`: whether the embedding is here, and whether the head is;
     by default with the first and with the last layer. On device "meta" nothing is allocated; `init_weights`
@@ -192,7 +197,7 @@ class Decoder(nn.Module):
                 "tie_embeddings: a pipeline stage cannot share the embedding with the head; use one stage or tie_embeddings = false"
             )
         where: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, **where) if self.is_first else None
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, **where) if self.is_first else None
         self.layers = nn.ModuleDict(
             {str(layer): Block(config, layer, self.attention, experts=experts, **where) for layer in layers}
         )

@@ -276,10 +276,14 @@ def _measured(work: Workload, table: OperationTable, own: RankStates, mine: list
         return sum(table.sized(op, size, ranks=among) for op, size in sizes) * table.speed(among) / speed
 
     owned = own.whole_parameters // ranks + own.routed_parameters // edp
+    if edp == ranks:  # in the same messages
+        gradients = shared(own.whole_parameters + own.routed_parameters, ranks)
+    else:
+        gradients = shared(own.whole_parameters, ranks) + shared(own.routed_parameters, edp)
     return OptimizerSeconds(
         newton_schulz=newton_schulz,
         host_copy=0.0,
-        gradients=shared(own.whole_parameters, ranks) + shared(own.routed_parameters, edp),
+        gradients=gradients,
         update=table.sized(Operation.UPDATE, owned) / speed + table.sized(Operation.STEP, work.ranks),
     )
 
