@@ -214,3 +214,21 @@ assert not others and not strange, (others, strange)
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=600, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_is_made_on_meta_and_takes_a_step_without_pytorchs_compiler() -> None:
+    """Whose import is 2 s of every process."""
+    code = """
+import sys
+import torch
+from abruzzi.contracts import training as contract
+from abruzzi_jobs.models import KimiK2, ModelConfig
+model = KimiK2(ModelConfig.from_dict(contract.ModelConfig(preset="nano").model_dump()), device="meta")
+model.to_empty(device="cpu")
+model.init_weights(0)
+tokens_BL = torch.zeros(1, 8, dtype=torch.int64)
+model(tokens_BL, tokens_BL).loss.backward()
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=600, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
