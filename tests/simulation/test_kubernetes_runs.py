@@ -18,14 +18,15 @@ from simulation.memory_store import MemoryRunStore
 from simulation.test_kubernetes_faults import admit_by_fence
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi.contracts.stage import StageSpec
 from abruzzi.contracts.states import AttemptState, Cause, RunState, StageState
-from abruzzi.engine.view import AttemptView, Desired, RunView, StageView
+from abruzzi.engine.view import AttemptView, Desired, Phase, RunView, Seen, StageView
 from abruzzi_operators.controller.controller import Controller, ControllerConfig
 from abruzzi_operators.executors.clearing import clear, look
 from abruzzi_operators.executors.fence import NAME
 from abruzzi_operators.executors.kubernetes import DISCOVER_SECONDS, KubernetesExecutor
 from abruzzi_operators.kubernetes.errors import Denied, Unreachable
-from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, SECRETS, Object, Resource
+from abruzzi_operators.kubernetes.resources import CONFIG_MAPS, JOBS, RAY_JOBS, SECRETS, Object, Resource
 
 RUN = "runaaaaaaa"
 DEADLINE_SECONDS = 60.0
@@ -177,6 +178,42 @@ async def test_a_kind_that_the_role_may_not_list_stops_nobody_who_needs_none_of_
         await whole.until_ended()
     assert whole.run.state is RunState.SUCCEEDED
     assert whole.starts()[0] == "1"
+
+
+async def test_a_kind_that_is_uninstalled_stops_those_alone_that_are_of_it_and_is_used_again_once_it_is_back(
+    whole: Whole,
+) -> None:
+    executor, api = whole.place.executor, whole.cluster.api
+    ray = {"resources": {"framework": "ray"}}
+    plain, on_ray = whole.place.spec(), whole.place.spec(config=ray)
+
+    async def until(spec: StageSpec, phase: Phase) -> Seen:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (seen := (await executor.observe([spec.attempt_id]))[spec.attempt_id]).phase is not phase:
+                await asyncio.sleep(0.01)
+        return seen
+
+    await executor.create(plain)
+    await until(plain, Phase.RUNNING)
+    await executor.create(on_ray)
+    await until(on_ray, Phase.PENDING)  # nobody plays KubeRay here
+    kind = api.served.pop(RAY_JOBS.full_name)
+    api.break_watches()
+    await until(plain, Phase.UNKNOWN)  # while the watches are broken
+    await until(plain, Phase.RUNNING)
+    assert "rayjobs.ray.io: 404 page not found" in str((await until(on_ray, Phase.UNKNOWN)).reason)
+    assert plain.attempt_id in await executor.list_attempts()
+    whole.place.finish(plain)
+    await until(plain, Phase.EXITED)
+    whole.cluster._began -= DISCOVER_SECONDS / whole.cluster.speed
+    with pytest.raises(AbruzziError, match=r"does not serve RayJob .*; install the KubeRay operator"):
+        await executor.create(whole.place.spec(config=ray))
+    api.served[RAY_JOBS.full_name] = kind
+    await until(on_ray, Phase.PENDING)
+    whole.cluster._began -= DISCOVER_SECONDS / whole.cluster.speed
+    again = whole.place.spec(config=ray)
+    await executor.create(again)
+    await until(again, Phase.PENDING)
 
 
 async def test_an_account_that_nobody_knows_at_the_start_makes_no_kind_unserved(whole: Whole) -> None:

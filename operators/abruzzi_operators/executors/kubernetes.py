@@ -41,7 +41,7 @@ from abruzzi_operators.executors.secret import MakeCredentials, encoded, read, s
 from abruzzi_operators.kubernetes import projections
 from abruzzi_operators.kubernetes.api import Api
 from abruzzi_operators.kubernetes.discovery import Cluster, discover_for
-from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Denied, Invalid, NotFound
+from abruzzi_operators.kubernetes.errors import AlreadyExists, ApiError, Denied, Invalid, NotFound, NotServed
 from abruzzi_operators.kubernetes.reflector import Key, Reflector, Tuning
 from abruzzi_operators.kubernetes.resources import (
     JOBS,
@@ -160,7 +160,8 @@ class KubernetesExecutor:
                 await self._stack.enter_async_context(self._fence.reflector)
                 await self._stack.enter_async_context(self._refusals)
                 await self._follow(PODS, projections.pod, SELECTOR, self._ledger.take_pods)
-            if self._cluster is None or self._cluster.denied:
+            unserved = any(isinstance(reflector.problem, NotServed) for reflector in self._reflectors.values())
+            if self._cluster is None or self._cluster.denied or unserved:
                 await self._discover()
         await self._fence.reflector.synced(seconds=SYNC_SECONDS)
         for name, reflector in list(self._reflectors.items()):
@@ -211,7 +212,7 @@ class KubernetesExecutor:
             return
         self._stopped.add(attempt_id)
         await self._delete_workload(attempt_id, foreground=True)
-        await self._delete_pods(attempt_id, grace_seconds=grace_seconds)
+        await self._ending.delete_pods(self._ledger.living_pods(attempt_id), grace_seconds=grace_seconds)
 
     async def dump_stacks(self, attempt_id: str, rank: int) -> None:
         """Asks the launcher through an annotation on the pod. The stacks come with the rank's log."""
@@ -473,7 +474,7 @@ class KubernetesExecutor:
     async def _look(self, attempt_id: str) -> Seen:
         facts = self._facts(attempt_id)
         if self._fence.is_removed(attempt_id) and not facts.living and facts.workload is None:
-            if self._is_all_gone(attempt_id) and self._problem() is None:
+            if self._is_all_gone(attempt_id) and self._problem(attempt_id) is None:
                 return Seen(Phase.GONE, observed_at=facts.now)
             seen = await self._gone_or(attempt_id)
             return replace(seen, reason=was_removed(attempt_id, self._namespace)) if seen.phase is Phase.GONE else seen
@@ -486,7 +487,7 @@ class KubernetesExecutor:
                 found = assess(facts if newest is None else replace(facts, workload=newest[1]))
         if found.seen is None:
             return await self._gone_or(attempt_id)
-        if found.seen.phase is not Phase.EXITED and (problem := self._problem()) is not None:
+        if found.seen.phase is not Phase.EXITED and (problem := self._problem(attempt_id)) is not None:
             return self._unknown(problem, node=found.seen.node)
         if found.halt and attempt_id not in self._halted:
             try:
@@ -561,10 +562,12 @@ class KubernetesExecutor:
         made = self._made.get(attempt_id)
         return self._now() - made[2] if made is not None and self._ledger.workload(attempt_id) is None else 0.0
 
-    def _problem(self) -> ApiError | None:
-        """Why the caches of workloads and pods do not follow, if they don't. (Kueue's only holds sentences.)"""
-        followed = [r for name, r in self._reflectors.items() if name != WORKLOADS.full_name]
-        return next((r.problem for r in followed if r.problem is not None), None)
+    def _problem(self, attempt_id: str = "") -> ApiError | None:
+        """Why the caches of workloads and pods do not follow, if they don't. A kind that is served no more matters to those of that kind alone. (Kueue's
+        only holds sentences.)"""
+        own, *_ = self._cached(attempt_id) or (None,)
+        problems = [(r.resource, r.problem) for r in self._reflectors.values() if r.resource.kind != WORKLOADS.kind]
+        return next((p for kind, p in problems if p and (not isinstance(p, NotServed) or kind == own)), None)
 
     def _check_following(self) -> None:
         if (problem := self._problem()) is not None:
@@ -586,9 +589,6 @@ class KubernetesExecutor:
         if found is None or (foreground and is_terminating(found[1])):
             return
         await self._ending.delete_workload(*found, foreground=foreground)
-
-    async def _delete_pods(self, attempt_id: str, *, grace_seconds: float) -> None:
-        await self._ending.delete_pods(self._ledger.living_pods(attempt_id), grace_seconds=grace_seconds)
 
     def _forget(self, attempt_id: str) -> None:
         self._ledger.forget(attempt_id)
