@@ -2,7 +2,7 @@
 of 2 to 8 processes beside the measured one.
 
 Layouts take turns, the table is measured anew in between, and medians of all are compared: what else the machine does slows both alike. All ranks
-have one thread; there are more of them than cores.
+have one thread; there are more of them than cores. Those of all layouts stand ready at once, in 15 GB of memory; with `--processes 4` in half of it.
 
     python bench/plan_calibration.py --out plan_calibration.json --table plan_operations.json
     abruzzi plan recipe.toml --calibration plan_operations.json
