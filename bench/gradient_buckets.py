@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interleaved import interleaved_seconds, machine, report, summary
-from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes, named
+from interleaved import interleaved_seconds, report, summary
+from parallel_ranks import SEQUENCES, Candidate, Processes, named, setting
 
 from abruzzi_jobs.distributed import Layout
 
@@ -40,10 +40,7 @@ def main() -> int:
     ratios = {named(layout): medians[_name(layout, True)] / medians[_name(layout, False)] for layout in LAYOUTS}
     result: dict[str, Any] = {
         "bench": "gradient_buckets",
-        "model": MODEL.model_dump(exclude={"preset"}),
-        "sequences": SEQUENCES,
-        "sequence_length": LENGTH,
-        "machine": machine(threads=1),
+        **setting(threads=1),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratios": ratios,
         "target_ratio": TARGET,

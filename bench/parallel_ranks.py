@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import parallel_worker
+from interleaved import machine
 
 from abruzzi.contracts.training import ModelConfig, ParallelConfig
 from abruzzi_jobs.distributed import Layout
@@ -27,6 +28,16 @@ MODEL = ModelConfig(
 SEQUENCES = 16
 LENGTH = 256
 """A micro-batch is of whole sequences, in the paper of 4096 tokens. Of short ones its matrix products are so thin that what is measured is that."""
+
+
+def setting(*, threads: int) -> dict[str, Any]:
+    """Of a bench's result: what all of them step through, and where."""
+    return {
+        "model": MODEL.model_dump(exclude={"preset"}),
+        "sequences": SEQUENCES,
+        "sequence_length": LENGTH,
+        "machine": machine(threads=threads),
+    }
 
 
 def named(layout: Layout | None) -> str:
@@ -115,7 +126,7 @@ class Processes:
 
 
 def _context() -> Any:
-    """Of processes that are forked where torch is imported already: they share what it takes, half a gigabyte, and begin at once."""
+    """Of processes that are forked where torch is imported already: they share what that takes, and begin at once."""
     for name, value in HEAP.items():
         os.environ.setdefault(name, value)
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parent)}

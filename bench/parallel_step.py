@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interleaved import interleaved_seconds, machine, report, summary
-from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes
+from interleaved import interleaved_seconds, report, summary
+from parallel_ranks import SEQUENCES, Candidate, Processes, setting
 
 from abruzzi_jobs.distributed import Layout
 
@@ -46,10 +46,7 @@ def main() -> int:
     ratios = {name: medians[name] / medians[best] for name in fastest.values()}
     result: dict[str, Any] = {
         "bench": "parallel_step",
-        "model": MODEL.model_dump(exclude={"preset"}),
-        "sequences": SEQUENCES,
-        "sequence_length": LENGTH,
-        "machine": machine(threads=THREADS),
+        **setting(threads=THREADS),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "fastest_alone": best,
         "ratios": ratios,

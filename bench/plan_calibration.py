@@ -2,7 +2,7 @@
 of 2 to 8 processes beside the measured one.
 
 Layouts take turns, the table is measured anew in between, and medians of all are compared: what else the machine does slows both alike. All ranks
-have one thread; there are more of them than cores. Those of all layouts stand ready at once, in 15 GB of memory; with `--processes 4` in half of it.
+have one thread; there are more of them than cores. Those of all layouts stand ready at once, in some 15 GB of memory: fewer `--processes` need less.
 
     python bench/plan_calibration.py --out plan_calibration.json --table plan_operations.json
     abruzzi plan recipe.toml --calibration plan_operations.json
@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interleaved import machine, report, summary
-from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes, named, parallel_of
+from interleaved import report, summary
+from parallel_ranks import LENGTH, MODEL, SEQUENCES, Candidate, Processes, named, parallel_of, setting
 
 from abruzzi.contracts.calibration import Calibration, MeasuredOperation, Operation
 from abruzzi.contracts.training import BatchConfig, CheckpointConfig, MemoryConfig, OptimizerConfig
@@ -84,10 +84,7 @@ def main() -> int:
     worst = max(abs(one["ratio"] - 1) for one in found)
     result: dict[str, Any] = {
         "bench": "plan_calibration",
-        "model": MODEL.model_dump(exclude={"preset"}),
-        "sequences": SEQUENCES,
-        "sequence_length": LENGTH,
-        "machine": machine(threads=1),
+        **setting(threads=1),
         "crowding": dict(table.crowding),
         "operations_measured": len(table.operations),
         "layouts": found,

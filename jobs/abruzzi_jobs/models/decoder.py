@@ -157,7 +157,7 @@ class Block(nn.Module):
 
 class Embedding(nn.Embedding):
     def reset_parameters(self) -> None:
-        """Nothing: `Decoder.init_weights` fills it, or a checkpoint. PyTorch would draw it, for which on meta it imports its compiler: 2 s of every process."""
+        """Nothing: `Decoder.init_weights` fills it, or a checkpoint. PyTorch would draw it, and on meta import its compiler for that, in every process."""
 
 
 class Decoder(nn.Module):

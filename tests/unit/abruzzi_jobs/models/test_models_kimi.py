@@ -217,7 +217,6 @@ assert not others and not strange, (others, strange)
 
 
 def test_a_model_is_made_on_meta_and_takes_a_step_without_pytorchs_compiler() -> None:
-    """Whose import is 2 s of every process."""
     code = """
 import sys
 import torch
