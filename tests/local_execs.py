@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -18,17 +19,19 @@ from abruzzi_operators.kubernetes.resources import PODS
 
 
 class LocalExecs:
-    """A probe answers `reached`, by default nothing; every other program is run. Of a folder that an image has, the image's own is the one beside it, `.image`."""
+    """A probe answers `reached`, by default nothing, of a pod that has a `network`; `looks`: how often it was asked. Every other program is run. Of a folder that an image has, the image's own is the one beside it, `.image`."""
 
-    def __init__(self, api: Api, reached: str = "[]") -> None:
-        self.reached = reached
+    def __init__(self, api: Api) -> None:
+        self.reached: list[str] = []
+        self.network, self.looks = True, 0
         self._api = api
 
     @asynccontextmanager
     async def open(self, namespace: str, pod: str, argv: Sequence[str]) -> AsyncIterator[Stream]:
         found = await self._api.get(PODS, pod, namespace=namespace)
         if "reached" in argv[-1]:
-            yield _Said(self.reached.encode())
+            self.looks += 1
+            yield _Said(json.dumps({"reached": self.reached, "network": self.network}).encode())
             return
         for copy in found["spec"].get("initContainers", ()):
             place = copy["command"][2].removesuffix("/.")

@@ -20,7 +20,7 @@ from abruzzi_operators.sandboxes.server import Server
 
 NAMESPACE = "sandboxes"
 TOKEN = "of-an-attempt"
-PATIENCE = Patience(poll=0.01, look=0.05, network=0.0, again=0.05, take=20.0, word=0.05)
+PATIENCE = Patience(poll=0.01, look=0.05, network=0.0, silent=0.0, again=0.05, take=20.0, word=0.05)
 
 
 class PodsThatRun(FakeApi):

@@ -13,7 +13,18 @@ from cluster.binaries import Toolbox
 from cluster.components import Component
 from cluster.control_plane import admin_client
 from cluster.errors import ClusterError
-from cluster.layout import BRIDGE, CGROUP, CLUSTER_CIDR, HOST_ADDRESS, NETWORK, NODE, POD_CIDR, SERVICE_CIDR, Layout
+from cluster.layout import (
+    BRIDGE,
+    CGROUP,
+    CLUSTER_CIDR,
+    HARDWARE_ADDRESS,
+    HOST_ADDRESS,
+    NETWORK,
+    NODE,
+    POD_CIDR,
+    SERVICE_CIDR,
+    Layout,
+)
 
 CNI_PLUGINS = Path("/usr/lib/cni")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -47,7 +58,9 @@ def remember_machine(layout: Layout) -> None:
 
 def make_bridge(layout: Layout) -> None:
     """The bridge bears the state directory as its alias, so that any checkout finds out whose cluster lives here."""
-    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    # Without a hardware address of its own it takes the lowest of its ports', another one with each pod that comes or goes, and the pods that are there
+    # send to the one that they remember: nothing of theirs arrives for half a minute and more.
+    run("ip", "link", "add", BRIDGE, "address", HARDWARE_ADDRESS, "type", "bridge")
     run("ip", "link", "set", BRIDGE, "alias", str(layout.state))
     run("ip", "addr", "add", f"{HOST_ADDRESS}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")

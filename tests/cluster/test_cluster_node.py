@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from cluster.handle import ClusterHandle
+from cluster.layout import APISERVER_PORT
 
 
 def pod_spec(image: str, script: str) -> dict[str, Any]:
@@ -71,6 +72,27 @@ def test_a_pod_reaches_another_one_through_its_service(cluster: ClusterHandle, n
     script = "for i in $(seq 50); do wget -q -O - http://server && exit 0; sleep 0.2; done; exit 1"
     cluster.kubectl.create(job("client", pod_spec(cluster.image("busybox"), script)), namespace=namespace)
     assert cluster.wait_job("client", namespace) == "here\n"
+
+
+def test_a_pod_goes_on_reaching_the_node_while_others_come_and_go(cluster: ClusterHandle, namespace: str):
+    reach = f"import socket; socket.create_connection(({cluster.host_address!r}, {APISERVER_PORT}), 1)"
+    script = f"trap 'exit 0' TERM; while :; do python3 -I -S -c \"{reach}\" 2>&1; sleep 0.1 & wait; done"
+    image = cluster.python_image()
+
+    def start(name: str, script: str) -> None:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod_spec(image, script)}
+        cluster.kubectl.create(pod, namespace=namespace)
+        cluster.kubectl.wait(f"pod/{name}", "condition=Ready", namespace=namespace)
+
+    start("stays", script)
+    for number in range(4):
+        start(f"goes-{number}", "exec sleep 1000")
+        cluster.kubectl("delete", "pod", f"goes-{number}", "-n", namespace)
+    said = cluster.kubectl(
+        "exec", "stays", "-n", namespace, "--", "python3", "-I", "-S", "-c", f"{reach}; print('there')"
+    )
+    assert said == "there\n"
+    assert cluster.kubectl("logs", "stays", "-n", namespace) == ""
 
 
 def test_a_command_can_be_run_in_a_pod(cluster: ClusterHandle, namespace: str):

@@ -38,7 +38,7 @@ def stage(service: Service, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     token.write_text(TOKEN)
     monkeypatch.setenv("ABRUZZI_SANDBOXES_URL", service.url)
     monkeypatch.setenv("ABRUZZI_TOKEN", str(token))
-    service.execs.reached = "[]"
+    service.execs.reached = []
 
 
 def python(folder: Path, code: str, limits: Limits | None = None, **bounds) -> Finished:
@@ -229,7 +229,7 @@ def test_without_an_attempts_token_there_is_none(tmp_path: Path, monkeypatch: py
 
 def test_a_service_that_gives_none_says_why_and_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sandbox_service(SandboxPods(image="stages", ready=0)) as service:
-        service.execs.reached = '["10.0.0.1:443"]'
+        service.execs.reached = ["10.0.0.1:443"]
         monkeypatch.setenv("ABRUZZI_SANDBOXES_URL", service.url)
         with pytest.raises(AbruzziError, match=r"reaches 10\.0\.0\.1:443: no untrusted program is run there"):
             run(Box(workspace=tmp_path, isolator="pods"), ["true"])

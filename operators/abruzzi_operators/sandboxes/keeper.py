@@ -36,7 +36,10 @@ class Patience:
     pull: float = 1200.0
     """For a pod from an image that a stage has named, which is gigabytes on a node that does not have it."""
     network: float = 15.0
-    """For a NetworkPolicy to hold: firewalls learn of a new pod a little later than its node."""
+    """For a NetworkPolicy to hold: firewalls learn of a new pod a little later than its node. Where a pod has reached something after that, the next ones
+    have to reach nothing for as long."""
+    silent: float = 3.0
+    """For which a pod that has a network has to reach nothing: a packet that is lost is sent again after 1 s, when one look at it is over."""
     poll: float = 0.2
     look: float = 30.0
     """Between two looks for leaks."""
@@ -69,6 +72,8 @@ class Keeper:
         self._waiting = 0
         self._news = asyncio.Condition()
         self._fault = ""
+        self._open = False
+        """The last pod whose network was judged could reach something."""
         self._not_before = 0.0
 
     @property
@@ -243,25 +248,44 @@ class Keeper:
             if never or self._clock() > end:
                 raise AbruzziError("no_sandbox", f"A sandbox pod does not run: {_why(state)}", status=503)
             await asyncio.sleep(self._patience.poll)
-        end = self._clock() + self._patience.network
-        while reached := await self._reached(name, wanted.image or self._settings.image):
-            if self._clock() > end:
-                raise AbruzziError(
-                    "no_sandbox",
-                    f"A sandbox pod reaches {', '.join(reached)}: no untrusted program is run there. The cluster's network has to enforce "
-                    "NetworkPolicy, or the runtime class has to have no network.",
-                    status=503,
-                )
+        await self._judge_network(name, wanted.image or self._settings.image)
+
+    async def _judge_network(self, name: str, image: str) -> None:
+        """Raises AbruzziError where the pod can reach something. That it cannot is only believed when it lasts: a network that fails for a moment, as
+        bridges do when another pod comes or goes, looks like one that is shut."""
+        end, silent_since = self._clock() + self._patience.network, None
+        while True:
+            now = self._clock()
+            reached, has_network = await self._reached(name, image)
+            if not reached and not has_network:
+                return
+            if reached:
+                silent_since = None
+                if self._clock() > end:
+                    self._open = True
+                    raise AbruzziError(
+                        "no_sandbox",
+                        f"A sandbox pod reaches {', '.join(reached)}: no untrusted program is run there. The cluster's network has to enforce "
+                        "NetworkPolicy, or the runtime class has to have no network.",
+                        status=503,
+                    )
+            else:
+                silent_since = now if silent_since is None else silent_since
+                if self._clock() - silent_since >= (self._patience.network if self._open else self._patience.silent):
+                    self._open = False
+                    return
             await asyncio.sleep(self._patience.poll)
 
-    async def _reached(self, name: str, image: str) -> list[str]:
+    async def _reached(self, name: str, image: str) -> tuple[list[str], bool]:
+        """What it has reached, and whether it has a network."""
         said = b""
         async with self._execs.open(self._namespace, name, probe(self._places)) as stream:
             while data := await stream.receive():
                 said += data
         try:
-            return [str(place) for place in json.loads(said)]
-        except ValueError as error:
+            answer = json.loads(said)
+            return [str(place) for place in answer["reached"]], bool(answer["network"])
+        except (ValueError, TypeError, KeyError) as error:
             told = stream.said or said.decode("utf-8", "replace") or "nothing"
             raise AbruzziError("no_sandbox", f"python3 in image {image} said: {told}", status=503) from error
 

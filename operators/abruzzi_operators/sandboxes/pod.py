@@ -49,7 +49,7 @@ if os.geteuid() == 0:
     reached.append("the rights of root")
 if os.path.exists("/var/run/secrets/kubernetes.io"):
     reached.append("a token of the cluster")
-print(json.dumps(reached))
+print(json.dumps({"reached": reached, "network": [name for _, name in socket.if_nameindex()] != ["lo"]}))
 """
 
 
@@ -128,6 +128,7 @@ def taken_away(pod: Object) -> str:
 
 
 def probe(places: Sequence[tuple[str, int]], seconds: float = 1.0) -> list[str]:
-    """The command line of a program that prints, as JSON, what it has reached of these places, and what it has that it should not have."""
+    """The command line of a program that prints, as JSON, what it has `reached` of these places or has that it should not have, and whether it has a
+    `network` at all: where it has, that nothing answers may be a packet that was lost."""
     program = _PROBE.replace("PLACES", json.dumps([list(place) for place in places])).replace("SECONDS", str(seconds))
     return ["python3", "-I", "-S", "-c", program]

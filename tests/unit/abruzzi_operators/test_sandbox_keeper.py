@@ -16,7 +16,7 @@ from abruzzi.contracts.sandbox import SandboxIn
 from abruzzi.kit.settings import SandboxPods
 from abruzzi_operators.kubernetes.errors import Unreachable
 from abruzzi_operators.kubernetes.resources import NAMESPACES, PODS, Object
-from abruzzi_operators.sandboxes.keeper import Keeper
+from abruzzi_operators.sandboxes.keeper import Keeper, Patience
 from abruzzi_operators.sandboxes.pod import LABEL_KEEPER, sandbox_pod, taken_away
 
 SETTINGS = SandboxPods(image="stages", ready=2, most=3)
@@ -24,13 +24,13 @@ OWNER = {"metadata": {"name": "service-1", "uid": "u-1"}}
 
 
 class World:
-    def __init__(self, settings: SandboxPods = SETTINGS) -> None:
+    def __init__(self, settings: SandboxPods = SETTINGS, patience: Patience = PATIENCE) -> None:
         self.now = 0.0
         self.settings = settings
         self.api = PodsThatRun()
         self.execs = LocalExecs(self.api)
         self.keeper = Keeper(
-            self.api, self.execs, settings, namespace=NAMESPACE, name="here", places=(), patience=replace(PATIENCE, take=0.3),
+            self.api, self.execs, settings, namespace=NAMESPACE, name="here", places=(), patience=replace(patience, take=0.3),
             clock=lambda: self.now,
         )  # fmt: skip
 
@@ -198,16 +198,58 @@ async def test_a_deletion_that_fails_is_tried_again() -> None:
 
 async def test_a_pod_that_reaches_something_is_given_to_nobody() -> None:
     world = World()
-    world.execs.reached = '["169.254.169.254:80", "a token of the cluster"]'
+    world.execs.reached = ["169.254.169.254:80", "a token of the cluster"]
     async with world.running():
         await world.until(lambda: bool(world.keeper.fault))
         with pytest.raises(
             AbruzziError, match=r"reaches 169\.254\.169\.254:80, a token of the cluster: no untrusted program is run"
         ):
             await world.keeper.take("a")
-        world.execs.reached = "[]"
+        world.execs.reached = []
         await world.until(lambda: world.keeper.ready == 2)
         assert world.keeper.fault == "", "the network was mended"
+
+
+async def test_a_network_that_fails_for_a_moment_is_not_taken_for_one_that_is_shut() -> None:
+    world = World(SETTINGS.model_copy(update={"ready": 1}), replace(PATIENCE, network=1000.0, silent=200.0))
+    world.execs.reached = ["10.0.0.1:6443"]
+    async with world.running():
+        await world.until(lambda: world.execs.looks > 3)
+        world.execs.reached, looks = [], world.execs.looks
+        await world.until(lambda: world.execs.looks > looks + 1)
+        world.execs.reached = ["10.0.0.1:6443"]
+        await world.until(lambda: bool(world.keeper.fault) or world.keeper.ready > 0)
+        assert world.keeper.ready == 0
+        assert "reaches 10.0.0.1:6443" in world.keeper.fault
+
+
+async def test_where_a_pod_has_reached_something_the_next_one_has_to_be_silent_for_longer() -> None:
+    world = World(
+        SETTINGS.model_copy(update={"ready": 1, "lifetime_seconds": 3600}),
+        replace(PATIENCE, network=1000.0, silent=100.0),
+    )
+
+    async def silent_for() -> float:
+        world.execs.reached, since = [], world.now
+        await world.until(lambda: world.keeper.ready == 1)
+        return world.now - since
+
+    async with world.running():
+        assert 100.0 <= await silent_for() < 1000.0
+        world.execs.reached = ["10.0.0.1:6443"]
+        await world.keeper.destroy(await world.keeper.take("a"))
+        await world.until(lambda: bool(world.keeper.fault))
+        assert await silent_for() >= 1000.0
+        await world.keeper.destroy(await world.keeper.take("a"))
+        assert 100.0 <= await silent_for() < 1000.0, "it was mended"
+
+
+async def test_a_pod_without_a_network_is_ready_at_once() -> None:
+    world = World(SETTINGS.model_copy(update={"ready": 1}), replace(PATIENCE, silent=1e9))
+    world.execs.network = False
+    async with world.running():
+        await world.until(lambda: world.keeper.ready == 1)
+        assert world.execs.looks == 1
 
 
 async def test_a_pod_that_cannot_run_is_told_in_the_clusters_words() -> None:
