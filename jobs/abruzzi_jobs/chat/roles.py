@@ -148,6 +148,10 @@ class Roles(Mapping[str, RoleClient]):
                 hint=f"Add {role!s} = … to [stage.roles]. {nearest(str(role), list(self._clients))}",
             ) from None
 
+    def get(self, role: str, default: Any = None) -> Any:
+        """`default` where the recipe names nobody: Mapping's own waits for a KeyError."""
+        return self._clients.get(str(role), default)
+
     def __contains__(self, role: object) -> bool:
         return str(role) in self._clients
 

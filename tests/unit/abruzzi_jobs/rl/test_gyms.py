@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from planted_gyms import answered, ended
 
 from abruzzi.contracts.errors import AbruzziError
+from abruzzi_jobs.chat.roles import Roles
 from abruzzi_jobs.rl.environments import Gym, gym, named_gyms
+from abruzzi_jobs.rl.environments.answers import as_assistant
+from abruzzi_jobs.rl.environments.environment import Services
 from abruzzi_jobs.sft.conversation import read_conversation
 
 TINY = ("arithmetic", "logic")
@@ -50,6 +53,18 @@ async def test_the_solution_is_worth_one_and_nothing_else_is(name: str) -> None:
             row = await found.conversation(task)
             assert row is not None
             assert read_conversation(row).messages[-1]["content"] == answer
+
+
+@pytest.mark.parametrize("name", ["faithfulness", "instructions", "safety"])
+async def test_a_gym_does_without_the_roles_that_a_recipe_does_not_give(name: str) -> None:
+    found = gym(name)
+    for family in found.families:
+        [task] = found.tasks(0, 1, family=family)
+        session = found.session(Services(backends=Roles({}, None)))
+        await session.reset(task, 0)
+        await session.step(as_assistant("Yes."))
+        assert "judge" not in await session.state()
+        await session.close()
 
 
 def test_truth_is_as_python_has_it() -> None:
