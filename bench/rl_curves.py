@@ -87,11 +87,14 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "rubric-refined": {"base": "judge", "environments": JUDGED, "budget": {"tokens": 8}, "critic": CRITIC},
     "tools": {"base": "shop", "environments": [{**SHOP, "max_turns": 3}], "budget": {"tokens": 48}},
+    "speech-slow": {
+        "base": "speech", "environments": [SPEECH], "budget": {"tokens": 16}, "group_size": 16, "iterations": 200, "peak_lr": 5e-4,
+    },
 }  # fmt: skip
-"""`budget-none`: twelve times the room, and a cut answer keeps the reward that it earns (the smaller of 1 and that)."""
-RL = {
-    "kind": "rl", "optimizer": {"peak_lr": 3e-3}, "checkpoint": SAVES, "resources": ONE,
-}  # fmt: skip
+"""`budget-none`: twelve times the room, and a cut answer keeps the reward that it earns (the smaller of 1 and that). `instructions`: five forms of answers four times as long as the sums';
+at the others' rate the policy loses what it was tuned to say. `speech-slow`: the same at a sixth of the rate, with twice the group and time."""
+RL = {"kind": "rl", "checkpoint": SAVES, "resources": ONE}
+PEAK_LR = 3e-3
 EVALUATE = {
     "kind": "evaluate",
     "evaluation": {"max_bytes": "24 KB", "cloze_items": 0, "ngram_baseline": 0, "sample_tokens": 0},
@@ -105,9 +108,14 @@ LONG_LIKED, FIRST_LIKED, RIGHT_LIKED = 3.0, 1.5, 0.3
 def reinforcement(arm: str, iterations: int) -> dict[str, Any]:
     tables: dict[str, Any] = {"groups_per_iteration": 12, "group_size": 8, "reward": {"workers": 1}, **ARMS[arm]}
     del tables["base"]
+    iterations, rate = tables.pop("iterations", iterations), tables.pop("peak_lr", PEAK_LR)
     objective = {"loss": "opmd", "tau": 0.05, **tables.pop("objective", {})}
     held_out = {"every_iterations": iterations // 2, "tasks": 24}
-    return {**RL, "rl": {**tables, "iterations": iterations, "held_out": held_out, "objective": objective}}
+    return {
+        **RL,
+        "optimizer": {"peak_lr": rate},
+        "rl": {**tables, "iterations": iterations, "held_out": held_out, "objective": objective},
+    }
 
 
 class Missing:

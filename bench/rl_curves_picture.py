@@ -1,4 +1,4 @@
-"""Picture of bench/rl_curves.py: a panel for each comparison whose arms have all been run."""
+"""Picture of bench/rl_curves.py: a panel for each comparison whose first arm has been run, with those of its others that have."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from abruzzi_jobs.evals.intervals import student
 
 PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     ("verifiable maths", "mean reward", (("maths", "alone", "rl/reward"), ("maths-ptx", "with PTX", "rl/reward"))),
-    ("instructions, tool use", "mean reward", (("instructions", "instructions", "rl/reward"), ("tools", "tools", "rl/reward"))),
+    ("tool use", "mean reward", (("tools", "one call, and its result said", "rl/reward"),)),
+    ("instruction following", "mean reward", (("instructions", "at the others' rate", "rl/reward"), ("speech-slow", "at a sixth of it", "rl/reward"))),
     (
         "a reward that can be had by saying more", "policy's tokens an answer",
         (("budget", "budget of 4", "rl/length/policy_tokens"), ("budget-none", "no budget", "rl/length/policy_tokens")),
     ),
     (
-        "rubric reward, biased critic", "truth of what the critic rewards",
-        (("rubric-alone", "no refinement", "rl/component/environment"), ("rubric-refined", "refinement and gate", "rl/component/environment")),
+        "beside a rubric reward, biased critic", "mean reward of verified tasks",
+        (("rubric-alone", "no refinement", "rl/reward/comparison"), ("rubric-refined", "refinement and gate", "rl/reward/comparison")),
     ),
 )  # fmt: skip
 """(title, axis, (arm, label, key))."""
@@ -30,10 +31,16 @@ def draw(result: dict[str, Any], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "rl-curves"
     from matplotlib import pyplot
 
-    shown = [panel for panel in PANELS if all(arm in result["arms"] for arm, _, _ in panel[2])]
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(5.2 * len(shown), 4.0), squeeze=False)
-    for axis, (title, name, lines) in zip(axes.flat, shown, strict=True):
+    shown = [panel for panel in PANELS if panel[2][0][0] in result["arms"]]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(5.2 * columns, 4.0 * rows), squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (title, name, lines) in zip(axes.flat, shown, strict=False):
         for color, (arm, label, key) in zip(COLORS, lines, strict=False):
+            if arm not in result["arms"]:
+                continue
             curves = [
                 {int(step): value for step, value in curve[key].items()} for curve in result["arms"][arm]["curves"]
             ]
@@ -46,7 +53,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 steps, [p.low for p in points], [p.high for p in points], color=color, alpha=0.14, linewidth=0
             )
         axis.set(title=title, xlabel="iteration", ylabel=name)
-        if "reward" in name or "truth" in name:
+        if "reward" in name:
             axis.set_ylim(-0.55, 1.05)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
