@@ -255,6 +255,7 @@ class Keeper:
         bridges do when another pod comes or goes, looks like one that is shut."""
         end, silent_since = self._clock() + self._patience.network, None
         while True:
+            # Silence lasts from one look's beginning to another's: a look that a busy node draws out is one look.
             now = self._clock()
             reached, has_network = await self._reached(name, image)
             if not reached and not has_network:
@@ -271,7 +272,7 @@ class Keeper:
                     )
             else:
                 silent_since = now if silent_since is None else silent_since
-                if self._clock() - silent_since >= (self._patience.network if self._open else self._patience.silent):
+                if now - silent_since >= (self._patience.network if self._open else self._patience.silent):
                     self._open = False
                     return
             await asyncio.sleep(self._patience.poll)

@@ -223,6 +223,20 @@ async def test_a_network_that_fails_for_a_moment_is_not_taken_for_one_that_is_sh
         assert "reaches 10.0.0.1:6443" in world.keeper.fault
 
 
+async def test_a_look_that_takes_long_is_no_lasting_silence() -> None:
+    world = World(SETTINGS.model_copy(update={"ready": 1, "lifetime_seconds": 3600}), replace(PATIENCE, silent=100.0))
+    look = world.execs.open
+
+    def slow(*asked):
+        world.now += 200.0
+        return look(*asked)
+
+    world.execs.open = slow  # type: ignore[method-assign]
+    async with world.running():
+        await world.until(lambda: world.keeper.ready == 1)
+        assert world.execs.looks == 2
+
+
 async def test_where_a_pod_has_reached_something_the_next_one_has_to_be_silent_for_longer() -> None:
     world = World(
         SETTINGS.model_copy(update={"ready": 1, "lifetime_seconds": 3600}),
